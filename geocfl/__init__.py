@@ -1,0 +1,40 @@
+"""geocfl: land-use / land-cover maps from Sentinel-2 scenes.
+
+Every command of the command line is one function here; they are imported when first used, so that ``import geocfl``
+loads neither torch nor torchgeo.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0.dev0"
+
+if TYPE_CHECKING:
+    from geocfl.demo import demo as demo
+    from geocfl.errors import GeocflError as GeocflError
+    from geocfl.info import info as info
+    from geocfl.mapping import map_scene as map_scene
+    from geocfl.model import load_model as load_model
+    from geocfl.training import train as train
+
+_HOMES = {
+    "GeocflError": "geocfl.errors",
+    "demo": "geocfl.demo",
+    "info": "geocfl.info",
+    "load_model": "geocfl.model",
+    "map_scene": "geocfl.mapping",
+    "train": "geocfl.training",
+}
+__all__ = ["GeocflError", "__version__", "demo", "info", "load_model", "map_scene", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'geocfl' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,71 @@
+"""EuroSAT's 13-band GeoTIFFs, read and downloaded by torchgeo's own dataset classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from geocfl.data.patches import Patches
+from geocfl.errors import DataError
+from geocfl.legend import Legend
+from geocfl.radiometry import SENTINEL2
+
+DEFAULT_ROOT = Path("data/eurosat")
+"""Where ``--data eurosat`` looks, and downloads to, relative to the working directory."""
+
+
+def is_torchgeo_root(path: Path) -> bool:
+    """Whether a folder is laid out as torchgeo keeps EuroSAT."""
+    return (path / "ds").is_dir() or (path / "EuroSATallBands.zip").is_file()
+
+
+def read_torchgeo(root: Path, bands: tuple[str, ...], spatial: bool, download: bool = False) -> Patches:
+    """Reads all patches of torchgeo's `EuroSAT` (or `EuroSATSpatial`), its three splits one after the other.
+
+    Args:
+        root: torchgeo's root folder, with ``ds/`` or ``EuroSATallBands.zip`` and the split lists.
+        bands: Bands wanted, in this order.
+        spatial: Use `EuroSATSpatial`, so that its split lists lie in `root` afterwards.
+        download: Let torchgeo fetch what is missing.
+
+    Raises:
+        DataError: Data or lists are missing, or cannot be downloaded.
+    """
+    from torchgeo.datasets import DatasetNotFoundError, EuroSAT, EuroSATSpatial
+
+    dataset_class = EuroSATSpatial if spatial else EuroSAT
+    unknown = [band for band in bands if band not in EuroSAT.all_band_names]
+    if unknown:
+        raise DataError(f"{root}: EuroSAT has no band {', '.join(unknown)}; its bands are {EuroSAT.all_band_names}")
+    try:
+        datasets = [dataset_class(str(root), split, bands, download=download) for split in dataset_class.splits]
+    except DatasetNotFoundError as error:
+        lists = ", ".join(dataset_class.split_filenames.values())
+        raise DataError(
+            f"{root}: torchgeo's EuroSAT is not complete there; it needs EuroSATallBands.zip and {lists}, "
+            "or pass --data eurosat to download them"
+        ) from error
+    except (OSError, RuntimeError) as error:  # urllib's errors are OSErrors; a wrong checksum is a RuntimeError
+        raise DataError(
+            f"EuroSAT cannot be downloaded to {root} ({error}); "
+            "without a network, pass the path of EuroSAT.zip or of a folder of patches as --data"
+        ) from error
+    samples = [sample for dataset in datasets for sample in dataset.samples]
+    legend = Legend.from_folders(datasets[0].classes)
+    pixels = np.empty((len(samples), len(bands), 64, 64), np.uint16)
+    index = 0
+    for dataset in datasets:
+        for item in tqdm(range(len(dataset)), "reading EuroSAT", unit="img", disable=None):
+            pixels[index] = dataset[item]["image"].numpy()
+            index += 1
+    return Patches(
+        pixels=pixels,
+        labels=np.array([label for _, label in samples], dtype=np.int64),
+        names=tuple(Path(path).name for path, _ in samples),
+        bands=bands,
+        scaling=SENTINEL2,
+        legend=legend,
+        source=f"torchgeo {dataset_class.__name__}",
+    )

@@ -1,0 +1,183 @@
+"""The model bundle: a folder of weights and the facts without which they mean nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geocfl.errors import ModelError
+from geocfl.legend import Legend
+
+if TYPE_CHECKING:
+    from geocfl.network import Reflectance
+
+FORMAT_VERSION = 1
+BUNDLED = Path(__file__).parent / "bundled"
+DEFAULT_MODEL = "eurosat-rgb-lite0"
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a model states about itself (``model.json``); its weights stay on disk until `network` loads them.
+
+    Attributes:
+        name: Name of the model.
+        backbone: Key of `geocfl.network.BACKBONES`.
+        bands: Bands it reads, in order, such as ``("B04", "B03", "B02")``.
+        gsd: Ground sampling distance it was trained at, metres.
+        window: Side of the square it classifies, pixels at `gsd`.
+        input_size: Side that windows are scaled to, pixels.
+        clip: Least and largest reflectance it saw.
+        mean: Band means of its training data, reflectance after clipping.
+        std: Band standard deviations, likewise.
+        legend: Its classes.
+        temperature: Divides the logits, so that probabilities are calibrated.
+        origin: Where it came from: data, split, seed, loss, epochs, metrics, versions, licence.
+        path: Folder of the bundle; None before it is saved.
+    """
+
+    name: str
+    backbone: str
+    bands: tuple[str, ...]
+    gsd: float
+    window: int
+    input_size: int
+    clip: tuple[float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    legend: Legend
+    temperature: float = 1.0
+    origin: dict[str, Any] = field(default_factory=dict)
+    path: Path | None = None
+
+    def network(self) -> Reflectance:
+        """The network with its weights in float32 on the CPU, in evaluation mode: reflectance in, logits out.
+
+        Raises:
+            ModelError: The weights are missing, corrupt or not this backbone's.
+        """
+        from geocfl.network import read_weights
+
+        if self.path is None:
+            raise ModelError(f"{self.name}: the model has no weights yet; save it first")
+        file = self.path / "model.safetensors"
+        state = {name: value.float() if value.is_floating_point() else value for name, value in read_weights(file).items()}
+        module = self.wrap(None)
+        try:
+            module.network.load_state_dict(state)
+        except RuntimeError as error:
+            raise ModelError(f"{file}: not the weights of the {self.backbone} in model.json; restore the file") from error
+        return module.eval()
+
+    def wrap(self, network: Any | None) -> Reflectance:
+        """A network of this model's backbone behind this model's clip, resize and normalisation.
+
+        Args:
+            network: From `geocfl.network.build_network`; None makes one with random weights.
+        """
+        from geocfl.network import Reflectance, build_network
+
+        if network is None:
+            network = build_network(self.backbone, len(self.bands), len(self.legend))
+        return Reflectance(network, self.clip, self.mean, self.std, self.input_size)
+
+    def predict(self, reflectance: NDArray[np.floating], batch_size: int = 256) -> NDArray[np.float32]:
+        """Calibrated class probabilities of windows in memory, in float32 on the CPU.
+
+        Args:
+            reflectance: (N, B, window, window) of `bands`; NaN is no data.
+            batch_size: Windows at a time.
+
+        Returns:
+            (N, classes) float32 rows that sum to 1.
+        """
+        import torch
+
+        network = self.network()
+        rows = [np.zeros((0, len(self.legend)), np.float32)]
+        with torch.inference_mode():
+            for start in range(0, len(reflectance), batch_size):
+                batch = torch.from_numpy(np.ascontiguousarray(reflectance[start : start + batch_size], np.float32))
+                rows.append(torch.softmax(network(batch) / self.temperature, dim=1).numpy())
+        return np.concatenate(rows)
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of ``model.json``."""
+        facts = {name: value for name, value in asdict(self).items() if name not in ("legend", "path")}
+        return {"format_version": FORMAT_VERSION, **facts, "legend": self.legend.to_json()}
+
+    def save(self, folder: Path, state: Mapping[str, Any]) -> Model:
+        """Writes the bundle.
+
+        Args:
+            folder: Made where it is missing.
+            state: The network's tensors; floating ones are stored in half precision.
+
+        Returns:
+            The model as it lies in `folder`.
+        """
+        import torch
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {
+            name: (value.half() if value.is_floating_point() else value).cpu().contiguous()
+            for name, value in state.items()
+            if isinstance(value, torch.Tensor)
+        }
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+        (folder / "model.json").write_text(json.dumps(self.to_json(), indent=2) + "\n")
+        return replace(self, path=folder)
+
+
+def load_model(model: str | Path = DEFAULT_MODEL) -> Model:
+    """Opens a model bundle; no code of it is run, and its weights are not read yet.
+
+    Args:
+        model: A bundle's folder, a run folder of ``geocfl train``, or the name of a bundled model.
+
+    Raises:
+        ModelError: There is no such bundle, or its ``model.json`` is missing, corrupt or of a newer format.
+    """
+    path = Path(model)
+    if not path.exists() and (BUNDLED / str(model)).is_dir():
+        path = BUNDLED / str(model)
+    if not path.is_dir():
+        raise ModelError(
+            f"{model}: no such model; pass the folder of a bundle or one of the bundled {', '.join(bundled_models())}"
+        )
+    file = path / "model.json"
+    for part in (file, path / "model.safetensors"):
+        if not part.is_file():
+            raise ModelError(f"{part}: missing from the model bundle; pass a folder with model.json and model.safetensors")
+    try:
+        facts = json.loads(file.read_text())
+        version = facts.pop("format_version")
+        if version != FORMAT_VERSION:
+            raise ModelError(f"{file}: bundle format {version} is not {FORMAT_VERSION}; install the geocfl that wrote it")
+        for name in ("bands", "clip", "mean", "std"):
+            facts[name] = tuple(facts[name])
+        loaded = Model(**{**facts, "legend": Legend.from_json(facts["legend"])}, path=path)
+        _check(loaded)
+        return loaded
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{file}: not a readable model description ({error}); restore the file") from error
+
+
+def _check(model: Model) -> None:
+    bands = len(model.bands)
+    if not bands or len(model.mean) != bands or len(model.std) != bands or len(model.clip) != 2:
+        raise ValueError("bands, mean, std and clip do not fit together")
+    if not all(value > 0 for value in (model.gsd, model.window, model.input_size, model.temperature, *model.std)):
+        raise ValueError("gsd, window, input_size, temperature and std must be above 0")
+
+
+def bundled_models() -> list[str]:
+    """Names of the models that ship with geocfl."""
+    return sorted(p.parent.name for p in BUNDLED.glob("*/model.json"))

@@ -1,0 +1,3 @@
+"""A run's figures."""
+def write_report(out, model, history, result):
+    pass
