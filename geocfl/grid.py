@@ -1,0 +1,99 @@
+"""The cells of a map: where they lie on the scene's pixels, which window decides each, and what area each covers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+
+SQUARE_METRES_PER_HECTARE = 10_000.0
+
+
+@dataclass(frozen=True)
+class CellGrid:
+    """Cells of `stride` x `stride` pixels over a scene; the last row and column may reach beyond it.
+
+    Cell (i, j) covers pixels [i*s, (i+1)*s) x [j*s, (j+1)*s) at stride s. Its class is that of the window of `window`
+    pixels starting at (i*s + (s - window) // 2, j*s + (s - window) // 2): the same square at s = window, half a pixel
+    up and left of centred where s - window is odd.
+
+    Attributes:
+        height: Rows of the scene, pixels.
+        width: Columns of the scene, pixels.
+        stride: Side of a cell, pixels, 1..window.
+        window: Side of a window, pixels.
+        transform: Pixel (column, row) to coordinates of `crs`.
+        crs: The scene's coordinate reference system.
+    """
+
+    height: int
+    width: int
+    stride: int
+    window: int
+    transform: Affine
+    crs: CRS
+
+    @property
+    def rows(self) -> int:
+        """Rows of cells: nothing of the scene is dropped."""
+        return -(-self.height // self.stride)
+
+    @property
+    def columns(self) -> int:
+        """Columns of cells."""
+        return -(-self.width // self.stride)
+
+    @property
+    def margin(self) -> int:
+        """Pixels by which a window starts before its cell, on top and left; 0 at stride = window."""
+        return -((self.stride - self.window) // 2)
+
+    @property
+    def cell_transform(self) -> Affine:
+        """Cell (column, row) to coordinates: the scene's own origin."""
+        return self.transform @ Affine.scale(self.stride)
+
+    def row_pixels(self) -> NDArray[np.int64]:
+        """(rows,) pixel rows of each cell row inside the scene."""
+        return np.minimum(self.stride, self.height - self.stride * np.arange(self.rows))
+
+    def column_pixels(self) -> NDArray[np.int64]:
+        """(columns,) pixel columns of each cell column inside the scene."""
+        return np.minimum(self.stride, self.width - self.stride * np.arange(self.columns))
+
+    def row_hectares(self) -> NDArray[np.float64]:
+        """(rows,) hectares that a strip one pixel wide has in each cell row.
+
+        The hectares of cell (i, j), cut at the scene's rectangle, are ``row_hectares()[i] * column_pixels()[j]``:
+        planar in a projected CRS, geodesic on the ellipsoid in a geographic one.
+        """
+        if self.crs.is_geographic:
+            pixel_rows = self._geodesic_pixel_hectares()
+        else:
+            metres = self.crs.linear_units_factor[1]
+            area = abs(self.transform.determinant) * metres**2 / SQUARE_METRES_PER_HECTARE
+            pixel_rows = np.full(self.height, area)
+        return np.add.reduceat(pixel_rows, self.stride * np.arange(self.rows))
+
+    def _geodesic_pixel_hectares(self) -> NDArray[np.float64]:
+        """(height,) hectares of one pixel in each pixel row, by the area between parallels on the ellipsoid."""
+        import pyproj
+
+        ellipsoid = pyproj.CRS.from_wkt(self.crs.to_wkt()).ellipsoid
+        a, b = (ellipsoid.semi_major_metre, ellipsoid.semi_minor_metre) if ellipsoid else (6378137.0, 6356752.314245)
+        e = np.sqrt(1 - (b / a) ** 2)
+        edges = np.radians(self.transform.f + self.transform.e * np.arange(self.height + 1))
+        x = np.sin(edges)
+        # Area between the equator and a parallel, per radian of longitude (Snyder 1987, eq. 3-12 times a^2 / 2).
+        zone = a**2 * (1 - e**2) / 2 * (x / (1 - (e * x) ** 2) + (np.arctanh(e * x) / e if e else x))
+        hectares: NDArray[np.float64] = np.abs(np.diff(zone)) * np.radians(abs(self.transform.a)) / SQUARE_METRES_PER_HECTARE
+        return hectares
+
+    def bounds(self) -> tuple[float, float, float, float]:
+        """West, south, east, north of the scene's rectangle (its envelope, where the grid is rotated)."""
+        corners = [self.transform @ (x, y) for x in (0, self.width) for y in (0, self.height)]
+        xs, ys = zip(*corners, strict=True)
+        return min(xs), min(ys), max(xs), max(ys)
