@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from geocfl.errors import GeocflError as GeocflError
     from geocfl.info import info as info
     from geocfl.mapping import map_scene as map_scene
+    from geocfl.mapping import map_scenes as map_scenes
     from geocfl.model import load_model as load_model
     from geocfl.training import train as train
 
@@ -25,9 +26,10 @@ _HOMES = {
     "info": "geocfl.info",
     "load_model": "geocfl.model",
     "map_scene": "geocfl.mapping",
+    "map_scenes": "geocfl.mapping",
     "train": "geocfl.training",
 }
-__all__ = ["GeocflError", "__version__", "demo", "info", "load_model", "map_scene", "train"]
+__all__ = ["GeocflError", "__version__", "demo", "info", "load_model", "map_scene", "map_scenes", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,34 +1,256 @@
-"""The command line: one command a verb; each parses, calls one function and prints."""
+"""The command line: one command a verb; each parses, calls one function of the package and prints."""
 
 from __future__ import annotations
 
+import json as json_module
+import logging
+import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-app = typer.Typer()
+import geocfl
+from geocfl.errors import GeocflError
+
+
+class _Commands(TyperGroup):
+    """Prints a user's error as one sentence, without a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except GeocflError as error:
+            if ctx.params.get("debug"):
+                raise
+            typer.echo(f"geocfl: {error}", err=True)
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt:
+            typer.echo("geocfl: stopped", err=True)
+            raise typer.Exit(130) from None
+
+
+app = typer.Typer(cls=_Commands, no_args_is_help=True, pretty_exceptions_enable=False)
+
+Out = Annotated[Path, typer.Option(help="Folder to write into; made where it is missing.")]
+Device = Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu, cuda or mps.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace earlier outputs that are in the way.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+ModelName = Annotated[str, typer.Option(help="A model bundle's folder or the name of a bundled model.")]
+BatchSize = Annotated[int, typer.Option(help="Windows classified at a time.")]
+Scale = Annotated[float | None, typer.Option(help="In reflectance = (DN + offset) / scale; 10000 for Sentinel-2.")]
+Offset = Annotated[float | None, typer.Option(help="Likewise; -1000 for processing baseline 04.00 and later.")]
+SceneBands = Annotated[str, typer.Option(help="Which band is which where the scene does not say: B04=3,B03=2,B02=1.")]
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"geocfl {geocfl.__version__}")
+        raise typer.Exit
 
 
 @app.callback()
-def main() -> None:
-    """Land-use / land-cover maps from Sentinel-2 scenes."""
+def main(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Land-use / land-cover maps from Sentinel-2 scenes.
+
+    Start with `geocfl demo`, then `geocfl map scene.tif --out maps`.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_LevelFormatter())
+    logger = logging.getLogger("geocfl")
+    logger.handlers = [handler]
+    logger.setLevel(logging.INFO)
+
+
+class _LevelFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        prefix = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
+        return prefix + record.getMessage()
+
+
+@app.command("map")
+def map_command(
+    scenes: Annotated[list[Path], typer.Argument(help="Sentinel-2 scenes: GeoTIFF or another raster that GDAL reads.")],
+    out: Out = Path("maps"),
+    model: ModelName = "eurosat-rgb-lite0",
+    stride: Annotated[
+        int, typer.Option(help="Side of a map cell in pixels, 1..64; smaller is finer and slower.", min=1, max=64)
+    ] = 64,
+    bands: SceneBands = "",
+    scale: Scale = None,
+    offset: Offset = None,
+    device: Device = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    batch_size: BatchSize = 256,
+    overwrite: Overwrite = False,
+    json: AsJson = False,
+) -> None:
+    """Map scenes: land-cover raster, confidence, polygons, style, preview and summary for each.
+
+    Example: geocfl map scene.tif --out maps --stride 16
+    """
+    failed = None
+    summaries = []
+    for path, result in geocfl.map_scenes(
+        scenes,
+        out,
+        model=model,
+        stride=stride,
+        bands=bands,
+        scale=scale,
+        offset=offset,
+        device=device,
+        precision=precision,
+        batch_size=batch_size,
+        overwrite=overwrite,
+    ):
+        if isinstance(result, GeocflError):
+            if len(scenes) == 1:
+                raise result
+            typer.echo(f"geocfl: {result}", err=True)
+            failed = result
+        elif json:
+            summaries.append(result.summary)
+        else:
+            _print_map(path, result)
+    if json:
+        typer.echo(json_module.dumps(summaries[0] if len(scenes) == 1 else summaries, indent=2))
+    if failed:
+        raise typer.Exit(failed.exit_code)
+
+
+def _print_map(path: Path, result: Any) -> None:
+    typer.echo(f"{path.name}: {'already mapped, nothing to do' if result.already_done else 'mapped'}\n")
+    typer.echo(result.table())
+    typer.echo("")
+    for file in result.paths.values():
+        typer.echo(f"  {file}")
+
+
+@app.command()
+def demo(
+    out: Out = Path("demo"),
+    model: ModelName = "eurosat-rgb-lite0",
+    seed: Seed = 0,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    json: AsJson = False,
+) -> None:
+    """Map a synthetic scene with the bundled model: see what geocfl does without any data of yours.
+
+    Example: geocfl demo --out demo
+    """
+    result = geocfl.demo(out, model=model, seed=seed, device=device, overwrite=overwrite)
+    if json:
+        names = ("cells", "agreement", "clear_cells", "clear_agreement")
+        agreement = {name: getattr(result, name) for name in names}
+        typer.echo(json_module.dumps(result.result.summary | {"synthetic": True, "truth": agreement}, indent=2))
+        return
+    _print_map(result.scene, result.result)
+    typer.echo(f"  {result.scene}\n  {result.truth}\n")
+    typer.echo(
+        "The scene is synthetic: drawn by a program, not seen by a satellite. The map agrees with what was drawn in\n"
+        f"{result.agreement:.1%} of {result.cells} cells, and in {result.clear_agreement:.1%} of the "
+        f"{result.clear_cells} that are clearly of one class."
+    )
 
 
 @app.command()
 def train(
-    data: Annotated[str, typer.Option()],
-    out: Annotated[Path, typer.Option()],
-    recipe: str = "default",
-    backbone: Optional[str] = None,
-    weights: Optional[str] = None,
-    split: Optional[str] = None,
-    epochs: Optional[int] = None,
-    seed: int = 0,
-    resume: bool = False,
-    overwrite: bool = False,
+    data: Annotated[
+        str,
+        typer.Option(
+            help="EuroSAT.zip or its folder, torchgeo's EuroSAT folder, a folder of class-named folders of patches, "
+            "or 'eurosat' to download it through torchgeo."
+        ),
+    ],
+    out: Out,
+    recipe: Annotated[str, typer.Option(help="default, or paper for the settings that the paper states.")] = "default",
+    split: Annotated[str, typer.Option(help="paper (half of each class), spatial, or random:SHARE.")] = "paper",
+    bands: Annotated[str, typer.Option(help="rgb, all, or names such as B04,B03,B02,B08.")] = "rgb",
+    backbone: Annotated[str, typer.Option(help="resnet18 or lite0.")] = "resnet18",
+    weights: Annotated[
+        str | None,
+        typer.Option(help="A torchgeo weights name, imagenet, none, or a local file.", show_default="the backbone's"),
+    ] = None,
+    loss: Annotated[str, typer.Option(help="class-focal or ce.")] = "class-focal",
+    gamma: Annotated[float | None, typer.Option(help="Focusing strength.", show_default="0.5")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training part.", show_default="recipe's")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Patches per step.", show_default="recipe's")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate.", show_default="recipe's")] = None,
+    scale: Scale = None,
+    offset: Offset = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint of a killed run.")] = False,
+    overwrite: Overwrite = False,
+    json: AsJson = False,
 ) -> None:
-    """Train."""
-    import geocfl
+    """Train a scene classifier with the class focal loss and write its run folder.
 
-    geocfl.train(data, out, recipe=recipe, backbone=backbone, weights=weights, split=split, epochs=epochs, seed=seed, resume=resume, overwrite=overwrite)
+    Example: geocfl train --data EuroSAT.zip --out runs/mine --backbone lite0 --split spatial
+    """
+    from geocfl.training import parse_bands
+
+    run = geocfl.train(
+        data,
+        out,
+        device=device,
+        resume=resume,
+        overwrite=overwrite,
+        recipe=recipe,
+        split=split,
+        bands=parse_bands(bands),
+        backbone=backbone,
+        weights=weights,
+        loss=loss,
+        gamma=gamma,
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        scale=scale,
+        offset=offset,
+        seed=seed,
+    )
+    if json:
+        typer.echo(json_module.dumps(run.metrics, indent=2))
+    else:
+        typer.echo(run.table())
+
+
+@app.command()
+def info(
+    path: Annotated[str, typer.Argument(help="A scene, a model bundle's folder, or the name of a bundled model.")],
+    bands: SceneBands = "",
+    scale: Scale = None,
+    offset: Offset = None,
+    json: AsJson = False,
+) -> None:
+    """Describe a scene or a model.
+
+    Example: geocfl info scene.tif
+    """
+    facts = geocfl.info(path, bands=bands, scale=scale, offset=offset)
+    if json:
+        typer.echo(json_module.dumps(facts, indent=2))
+        return
+    _print_facts(facts)
+
+
+def _print_facts(facts: dict[str, Any], indent: int = 0) -> None:
+    width = max(len(str(name)) for name in facts)
+    for name, value in facts.items():
+        label = f"{' ' * indent}{str(name).replace('_', ' '):<{width}}"
+        if isinstance(value, dict) and value:
+            typer.echo(label.rstrip())
+            _print_facts(value, indent + 2)
+        else:
+            text = ", ".join(str(v) for v in value) if isinstance(value, list) else str(value)
+            typer.echo(f"{label}  {text or '-'}")

@@ -1,0 +1,318 @@
+"""From a scene's path to its products: checks, estimate, one pass, files whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geocfl import __version__
+from geocfl.errors import GeocflError, SceneError, UsageError
+from geocfl.grid import CellGrid
+from geocfl.mapping.engine import Classified, classify_scene
+from geocfl.model import DEFAULT_MODEL, Model, load_model
+from geocfl.products.preview import write_preview
+from geocfl.products.raster import write_confidence, write_lulc
+from geocfl.products.staging import Staging
+from geocfl.products.style import write_confidence_style, write_lulc_style
+from geocfl.products.summary import ClassTable, class_table, format_table
+from geocfl.products.vector import write_polygons
+from geocfl.scene import Scene, open_scene
+
+if TYPE_CHECKING:
+    from geocfl.mapping.classifier import Classifier
+
+log = logging.getLogger("geocfl")
+
+GSD_TOLERANCE = 0.05
+"""Relative difference of ground sampling distance that a model is not warned of."""
+COMMON_STRIDES = (64, 32, 16)
+PRODUCTS = {
+    "lulc": "_lulc.tif",
+    "attributes": "_lulc.tif.aux.xml",
+    "style": "_lulc.qml",
+    "confidence": "_confidence.tif",
+    "confidence_style": "_confidence.qml",
+    "polygons": "_lulc.gpkg",
+    "preview": "_preview.png",
+    "summary": "_summary.json",
+}
+"""Key in `SceneMap.paths` to what follows the scene's stem in the file's name."""
+
+
+@dataclass(frozen=True)
+class MapSettings:
+    """What decides a map, beside scene and model.
+
+    Attributes:
+        stride: Side of a cell, pixels, 1 to the model's window.
+        bands: Which band is which, as ``"B04=3,B03=2,B02=1"``; empty where the scene says so itself.
+        scale: Digital numbers per unit of reflectance; None where the scene says so itself.
+        offset: Added to digital numbers first; None likewise.
+        precision: ``auto``, ``float32`` or ``bfloat16``.
+    """
+
+    stride: int = 64
+    bands: str = ""
+    scale: float | None = None
+    offset: float | None = None
+    precision: str = "auto"
+
+
+@dataclass(frozen=True)
+class SceneMap:
+    """A finished map.
+
+    Attributes:
+        paths: Product, such as ``"lulc"``, to its file.
+        summary: The content of ``S_summary.json``.
+        already_done: Whether an earlier run of the same command had written it.
+    """
+
+    paths: dict[str, Path]
+    summary: dict[str, Any]
+    already_done: bool = False
+
+    def table(self) -> str:
+        """Cells, hectares, share and mean confidence of every class, as plain text."""
+        table: Any = self.summary
+        return format_table(table)
+
+
+def map_scene(
+    scene: str | Path,
+    out: str | Path,
+    *,
+    model: str | Path = DEFAULT_MODEL,
+    device: str = "auto",
+    batch_size: int = 256,
+    overwrite: bool = False,
+    **settings: Any,
+) -> SceneMap:
+    """Maps a Sentinel-2 scene and writes its products into a folder.
+
+    Args:
+        scene: A raster with the model's bands, of the model's ground sampling distance.
+        out: Folder, made where it is missing.
+        model: A bundle's folder or the name of a bundled model.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        batch_size: Windows classified at a time.
+        overwrite: Replace products of other settings that are in the way.
+        **settings: Fields of `MapSettings`.
+
+    Returns:
+        The products; those of an earlier run where scene, model and settings are the same.
+
+    Raises:
+        GeocflError: The scene, model or output folder cannot be used; nothing half-written is left.
+    """
+    mapper = _Mapper(load_model(model), device, batch_size, MapSettings(**settings))
+    return mapper.map(Path(scene), Path(out), overwrite)
+
+
+def map_scenes(
+    scenes: Sequence[str | Path],
+    out: str | Path,
+    *,
+    model: str | Path = DEFAULT_MODEL,
+    device: str = "auto",
+    batch_size: int = 256,
+    overwrite: bool = False,
+    **settings: Any,
+) -> Iterator[tuple[Path, SceneMap | GeocflError]]:
+    """Maps scenes one after the other with the model loaded once; arguments are those of `map_scene`.
+
+    Yields:
+        Each scene's path with its map, or with the error that it ended in; the others go on.
+
+    Raises:
+        UsageError: Two scenes have the same stem, so that their products would have the same names.
+        ModelError: The model cannot be used.
+    """
+    paths = [Path(scene) for scene in scenes]
+    stems: dict[str, Path] = {}
+    for path in paths:
+        if (other := stems.setdefault(path.stem, path)) is not path:
+            raise UsageError(f"{path} and {other} would write products of the same names; map them into two folders")
+    mapper = _Mapper(load_model(model), device, batch_size, MapSettings(**settings))
+    for path in paths:
+        try:
+            yield path, mapper.map(path, Path(out), overwrite)
+        except GeocflError as error:
+            yield path, error
+
+
+class _Mapper:
+    """A model, its network loaded at the first scene that needs it, and the settings of every scene."""
+
+    def __init__(self, model: Model, device: str, batch_size: int, settings: MapSettings) -> None:
+        if not 1 <= settings.stride <= model.window:
+            raise UsageError(f"--stride {settings.stride} is not between 1 and the model's window of {model.window} px")
+        if batch_size < 1:
+            raise UsageError(f"--batch-size {batch_size} is below 1")
+        self.model = model
+        self.device = device
+        self.batch_size = batch_size
+        self.settings = settings
+
+    @cached_property
+    def classifier(self) -> Classifier:
+        from geocfl.mapping.classifier import Classifier  # imports torch
+
+        return Classifier(self.model, self.device, self.settings.precision)
+
+    @cached_property
+    def rate(self) -> float:
+        """Windows per second."""
+        return self.classifier.measure(self.batch_size)
+
+    @cached_property
+    def model_hash(self) -> str:
+        folder = self.model.path or Path()  # load_model always sets it
+        return _hash(folder / "model.json", folder / "model.safetensors")
+
+    def map(self, path: Path, out: Path, overwrite: bool) -> SceneMap:
+        """One scene's products."""
+        started = time.perf_counter()
+        settings = self.settings
+        with open_scene(path, settings.bands, settings.scale, settings.offset) as scene:
+            grid = check_scene(scene, self.model, settings.stride)
+            digest = self._digest(path)
+            with Staging(out, path.stem, digest, overwrite=overwrite) as staging:
+                targets = {name: staging.target(suffix) for name, suffix in PRODUCTS.items()}
+                if staging.state == "done":
+                    return SceneMap(targets, json.loads(targets["summary"].read_text()), already_done=True)
+                warnings = scene.warnings()
+                for warning in warnings:
+                    log.warning("%s", warning)
+                log.info("%s", estimate(path.name, grid, self.model.gsd, self.rate))
+                ready = time.perf_counter()
+                classified = classify_scene(
+                    scene, self.model.bands, grid, self.classifier, self.batch_size, staging.folder / "cells.tif"
+                )
+                if not classified.windows:
+                    raise SceneError(f"{path}: no cell has data in half of its pixels; check the scene's nodata value")
+                read = time.perf_counter()
+                facts = self._facts(scene, grid, warnings, digest)
+                summary = facts | {**self._write(staging, classified, grid, path.stem)}
+                timing = {"start": ready - started, "classify": read - ready, "write": time.perf_counter() - read}
+                summary["timing"] = {f"{name}_s": round(seconds, 3) for name, seconds in timing.items()}
+                staging.path(PRODUCTS["summary"]).write_text(json.dumps(summary, indent=2) + "\n")
+                staging.commit()
+        return SceneMap(targets, summary)
+
+    def _digest(self, path: Path) -> str:
+        """What products depend on: the scene's bytes, the model, the settings and this version."""
+        return hashlib.sha256(
+            json.dumps([__version__, self.model_hash, _hash(path), asdict(self.settings)]).encode()
+        ).hexdigest()
+
+    def _write(self, staging: Staging, classified: Classified, grid: CellGrid, stem: str) -> ClassTable:
+        """Writes every product but the summary, whose class table it returns."""
+        cells, legend = classified.cells, self.model.legend
+        tags = {"GEOCFL_VERSION": __version__, "GEOCFL_MODEL": self.model.name, "GEOCFL_STRIDE": str(grid.stride)}
+        write_lulc(cells, staging.path(PRODUCTS["lulc"]), grid, legend, tags)
+        write_lulc_style(staging.path(PRODUCTS["style"]), legend)
+        write_confidence(cells, staging.path(PRODUCTS["confidence"]), grid, tags)
+        write_confidence_style(staging.path(PRODUCTS["confidence_style"]))
+        write_polygons(cells, staging.path(PRODUCTS["polygons"]), grid, legend)
+        write_preview(staging.path(PRODUCTS["preview"]), self._true_color(classified), cells, grid, legend, stem)
+        table = class_table(cells, grid, legend)
+        cells.unlink()
+        return table
+
+    def _true_color(self, classified: Classified) -> Any:
+        """(h, w, 3) reflectance of the thumbnail: red, green, blue where the model reads them, else its first band."""
+        bands = self.model.bands
+        rgb = [bands.index(band) if band in bands else 0 for band in ("B04", "B03", "B02")]
+        return classified.thumbnail[rgb].transpose(1, 2, 0)
+
+    def _facts(self, scene: Scene, grid: CellGrid, warnings: list[str], digest: str) -> dict[str, Any]:
+        model = self.model
+        return {
+            "geocfl": __version__,
+            "hash": digest,
+            "scene": {
+                "file": scene.path.name,
+                "width": scene.width,
+                "height": scene.height,
+                "crs": grid.crs.to_string(),
+                "bounds": list(grid.bounds()),
+                "level": scene.level,
+                "bands": {band: scene.bands[band] for band in model.bands},
+                "scaling": {band: asdict(scene.scaling[band]) for band in model.bands},
+                "scaling_from": scene.scaling_source,
+            },
+            "model": {"name": model.name, "hash": self.model_hash, "origin": model.origin},
+            "settings": asdict(self.settings) | {"classifier": repr(self.classifier)},
+            "cell_size_m": grid.stride * model.gsd,
+            "warnings": warnings,
+        }
+
+
+def check_scene(scene: Scene, model: Model, stride: int) -> CellGrid:
+    """The cells of a scene that a model can read.
+
+    Raises:
+        SceneError: It lacks a band or a CRS, is smaller than a window, or has another ground sampling distance.
+    """
+    scene.require(model.bands)
+    if scene.crs is None:
+        raise SceneError(
+            f"{scene.path}: has no coordinate reference system; add its own, such as gdal_edit.py -a_srs EPSG:32633"
+        )
+    if min(scene.height, scene.width) < model.window:
+        raise SceneError(
+            f"{scene.path}: {scene.width} x {scene.height} px is smaller than the model's window of {model.window} px; "
+            "pass a larger scene"
+        )
+    gsd = scene.gsd
+    if gsd is None or abs(gsd / model.gsd - 1) > GSD_TOLERANCE:
+        found = "degrees" if gsd is None else f"{gsd:g} m"
+        raise SceneError(
+            f"{scene.path}: its pixels are in {found} but the model was trained at {model.gsd:g} m; warp it to a UTM "
+            f"zone first, such as gdalwarp -t_srs EPSG:32633 -tr {model.gsd:g} {model.gsd:g}"
+        )
+    return CellGrid(scene.height, scene.width, stride, model.window, scene.transform, scene.crs)
+
+
+def estimate(name: str, grid: CellGrid, gsd: float, rate: float) -> str:
+    """One line on what a stride means: cell size, cells and time at this stride and at the common ones.
+
+    Args:
+        name: The scene's.
+        grid: Its cells.
+        gsd: Metres per pixel.
+        rate: Windows per second.
+    """
+
+    def line(stride: int) -> str:
+        cells = -(-grid.height // stride) * -(-grid.width // stride)
+        return f"{cells:,} cells of {stride * gsd:g} m, about {_duration(cells / rate)}"
+
+    others = [f"--stride {stride}: {line(stride)}" for stride in COMMON_STRIDES if stride != grid.stride]
+    return f"{name}: {line(grid.stride)} ({'; '.join(others)})"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def _hash(*paths: Path) -> str:
+    """SHA-256 of files' contents, one after the other."""
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        except OSError as error:
+            raise SceneError(f"{path}: cannot be read ({error.strerror}); pass a readable file") from error
+    return digest.hexdigest()

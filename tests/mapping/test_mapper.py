@@ -1,0 +1,254 @@
+"""Whole maps: real networks in small, real files, and what a user can do wrong."""
+
+import json
+import logging
+import os
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from PIL import Image
+
+import geocfl
+from geocfl.errors import GeocflError, ModelError, OutputError, SceneError, UsageError
+from geocfl.grid import CellGrid
+from geocfl.mapping.mapper import PRODUCTS, estimate
+
+TRANSFORM = Affine(10, 0, 3e5, 0, -10, 5e6)
+
+
+def write_scene(path: Path, dn: np.ndarray, crs="EPSG:32633", bands=("B04", "B03", "B02"), transform=TRANSFORM) -> Path:
+    with rasterio.open(
+        path, "w", driver="GTiff", height=dn.shape[1], width=dn.shape[2], count=len(dn), dtype=dn.dtype, crs=crs,
+        transform=transform,
+    ) as dataset:  # fmt: skip
+        dataset.write(dn)
+        if bands:
+            dataset.descriptions = bands
+    return path
+
+
+@pytest.fixture
+def noise() -> np.ndarray:
+    return np.random.default_rng(0).integers(200, 2000, (3, 150, 200), dtype=np.uint16)
+
+
+def codes(result: geocfl.mapping.SceneMap) -> np.ndarray:
+    with rasterio.open(result.paths["lulc"]) as dataset:
+        return dataset.read(1)
+
+
+def test_full_stride_equals_a_direct_loop_over_patches(tmp_path: Path, tiny_model: Path) -> None:
+    dn = np.random.default_rng(1).integers(200, 2000, (3, 192, 256), dtype=np.uint16)
+    result = geocfl.map_scene(
+        write_scene(tmp_path / "s.tif", dn), tmp_path / "out", model=tiny_model, batch_size=5, precision="float32"
+    )
+    model = geocfl.load_model(tiny_model)
+    expected = [
+        [
+            model.predict(dn[None, :, y : y + 64, x : x + 64].astype(np.float32) / 10_000)[0].argmax() + 1
+            for x in range(0, 256, 64)
+        ]
+        for y in range(0, 192, 64)
+    ]
+    np.testing.assert_array_equal(codes(result), expected)
+
+
+@pytest.mark.parametrize("stride", [64, 48, 17])
+def test_products_are_whole_and_add_up(tmp_path: Path, tiny_model: Path, noise: np.ndarray, stride: int) -> None:
+    result = geocfl.map_scene(write_scene(tmp_path / "s.tif", noise), tmp_path, model=tiny_model, stride=stride)
+    assert set(result.paths) == set(PRODUCTS)
+    for path in result.paths.values():
+        assert path.is_file(), path
+    assert not list(tmp_path.glob(".*"))
+    assert codes(result).shape == (-(-150 // stride), -(-200 // stride))
+    summary = json.loads(result.paths["summary"].read_text())
+    assert summary == result.summary
+    assert sum(row["hectares"] for row in summary["classes"]) == pytest.approx(150 * 200 / 100)
+
+
+def test_the_same_command_again_does_nothing(tmp_path: Path, tiny_model: Path, noise: np.ndarray) -> None:
+    scene = write_scene(tmp_path / "s.tif", noise)
+    first = geocfl.map_scene(scene, tmp_path, model=tiny_model)
+    before = {path: path.stat().st_mtime_ns for path in first.paths.values()}
+    again = geocfl.map_scene(scene, tmp_path, model=tiny_model)
+    assert again.already_done
+    assert again.summary == first.summary
+    assert before == {path: path.stat().st_mtime_ns for path in again.paths.values()}
+
+
+def test_other_settings_are_refused_without_overwrite(tmp_path: Path, tiny_model: Path, noise: np.ndarray) -> None:
+    scene = write_scene(tmp_path / "s.tif", noise)
+    first = geocfl.map_scene(scene, tmp_path, model=tiny_model)
+    content = first.paths["lulc"].read_bytes()
+    with pytest.raises(OutputError, match="--overwrite"):
+        geocfl.map_scene(scene, tmp_path, model=tiny_model, stride=32)
+    assert first.paths["lulc"].read_bytes() == content
+    second = geocfl.map_scene(scene, tmp_path, model=tiny_model, stride=32, overwrite=True)
+    assert codes(second).shape == (5, 7)
+
+
+def test_two_runs_give_the_same_bytes(tmp_path: Path, tiny_model: Path, noise: np.ndarray) -> None:
+    scene = write_scene(tmp_path / "s.tif", noise)
+    runs = [geocfl.map_scene(scene, tmp_path / name, model=tiny_model, stride=32) for name in ("a", "b")]
+    for name in PRODUCTS:
+        if name != "summary":
+            assert runs[0].paths[name].read_bytes() == runs[1].paths[name].read_bytes(), name
+    first, second = (run.summary | {"timing": None} for run in runs)
+    assert first == second
+
+
+def test_several_scenes_go_on_after_a_bad_one(tmp_path: Path, tiny_model: Path, noise: np.ndarray) -> None:
+    good = write_scene(tmp_path / "good.tif", noise)
+    bad = tmp_path / "bad.tif"
+    bad.write_text("no raster")
+    results = dict(geocfl.map_scenes([bad, good], tmp_path / "out", model=tiny_model))
+    assert isinstance(results[bad], SceneError)
+    assert results[good].paths["lulc"].is_file()
+    assert not list((tmp_path / "out").glob("bad*"))
+
+
+def test_scenes_of_one_name_are_refused(tmp_path: Path, tiny_model: Path) -> None:
+    with pytest.raises(UsageError, match="same names"):
+        next(geocfl.map_scenes([tmp_path / "a/s.tif", tmp_path / "b/s.tif"], tmp_path, model=tiny_model))
+
+
+def test_the_estimate_says_what_strides_mean(tmp_path: Path, tiny_model: Path, noise: np.ndarray, caplog) -> None:
+    grid = CellGrid(1000, 2000, 64, 64, TRANSFORM, rasterio.CRS.from_epsg(32633))
+    line = estimate("s.tif", grid, 10, 100)
+    assert line == (
+        "s.tif: 512 cells of 640 m, about 5 s (--stride 32: 2,016 cells of 320 m, about 20 s; "
+        "--stride 16: 7,875 cells of 160 m, about 79 s)"
+    )
+    with caplog.at_level(logging.INFO, logger="geocfl"):
+        geocfl.map_scene(write_scene(tmp_path / "s.tif", noise), tmp_path, model=tiny_model, stride=48)
+    assert any("20 cells of 480 m" in r.message for r in caplog.records)
+
+
+def test_unharmonised_scenes_are_warned_of(tmp_path: Path, tiny_model: Path, noise: np.ndarray) -> None:
+    scene = write_scene(tmp_path / "s.tif", noise + 1000)
+    warned = geocfl.map_scene(scene, tmp_path / "a", model=tiny_model)
+    assert "--offset -1000" in warned.summary["warnings"][0]
+    right = geocfl.map_scene(scene, tmp_path / "b", model=tiny_model, offset=-1000)
+    assert right.summary["warnings"] == []
+    plain = geocfl.map_scene(write_scene(tmp_path / "t.tif", noise), tmp_path / "c", model=tiny_model)
+    np.testing.assert_array_equal(codes(right), codes(plain))
+
+
+class TestBadInput:
+    """Each gets one sentence that names the file, and leaves nothing."""
+
+    @pytest.fixture
+    def refused(self, tmp_path: Path, tiny_model: Path):
+        def check(scene: Path, match: str, kind: type[GeocflError] = SceneError, **options) -> None:
+            out = tmp_path / "out"
+            with pytest.raises(kind, match=match) as caught:
+                geocfl.map_scene(scene, out, **{"model": tiny_model, **options})
+            assert "\n" not in str(caught.value)
+            assert not out.exists()
+
+        return check
+
+    def test_missing_file(self, tmp_path: Path, refused) -> None:
+        refused(tmp_path / "none.tif", r"none\.tif: no such file")
+
+    def test_text_file(self, tmp_path: Path, refused) -> None:
+        (tmp_path / "s.tif").write_text("hello")
+        refused(tmp_path / "s.tif", r"s\.tif: not a readable raster")
+
+    def test_truncated(self, tmp_path: Path, noise: np.ndarray, refused) -> None:
+        path = write_scene(tmp_path / "s.tif", noise)
+        path.write_bytes(path.read_bytes()[:90_000])
+        refused(path, r"s\.tif")
+
+    def test_without_crs(self, tmp_path: Path, noise: np.ndarray, refused) -> None:
+        refused(write_scene(tmp_path / "s.tif", noise, crs=None), "no coordinate reference system.*gdal_edit")
+
+    def test_geographic_or_coarse(self, tmp_path: Path, noise: np.ndarray, refused) -> None:
+        degrees = Affine(1e-4, 0, 12, 0, -1e-4, 46)
+        refused(write_scene(tmp_path / "s.tif", noise, crs="EPSG:4326", transform=degrees), "degrees.*gdalwarp")
+        coarse = Affine(20, 0, 3e5, 0, -20, 5e6)
+        refused(write_scene(tmp_path / "t.tif", noise, transform=coarse), "20 m.*gdalwarp")
+
+    def test_without_the_bands(self, tmp_path: Path, noise: np.ndarray, refused) -> None:
+        refused(write_scene(tmp_path / "s.tif", noise, bands=("B08", "B11", "B12")), r"s\.tif.*needs B04.*--bands")
+
+    def test_smaller_than_a_window(self, tmp_path: Path, noise: np.ndarray, refused) -> None:
+        refused(write_scene(tmp_path / "s.tif", noise[:, :63]), r"200 x 63 px is smaller.*64 px")
+
+    def test_all_nodata(self, tmp_path: Path, noise: np.ndarray, refused) -> None:
+        refused(write_scene(tmp_path / "s.tif", np.zeros_like(noise)), "no cell has data")
+
+    def test_stride_and_batch_size(self, tmp_path: Path, noise: np.ndarray, refused) -> None:
+        path = write_scene(tmp_path / "s.tif", noise)
+        refused(path, "--stride 65", UsageError, stride=65)
+        refused(path, "--stride 0", UsageError, stride=0)
+        refused(path, "--batch-size 0", UsageError, batch_size=0)
+        refused(path, "precision", UsageError, precision="int8")
+        refused(path, "device", UsageError, device="tpu9")
+
+    def test_model_folder_with_missing_or_corrupt_file(
+        self, tmp_path: Path, tiny_model: Path, noise: np.ndarray, refused
+    ) -> None:
+        path = write_scene(tmp_path / "s.tif", noise)
+        refused(path, "no such model.*eurosat-rgb-lite0", ModelError, model=tmp_path / "nowhere")
+        for name in ("model.json", "model.safetensors"):
+            broken = tmp_path / f"without-{name}"
+            shutil.copytree(tiny_model, broken)
+            (broken / name).unlink()
+            refused(path, name.replace(".", r"\."), ModelError, model=broken)
+            (broken / name).write_bytes(b"\x00garbage")
+            refused(path, name.replace(".", r"\."), ModelError, model=broken)
+
+    @pytest.mark.skipif(os.name != "posix", reason="permissions as on POSIX")
+    def test_unwritable_folder(self, tmp_path: Path, tiny_model: Path, noise: np.ndarray) -> None:
+        path = write_scene(tmp_path / "s.tif", noise)
+        (tmp_path / "file").write_text("in the way")
+        with pytest.raises(OutputError, match="file"):
+            geocfl.map_scene(path, tmp_path / "file" / "out", model=tiny_model)
+        if os.geteuid() == 0:
+            pytest.skip("root may write everywhere; a file in the way was refused")
+        locked = tmp_path / "locked"
+        locked.mkdir(mode=0o500)
+        with pytest.raises(OutputError, match="locked"):
+            geocfl.map_scene(path, locked, model=tiny_model)
+
+
+@pytest.mark.shared
+def test_a_mosaic_of_eurosat_patches_maps_back_to_their_predictions(tmp_path: Path, shared_data: Path) -> None:
+    with zipfile.ZipFile(shared_data / "eurosat/EuroSAT.zip") as archive:
+        names = sorted(n for n in archive.namelist() if n.endswith(".jpg"))[::1350]
+        patches = np.stack([np.asarray(Image.open(archive.open(name))).transpose(2, 0, 1) for name in names])
+    mosaic = patches.reshape(4, 5, 3, 64, 64).transpose(2, 0, 3, 1, 4).reshape(3, 256, 320)
+    result = geocfl.map_scene(write_scene(tmp_path / "s.tif", mosaic), tmp_path, precision="float32", device="cpu")
+    model = geocfl.load_model()
+    reflectance = geocfl.radiometry.EUROSAT_RGB.to_reflectance(patches)
+    expected = model.predict(reflectance, batch_size=1).argmax(axis=1) + 1
+    np.testing.assert_array_equal(codes(result).ravel(), expected)
+    assert len(set(expected)) >= 8
+    labels = [geocfl.legend.EUROSAT.names.index(" ".join(_words(Path(n).parent.name))) + 1 for n in names]
+    assert np.mean(np.array(labels) == expected) >= 0.8
+
+
+def _words(folder: str) -> list[str]:
+    return "".join(f" {c}" if c.isupper() else c for c in folder).split()
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    ("name", "options", "warned"),
+    [
+        ("S2_L2A_20190416_aquileia_B04B03B02B08.tif", {}, False),
+        ("S2_L2A_202206_dolomites_B04B03B02B08.tif", {}, True),
+        ("S2_L2A_202206_dolomites_B04B03B02B08.tif", {"offset": -1000}, False),
+    ],
+)
+def test_real_scenes_map_without_options(tmp_path: Path, shared_data: Path, name, options, warned) -> None:
+    result = geocfl.map_scene(shared_data / "scenes" / name, tmp_path, **options)
+    assert bool(result.summary["warnings"]) == warned
+    assert result.summary["scene"]["level"] == "L2A"
+    assert sum(row["cells"] for row in result.summary["classes"]) > 150

@@ -1,0 +1,148 @@
+"""Every command through the installed entry point, as a user runs it."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from PIL import Image
+
+COMMAND = str(Path(sys.executable).parent / "geocfl")
+
+
+def run(*args: object, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([COMMAND, *map(str, args)], cwd=cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("scene") / "s.tif"
+    dn = np.random.default_rng(0).integers(200, 2000, (3, 130, 200), dtype=np.uint16)
+    with rasterio.open(
+        path, "w", driver="GTiff", height=130, width=200, count=3, dtype="uint16", crs="EPSG:32633",
+        transform=Affine(10, 0, 3e5, 0, -10, 5e6),
+    ) as dataset:  # fmt: skip
+        dataset.write(dn)
+        dataset.descriptions = ("B04", "B03", "B02")
+    return path
+
+
+def test_help_lists_the_commands_and_is_quick(tmp_path: Path) -> None:
+    run("--help", cwd=tmp_path)  # bytecode is written, files are in memory
+    best = np.inf
+    for _ in range(3):
+        started = time.perf_counter()
+        text = run("--help", cwd=tmp_path).stdout
+        best = min(best, time.perf_counter() - started)
+    for command in ("map", "demo", "train", "info"):
+        assert command in text
+    print(f"geocfl --help: {best:.2f} s")
+
+
+def test_help_and_import_load_no_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys, geocfl, geocfl.cli; from typer.testing import CliRunner; "
+        "CliRunner().invoke(geocfl.cli.app, ['map', '--help']); "
+        "sys.exit(any(m in sys.modules for m in ('torch', 'torchgeo', 'matplotlib', 'geopandas', 'rasterio')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False).returncode == 0
+
+
+def test_map_prints_the_table_and_the_paths(scene: Path, tiny_model: Path, tmp_path: Path) -> None:
+    done = run("map", scene, "--out", "maps", "--model", tiny_model, "--stride", 32, cwd=tmp_path)
+    assert "cells of 320 m" in done.stderr
+    assert "--stride 16" in done.stderr
+    for name in ("s_lulc.tif", "s_lulc.gpkg", "s_preview.png", "s_summary.json"):
+        assert f"maps/{name}" in done.stdout
+        assert (tmp_path / "maps" / name).is_file()
+    again = run("map", scene, "--out", "maps", "--model", tiny_model, "--stride", 32, cwd=tmp_path)
+    assert "already" in again.stdout
+
+
+def test_map_as_json(scene: Path, tiny_model: Path, tmp_path: Path) -> None:
+    done = run("map", scene, "--out", tmp_path, "--model", tiny_model, "--json", cwd=tmp_path)
+    assert json.loads(done.stdout)["scene"]["file"] == "s.tif"
+
+
+def test_map_several_scenes_with_a_bad_one(scene: Path, tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.tif").write_text("no raster")
+    done = run("map", "bad.tif", scene, "--out", "maps", "--model", tiny_model, cwd=tmp_path, code=1)
+    assert "bad.tif" in done.stderr
+    assert (tmp_path / "maps" / "s_summary.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        (["map", "none.tif"], 1, "none.tif: no such file"),
+        (["map", "none.tif", "--model", "nowhere"], 1, "nowhere: no such model"),
+        (["info", "none.tif"], 1, "none.tif: no such file"),
+        (["train", "--data", "none.zip", "--out", "run"], 1, "none.zip"),
+        (["train", "--data", "none.zip", "--out", "run", "--split", "thirds"], 2, "paper, spatial or random"),
+        (["train", "--data", "none.zip", "--out", "run", "--loss", "hinge"], 2, "class-focal"),
+        (["train", "--data", "none.zip", "--out", "run", "--backbone", "vgg"], 2, "resnet18"),
+    ],
+)
+def test_errors_are_one_sentence(tmp_path: Path, args: list[str], code: int, words: str) -> None:
+    done = run(*args, cwd=tmp_path, code=code)
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_usage_errors_exit_with_two(tmp_path: Path) -> None:
+    assert "stride" in run("map", "s.tif", "--stride", 65, cwd=tmp_path, code=2).stderr
+    run("map", cwd=tmp_path, code=2)
+    run("nonsense", cwd=tmp_path, code=2)
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [COMMAND, "--debug", "info", "none.tif"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+def test_info_of_a_scene_and_of_a_model(scene: Path, tiny_model: Path, tmp_path: Path) -> None:
+    text = run("info", scene, cwd=tmp_path).stdout
+    assert "EPSG:32633" in text
+    facts = json.loads(run("info", scene, "--json", cwd=tmp_path).stdout)
+    assert facts["bands"] == {"B04": 1, "B03": 2, "B02": 3}
+    assert facts["windows"]["stride 64"] == 12
+    assert "Annual Crop" in run("info", tiny_model, cwd=tmp_path).stdout
+
+
+def test_version(tmp_path: Path) -> None:
+    import geocfl
+
+    assert run("--version", cwd=tmp_path).stdout.strip() == f"geocfl {geocfl.__version__}"
+
+
+def test_train_then_map_with_what_was_trained(scene: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for folder, level in (("Field", 160), ("Water", 40)):
+        (tmp_path / "patches" / folder).mkdir(parents=True)
+        for i in range(12):
+            pixels = rng.normal(level, 10, (64, 64, 3)).clip(1, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "patches" / folder / f"{folder}_{i}.png")
+    args = ["--weights", "none", "--epochs", 1, "--batch-size", 8, "--split", "paper"]
+    done = run("train", "--data", "patches", "--out", "run", *args, cwd=tmp_path)
+    assert "Water" in done.stdout
+    for name in ("model.json", "model.safetensors", "metrics.json", "history.csv", "config.json", "report.html"):
+        assert (tmp_path / "run" / name).is_file(), name
+    run("map", scene, "--model", "run", "--out", "maps", cwd=tmp_path)
+    with rasterio.open(tmp_path / "maps" / "s_lulc.tif") as dataset:
+        assert set(np.unique(dataset.read(1))) <= {1, 2}
+    refused = run("train", "--data", "patches", "--out", "run", *args, cwd=tmp_path, code=1)
+    assert "--overwrite" in refused.stderr
+    shutil.rmtree(tmp_path / "run")

@@ -1,0 +1,52 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+
+import geocfl
+from geocfl.errors import ModelError
+
+
+def write_scene(path: Path, dn: np.ndarray, bands) -> Path:
+    with rasterio.open(
+        path, "w", driver="GTiff", height=dn.shape[1], width=dn.shape[2], count=len(dn), dtype=dn.dtype,
+        crs="EPSG:32633", transform=Affine(10, 0, 3e5, 0, -10, 5e6), nodata=0,
+    ) as dataset:  # fmt: skip
+        dataset.write(dn)
+        if bands:
+            dataset.descriptions = bands
+    return path
+
+
+def test_a_scene_in_facts(tmp_path: Path) -> None:
+    dn = np.full((2, 100, 200), 2000, np.uint16)
+    dn[:, :, :50] = 0
+    facts = geocfl.info(write_scene(tmp_path / "S2_L1C.tif", dn, ("B04", "B8A")))
+    assert facts["kind"] == "scene"
+    assert facts["size_px"] == [200, 100]
+    assert facts["gsd_m"] == 10
+    assert facts["level"] == "L1C"
+    assert facts["nodata"] == 0
+    assert 0.2 < facts["nodata_share"] < 0.3
+    assert facts["windows"] == {"stride 64": 8, "stride 32": 28, "stride 16": 91}
+    assert facts["reflectance_p1_p50_p99"]["B8A"] == pytest.approx([0.2] * 3)
+    assert "--offset -1000" in facts["warnings"][0]
+
+
+def test_a_scene_without_known_bands(tmp_path: Path) -> None:
+    facts = geocfl.info(write_scene(tmp_path / "s.tif", np.ones((1, 64, 64), np.uint16), None))
+    assert facts["bands"] == {}
+
+
+def test_a_model_in_facts(tiny_model: Path) -> None:
+    facts = geocfl.info(tiny_model)
+    assert facts["kind"] == "model"
+    assert facts["bands"] == ["B04", "B03", "B02"]
+    assert facts["classes"][10] == "Sea Lake"
+
+
+def test_a_folder_that_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"model\.json"):
+        geocfl.info(tmp_path)

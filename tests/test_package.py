@@ -1,0 +1,44 @@
+"""What an installation promises."""
+
+import subprocess
+import sys
+from importlib.metadata import entry_points, version
+from pathlib import Path
+
+import pytest
+
+import geocfl
+
+
+def test_the_version_is_in_one_place() -> None:
+    assert version("geocfl") == geocfl.__version__
+
+
+def test_typed_and_with_an_entry_point() -> None:
+    assert (Path(geocfl.__file__).parent / "py.typed").is_file()
+    assert any(entry.name == "geocfl" for entry in entry_points(group="console_scripts"))
+
+
+@pytest.mark.parametrize("name", geocfl.__all__)
+def test_every_public_name_is_there_and_documented(name: str) -> None:
+    if name != "__version__":
+        assert getattr(geocfl, name).__doc__
+    assert name in dir(geocfl)
+
+
+def test_unknown_names() -> None:
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = geocfl.nothing
+
+
+def test_import_loads_neither_torch_nor_torchgeo() -> None:
+    code = "import sys, geocfl; sys.exit('torch' in sys.modules or 'torchgeo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_every_dependency_bound_says_why() -> None:
+    lines = (Path(geocfl.__file__).parents[1] / "pyproject.toml").read_text().splitlines()
+    start = lines.index("dependencies = [")
+    bounds = lines[start + 1 : lines.index("]", start)]
+    assert bounds
+    assert all(">=" in line and "#" in line for line in bounds)
