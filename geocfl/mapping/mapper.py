@@ -19,7 +19,7 @@ from geocfl.mapping.engine import Classified, classify_scene
 from geocfl.model import DEFAULT_MODEL, Model, load_model
 from geocfl.products.preview import write_preview
 from geocfl.products.raster import write_confidence, write_lulc
-from geocfl.products.staging import Staging
+from geocfl.products.staging import FILES, Staging
 from geocfl.products.style import write_confidence_style, write_lulc_style
 from geocfl.products.summary import ClassTable, class_table, format_table
 from geocfl.products.vector import write_polygons
@@ -33,17 +33,6 @@ log = logging.getLogger("geocfl")
 GSD_TOLERANCE = 0.05
 """Relative difference of ground sampling distance that a model is not warned of."""
 COMMON_STRIDES = (64, 32, 16)
-PRODUCTS = {
-    "lulc": "_lulc.tif",
-    "attributes": "_lulc.tif.aux.xml",
-    "style": "_lulc.qml",
-    "confidence": "_confidence.tif",
-    "confidence_style": "_confidence.qml",
-    "polygons": "_lulc.gpkg",
-    "preview": "_preview.png",
-    "summary": "_summary.json",
-}
-"""Key in `SceneMap.paths` to what follows the scene's stem in the file's name."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +174,7 @@ class _Mapper:
             grid = check_scene(scene, self.model, settings.stride)
             digest = self._digest(path)
             with Staging(out, path.stem, digest, overwrite=overwrite) as staging:
-                targets = {name: staging.target(suffix) for name, suffix in PRODUCTS.items()}
+                targets = {name: staging.target(suffix) for name, suffix in FILES.items()}
                 if staging.state == "done":
                     return SceneMap(targets, json.loads(targets["summary"].read_text()), already_done=True)
                 warnings = scene.warnings()
@@ -203,7 +192,7 @@ class _Mapper:
                 summary = facts | {**self._write(staging, classified, grid, path.stem)}
                 timing = {"start": ready - started, "classify": read - ready, "write": time.perf_counter() - read}
                 summary["timing"] = {f"{name}_s": round(seconds, 3) for name, seconds in timing.items()}
-                staging.path(PRODUCTS["summary"]).write_text(json.dumps(summary, indent=2) + "\n")
+                staging.path(FILES["summary"]).write_text(json.dumps(summary, indent=2) + "\n")
                 staging.commit()
         return SceneMap(targets, summary)
 
@@ -217,12 +206,12 @@ class _Mapper:
         """Writes every product but the summary, whose class table it returns."""
         cells, legend = classified.cells, self.model.legend
         tags = {"GEOCFL_VERSION": __version__, "GEOCFL_MODEL": self.model.name, "GEOCFL_STRIDE": str(grid.stride)}
-        write_lulc(cells, staging.path(PRODUCTS["lulc"]), grid, legend, tags)
-        write_lulc_style(staging.path(PRODUCTS["style"]), legend)
-        write_confidence(cells, staging.path(PRODUCTS["confidence"]), grid, tags)
-        write_confidence_style(staging.path(PRODUCTS["confidence_style"]))
-        write_polygons(cells, staging.path(PRODUCTS["polygons"]), grid, legend)
-        write_preview(staging.path(PRODUCTS["preview"]), self._true_color(classified), cells, grid, legend, stem)
+        write_lulc(cells, staging.path(FILES["lulc"]), grid, legend, tags)
+        write_lulc_style(staging.path(FILES["style"]), legend)
+        write_confidence(cells, staging.path(FILES["confidence"]), grid, tags)
+        write_confidence_style(staging.path(FILES["confidence_style"]))
+        write_polygons(cells, staging.path(FILES["polygons"]), grid, legend)
+        write_preview(staging.path(FILES["preview"]), self._true_color(classified), cells, grid, legend, stem)
         table = class_table(cells, grid, legend)
         cells.unlink()
         return table

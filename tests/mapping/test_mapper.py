@@ -16,7 +16,8 @@ from PIL import Image
 import geocfl
 from geocfl.errors import GeocflError, ModelError, OutputError, SceneError, UsageError
 from geocfl.grid import CellGrid
-from geocfl.mapping.mapper import PRODUCTS, estimate
+from geocfl.mapping.mapper import estimate
+from geocfl.products.staging import FILES
 
 TRANSFORM = Affine(10, 0, 3e5, 0, -10, 5e6)
 
@@ -61,7 +62,7 @@ def test_full_stride_equals_a_direct_loop_over_patches(tmp_path: Path, tiny_mode
 @pytest.mark.parametrize("stride", [64, 48, 17])
 def test_products_are_whole_and_add_up(tmp_path: Path, tiny_model: Path, noise: np.ndarray, stride: int) -> None:
     result = geocfl.map_scene(write_scene(tmp_path / "s.tif", noise), tmp_path, model=tiny_model, stride=stride)
-    assert set(result.paths) == set(PRODUCTS)
+    assert set(result.paths) == set(FILES)
     for path in result.paths.values():
         assert path.is_file(), path
     assert not list(tmp_path.glob(".*"))
@@ -95,7 +96,7 @@ def test_other_settings_are_refused_without_overwrite(tmp_path: Path, tiny_model
 def test_two_runs_give_the_same_bytes(tmp_path: Path, tiny_model: Path, noise: np.ndarray) -> None:
     scene = write_scene(tmp_path / "s.tif", noise)
     runs = [geocfl.map_scene(scene, tmp_path / name, model=tiny_model, stride=32) for name in ("a", "b")]
-    for name in PRODUCTS:
+    for name in FILES:
         if name != "summary":
             assert runs[0].paths[name].read_bytes() == runs[1].paths[name].read_bytes(), name
     first, second = (run.summary | {"timing": None} for run in runs)

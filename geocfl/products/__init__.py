@@ -1,0 +1,1 @@
+"""Files out: rasters, polygons, styles, preview and summary of a map, from its cells alone."""

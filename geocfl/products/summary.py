@@ -1,0 +1,137 @@
+"""How much of a scene each class covers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypedDict
+
+import numpy as np
+
+from geocfl.grid import CellGrid
+from geocfl.legend import NODATA, UNCLASSIFIED, Legend
+from geocfl.products.cells import read_strips
+from geocfl.products.style import WITHHELD
+
+
+class Cover(TypedDict):
+    """What cells of one raster code cover.
+
+    Attributes:
+        cells: Number of cells.
+        pixels: The scene's pixels in them: cells are cut at the scene's rectangle.
+        hectares: Their area, cut likewise.
+    """
+
+    cells: int
+    pixels: int
+    hectares: float
+
+
+class ClassCover(Cover):
+    """What one class covers.
+
+    Attributes:
+        code: Raster code.
+        name: Class name.
+        share: Of the area of all classes, 0..1; None where no cell has a class.
+        confidence: Mean over the class's cells, 0..1; None where it has none.
+    """
+
+    code: int
+    name: str
+    share: float | None
+    confidence: float | None
+
+
+class ClassTable(TypedDict):
+    """A map in numbers, as it stands in ``S_summary.json``.
+
+    Attributes:
+        classes: Every class of the legend in the order of codes, absent ones with zeros.
+        unclassified: Cells with data whose class was withheld.
+        nodata: Cells without data.
+        total: All cells: the scene's rectangle.
+    """
+
+    classes: list[ClassCover]
+    unclassified: Cover
+    nodata: Cover
+    total: Cover
+
+
+def class_table(cells: Path, grid: CellGrid, legend: Legend) -> ClassTable:
+    """Counts cells, pixels and hectares of each class, strip by strip.
+
+    Args:
+        cells: Work raster of `grid.rows` x `grid.columns` cells.
+        grid: Where the cells lie.
+        legend: Names of the codes.
+
+    Returns:
+        The table, ready for JSON.
+
+    Raises:
+        ValueError: The raster holds a code that the legend lacks.
+    """
+    column_pixels, row_pixels, row_hectares = grid.column_pixels(), grid.row_pixels(), grid.row_hectares()
+    joint = np.zeros((256, 256), np.int64)  # cells by (code, percent)
+    pixels, hectares = np.zeros(256, np.int64), np.zeros(256)
+    for first, codes, confidence in read_strips(cells):
+        rows = slice(first, first + len(codes))
+        joint += np.bincount(codes.ravel() * np.int32(256) + confidence.ravel(), minlength=1 << 16).reshape(256, 256)
+        bins = codes + 256 * np.arange(len(codes), dtype=np.int32)[:, None]
+        # Sums of whole pixels, so exact in float64.
+        wide = np.bincount(bins.ravel(), np.broadcast_to(column_pixels, codes.shape).ravel(), 256 * len(codes))
+        wide = wide.reshape(-1, 256)
+        pixels += (row_pixels[rows] @ wide).astype(np.int64)
+        hectares += row_hectares[rows] @ wide
+
+    counts = joint.sum(axis=1)
+    strange = [code for code in np.flatnonzero(counts) if len(legend) < code < UNCLASSIFIED]
+    if strange:
+        raise ValueError(f"codes {strange} are not in the legend of {len(legend)} classes")
+
+    def cover(codes: int | slice) -> Cover:
+        return Cover(
+            cells=int(counts[codes].sum()), pixels=int(pixels[codes].sum()), hectares=float(hectares[codes].sum())
+        )
+
+    classified = hectares[1 : len(legend) + 1].sum()
+    percent_sums = joint[:, :101] @ np.arange(101)
+    classes = [
+        ClassCover(
+            code=c.code,
+            name=c.name,
+            **cover(c.code),
+            share=float(hectares[c.code] / classified) if classified else None,
+            confidence=float(percent_sums[c.code] / counts[c.code] / 100) if counts[c.code] else None,
+        )
+        for c in legend
+    ]
+    return ClassTable(classes=classes, unclassified=cover(UNCLASSIFIED), nodata=cover(NODATA), total=cover(slice(None)))
+
+
+def format_table(table: ClassTable) -> str:
+    """A class table as aligned plain text, without a newline at its end.
+
+    Unclassified and no-data cells follow the classes where there are any; their area counts in no share.
+    """
+    lines = [("code", "class", "cells", "hectares", "share", "confidence")]
+    for row in table["classes"]:
+        share = "-" if not row["share"] else f"{row['share']:.1%}"
+        confidence = "-" if row["confidence"] is None else f"{row['confidence']:.2f}"
+        lines.append((str(row["code"]), row["name"], f"{row['cells']:,}", f"{row['hectares']:,.1f}", share, confidence))
+    rest = [(str(UNCLASSIFIED), WITHHELD.name, table["unclassified"]), (str(NODATA), "No data", table["nodata"])]
+    for code, name, cover in [*rest, ("", "Total", table["total"])]:
+        if cover["cells"]:
+            lines.append((code, name, f"{cover['cells']:,}", f"{cover['hectares']:,.1f}", "", ""))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = []
+    for line in lines:
+        cells = [
+            cell.ljust(width) if index == 1 else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        text.append("  ".join(cells).rstrip())
+    text.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(text)

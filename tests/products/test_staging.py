@@ -1,0 +1,237 @@
+import errno
+import json
+import os
+from types import SimpleNamespace
+
+import pytest
+
+from geocfl.errors import OutputError
+from geocfl.products.staging import PRODUCTS, SUMMARY, Staging
+
+
+def write_all(staging, text="new"):
+    for suffix in PRODUCTS:
+        staging.path(suffix).write_text(json.dumps({"hash": text}) if suffix == SUMMARY else text)
+
+
+def finish(out, digest="h1", **options):
+    with Staging(out, "S", digest, **options) as staging:
+        state = staging.state
+        if state != "done":
+            write_all(staging, digest)
+            staging.commit()
+    return state
+
+
+def break_off(out, error, digest="h1", **options):
+    with Staging(out, "S", digest, **options) as staging:
+        write_all(staging, digest)
+        (staging.folder / "cells.tif").write_text("half")
+        raise error
+
+
+def contents(out):
+    return {path.name: path.read_text() for path in out.iterdir() if path.is_file()}
+
+
+def test_puts_all_into_place_and_then_is_done(tmp_path):
+    out = tmp_path / "deep" / "out"
+    assert finish(out) == "new"
+    assert sorted(contents(out)) == sorted(f"S{suffix}" for suffix in PRODUCTS)
+    assert not (out / ".S.partial").exists()
+    assert finish(out) == "done"
+
+
+def test_nothing_lies_in_place_before_the_commit(tmp_path):
+    with Staging(tmp_path, "S", "h1") as staging:
+        write_all(staging)
+        assert [path.name for path in tmp_path.iterdir()] == [".S.partial"]
+        staging.commit()
+
+
+def test_the_summary_comes_last_and_its_forerunner_goes_first(tmp_path, monkeypatch):
+    finish(tmp_path, "h1")
+    seen = []
+    replace = os.replace
+
+    def spy(source, target):
+        seen.append((target.name, (tmp_path / "S_summary.json").exists()))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", spy)
+    finish(tmp_path, "h2", overwrite=True)
+    assert [name for name, _ in seen] == [f"S{suffix}" for suffix in PRODUCTS]
+    assert not any(summary for _, summary in seen)
+
+
+def test_an_interrupt_keeps_the_work_and_it_is_continued(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        break_off(tmp_path, KeyboardInterrupt())
+    with Staging(tmp_path, "S", "h1") as staging:
+        assert staging.state == "continue"
+        assert (staging.folder / "cells.tif").read_text() == "half"
+
+
+def test_partial_work_of_other_settings_is_dropped(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        break_off(tmp_path, KeyboardInterrupt())
+    with Staging(tmp_path, "S", "h2") as staging:
+        assert staging.state == "new"
+        assert not (staging.folder / "cells.tif").exists()
+
+
+def test_a_failure_leaves_nothing(tmp_path):
+    out = tmp_path / "deep" / "out"
+    with pytest.raises(RuntimeError, match="broken"):
+        break_off(out, RuntimeError("broken"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failure_leaves_what_was_there(tmp_path):
+    finish(tmp_path, "h1")
+    before = contents(tmp_path)
+    with pytest.raises(RuntimeError):
+        break_off(tmp_path, RuntimeError(), "h2", overwrite=True)
+    assert contents(tmp_path) == before
+    assert not (tmp_path / ".S.partial").exists()
+
+
+@pytest.mark.parametrize("suffix", PRODUCTS)
+def test_a_product_in_the_way_is_refused(tmp_path, suffix):
+    in_the_way = tmp_path / f"S{suffix}"
+    in_the_way.write_text("mine")
+    with pytest.raises(OutputError, match=r"--overwrite") as refusal:
+        finish(tmp_path)
+    assert str(in_the_way) in str(refusal.value)
+    assert contents(tmp_path) == {in_the_way.name: "mine"}
+    assert finish(tmp_path, overwrite=True) == "new"
+    assert contents(tmp_path)["S_lulc.tif"] == "h1"
+
+
+def test_done_needs_every_product(tmp_path):
+    finish(tmp_path)
+    (tmp_path / "S_lulc.gpkg").unlink()
+    with pytest.raises(OutputError, match="--overwrite"):
+        finish(tmp_path)
+
+
+def test_other_scenes_and_files_are_left_alone(tmp_path):
+    (tmp_path / "T_lulc.tif").write_text("other")
+    (tmp_path / "S.tif").write_text("scene")
+    finish(tmp_path)
+    assert contents(tmp_path)["T_lulc.tif"] == "other"
+    assert contents(tmp_path)["S.tif"] == "scene"
+
+
+def test_overwriting_with_fewer_products_leaves_no_stale_ones(tmp_path):
+    finish(tmp_path, "h1")
+    products = [suffix for suffix in PRODUCTS if suffix != "_preview.png"]
+    with Staging(tmp_path, "S", "h2", overwrite=True, products=products) as staging:
+        write_all(staging, "h2")
+        staging.commit()
+    assert not (tmp_path / "S_preview.png").exists()
+    with Staging(tmp_path, "S", "h2", products=products) as staging:
+        assert staging.state == "done"
+
+
+@pytest.mark.parametrize("moves", range(len(PRODUCTS)))
+def test_a_commit_cut_short_is_finished(tmp_path, monkeypatch, moves):
+    finish(tmp_path, "h1")
+    replace, left = os.replace, [moves]
+
+    def crash(source, target):
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", crash)
+    with pytest.raises(KeyboardInterrupt):
+        finish(tmp_path, "h2", overwrite=True)
+    assert not (tmp_path / "S_summary.json").exists()
+    monkeypatch.undo()
+    assert finish(tmp_path, "h2") == "done"
+    assert set(contents(tmp_path).values()) == {"h2", '{"hash": "h2"}'}
+    assert not (tmp_path / ".S.partial").exists()
+
+
+def test_a_crash_after_the_summary_is_tidied_up(tmp_path, monkeypatch):
+    def crash(path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("shutil.rmtree", crash)
+    with pytest.raises(KeyboardInterrupt):
+        finish(tmp_path)
+    monkeypatch.undo()
+    assert finish(tmp_path) == "done"
+    assert len(contents(tmp_path)) == len(PRODUCTS)
+    assert not (tmp_path / ".S.partial").exists()
+
+
+def test_a_forgotten_product_is_not_committed(tmp_path):
+    with pytest.raises(FileNotFoundError), Staging(tmp_path, "S", "h1") as staging:
+        staging.commit()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_path_through_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=r"cannot be written to .*--out"):
+        finish(tmp_path / "file" / "out")
+    with pytest.raises(OutputError, match="--out"):
+        finish(tmp_path / "file")
+    assert contents(tmp_path) == {"file": ""}
+
+
+def test_a_read_only_folder_is_refused(tmp_path):
+    if os.geteuid() == 0:
+        pytest.skip("nothing is read-only to root")
+    tmp_path.chmod(0o555)
+    with pytest.raises(OutputError, match=r"Permission denied"):
+        finish(tmp_path)
+
+
+def test_a_file_system_that_takes_no_folders_is_refused(tmp_path, monkeypatch):
+    def refuse(*args, **options):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("pathlib.Path.mkdir", refuse)
+    with pytest.raises(OutputError, match="Read-only file system"):
+        finish(tmp_path)
+
+
+def test_a_foreign_folder_is_not_deleted(tmp_path):
+    (tmp_path / ".S.partial").mkdir()
+    (tmp_path / ".S.partial" / "letter").write_text("dear")
+    with pytest.raises(OutputError, match="in the way"):
+        finish(tmp_path, overwrite=True)
+    assert (tmp_path / ".S.partial" / "letter").read_text() == "dear"
+
+
+def test_a_folder_named_like_a_product_is_not_deleted(tmp_path):
+    (tmp_path / "S_lulc.tif").mkdir()
+    with pytest.raises(OutputError, match="a folder of that name"):
+        finish(tmp_path, overwrite=True)
+
+
+def test_a_full_disk_is_named(tmp_path):
+    with pytest.raises(OutputError, match="disk is full"):
+        break_off(tmp_path, OSError(errno.ENOSPC, "No space left on device"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_recognised_behind_gdal(tmp_path, monkeypatch):
+    from rasterio.errors import RasterioIOError
+
+    with pytest.raises(RasterioIOError):
+        break_off(tmp_path, RasterioIOError("Write failed"))
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=0))
+    with pytest.raises(OutputError, match="disk is full"):
+        break_off(tmp_path, RasterioIOError("Write failed"))
+
+
+def test_a_broken_summary_is_in_the_way(tmp_path):
+    for suffix in PRODUCTS:
+        (tmp_path / f"S{suffix}").write_text("[]")
+    with pytest.raises(OutputError, match="--overwrite"):
+        finish(tmp_path)
