@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0.dev0"
 
 if TYPE_CHECKING:
-    from geocfl.demo import demo as demo
+    from geocfl.demonstration import demo as demo
+    from geocfl.description import info as info
     from geocfl.errors import GeocflError as GeocflError
-    from geocfl.info import info as info
     from geocfl.mapping import map_scene as map_scene
     from geocfl.mapping import map_scenes as map_scenes
     from geocfl.model import load_model as load_model
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "GeocflError": "geocfl.errors",
-    "demo": "geocfl.demo",
-    "info": "geocfl.info",
+    "demo": "geocfl.demonstration",
+    "info": "geocfl.description",
     "load_model": "geocfl.model",
     "map_scene": "geocfl.mapping",
     "map_scenes": "geocfl.mapping",
