@@ -189,6 +189,9 @@ def train(
     offset: Offset = None,
     seed: Seed = 0,
     device: Device = "auto",
+    refit: Annotated[
+        str, typer.Option(help="A finished run of the same settings: train on its validation patches too.")
+    ] = "",
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint of a killed run.")] = False,
     overwrite: Overwrite = False,
     json: AsJson = False,
@@ -218,6 +221,7 @@ def train(
         scale=scale,
         offset=offset,
         seed=seed,
+        refit=refit,
     )
     if json:
         typer.echo(json_module.dumps(run.metrics, indent=2))

@@ -9,9 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_confusion_matrix
+from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from geocfl.legend import Legend
+from geocfl.table import align
 
 ECE_BINS = 15
 
@@ -28,19 +29,20 @@ def metrics(logits: Tensor, labels: Tensor, legend: Legend, temperature: float =
     Returns:
         ``n``, ``accuracy``, ``macro_f1`` (mean over the classes; F1 of a class without patches or predictions is 0),
         ``ece`` (expected calibration error: mean over 15 equal-width confidence bins, weighted by their samples, of
-        the gap between confidence and accuracy), ``nll`` (mean negative log-likelihood, nats), ``per_class`` and
-        ``confusion`` (rows are true classes, columns predicted ones).
+        the gap between confidence and accuracy), ``nll`` (mean negative log-likelihood, nats), ``per_class``,
+        ``confusion`` (rows are true classes, columns predicted ones) and ``reliability`` (the bins of `ece`: mean
+        ``confidence``, ``accuracy`` and ``count``).
     """
     confusion = multiclass_confusion_matrix(logits, labels, num_classes=len(legend)).numpy()
     true, predicted, correct = confusion.sum(1), confusion.sum(0), np.diag(confusion)
     f1 = _ratio(2 * correct, true + predicted)
     scaled = logits / temperature
-    ece = multiclass_calibration_error(scaled.softmax(1), labels, num_classes=len(legend), n_bins=ECE_BINS, norm="l1")
+    bins = reliability(scaled, labels)
     return {
         "n": len(labels),
         "accuracy": float(correct.sum() / len(labels)),
         "macro_f1": float(f1.mean()),
-        "ece": float(ece),
+        "ece": sum(b["count"] * abs(b["confidence"] - b["accuracy"]) for b in bins) / len(labels),
         "nll": float(F.cross_entropy(scaled, labels)),
         "per_class": [
             {
@@ -54,11 +56,50 @@ def metrics(logits: Tensor, labels: Tensor, legend: Legend, temperature: float =
             for c in legend
         ],
         "confusion": confusion.tolist(),
+        "reliability": bins,
     }
 
 
+def reliability(logits: Tensor, labels: Tensor) -> list[dict[str, float]]:
+    """What came of the predictions of each level of confidence.
+
+    torchmetrics' calibration error is not used: it sums in float32, and gives a confidence of 1 a bin of its own.
+
+    Args:
+        logits: (N, C), divided by the temperature.
+        labels: (N,) int64.
+
+    Returns:
+        For each of 15 bins of equal width, from 0 to 1: mean ``confidence``, ``accuracy`` and ``count`` (0 each where
+        the bin is empty).
+    """
+    confidence, predicted = logits.double().softmax(1).max(1)
+    index = (confidence.numpy() * ECE_BINS).astype(int).clip(max=ECE_BINS - 1)
+    count = np.bincount(index, minlength=ECE_BINS)
+    mean_confidence = _ratio(np.bincount(index, confidence.numpy(), ECE_BINS), count)
+    accuracy = _ratio(np.bincount(index, (predicted == labels).numpy(), ECE_BINS), count)
+    return [
+        {"confidence": float(c), "accuracy": float(a), "count": int(n)}
+        for c, a, n in zip(mean_confidence, accuracy, count, strict=True)
+    ]
+
+
+def format_metrics(figures: dict[str, Any]) -> str:
+    """One split's figures as plain text, classes in the form of the paper's Table 3."""
+    lines = [("code", "class", "correct", "patches", "accuracy", "F1")]
+    for row in figures["per_class"]:
+        counts = f"{row['correct']:,}", f"{row['count']:,}"
+        lines.append((str(row["code"]), row["name"], *counts, f"{row['accuracy']:.2%}", f"{row['f1']:.4f}"))
+    correct = sum(row["correct"] for row in figures["per_class"])
+    total = f"{correct:,}", f"{figures['n']:,}", f"{figures['accuracy']:.2%}", f"{figures['macro_f1']:.4f}"
+    lines.append(("", "All (F1: mean of the classes)", *total))
+    calibration = f"Expected calibration error {figures['ece']:.4f}, negative log-likelihood {figures['nll']:.4f}."
+    return f"{align(lines, text_columns=[1])}\n\n{calibration}"
+
+
 def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
-    return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
+    ratio: NDArray[np.float64] = np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
+    return ratio
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:

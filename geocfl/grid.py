@@ -89,7 +89,8 @@ class CellGrid:
         x = np.sin(edges)
         # Area between the equator and a parallel, per radian of longitude (Snyder 1987, eq. 3-12 times a^2 / 2).
         zone = a**2 * (1 - e**2) / 2 * (x / (1 - (e * x) ** 2) + (np.arctanh(e * x) / e if e else x))
-        hectares: NDArray[np.float64] = np.abs(np.diff(zone)) * np.radians(abs(self.transform.a)) / SQUARE_METRES_PER_HECTARE
+        radians = np.radians(abs(self.transform.a))
+        hectares: NDArray[np.float64] = np.abs(np.diff(zone)) * radians / SQUARE_METRES_PER_HECTARE
         return hectares
 
     def bounds(self) -> tuple[float, float, float, float]:

@@ -36,12 +36,10 @@ class ClassFocalLoss(nn.Module):
         UsageError: An argument is out of its range.
     """
 
-    beta: Tensor
-
     def __init__(self, counts: Sequence[int] | Tensor, gamma: float = 0.5, form: str = "exponent") -> None:
         super().__init__()
         shares = torch.as_tensor(counts, dtype=torch.float64)
-        if shares.ndim != 1 or bool((shares < 0).any()) or not float(shares.sum()) > 0:
+        if shares.ndim != 1 or not bool(((shares >= 0) & shares.isfinite()).all()) or not float(shares.sum()) > 0:
             raise UsageError(f"class counts must be a list of numbers >= 0 that are not all 0, got {counts}")
         if not 0 <= gamma < float("inf"):
             raise UsageError(f"gamma must be a number >= 0, got {gamma}")
@@ -49,7 +47,8 @@ class ClassFocalLoss(nn.Module):
             raise UsageError(f"the form of the class focal loss is 'exponent' or 'factor', got {form!r}")
         self.gamma = gamma
         self.form = form
-        self.register_buffer("beta", shares / shares.sum())
+        # No buffer: float64, which some accelerators lack, stays on the CPU when the module is moved.
+        self.beta = shares / shares.sum()
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Mean loss over a batch.
@@ -67,12 +66,10 @@ class ClassFocalLoss(nn.Module):
         # 1 - p without cancellation near p = 1. The floor keeps a power of 0 and its infinite slope out of reach:
         # where p rounds to 1 the gradient is exactly 0, as it should be.
         rest = (-torch.expm1(log_p)).clamp_min(torch.finfo(log_p.dtype).tiny)
-        beta = self.beta.to(log_p.dtype)[target]
-        if self.form == "exponent":
-            weight = rest ** (self.gamma * beta)
-        else:
-            weight = len(self.beta) * beta * rest**self.gamma
-        return -(weight * log_p).mean()
+        beta = self.beta.to(log_p.dtype).to(log_p.device)[target]
+        if self.form == "factor":
+            return -(len(self.beta) * beta * rest**self.gamma * log_p).mean()
+        return -(rest ** (self.gamma * beta) * log_p).mean()
 
 
 LOSSES = ("class-focal", "ce")

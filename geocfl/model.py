@@ -67,12 +67,16 @@ class Model:
         if self.path is None:
             raise ModelError(f"{self.name}: the model has no weights yet; save it first")
         file = self.path / "model.safetensors"
-        state = {name: value.float() if value.is_floating_point() else value for name, value in read_weights(file).items()}
+        state = {
+            name: value.float() if value.is_floating_point() else value for name, value in read_weights(file).items()
+        }
         module = self.wrap(None)
         try:
             module.network.load_state_dict(state)
         except RuntimeError as error:
-            raise ModelError(f"{file}: not the weights of the {self.backbone} in model.json; restore the file") from error
+            raise ModelError(
+                f"{file}: not the weights of the {self.backbone} in model.json; restore the file"
+            ) from error
         return module.eval()
 
     def wrap(self, network: Any | None) -> Reflectance:
@@ -123,7 +127,7 @@ class Model:
             The model as it lies in `folder`.
         """
         import torch
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {
@@ -131,7 +135,8 @@ class Model:
             for name, value in state.items()
             if isinstance(value, torch.Tensor)
         }
-        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+        # Not save_file, which makes files that only their owner can read.
+        (folder / "model.safetensors").write_bytes(save(tensors, metadata={"format": "pt"}))
         (folder / "model.json").write_text(json.dumps(self.to_json(), indent=2) + "\n")
         return replace(self, path=folder)
 
@@ -155,12 +160,16 @@ def load_model(model: str | Path = DEFAULT_MODEL) -> Model:
     file = path / "model.json"
     for part in (file, path / "model.safetensors"):
         if not part.is_file():
-            raise ModelError(f"{part}: missing from the model bundle; pass a folder with model.json and model.safetensors")
+            raise ModelError(
+                f"{part}: missing from the model bundle; pass a folder with model.json and model.safetensors"
+            )
     try:
         facts = json.loads(file.read_text())
         version = facts.pop("format_version")
         if version != FORMAT_VERSION:
-            raise ModelError(f"{file}: bundle format {version} is not {FORMAT_VERSION}; install the geocfl that wrote it")
+            raise ModelError(
+                f"{file}: bundle format {version} is not {FORMAT_VERSION}; install the geocfl that wrote it"
+            )
         for name in ("bands", "clip", "mean", "std"):
             facts[name] = tuple(facts[name])
         loaded = Model(**{**facts, "legend": Legend.from_json(facts["legend"])}, path=path)

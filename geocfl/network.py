@@ -87,7 +87,11 @@ def backbone_facts(name: str) -> Backbone:
 
 
 def load_weights(network: nn.Module, backbone: str, weights: str, bands: tuple[str, ...]) -> None:
-    """Starts a network from pre-trained weights; its head stays as it is.
+    """Starts a network from pre-trained weights, with a head of zeros.
+
+    timm draws the head of an EfficientNet so wide that ten classes start at a loss of 6.8 instead of log 10 = 2.3, and
+    the first steps undo what the weights knew. A head of zeros starts at log C and still learns from the first step
+    (Kolesnikov et al., "Big Transfer", ECCV 2020, section 3.3).
 
     Args:
         network: From `build_network`.
@@ -104,6 +108,7 @@ def load_weights(network: nn.Module, backbone: str, weights: str, bands: tuple[s
     if weights == "none":
         return
     path = Path(weights)
+    state: Mapping[str, Tensor]
     their_bands: tuple[str, ...] | None = None
     if path.suffix in (".safetensors", ".pth", ".pt", ".ckpt", ".bin") or path.is_file():
         state = read_weights(path)
@@ -125,6 +130,9 @@ def load_weights(network: nn.Module, backbone: str, weights: str, bands: tuple[s
             f"{weights}: these weights do not fit a {backbone} ({len(missing)} tensors missing, {len(unexpected)} "
             "not its own); pass others or --weights none"
         )
+    for name, parameter in network.named_parameters():
+        if name.startswith(facts.head):
+            nn.init.zeros_(parameter)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -199,8 +207,8 @@ def _offline(weights: str, error: Exception) -> ModelError:
 
 
 def _band_name(band: str) -> str:
-    """``"B4"`` as ``"B04"``."""
-    return f"B{band[1:].zfill(2)}" if band[1:].isdigit() else band
+    """``"B4"`` and ``"B8a"``, as torchgeo writes them, as ``"B04"`` and ``"B8A"``."""
+    return f"B{band[1:].zfill(2)}" if band[1:].isdigit() else band.upper()
 
 
 def _fit_stem(stem: Tensor, bands: tuple[str, ...], their_bands: tuple[str, ...] | None) -> Tensor:
@@ -247,7 +255,7 @@ class Reflectance(nn.Module):
         """(N, C) logits of (N, B, H, W) reflectance; NaN (no data) becomes the band's mean."""
         x = torch.where(torch.isnan(reflectance), self.mean, reflectance)
         x = (x.clamp(*self.clip) - self.mean) / self.std
-        if x.shape[-1] != self.input_size:
+        if x.shape[-2:] != (self.input_size, self.input_size):
             x = F.interpolate(x, (self.input_size, self.input_size), mode="bilinear", align_corners=False)
         logits: Tensor = self.network(x)
         return logits
@@ -274,7 +282,7 @@ def choose_device(name: str) -> torch.device:
 def has_fast_bfloat16(device: torch.device) -> bool:
     """Whether bfloat16 autocast is faster than float32: not on processors that only emulate it."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         # AVX2-only processors run bf16 convolutions about fifteen times slower than float32.
         probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")

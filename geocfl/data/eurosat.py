@@ -47,19 +47,23 @@ def read_torchgeo(root: Path, bands: tuple[str, ...], spatial: bool, download: b
             f"{root}: torchgeo's EuroSAT is not complete there; it needs EuroSATallBands.zip and {lists}, "
             "or pass --data eurosat to download them"
         ) from error
-    except (OSError, RuntimeError) as error:  # urllib's errors are OSErrors; a wrong checksum is a RuntimeError
+    except Exception as error:  # urllib, zipfile and torchvision each have errors of their own
+        if not download:
+            raise _unreadable(root, error) from error
         raise DataError(
-            f"EuroSAT cannot be downloaded to {root} ({error}); "
+            f"EuroSAT cannot be downloaded to {root} ({_line(error)}); "
             "without a network, pass the path of EuroSAT.zip or of a folder of patches as --data"
         ) from error
     samples = [sample for dataset in datasets for sample in dataset.samples]
     legend = Legend.from_folders(datasets[0].classes)
     pixels = np.empty((len(samples), len(bands), 64, 64), np.uint16)
-    index = 0
-    for dataset in datasets:
-        for item in tqdm(range(len(dataset)), "reading EuroSAT", unit="img", disable=None):
+    items = ((dataset, item) for dataset in datasets for item in range(len(dataset)))
+    bar = tqdm(items, "reading EuroSAT", len(samples), unit="img", disable=None)
+    for index, (dataset, item) in enumerate(bar):
+        try:
             pixels[index] = dataset[item]["image"].numpy()
-            index += 1
+        except (OSError, ValueError, IndexError) as error:  # not decodable, another size, fewer bands
+            raise _unreadable(Path(samples[index][0]), error) from error
     return Patches(
         pixels=pixels,
         labels=np.array([label for _, label in samples], dtype=np.int64),
@@ -69,3 +73,12 @@ def read_torchgeo(root: Path, bands: tuple[str, ...], spatial: bool, download: b
         legend=legend,
         source=f"torchgeo {dataset_class.__name__}",
     )
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    return DataError(f"{path}: cannot be read as torchgeo's EuroSAT ({_line(error)}); download it again")
+
+
+def _line(error: Exception) -> str:
+    """The first line of an error's words, or its name where it has none."""
+    return next(iter(str(error).splitlines()), type(error).__name__)

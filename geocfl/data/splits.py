@@ -23,6 +23,11 @@ class Split:
     validation: NDArray[np.int64]
     test: NDArray[np.int64]
 
+    def without_validation(self) -> Split:
+        """The split whose validation patches train as well."""
+        train = np.sort(np.concatenate([self.train, self.validation]))
+        return Split(train, self.validation[:0], self.test)
+
 
 def make_split(patches: Patches, how: str, seed: int, lists: Path) -> Split:
     """Splits patches.
@@ -42,7 +47,10 @@ def make_split(patches: Patches, how: str, seed: int, lists: Path) -> Split:
         DataError: A class has too few patches, or a list is missing or names patches that are not there.
     """
     if how == "spatial":
-        return Split(*(_listed(patches, lists / f"eurosat-spatial-{part}.txt") for part in ("train", "val", "test")))
+        parts = [_listed(patches, lists / f"eurosat-spatial-{part}.txt") for part in ("train", "val", "test")]
+        if len(np.unique(np.concatenate(parts))) < sum(map(len, parts)):
+            raise DataError(f"{lists}: the spatial split's lists name a patch twice; download them again")
+        return Split(*parts)
     return _stratified(patches, train_share(how), seed)
 
 
@@ -85,6 +93,11 @@ def _stratified(patches: Patches, share: float, seed: int) -> Split:
 def _listed(patches: Patches, path: Path) -> NDArray[np.int64]:
     # The lists name .jpg files whichever version of EuroSAT they split.
     known = {PurePath(name).stem: index for index, name in enumerate(patches.names)}
+    if len(known) < len(patches):
+        raise DataError(
+            f"{patches.source}: the spatial split knows patches by file name, but some have the same name; "
+            "rename them or choose --split paper"
+        )
     try:
         stems = [PurePath(line.strip()).stem for line in path.read_text().splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:

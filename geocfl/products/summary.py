@@ -11,6 +11,7 @@ from geocfl.grid import CellGrid
 from geocfl.legend import NODATA, UNCLASSIFIED, Legend
 from geocfl.products.cells import read_strips
 from geocfl.products.style import WITHHELD
+from geocfl.table import align
 
 
 class Cover(TypedDict):
@@ -125,13 +126,4 @@ def format_table(table: ClassTable) -> str:
     for code, name, cover in [*rest, ("", "Total", table["total"])]:
         if cover["cells"]:
             lines.append((code, name, f"{cover['cells']:,}", f"{cover['hectares']:,.1f}", "", ""))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = []
-    for line in lines:
-        cells = [
-            cell.ljust(width) if index == 1 else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        text.append("  ".join(cells).rstrip())
-    text.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(text)
+    return align(lines, text_columns=[1])

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+SHARED = Path(__file__).parents[2] / "shared/data"
+COLORS = {"Forest": (20, 60, 30), "River": (30, 60, 160), "SeaLake": (10, 20, 90)}
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data beside the checkout; skips the test where it is absent."""
+    if not SHARED.is_dir():
+        pytest.skip(f"the real data is not there: {SHARED}")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def write_patches() -> Callable[..., Path]:
+    """Writes class folders of noisy one-coloured patches that any classifier can tell apart."""
+
+    def write(folder: Path, each: int = 12, classes: Iterable[str] = COLORS, size: int = 64) -> Path:
+        rng = np.random.default_rng(0)
+        for name in classes:
+            (folder / name).mkdir(parents=True)
+            for index in range(each):
+                pixels = rng.normal(COLORS[name], 12, (size, size, 3)).clip(0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / name / f"{name}_{index + 1}.png")
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with EuroSAT's legend and random weights: whole in every respect but what it knows."""
+    import torch
+
+    from geocfl.legend import EUROSAT
+    from geocfl.model import Model
+    from geocfl.network import build_network
+
+    torch.manual_seed(0)
+    model = Model(
+        name="tiny",
+        backbone="lite0",
+        bands=("B04", "B03", "B02"),
+        gsd=10.0,
+        window=64,
+        input_size=32,
+        clip=(0.0, 0.275),
+        mean=(0.1, 0.1, 0.1),
+        std=(0.05, 0.04, 0.03),
+        legend=EUROSAT,
+        temperature=1.5,
+    )
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    model.save(folder, build_network("lite0", 3, len(EUROSAT)).state_dict())
+    return folder
