@@ -63,7 +63,7 @@ class Settings:
 
     Attributes:
         refit: Run folder of the same settings, whose validation stands for this run's: the validation patches train
-            too, every epoch is gone through, and the temperature is that run's. Empty for a run with its own validation.
+            too, the last epoch counts, and the temperature is that run's. Empty for a run with its own validation.
     """
 
     data: str
@@ -209,11 +209,11 @@ def train(
     """
     settings, out = resolve(str(data), **options), Path(out)
     resumed = _claim(out, settings, resume, overwrite)
+    validated = _validated(settings)
     torch_device = choose_device(device)
     patches = load_patches(settings)
     lists = Path(settings.data) if Path(settings.data).is_dir() else Path(settings.data).parent
     split = make_split(patches, settings.split, settings.seed, DEFAULT_ROOT if settings.data == "eurosat" else lists)
-    validated = _validated(settings)
     if validated:
         split = split.without_validation()
     model = describe_model(settings, patches, split, out.name)
@@ -233,23 +233,16 @@ def train(
             _discard(out)
         raise
 
-    labels = torch.from_numpy(patches.labels)
     load_state(module, best)
     if validated:
         temperature = validated.temperature
     else:
-        temperature = fit_temperature(predict(module, patches, split.validation), labels[split.validation])
+        labels = torch.from_numpy(patches.labels[split.validation])
+        temperature = fit_temperature(predict(module, patches, split.validation), labels)
     # What ships is what is judged: the bundle is read back, in half precision, before the test patches are touched.
     model = replace(model, temperature=temperature).save(out, module.network.state_dict())
     shipped = model.network().to(torch_device).to(memory_format=torch.channels_last)
-    result: dict[str, Any] = {}
-    for name, part in (("validation", split.validation), ("test", split.test)):
-        if not len(part):
-            continue
-        logits = predict(shipped, patches, part)
-        result[name] = metrics(logits, labels[part], patches.legend, temperature)
-        uncalibrated = metrics(logits, labels[part], patches.legend)
-        result[name]["uncalibrated"] = {key: uncalibrated[key] for key in ("ece", "nll")}
+    result = _judge(shipped, patches, split, temperature)
     figures = {name: {key: result[name][key] for key in ("n", "accuracy", "macro_f1", "ece")} for name in result}
     model = replace(model, origin={**model.origin, "metrics": figures})
     if validated:
@@ -266,6 +259,18 @@ def train(
     (out / "metrics.json").write_text(json.dumps(result, indent=2) + "\n")
     checkpoint.unlink()
     return Run(out, load_model(out), result)
+
+
+def _judge(module: Reflectance, patches: Patches, split: Split, temperature: float) -> dict[str, Any]:
+    """The content of ``metrics.json``: figures on validation, where there is one, and test."""
+    result: dict[str, Any] = {}
+    for name, part in (("validation", split.validation), ("test", split.test)):
+        if len(part):
+            logits, labels = predict(module, patches, part), torch.from_numpy(patches.labels[part])
+            before = metrics(logits, labels, patches.legend)
+            result[name] = metrics(logits, labels, patches.legend, temperature)
+            result[name]["uncalibrated"] = {key: before[key] for key in ("ece", "nll")}
+    return result
 
 
 def _validated(settings: Settings) -> Model | None:

@@ -328,3 +328,23 @@ def test_real_patches_train(shared_data, tmp_path):
     run = train(zipped, tmp_path / "run", **{**SMALLER, "epochs": 1, "bands": EUROSAT_BANDS, "batch_size": 32})
     assert run.model.clip == (0.0, 1.0)
     assert run.metrics["test"]["n"] == 100
+
+
+def test_refit_trains_on_validation_patches_too_with_the_first_runs_temperature(tmp_path, write_patches):
+    data = write_patches(tmp_path / "data")
+    options = {"backbone": "lite0", "weights": "none", "epochs": 1, "batch_size": 8, "input_size": 32}
+    first = train(data, tmp_path / "first", **options)
+    second = train(data, tmp_path / "second", refit=str(tmp_path / "first"), **options)
+    parts = first.model.origin["patches"]
+    assert second.model.origin["patches"] == {
+        "train": parts["train"] + parts["validation"],
+        "validation": 0,
+        "test": parts["test"],
+    }
+    assert second.model.temperature == first.model.temperature
+    assert second.model.origin["refit_of"]["metrics"] == first.model.origin["metrics"]
+    assert list(second.metrics) == ["test"]
+    assert "validation_accuracy" not in (tmp_path / "second" / "history.csv").read_text()
+    with pytest.raises(UsageError, match="other settings"):
+        train(data, tmp_path / "third", refit=str(tmp_path / "first"), **{**options, "seed": 1})
+    assert not (tmp_path / "third").exists()
