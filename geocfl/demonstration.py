@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,8 @@ def demo(
         raise OutputError(f"{out}: cannot be written to ({error}); pass another folder as --out") from error
     finally:
         for fresh in partial:
-            fresh.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # nothing was written where nothing can be
+                fresh.unlink()
     result = map_scene(scene, out, model=model, overwrite=overwrite, stride=64, **options)
     with rasterio.open(result.paths["lulc"]) as dataset:
         codes = dataset.read(1)
