@@ -101,3 +101,10 @@ def test_few_and_many_classes_and_a_single_epoch(tmp_path, classes):
     write_report(tmp_path, *made_up(legend, epochs=1))
     with Image.open(tmp_path / "figures/confusion.png") as image:
         assert max(image.size) < 4000
+
+
+def test_a_run_without_validation_makes_a_report_too(tmp_path):
+    model, history, result = made_up(EUROSAT)
+    plain = [{key: value for key, value in row.items() if not key.startswith("validation")} for row in history]
+    write_report(tmp_path, model, plain, {"test": result["test"]})
+    assert sorted(file.stem for file in (tmp_path / "figures").glob("*.svg")) == FIGURES
