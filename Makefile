@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 .PHONY: map test test-slow lint clean
 
 map: $(VENV)/.installed
-	$(BIN)/geocfl demo --out demo
+	$(BIN)/geocfl demo --out demo --overwrite
 
 test: $(VENV)/.installed-test
 	$(BIN)/pytest
