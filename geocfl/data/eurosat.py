@@ -67,7 +67,7 @@ def read_torchgeo(root: Path, bands: tuple[str, ...], spatial: bool, download: b
     return Patches(
         pixels=pixels,
         labels=np.array([label for _, label in samples], dtype=np.int64),
-        names=tuple(Path(path).name for path, _ in samples),
+        names=tuple("/".join(Path(path).parts[-2:]) for path, _ in samples),
         bands=bands,
         scaling=SENTINEL2,
         legend=legend,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import logging
 import warnings
 import zipfile
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +25,8 @@ from geocfl.errors import DataError
 from geocfl.legend import MAX_CLASSES, Legend
 from geocfl.radiometry import EUROSAT_RGB, SENTINEL2, Scaling
 
+log = logging.getLogger("geocfl")
+
 SUFFIXES = {".tif", ".tiff", ".png", ".jpg", ".jpeg"}
 RGB = ("B04", "B03", "B02")
 # EuroSAT's own files and torchgeo's list put B8A last (torchgeo#2458).
@@ -36,11 +40,12 @@ class Patches:
     Attributes:
         pixels: (N, B, H, W) digital numbers as they were stored, uint8 or uint16.
         labels: (N,) int64, legend code - 1.
-        names: N file names such as ``"Forest_12.jpg"``.
+        names: N names ``"Class/name.ext"`` such as ``"Forest/Forest_12.jpg"``: class folder and file.
         bands: Names of the B bands, such as ``("B04", "B03", "B02")``.
         scaling: What makes `pixels` reflectance.
         legend: The classes.
         source: What the patches were read from, in words.
+        skipped: Bad patches that were left out on request, named like `names`.
     """
 
     pixels: NDArray[np.generic]
@@ -50,6 +55,7 @@ class Patches:
     scaling: Scaling
     legend: Legend
     source: str
+    skipped: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -64,7 +70,7 @@ class Patches:
         return counts
 
 
-def read_patches(path: Path, bands: tuple[str, ...], scaling: Scaling | None = None) -> Patches:
+def read_patches(path: Path, bands: tuple[str, ...], scaling: Scaling | None = None, skip_bad: bool = False) -> Patches:
     """Reads a folder, or a zip archive of one, whose sub-folders are named after classes.
 
     The EuroSAT RGB archive is one such, under its folder ``2750``. An archive is read in place, never unpacked.
@@ -74,9 +80,11 @@ def read_patches(path: Path, bands: tuple[str, ...], scaling: Scaling | None = N
         bands: Bands wanted, in this order. Files of three bands are taken as B04, B03, B02, files of thirteen as
             EuroSAT's; where a GeoTIFF describes its bands, the descriptions count.
         scaling: Digital numbers to reflectance; by default EuroSAT's for 8-bit files, 1 / 10,000 for others.
+        skip_bad: Leave out patches that cannot be read, lack bands, or are of another size or type than most; they are
+            counted in a warning and named in `Patches.skipped`.
 
     Raises:
-        DataError: Nothing to read, an unreadable file, or files that differ in size, type or bands.
+        DataError: Nothing to read, a bad patch without `skip_bad`, or no good one in a class.
     """
     files = _list_zip(path) if path.suffix.lower() == ".zip" else _list_folder(path)
     if not files:
@@ -91,20 +99,36 @@ def read_patches(path: Path, bands: tuple[str, ...], scaling: Scaling | None = N
         raise DataError(f"{path}: only one class folder, '{legend[1].folder}'; training needs two or more")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)  # a patch may lie anywhere
-        pixels = _decode_all(files, bands)
+        pixels, bad = _decode_all(path, files, bands, skip_bad)
+    good = [file for index, file in enumerate(files) if index not in bad]
+    skipped = tuple(_name(files[index]) for index in bad)
+    for lost in sorted(set(folders) - {folder for folder, _, _ in good}):
+        problem = next(problem for index, problem in bad.items() if files[index][0] == lost)
+        raise DataError(f"{path}: --skip-bad leaves no patch of class '{lost}', as {problem}, or remove the class")
+    if skipped:
+        some = ", ".join(skipped[:3]) + (", ..." if len(skipped) > 3 else "")
+        log.warning("%s: %d of %d patches are bad and left out: %s", path, len(skipped), len(files), some)
     codes = {c.folder: c.code for c in legend}
     return Patches(
         pixels=pixels,
-        labels=np.array([codes[folder] - 1 for folder, _, _ in files], dtype=np.int64),
-        names=tuple(name for _, name, _ in files),
+        labels=np.array([codes[folder] - 1 for folder, _, _ in good], dtype=np.int64),
+        names=tuple(map(_name, good)),
         bands=bands,
         scaling=scaling or (EUROSAT_RGB if pixels.dtype == np.uint8 else SENTINEL2),
         legend=legend,
         source=path.name,
+        skipped=skipped,
     )
 
 
+# Class folder, file name, and what reads the file.
 _File = tuple[str, str, Callable[[], bytes]]
+# What patches must have in common: shape (B, H, W) and type.
+_Kind = tuple[tuple[int, ...], np.dtype[np.generic]]
+
+
+def _name(file: _File) -> str:
+    return f"{file[0]}/{file[1]}"
 
 
 def _list_folder(path: Path) -> list[_File]:
@@ -130,38 +154,81 @@ def _is_patch(path: PurePath) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
-def _decode_all(files: list[_File], bands: tuple[str, ...]) -> NDArray[np.generic]:
-    first = _decode(files[0], bands)
-    pixels = np.empty((len(files), *first.shape), first.dtype)
+def _decode_all(
+    path: Path, files: list[_File], bands: tuple[str, ...], skip_bad: bool
+) -> tuple[NDArray[np.generic], dict[int, str]]:
+    """The pixels of the good patches, and what is wrong with each of the others by its index in `files`."""
+    # A sample tells how most patches look, so that all are decoded once, into an array that is already there.
+    guess = _most_common(_try_decode(file, bands)[0] for file in files[:: 1 + len(files) // 16])
+    pixels, outcomes = _fill(files, bands, guess)
+    kind = _most_common(outcomes)
+    bad: dict[int, str] = {}
+    for index, outcome in enumerate(outcomes):
+        if isinstance(outcome, str):
+            bad[index] = outcome
+        elif kind and outcome != kind:
+            odd, usual = _words(outcome), _words(kind)
+            bad[index] = f"'{_name(files[index])}' is {odd} but most are {usual}; make all patches alike"
+    if kind is None:
+        raise DataError(f"{path}: none of its {len(files)} patches can be read, as {bad[0]}")
+    if bad and not skip_bad:
+        problem, more = next(iter(bad.values())), f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+        raise DataError(f"{problem}, or leave it{more} out with --skip-bad")
+    if kind != guess:
+        del pixels  # before there is another
+        pixels, _ = _fill(files, bands, kind)
+    # In place, as a copy of all would double the memory.
+    for target, index in enumerate(index for index in range(len(files)) if index not in bad):
+        if target != index:
+            pixels[target] = pixels[index]
+    return pixels[: len(files) - len(bad)], bad
 
-    def fill(index: int) -> None:
-        patch = _decode(files[index], bands)
-        if patch.shape != first.shape or patch.dtype != first.dtype:
-            raise DataError(
-                f"'{'/'.join(files[index][:2])}' is {_words(patch)} but '{'/'.join(files[0][:2])}' is {_words(first)}; "
-                "make all patches alike"
-            )
-        pixels[index] = patch
+
+def _fill(
+    files: list[_File], bands: tuple[str, ...], kind: _Kind | None
+) -> tuple[NDArray[np.generic], list[_Kind | str]]:
+    """An array with the patches of one kind at their places, and every patch's kind, or what is wrong with it."""
+    shape, dtype = kind or ((0,), np.dtype(np.uint8))
+    pixels = np.empty((len(files), *shape), dtype)
+
+    def fill(index: int) -> _Kind | str:
+        outcome, patch = _try_decode(files[index], bands)
+        if patch is not None and outcome == kind:
+            pixels[index] = patch
+        return outcome
 
     with ThreadPoolExecutor() as pool:
-        for _ in tqdm(pool.map(fill, range(len(files))), "reading patches", len(files), unit="img", disable=None):
-            pass
-    return pixels
+        found = pool.map(fill, range(len(files)))
+        return pixels, list(tqdm(found, "reading patches", len(files), unit="img", disable=None))
+
+
+def _most_common(outcomes: Iterable[_Kind | str]) -> _Kind | None:
+    counts = Counter(outcome for outcome in outcomes if not isinstance(outcome, str))
+    return counts.most_common(1)[0][0] if counts else None
+
+
+def _try_decode(file: _File, bands: tuple[str, ...]) -> tuple[_Kind | str, NDArray[np.generic] | None]:
+    """A patch and its kind, or what is wrong with it."""
+    try:
+        patch = _decode(file, bands)
+    except DataError as error:
+        return str(error), None
+    return (patch.shape, patch.dtype), patch
 
 
 def _decode(file: _File, bands: tuple[str, ...]) -> NDArray[np.generic]:
     """(B, H, W) digital numbers of the wanted bands."""
-    folder, name, read = file
+    _, name, read = file
     try:
         content = read()
         if name.lower().endswith((".tif", ".tiff")):
             return _decode_tiff(content, bands)
         return _decode_picture(content, bands)
     except DataError as error:
-        raise DataError(f"{folder}/{name}: {error}") from error
+        raise DataError(f"{_name(file)}: {error}") from error
     except Exception as error:  # zipfile, zlib, Pillow and GDAL each have errors of their own
         problem = type(error).__name__
-        raise DataError(f"{folder}/{name}: cannot be decoded ({problem}); replace or remove the file") from error
+        raise DataError(f"{_name(file)}: cannot be decoded ({problem}); replace or remove the file") from error
 
 
 def _decode_tiff(content: bytes, bands: tuple[str, ...]) -> NDArray[np.generic]:
@@ -194,6 +261,6 @@ def _indices(dataset: rasterio.DatasetReader, bands: tuple[str, ...]) -> list[in
     return [known.index(band) for band in bands]
 
 
-def _words(patch: NDArray[np.generic]) -> str:
-    bands, height, width = patch.shape
-    return f"{width} x {height} px with {bands} bands of {patch.dtype}"
+def _words(kind: _Kind) -> str:
+    (bands, height, width), dtype = kind
+    return f"{width} x {height} px with {bands} bands of {dtype}"

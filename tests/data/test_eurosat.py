@@ -54,7 +54,7 @@ def test_all_parts_are_read(root, spatial):
     assert (len(patches), patches.legend, patches.pixels.dtype) == (30, EUROSAT, np.uint16)
     for pixels, label, name in zip(patches.pixels, patches.labels, patches.names, strict=True):
         code, number = int(label) + 1, int(name.partition("_")[2].removesuffix(".tif"))
-        assert EUROSAT[code].folder == name.partition("_")[0]
+        assert name == f"{EUROSAT[code].folder}/{EUROSAT[code].folder}_{number}.tif"
         assert pixels[:, 5, 5].tolist() == [1000 * code + 100 * number + band for band in (13, 4, 1)]
     np.testing.assert_allclose(patches.reflectance([0])[0, 1], 0.1104, rtol=1e-6)
     split = make_split(patches, "spatial", 0, root)

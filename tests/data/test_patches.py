@@ -42,7 +42,7 @@ def test_a_folder_of_pictures(tmp_path, write_patches):
     patches = read_patches(write_patches(tmp_path / "data", each=3), RGB)
     assert (len(patches), patches.pixels.shape, patches.pixels.dtype) == (9, (9, 3, 64, 64), np.uint8)
     assert patches.legend.names == ["Forest", "River", "Sea Lake"]
-    assert patches.names[3:5] == ("River_1.png", "River_2.png")
+    assert patches.names[3:5] == ("River/River_1.png", "River/River_2.png")
     np.testing.assert_array_equal(patches.labels, np.repeat(np.arange(3), 3))
     assert patches.scaling == EUROSAT_RGB
     with Image.open(tmp_path / "data/River/River_2.png") as image:
@@ -132,7 +132,7 @@ def test_files_without_the_bands_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (png((1, 2, 3), size=9), r"'B/odd\.png' is 9 x 9 px with 3 bands of uint8 but 'A/1\.png' is 8 x 8 px"),
+        (png((1, 2, 3), size=9), r"'B/odd\.png' is 9 x 9 px with 3 bands of uint8 but most are 8 x 8 px"),
         (b"not a picture", r"B/odd\.png: cannot be decoded"),
         (png((1, 2, 3))[:45], r"B/odd\.png: cannot be decoded"),
         (b"", r"B/odd\.png: cannot be decoded"),
@@ -150,8 +150,82 @@ def test_a_file_unlike_the_others_is_named(tmp_path, content, problem, zipped):
         with zipfile.ZipFile(tmp_path / "data.zip", "w") as archive:
             for name in files:
                 archive.write(folder / name, name)
-    with pytest.raises(DataError, match=problem):
-        read_patches(tmp_path / "data.zip" if zipped else folder, RGB)
+    path = tmp_path / "data.zip" if zipped else folder
+    with pytest.raises(DataError, match=problem + ".*, or leave it out with --skip-bad"):
+        read_patches(path, RGB)
+    patches = read_patches(path, RGB, skip_bad=True)
+    assert (patches.names, patches.skipped) == (("A/1.png", "B/1.png"), ("B/odd.png",))
+
+
+def write_pictures(folder: Path, sizes: dict[str, int]) -> Path:
+    """8-bit PNGs by name, each of a colour of its own; a size of 0 is no picture."""
+    for index, (name, size) in enumerate(sizes.items()):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(png((index, 2 * index, 100), size) if size else b"no picture")
+    return folder
+
+
+def test_the_odd_one_is_blamed_even_where_it_is_the_first(tmp_path):
+    folder = write_pictures(tmp_path, {"A/0.png": 9, "A/1.png": 8, "B/1.png": 8, "B/2.png": 0})
+    with pytest.raises(
+        DataError, match=r"'A/0\.png' is 9 x 9 px .* most are 8 x 8 px .* it and 1 more out with --skip"
+    ):
+        read_patches(folder, RGB)
+
+
+def test_bad_patches_are_left_out_counted_and_listed(tmp_path, caplog):
+    sizes = {"A/0.png": 9, "A/1.png": 8, "A/2.png": 0, "B/1.png": 8, "B/2.png": 7, "C/1.png": 8, "C/2.png": 0}
+    patches = read_patches(write_pictures(tmp_path, sizes), RGB, skip_bad=True)
+    assert patches.names == ("A/1.png", "B/1.png", "C/1.png")
+    assert patches.skipped == ("A/0.png", "A/2.png", "B/2.png", "C/2.png")
+    assert patches.labels.tolist() == [0, 1, 2]
+    assert patches.pixels[:, 0, 0, 0].tolist() == [1, 3, 5], "and each keeps its pixels"
+    assert patches.pixels.shape == (3, 3, 8, 8)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert record.getMessage().endswith("4 of 7 patches are bad and left out: A/0.png, A/2.png, B/2.png, ...")
+
+
+def test_the_majority_of_all_counts_not_that_of_the_sample(tmp_path):
+    # Every third of 40 is decoded first; those are all odd ones.
+    sizes = {f"{'A' if index < 20 else 'B'}/{index:02}.png": 9 if index % 3 == 0 else 8 for index in range(40)}
+    patches = read_patches(write_pictures(tmp_path, sizes), RGB, skip_bad=True)
+    assert (patches.pixels.shape, len(patches.skipped)) == ((26, 3, 8, 8), 14)
+    assert patches.pixels[:, 0, 0, 0].tolist() == [index for index in range(40) if index % 3]
+    bad = {name: 0 if size == 9 else 8 for name, size in sizes.items()}
+    assert len(read_patches(write_pictures(tmp_path, bad), RGB, skip_bad=True)) == 26
+
+
+def test_good_patches_are_read_without_a_warning(tmp_path, caplog):
+    folder = write_pictures(tmp_path, {"A/1.png": 8, "B/1.png": 8})
+    strict, lax = read_patches(folder, RGB), read_patches(folder, RGB, skip_bad=True)
+    np.testing.assert_array_equal(strict.pixels, lax.pixels)
+    assert (strict.skipped, lax.skipped, caplog.records) == ((), (), [])
+
+
+def test_another_type_and_missing_bands_can_be_skipped(tmp_path):
+    write_tiff(tmp_path / "A/1.tif", stack(3))
+    write_tiff(tmp_path / "A/2.tif", stack(3).astype(np.uint8))
+    write_tiff(tmp_path / "B/1.tif", stack(3))
+    write_tiff(tmp_path / "B/2.tif", stack(5))
+    patches = read_patches(tmp_path, RGB, skip_bad=True)
+    assert patches.skipped == ("A/2.tif", "B/2.tif")
+    assert patches.pixels.dtype == np.uint16
+
+
+@pytest.mark.parametrize("skip_bad", [False, True])
+def test_nothing_but_bad_patches_is_an_error(tmp_path, skip_bad):
+    folder = write_pictures(tmp_path, {"A/1.png": 0, "B/1.png": 0})
+    with pytest.raises(DataError, match=r"none of its 2 patches can be read, as A/1\.png") as caught:
+        read_patches(folder, RGB, skip_bad=skip_bad)
+    assert "--skip-bad" not in str(caught.value), "it would not help"
+
+
+def test_a_class_that_loses_all_patches_is_named(tmp_path):
+    folder = write_pictures(tmp_path, {"A/1.png": 8, "A/2.png": 0, "B/1.png": 8, "C/1.png": 0, "C/2.png": 9})
+    with pytest.raises(DataError, match=r"no patch of class 'C', as C/1\.png: cannot be decoded") as caught:
+        read_patches(folder, RGB, skip_bad=True)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_corrupt_tiff_is_named(tmp_path):
@@ -218,7 +292,7 @@ def test_eurosat_jpegs_and_geotiffs_meet_in_reflectance(shared_data, tmp_path):
         zipfile.ZipFile(tmp_path / "pairs.zip", "w") as pairs,
     ):
         for name in tiffs.names:
-            member = f"2750/{name.partition('_')[0]}/{name.replace('.tif', '.jpg')}"
+            member = f"2750/{name.replace('.tif', '.jpg')}"
             pairs.writestr(member, archive.read(member))
     jpegs = read_patches(tmp_path / "pairs.zip", RGB)
     assert tiffs.legend == jpegs.legend == EUROSAT

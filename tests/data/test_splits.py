@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geocfl.data.patches import RGB, Patches
-from geocfl.data.splits import Split, make_split, train_share
+from geocfl.data.splits import Split, listed, make_split, train_share
 from geocfl.errors import DataError, UsageError
 from geocfl.legend import Legend
 from geocfl.radiometry import SENTINEL2
@@ -19,7 +20,9 @@ def patches(*counts: int) -> Patches:
     return Patches(
         pixels=np.zeros((sum(counts), 3, 1, 1), np.uint8),
         labels=np.repeat(np.arange(len(counts)), counts),
-        names=tuple(f"{folder}_{i + 1}.tif" for folder, n in zip(folders, counts, strict=True) for i in range(n)),
+        names=tuple(
+            f"{folder}/{folder}_{i + 1}.tif" for folder, n in zip(folders, counts, strict=True) for i in range(n)
+        ),
         bands=RGB,
         scaling=SENTINEL2,
         legend=Legend.from_folders(folders),
@@ -75,9 +78,11 @@ def test_unknown_splits_are_refused(how):
         train_share(how)
 
 
-def test_a_class_too_small_to_split_is_named():
-    with pytest.raises(DataError, match="'ClassB' has 2 patches"):
-        make_split(patches(10, 2), "paper", 0, Path())
+@pytest.mark.parametrize(("count", "words"), [(1, "1 patch"), (2, "2 patches")])
+@pytest.mark.parametrize("how", ["paper", "random:0.9"])
+def test_a_class_too_small_to_split_is_named(how, count, words):
+    with pytest.raises(DataError, match=f"'ClassB' has {words}, too few"):
+        make_split(patches(10, count), how, 0, Path())
 
 
 def write_lists(folder: Path, train: list[str], val: list[str], test: list[str]) -> Path:
@@ -90,17 +95,19 @@ def test_the_spatial_split_follows_its_lists(tmp_path):
     data = patches(2, 2)
     lists = write_lists(tmp_path, ["ClassB_2", "ClassA_1"], ["ClassA_2"], ["ClassB_1"])
     split = make_split(data, "spatial", 0, lists)
-    assert [data.names[i] for i in split.train] == ["ClassA_1.tif", "ClassB_2.tif"]
-    assert [data.names[i] for i in split.validation] == ["ClassA_2.tif"]
-    assert [data.names[i] for i in split.test] == ["ClassB_1.tif"]
+    assert [data.names[i] for i in split.train] == ["ClassA/ClassA_1.tif", "ClassB/ClassB_2.tif"]
+    assert [data.names[i] for i in split.validation] == ["ClassA/ClassA_2.tif"]
+    assert [data.names[i] for i in split.test] == ["ClassB/ClassB_1.tif"]
 
 
 @pytest.mark.parametrize(
     ("train", "problem"),
     [
-        (["ClassA_1", "ClassC_7"], "1 of its 2 patches .* 'ClassC_7'"),
+        (["ClassA_1", "ClassC_7"], "1 of its 2 patches .* 'ClassC_7.jpg'"),
         ([], "list is empty"),
-        (["ClassA_1", "ClassA_2"], "a patch twice"),
+        (["ClassA_1", "ClassA_2", "ClassB_2"], "share a patch"),
+        (["ClassA_1", "ClassB_2", "ClassA_1"], "names 'ClassA/ClassA_1.tif' twice"),
+        (["ClassA_1"], "train.txt: names no patch of class 'ClassB'"),
     ],
 )
 def test_spatial_lists_that_do_not_fit_are_refused(tmp_path, train, problem):
@@ -113,11 +120,67 @@ def test_a_missing_spatial_list_is_named(tmp_path):
         make_split(patches(2, 2), "spatial", 0, tmp_path)
 
 
-def test_the_spatial_split_needs_distinct_names(tmp_path):
-    data = patches(2, 2)
-    twins = Patches(**{**vars(data), "names": ("1.tif", "2.tif", "1.tif", "2.tif")})
-    with pytest.raises(DataError, match="same name"):
-        make_split(twins, "spatial", 0, write_lists(tmp_path, ["1"], ["2"], ["1"]))
+def write_list(folder: Path, *lines: str) -> Path:
+    (folder / "list.txt").write_text("\n".join(lines))
+    return folder / "list.txt"
+
+
+def test_lists_name_patches_by_class_or_by_file_alone(tmp_path):
+    lines = ("ClassB_2.jpg", "", "ClassA/ClassA_2.png ", "2750/ClassB/ClassB_1.jpg", "ClassA_1")
+    assert listed(patches(2, 3), write_list(tmp_path, *lines)).tolist() == [0, 1, 2, 3]
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.data())
+def test_a_list_of_any_patches_finds_them(tmp_path_factory, data):
+    made = patches(5, 7, 3)
+    chosen = data.draw(st.lists(st.integers(0, 14), min_size=1, unique=True))
+    lines = [data.draw(st.sampled_from([made.names[i], Path(made.names[i]).name])) for i in chosen]
+    indices = listed(made, write_list(tmp_path_factory.mktemp("list"), *lines))
+    assert (indices.tolist(), indices.dtype) == (sorted(chosen), np.int64)
+
+
+@pytest.mark.parametrize(
+    ("lines", "problem"),
+    [
+        (
+            ["ClassA_1.jpg", "ClassA_9.jpg", "ClassB/ClassA_1.jpg"],
+            "2 of its 3 patches are not in made up, 'ClassA_9.jpg'",
+        ),
+        (["ClassA_1.jpg", "ClassA/ClassA_1.tif"], "twice, as 'ClassA_1.jpg' and 'ClassA/ClassA_1.tif'; remove one"),
+        ([".", "/"], "2 of its 2 patches"),
+        ([" ", ""], "the list is empty"),
+    ],
+)
+def test_lists_that_do_not_fit_are_refused(tmp_path, lines, problem):
+    with pytest.raises(DataError, match=f"list.txt: .*{problem}") as caught:
+        listed(patches(2, 2), write_list(tmp_path, *lines))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_bare_name_of_two_patches_is_ambiguous(tmp_path):
+    twins = replace(patches(2, 2), names=("A/1.tif", "A/2.tif", "B/1.tif", "B/2.tif"))
+    assert listed(twins, write_list(tmp_path, "B/1.jpg", "A/2.jpg")).tolist() == [1, 2]
+    with pytest.raises(DataError, match=r"'1\.jpg' may be 'A/1\.tif' or 'B/1\.tif'; write Class/name"):
+        listed(twins, write_list(tmp_path, "1.jpg"))
+    same = replace(twins, names=("A/1.tif", "A/1.png", "B/1.tif", "B/2.tif"))
+    with pytest.raises(DataError, match=r"'A/1\.tif' may be 'A/1\.tif' or 'A/1\.png'; rename"):
+        listed(same, write_list(tmp_path, "A/1.tif"))
+
+
+def test_listed_patches_that_were_skipped_are_left_out(tmp_path):
+    data = replace(patches(2, 2), skipped=("ClassA/ClassA_3.tif", "ClassB/ClassB_3.tif"))
+    assert listed(data, write_list(tmp_path, "ClassA_3.jpg", "ClassA_1.jpg")).tolist() == [0]
+    with pytest.raises(DataError, match="all of its 2 patches were skipped"):
+        listed(data, write_list(tmp_path, "ClassA_3.jpg", "ClassB_3.jpg"))
+
+
+def test_lists_that_cannot_be_read_are_named(tmp_path):
+    with pytest.raises(DataError, match=r"nowhere\.txt: cannot be read"):
+        listed(patches(2, 2), tmp_path / "nowhere.txt")
+    (tmp_path / "model.bin").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match=r"model\.bin: cannot be read"):
+        listed(patches(2, 2), tmp_path / "model.bin")
 
 
 @pytest.mark.shared
