@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -22,35 +23,41 @@ def metrics(logits: Tensor, labels: Tensor, legend: Legend, temperature: float =
 
     Args:
         logits: (N, C) float32.
-        labels: (N,) int64, legend code - 1.
+        labels: (N,) int64, legend code - 1; N >= 1.
         legend: The C classes.
-        temperature: Divides the logits before `ece` and `nll` are taken.
+        temperature: Divides the logits before `ece`, `nll` and `brier` are taken; > 0.
 
     Returns:
-        ``n``, ``accuracy``, ``macro_f1`` (mean over the classes; F1 of a class without patches or predictions is 0),
-        ``ece`` (expected calibration error: mean over 15 equal-width confidence bins, weighted by their samples, of
-        the gap between confidence and accuracy), ``nll`` (mean negative log-likelihood, nats), ``per_class``,
-        ``confusion`` (rows are true classes, columns predicted ones) and ``reliability`` (the bins of `ece`: mean
-        ``confidence``, ``accuracy`` and ``count``).
+        ``n``, ``accuracy``, ``balanced_accuracy`` (mean recall of the classes that have patches),
+        ``worst_class_recall`` (the least of those recalls), ``macro_f1`` (mean over all classes; F1 of a class without
+        patches or predictions is 0), ``ece`` (expected calibration error: mean over 15 equal-width confidence bins,
+        weighted by their samples, of the gap between confidence and accuracy), ``nll`` (mean negative log-likelihood,
+        nats), ``brier`` (mean over the patches of ``sum_c (p_c - [c = y])^2``, 0..2: Brier, "Verification of forecasts
+        expressed in terms of probability", Monthly Weather Review 78, 1950, formula 2), ``per_class``, ``confusion``
+        (rows are true classes, columns predicted ones) and ``reliability`` (the bins of `ece`: mean ``confidence``,
+        ``accuracy`` and ``count``).
     """
     confusion = multiclass_confusion_matrix(logits, labels, num_classes=len(legend)).numpy()
     true, predicted, correct = confusion.sum(1), confusion.sum(0), np.diag(confusion)
-    f1 = _ratio(2 * correct, true + predicted)
+    f1, recall = _ratio(2 * correct, true + predicted), _ratio(correct, true)
     scaled = logits / temperature
     bins = reliability(scaled, labels)
     return {
         "n": len(labels),
         "accuracy": float(correct.sum() / len(labels)),
+        "balanced_accuracy": float(recall[true > 0].mean()),
+        "worst_class_recall": float(recall[true > 0].min()),
         "macro_f1": float(f1.mean()),
         "ece": sum(b["count"] * abs(b["confidence"] - b["accuracy"]) for b in bins) / len(labels),
         "nll": float(F.cross_entropy(scaled, labels)),
+        "brier": _brier(scaled, labels),
         "per_class": [
             {
                 "code": c.code,
                 "name": c.name,
                 "count": int(true[c.code - 1]),
                 "correct": int(correct[c.code - 1]),
-                "accuracy": float(_ratio(correct, true)[c.code - 1]),
+                "accuracy": float(recall[c.code - 1]),
                 "f1": float(f1[c.code - 1]),
             }
             for c in legend
@@ -58,6 +65,30 @@ def metrics(logits: Tensor, labels: Tensor, legend: Legend, temperature: float =
         "confusion": confusion.tolist(),
         "reliability": bins,
     }
+
+
+def _brier(logits: Tensor, labels: Tensor) -> float:
+    probabilities = logits.double().softmax(1)
+    truth = F.one_hot(labels, logits.shape[1])
+    return float((probabilities - truth).square().sum(1).mean())
+
+
+def judge(logits: Tensor, labels: Tensor, legend: Legend, temperature: float) -> dict[str, Any]:
+    """The figures of one split as they stand in ``metrics.json``, with and without calibration.
+
+    Args:
+        logits: (N, C) float32.
+        labels: (N,) int64, legend code - 1; N >= 1.
+        legend: The C classes.
+        temperature: The model's; > 0.
+
+    Returns:
+        `metrics` at `temperature`, and as ``uncalibrated`` the ``ece``, ``nll``, ``brier`` and ``reliability`` of
+        temperature 1. The other figures are the same at every temperature.
+    """
+    raw = metrics(logits, labels, legend)
+    uncalibrated = {key: raw[key] for key in ("ece", "nll", "brier", "reliability")}
+    return {**metrics(logits, labels, legend, temperature), "uncalibrated": uncalibrated}
 
 
 def reliability(logits: Tensor, labels: Tensor) -> list[dict[str, float]]:
@@ -84,8 +115,16 @@ def reliability(logits: Tensor, labels: Tensor) -> list[dict[str, float]]:
     ]
 
 
-def format_metrics(figures: dict[str, Any]) -> str:
-    """One split's figures as plain text, classes in the form of the paper's Table 3."""
+def format_metrics(figures: Mapping[str, Any]) -> str:
+    """One split's figures as plain text, classes in the form of the paper's Table 3.
+
+    Args:
+        figures: What `metrics` or `judge` returned; figures that an older ``metrics.json`` lacks are left out.
+
+    Returns:
+        The table of the classes, a sentence on their mean and worst, and calibration: before and after temperature
+        scaling where `figures` has ``uncalibrated``.
+    """
     lines = [("code", "class", "correct", "patches", "accuracy", "F1")]
     for row in figures["per_class"]:
         counts = f"{row['correct']:,}", f"{row['count']:,}"
@@ -93,8 +132,32 @@ def format_metrics(figures: dict[str, Any]) -> str:
     correct = sum(row["correct"] for row in figures["per_class"])
     total = f"{correct:,}", f"{figures['n']:,}", f"{figures['accuracy']:.2%}", f"{figures['macro_f1']:.4f}"
     lines.append(("", "All (F1: mean of the classes)", *total))
-    calibration = f"Expected calibration error {figures['ece']:.4f}, negative log-likelihood {figures['nll']:.4f}."
-    return f"{align(lines, text_columns=[1])}\n\n{calibration}"
+    parts = [align(lines, text_columns=[1]), _format_balance(figures), _format_calibration(figures)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _format_balance(figures: Mapping[str, Any]) -> str:
+    if "balanced_accuracy" not in figures:
+        return ""
+    worst = min((row for row in figures["per_class"] if row["count"]), key=lambda row: float(row["accuracy"]))
+    mean = f"Balanced accuracy, the mean of the classes' accuracies: {figures['balanced_accuracy']:.2%}"
+    return f"{mean}; lowest: {worst['accuracy']:.2%}, {worst['name']}."
+
+
+def _format_calibration(figures: Mapping[str, Any]) -> str:
+    names = {
+        "ece": "Expected calibration error",
+        "nll": "Negative log-likelihood (nats)",
+        "brier": "Brier score (0..2)",
+    }
+    known = [key for key in names if key in figures]
+    before = figures.get("uncalibrated", {})
+    if not before:
+        return ", ".join(f"{names[key]} {figures[key]:.4f}" for key in known)
+    lines = [("temperature scaling", "before", "after")]
+    for key in known:
+        lines.append((names[key], f"{before[key]:.4f}" if key in before else "-", f"{figures[key]:.4f}"))
+    return align(lines, text_columns=[0])
 
 
 def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from geocfl.evaluation import fit_temperature, format_metrics, metrics, reliability
+from geocfl.evaluation import fit_temperature, format_metrics, judge, metrics, reliability
 from geocfl.legend import Legend
 
 LEGEND = Legend.from_folders(["A", "B", "C"])
@@ -28,14 +28,19 @@ def test_counts_accuracy_and_f1_by_hand():
         (3, "C", 1, 0),
     ]
     assert result["macro_f1"] == pytest.approx(1 / 3)
+    assert result["balanced_accuracy"] == pytest.approx((0.5 + 0.5 + 0) / 3)
+    assert result["worst_class_recall"] == 0
     # Confidences .8 (right), .6 (wrong), .7 (right), .5 (wrong), .7 (wrong): the two of .7 share a bin.
     assert result["ece"] == pytest.approx((0.2 + 0.6 + 2 * 0.2 + 0.5) / 5)
     assert result["nll"] == pytest.approx(-np.mean(np.log([0.8, 0.2, 0.7, 0.3, 0.1])))
+    brier = [0.04 + 0.01 + 0.01, 0.36 + 0.64 + 0.04, 0.01 + 0.09 + 0.04, 0.04 + 0.25 + 0.49, 0.81 + 0.04 + 0.49]
+    assert result["brier"] == pytest.approx(np.mean(brier))
 
 
 def test_absent_classes_count_as_0():
     result = metrics(logits_of([[0.9, 0.05, 0.05]]), torch.tensor([0]), LEGEND)
     assert result["macro_f1"] == pytest.approx(1 / 3)
+    assert (result["balanced_accuracy"], result["worst_class_recall"]) == (1, 1), "no patches, no recall"
     assert result["per_class"][1] == {"code": 2, "name": "B", "count": 0, "correct": 0, "accuracy": 0.0, "f1": 0.0}
 
 
@@ -54,7 +59,28 @@ def test_calibration_is_that_of_a_plain_loop(temperature):
     result = metrics(torch.from_numpy(logits), torch.from_numpy(labels), LEGEND, temperature)
     assert result["ece"] == pytest.approx(ece, abs=1e-7)
     assert result["nll"] == pytest.approx(-np.log(p[np.arange(500), labels]).mean(), rel=1e-5)
+    assert result["brier"] == pytest.approx(((p - np.eye(3)[labels]) ** 2).sum(1).mean(), rel=1e-6)
     assert result["accuracy"] == right.mean(), "the temperature changes no class"
+    recall = [right[labels == k].mean() for k in range(3)]
+    assert result["balanced_accuracy"] == pytest.approx(np.mean(recall))
+    assert result["worst_class_recall"] == pytest.approx(min(recall))
+
+
+def test_brier_score_spans_0_to_2():
+    certain = torch.tensor([[1000.0, 0, 0]])
+    assert metrics(certain, torch.tensor([0]), LEGEND)["brier"] == pytest.approx(0)
+    assert metrics(certain, torch.tensor([2]), LEGEND)["brier"] == pytest.approx(2)
+
+
+def test_a_verdict_holds_both_sides_of_the_temperature():
+    rng = torch.Generator().manual_seed(0)
+    logits, labels = 5 * torch.randn(60, 3, generator=rng), torch.arange(60) % 3
+    verdict = judge(logits, labels, LEGEND, 4.0)
+    before = verdict.pop("uncalibrated")
+    assert verdict == metrics(logits, labels, LEGEND, 4.0)
+    assert sorted(before) == ["brier", "ece", "nll", "reliability"]
+    assert before.items() <= metrics(logits, labels, LEGEND).items()
+    assert before["nll"] > verdict["nll"], "random labels: the less confident, the better"
 
 
 def test_certain_predictions_share_the_last_bin():
@@ -89,3 +115,30 @@ def test_figures_as_text():
     assert rows[2] == ["1", "A", "1", "1", "100.00%", "1.0000"]
     assert rows[4] == ["3", "C", "0", "1", "0.00%", "0.0000"]
     assert "50.00%" in rows[5]
+    assert "Balanced accuracy, the mean of the classes' accuracies: 50.00%; lowest: 0.00%, C." in text
+
+
+def test_text_of_calibration_says_before_and_after_only_where_both_are_known():
+    logits, labels = logits_of([[0.6, 0.2, 0.2], [0.6, 0.3, 0.1]]), torch.tensor([0, 0])
+    verdict = judge(logits, labels, LEGEND, 0.5)
+    after = 0.36 / 0.44, 0.36 / 0.46  # squares of the probabilities, again summing to 1
+    lines = format_metrics(verdict).splitlines()[-5:]
+    assert lines[0].split() == ["temperature", "scaling", "before", "after"]
+    assert lines[2].split()[-2:] == ["0.4000", f"{1 - np.mean(after):.4f}"]
+    assert lines[3].split()[-2:] == [f"{-np.log(0.6):.4f}", f"{-np.log(after).mean():.4f}"]
+    assert [line.split()[0] for line in lines[2:]] == ["Expected", "Negative", "Brier"]
+
+    del verdict["uncalibrated"]
+    text = format_metrics(verdict)
+    assert "before" not in text
+    assert text.endswith(f"Brier score (0..2) {verdict['brier']:.4f}")
+
+
+def test_text_of_an_older_metrics_file():
+    figures = metrics(logits_of([[0.9, 0.05, 0.05]]), torch.tensor([0]), LEGEND)
+    older = {key: value for key, value in figures.items() if key not in ("balanced_accuracy", "brier")}
+    text = format_metrics(older | {"uncalibrated": {"nll": 1.0}})
+    assert "alanced" not in text
+    assert "Brier" not in text
+    rows = [line.split()[-2:] for line in text.splitlines()[-2:]]
+    assert rows == [["-", "0.1000"], ["1.0000", "0.1054"]]
