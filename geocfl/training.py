@@ -1,4 +1,4 @@
-"""Training: settings resolved once, one loop, a run folder."""
+"""Training: patches and settings in, one loop, a run folder out."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import math
 import platform
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,89 +20,39 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from geocfl.data.augmentation import Augmentation
+from geocfl.activations import read_activations
 from geocfl.data.eurosat import DEFAULT_ROOT, is_torchgeo_root, read_torchgeo
-from geocfl.data.patches import EUROSAT_BANDS, RGB, Patches, read_patches
-from geocfl.data.splits import Split, make_split, train_share
-from geocfl.errors import DataError, OutputError, UsageError
-from geocfl.evaluation import fit_temperature, format_metrics, metrics
-from geocfl.losses import LOSSES, make_loss
+from geocfl.data.imbalance import thin
+from geocfl.data.patches import Patches, read_patches
+from geocfl.data.splits import Split, make_split
+from geocfl.errors import DataError, OutputError
+from geocfl.evaluation import fit_temperature, format_metrics, judge
+from geocfl.losses import fit_tau, log_prior, loss_facts, make_loss
 from geocfl.model import Model, load_model
-from geocfl.network import (
-    Reflectance,
-    backbone_facts,
-    build_network,
-    choose_device,
-    has_fast_bfloat16,
-    load_weights,
-)
+from geocfl.network import Reflectance, build_network, choose_device, has_fast_bfloat16, load_weights
+from geocfl.objective import Objective, load_teacher
 from geocfl.radiometry import SENTINEL2, Scaling
+from geocfl.run_folder import begin, claim, discard, validated_run
+from geocfl.settings import Settings, resolve
 
-AUGMENTATION = Augmentation(rotation=15, zoom=0.2, shift=0.06, dihedral=True, surface=0.5, gain=0.05, haze=0.005)
-EPOCHS = {"fine-tuned": 4, "from scratch": 30}
-"""Of the default recipe: longer fine-tuning forgets what the weights knew of other places."""
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-SCHEDULES = ("one-cycle", "constant")
-RUN_FILES = (
-    "config.json",
-    "checkpoint.pt",
-    "checkpoint.partial",
-    "model.safetensors",
-    "model.json",
-    "test_patches.txt",
-    "history.csv",
-    "report.html",
-    "metrics.json",
-)
-"""What a run folder holds, beside its figures."""
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Everything that decides what a run computes; written to ``config.json``.
+class Learner:
+    """What learns, and what from: a whole network from views of patches, or its head from fixed activations.
 
     Attributes:
-        refit: Run folder of the same settings, whose validation stands for this run's: the validation patches train
-            too, the last epoch counts, and the temperature is that run's. Empty for a run with its own validation.
+        module: Holds the parameters to train; its state is what a checkpoint keeps.
+        views: The batches of an epoch: (n, ...) inputs of `module` and (n,) int64 labels.
+        logits: (n, C) float32 logits, on the CPU, of the patches at n indices, as they are.
+        objective: What a step minimises.
     """
 
-    data: str
-    split: str = "paper"
-    bands: tuple[str, ...] = RGB
-    backbone: str = "resnet18"
-    weights: str = ""
-    recipe: str = "default"
-    loss: str = "class-focal"
-    gamma: float = 0.5
-    epochs: int = 0
-    batch_size: int = 64
-    lr: float = 1e-3
-    optimizer: str = "adamw"
-    weight_decay: float = 0.01
-    schedule: str = "one-cycle"
-    dropout: float = 0.25
-    stage_dropout: float = 0.0
-    augmentation: Augmentation = AUGMENTATION
-    input_size: int = 0
-    seed: int = 0
-    scale: float | None = None
-    offset: float | None = None
-    refit: str = ""
-
-
-RECIPES: dict[str, dict[str, Any]] = {
-    "default": {},
-    # The paper names batch, learning rate, gamma, dropout and "rotation and scale"; the rest is ours to choose.
-    "paper": {
-        "epochs": 30,
-        "lr": 6e-4,
-        "optimizer": "adam",
-        "weight_decay": 0.0,
-        "schedule": "constant",
-        "stage_dropout": 0.25,
-        "augmentation": Augmentation(rotation=180, zoom=0.2),
-    },
-}
+    module: nn.Module
+    views: Callable[[int], Iterator[tuple[Tensor, Tensor]]]
+    logits: Callable[[NDArray[np.int64]], Tensor]
+    objective: Objective
 
 
 @dataclass(frozen=True)
@@ -124,65 +74,11 @@ class Run:
         return format_metrics(self.metrics["test"])
 
 
-def resolve(data: str, recipe: str = "default", **chosen: Any) -> Settings:
-    """Settings from a recipe and what the user chose beside it (None is not chosen).
-
-    Raises:
-        UsageError: A name or value is not valid.
-    """
-    if recipe not in RECIPES:
-        raise UsageError(f"unknown recipe {recipe!r}; choose one of: {', '.join(RECIPES)}")
-    options = [f.name for f in fields(Settings)]
-    if unknown := sorted(chosen.keys() - set(options)):
-        raise UsageError(f"unknown option {', '.join(unknown)}; choose among: {', '.join(options)}")
-    values = RECIPES[recipe] | {name: value for name, value in chosen.items() if value is not None}
-    settings = Settings(data=data, recipe=recipe, **values)
-    facts = backbone_facts(settings.backbone)
-    weights = settings.weights or facts.weights
-    settings = replace(
-        settings,
-        weights=weights,
-        input_size=settings.input_size or facts.input_size,
-        epochs=settings.epochs if "epochs" in values else EPOCHS["from scratch" if weights == "none" else "fine-tuned"],
-    )
-    _check(settings)
-    return settings
-
-
-def _check(settings: Settings) -> None:
-    for name, known in (("loss", LOSSES), ("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
-        if getattr(settings, name) not in known:
-            raise UsageError(f"unknown {name} {getattr(settings, name)!r}; choose one of: {', '.join(known)}")
-    if settings.split != "spatial":
-        train_share(settings.split)
-    rules = {
-        "bands must name one band or more": bool(settings.bands),
-        "epochs must be at least 1": settings.epochs >= 1,
-        "the batch size must be at least 2, for batch normalisation": settings.batch_size >= 2,
-        "the learning rate must be above 0": 0 < settings.lr < math.inf,
-        "the weight decay must be at least 0": 0 <= settings.weight_decay < math.inf,
-        "gamma must be at least 0": 0 <= settings.gamma < math.inf,
-        "dropout must be at least 0 and below 1": 0 <= settings.dropout < 1 and 0 <= settings.stage_dropout < 1,
-        "the input size must be at least 32 pixels": settings.input_size >= 32,
-        "the seed must be from 0 to 4294967295": 0 <= settings.seed < 2**32,
-        "the scale must be above 0": settings.scale is None or 0 < settings.scale < math.inf,
-        "the offset must be a number": settings.offset is None or math.isfinite(settings.offset),
-    }
-    for rule, holds in rules.items():
-        if not holds:
-            raise UsageError(rule)
-
-
-def parse_bands(bands: str) -> tuple[str, ...]:
-    """``rgb``, ``all`` (EuroSAT's thirteen) or names separated by commas."""
-    named = {"rgb": RGB, "all": EUROSAT_BANDS}
-    return named.get(bands.lower()) or tuple(band.strip() for band in bands.split(",") if band.strip())
-
-
 def train(
     data: str | Path,
     out: str | Path,
     *,
+    config: str | Path | None = None,
     device: str = "auto",
     resume: bool = False,
     overwrite: bool = False,
@@ -192,9 +88,10 @@ def train(
 
     Args:
         data: ``EuroSAT.zip`` or its folder, torchgeo's EuroSAT root, ``eurosat`` (downloads it through torchgeo), or a
-            folder (or zip) of class-named folders of patches.
+            folder (or zip) of class-named folders of patches. May be empty with `config`.
         out: Run folder to write: the bundle, ``metrics.json``, ``history.csv``, ``config.json``, figures and
             ``report.html``.
+        config: ``config.json`` of an earlier run, to run it again; `data` and `options` go before it.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         resume: Go on with a killed run in `out`, from its last finished epoch.
         overwrite: Replace a run in `out`.
@@ -207,132 +104,50 @@ def train(
         GeocflError: Bad data, an unusable output folder, weights that cannot be had. Nothing is written, and nothing
             of an older run is lost, before training itself begins.
     """
-    settings, out = resolve(str(data), **options), Path(out)
-    resumed = _claim(out, settings, resume, overwrite)
-    validated = _validated(settings)
+    settings, out = resolve(str(data), config=config, **options), Path(out)
+    resumed = claim(out, settings, resume, overwrite)
+    validated = validated_run(settings)
     torch_device = choose_device(device)
     patches = load_patches(settings)
-    lists = Path(settings.data) if Path(settings.data).is_dir() else Path(settings.data).parent
-    split = make_split(patches, settings.split, settings.seed, DEFAULT_ROOT if settings.data == "eurosat" else lists)
-    if validated:
-        split = split.without_validation()
-    model = describe_model(settings, patches, split, out.name)
-    torch.manual_seed(settings.seed)
-    network = build_network(
-        settings.backbone, len(settings.bands), len(patches.legend), settings.dropout, settings.stage_dropout
-    )
-    if not resumed:
-        load_weights(network, settings.backbone, settings.weights, settings.bands)
-        _begin(out, settings)
-    module = model.wrap(network).to(torch_device).to(memory_format=torch.channels_last)
+    split = split_patches(patches, settings)
+    model, module = start(settings, patches, split, out.name, torch_device)
     checkpoint = out / "checkpoint.pt"
+    if not resumed:
+        begin(out, settings)
     try:
-        history, best = fit(module, patches, split, settings, checkpoint)
+        learner = make_learner(module, model, patches, split, settings)
+        history = fit(learner, patches, split, settings, checkpoint)
     except BaseException:
         if not checkpoint.exists():  # nothing to go on from
-            _discard(out)
+            discard(out)
         raise
 
-    load_state(module, best)
-    if validated:
-        temperature = validated.temperature
-    else:
-        labels = torch.from_numpy(patches.labels[split.validation])
-        temperature = fit_temperature(predict(module, patches, split.validation), labels)
+    model = calibrate(model, module, learner, patches, split, settings, validated)
     # What ships is what is judged: the bundle is read back, in half precision, before the test patches are touched.
-    model = replace(model, temperature=temperature).save(out, module.network.state_dict())
+    model = model.save(out, module.network.state_dict())
     shipped = model.network().to(torch_device).to(memory_format=torch.channels_last)
-    result = _judge(shipped, patches, split, temperature)
+    parts = {"validation": split.validation, "test": split.test}
+    logits = {name: predict(shipped, patches, part) for name, part in parts.items() if len(part)}
+    labels = torch.from_numpy(patches.labels)
+    result = {name: judge(rows, labels[parts[name]], model.legend, model.temperature) for name, rows in logits.items()}
     figures = {name: {key: result[name][key] for key in ("n", "accuracy", "macro_f1", "ece")} for name in result}
     model = replace(model, origin={**model.origin, "metrics": figures})
     if validated:
         model.origin["refit_of"] = {key: validated.origin.get(key) for key in ("patches", "metrics")}
     (out / "model.json").write_text(json.dumps(model.to_json(), indent=2) + "\n")
-    _write_names(out / "test_patches.txt", patches, split.test)
+    _write_lines(out / "test_patches.txt", [patches.names[i] for i in split.test])
+    if patches.skipped:
+        _write_lines(out / "skipped_patches.txt", patches.skipped)
     with (out / "history.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(history[0]))
         writer.writeheader()
         writer.writerows(history)
     from geocfl.report import write_report  # matplotlib, not needed before
 
-    write_report(out, model, history, result)
+    write_report(out, model, result, history=history, patches=patches, indices=split.test, logits=logits["test"])
     (out / "metrics.json").write_text(json.dumps(result, indent=2) + "\n")
     checkpoint.unlink()
     return Run(out, load_model(out), result)
-
-
-def _judge(module: Reflectance, patches: Patches, split: Split, temperature: float) -> dict[str, Any]:
-    """The content of ``metrics.json``: figures on validation, where there is one, and test."""
-    result: dict[str, Any] = {}
-    for name, part in (("validation", split.validation), ("test", split.test)):
-        if len(part):
-            logits, labels = predict(module, patches, part), torch.from_numpy(patches.labels[part])
-            before = metrics(logits, labels, patches.legend)
-            result[name] = metrics(logits, labels, patches.legend, temperature)
-            result[name]["uncalibrated"] = {key: before[key] for key in ("ece", "nll")}
-    return result
-
-
-def _validated(settings: Settings) -> Model | None:
-    """The model of the run that `settings.refit` names.
-
-    Raises:
-        ModelError: It is no finished run.
-        UsageError: Its settings are others.
-    """
-    if not settings.refit:
-        return None
-    run = load_model(settings.refit)
-    if not _is_content(Path(settings.refit) / "config.json", replace(settings, refit="")):
-        raise UsageError(f"--refit {settings.refit}: that run has other settings than this command; repeat them here")
-    return run
-
-
-def _claim(out: Path, settings: Settings, resume: bool, overwrite: bool) -> bool:
-    """Whether to go on from a checkpoint in `out`; refuses a folder that may not be written."""
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"{out}: is a file; pass another folder as --out")
-    if not out.is_dir() or not any(out.iterdir()):
-        return False
-    config, finished = out / "config.json", (out / "metrics.json").exists()
-    if not config.is_file():
-        raise OutputError(f"{out}: holds something else than a run; pass another --out")
-    if resume and not finished:
-        if not _is_content(config, settings):
-            raise OutputError(
-                f"{out}: holds a run of other settings; repeat its command, or pass --overwrite without --resume"
-            )
-        return (out / "checkpoint.pt").exists()
-    if not overwrite:
-        remedy = "--overwrite to replace it" if finished else "--resume to go on with it"
-        raise OutputError(f"{out}: already holds a run; pass {remedy}, or another --out")
-    return False
-
-
-def _is_content(config: Path, settings: Settings) -> bool:
-    try:
-        return bool(json.loads(config.read_text()) == json.loads(json.dumps(asdict(settings))))
-    except (OSError, ValueError):
-        return False
-
-
-def _begin(out: Path, settings: Settings) -> None:
-    try:
-        _discard(out)
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "config.json").write_text(json.dumps(asdict(settings), indent=2) + "\n")
-    except OSError as error:
-        raise OutputError(f"{out}: cannot be written ({error.strerror}); pass another --out") from error
-
-
-def _discard(out: Path) -> None:
-    """Removes a run; its folder too, unless it holds something else."""
-    figures = out / "figures"
-    for file in (*(out / name for name in RUN_FILES), *figures.glob("*.png"), *figures.glob("*.svg")):
-        file.unlink(missing_ok=True)
-    for folder in (figures, out):
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
 
 
 def load_patches(settings: Settings) -> Patches:
@@ -343,17 +158,124 @@ def load_patches(settings: Settings) -> Patches:
     elif is_torchgeo_root(path):
         patches = read_torchgeo(path, settings.bands, spatial)
     else:
-        patches = read_patches(path, settings.bands)
+        patches = read_patches(path, settings.bands, skip_bad=settings.skip_bad)
     if settings.scale is None and settings.offset is None:
         return patches
     scale = SENTINEL2.scale if settings.scale is None else settings.scale
     return replace(patches, scaling=Scaling(scale, settings.offset or 0.0))
 
 
+def split_patches(patches: Patches, settings: Settings) -> Split:
+    """Which patches train, validate and test; the training patches thinned to the imbalance."""
+    path = Path(settings.data)
+    lists = DEFAULT_ROOT if settings.data == "eurosat" else path if path.is_dir() else path.parent
+    split = make_split(patches, settings.split, settings.seed, lists)
+    if settings.refit:
+        split = split.without_validation()
+    return thin(patches, split, settings.imbalance, settings.seed, settings.class_order)
+
+
+def start(
+    settings: Settings, patches: Patches, split: Split, name: str, device: torch.device
+) -> tuple[Model, Reflectance]:
+    """The model and its network before the first step, with the starting weights.
+
+    Raises:
+        ModelError: The weights cannot be had or do not fit.
+    """
+    model = describe_model(settings, patches, split, name)
+    torch.manual_seed(settings.seed)
+    network = build_network(
+        settings.backbone,
+        len(settings.bands),
+        len(patches.legend),
+        settings.dropout,
+        settings.stage_dropout,
+        model.head,
+    )
+    load_weights(network, settings.backbone, settings.weights, settings.bands)
+    module: Reflectance = model.wrap(network).to(device).to(memory_format=torch.channels_last)
+    return model, module
+
+
+def make_learner(module: Reflectance, model: Model, patches: Patches, split: Split, settings: Settings) -> Learner:
+    """The network as it is to be trained: whole, or its head alone where `settings.freeze` is set.
+
+    Raises:
+        GeocflError: A teacher that cannot be used.
+    """
+    device = next(module.parameters()).device
+    criterion = make_loss(settings.loss, patches.counts(split.train), settings.gamma, settings.form)
+    if not settings.freeze:
+        teacher = load_teacher([name for name in settings.teacher.split(",") if name], model, patches, device)
+        return Learner(
+            module,
+            lambda epoch: batches(patches, split.train, settings, epoch),
+            lambda indices: predict(module, patches, indices),
+            Objective(criterion, settings.mixup, teacher, settings.distill),
+        )
+    activations, labels = read_activations(module, patches).to(device), torch.from_numpy(patches.labels)
+    head = nn.Sequential(nn.Dropout(settings.dropout), module.head)
+
+    def views(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for chosen in _shuffled(split.train, settings, _generator(settings, epoch)):
+            yield activations[chosen], labels[chosen]
+
+    @torch.inference_mode()
+    def logits(indices: NDArray[np.int64]) -> Tensor:
+        head.eval()
+        rows: Tensor = head(activations[indices]).float().cpu()
+        return rows
+
+    return Learner(head, views, logits, Objective(criterion))
+
+
+def calibrate(
+    model: Model,
+    module: Reflectance,
+    learner: Learner,
+    patches: Patches,
+    split: Split,
+    settings: Settings,
+    validated: Model | None = None,
+) -> Model:
+    """The model with what is tuned on the validation patches: temperature, and tau where logits are adjusted.
+
+    Args:
+        model: The model as it was described.
+        module: Its trained network. Where the loss is the post-hoc logit adjustment, the bias of the head is moved, so
+            that the logits are the adjusted ones from here on.
+        learner: What was trained.
+        patches: The patches.
+        split: Their split.
+        settings: The run's.
+        validated: The run whose temperature and tau hold, where this one has no validation patches.
+    """
+    labels, counts = torch.from_numpy(patches.labels), patches.counts(split.train)
+    if loss_facts(settings.loss).posthoc:
+        if validated:
+            tau = float(validated.origin["tau"])
+        else:
+            tau = fit_tau(learner.logits(split.validation), labels[split.validation], counts)
+        _adjust(module.head, -tau * log_prior(counts))
+        model = replace(model, origin={**model.origin, "tau": tau})
+    if validated:
+        return replace(model, temperature=validated.temperature)
+    temperature = fit_temperature(learner.logits(split.validation), labels[split.validation])
+    return replace(model, temperature=temperature)
+
+
+@torch.no_grad()
+def _adjust(head: nn.Module, offset: Tensor) -> None:
+    head.bias += offset.to(head.bias)  # type: ignore[operator, arg-type]
+
+
 def describe_model(settings: Settings, patches: Patches, split: Split, name: str) -> Model:
     """The model that settings and patches will make, before it has weights: bands, normalisation, legend, origin."""
     clip = reflectance_range(patches)
-    mean, std = band_statistics(patches, split.train, clip)
+    # Of all training patches, thinned or not: pixels, no labels, and one set of activations for all imbalances.
+    unthinned = split_patches(patches, replace(settings, imbalance="none")).train
+    mean, std = band_statistics(patches, unthinned, clip)
     return Model(
         name=name,
         backbone=settings.backbone,
@@ -365,14 +287,18 @@ def describe_model(settings: Settings, patches: Patches, split: Split, name: str
         mean=mean,
         std=std,
         legend=patches.legend,
+        head=loss_facts(settings.loss).head,
         origin={
             "data": patches.source,
             "split": settings.split,
             "patches": {"train": len(split.train), "validation": len(split.validation), "test": len(split.test)},
             "seed": settings.seed,
+            "imbalance": settings.imbalance,
             "loss": settings.loss,
             "gamma": settings.gamma,
             "recipe": settings.recipe,
+            "freeze": settings.freeze,
+            "teacher": settings.teacher,
             "epochs": settings.epochs,
             "weights": settings.weights,
             "versions": {
@@ -408,6 +334,19 @@ def band_statistics(
     return tuple(mean.round(6).tolist()), tuple(std.round(6).tolist())
 
 
+def _generator(settings: Settings, epoch: int) -> torch.Generator:
+    return torch.Generator().manual_seed(settings.seed * 100_003 + epoch)
+
+
+def _shuffled(indices: NDArray[np.int64], settings: Settings, rng: torch.Generator) -> Iterator[NDArray[np.int64]]:
+    """The indices of an epoch's batches; the last is the smaller one, or left out if it would be of one patch."""
+    order = torch.randperm(len(indices), generator=rng).numpy()
+    for start in range(0, len(order), settings.batch_size):
+        chosen = indices[order[start : start + settings.batch_size]]
+        if len(chosen) > 1:  # batch normalisation needs two
+            yield chosen
+
+
 def batches(
     patches: Patches, indices: NDArray[np.int64], settings: Settings, epoch: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -416,12 +355,8 @@ def batches(
     Yields:
         (n, B, S, S) float32 reflectance and (n,) int64 labels.
     """
-    rng = torch.Generator().manual_seed(settings.seed * 100_003 + epoch)
-    order = torch.randperm(len(indices), generator=rng).numpy()
-    for start in range(0, len(order), settings.batch_size):
-        chosen = indices[order[start : start + settings.batch_size]]
-        if len(chosen) == 1:  # batch normalisation needs two
-            continue
+    rng = _generator(settings, epoch)
+    for chosen in _shuffled(indices, settings, rng):
         x = torch.from_numpy(patches.reflectance(chosen))
         yield (
             settings.augmentation(x, patches.bands, settings.input_size, rng),
@@ -430,75 +365,69 @@ def batches(
 
 
 def fit(
-    module: Reflectance, patches: Patches, split: Split, settings: Settings, checkpoint: Path
-) -> tuple[list[dict[str, float]], dict[str, Tensor]]:
-    """Trains a network in place, epoch by epoch, each one checkpointed.
+    learner: Learner, patches: Patches, split: Split, settings: Settings, checkpoint: Path
+) -> list[dict[str, float]]:
+    """Trains in place, epoch by epoch, each one checkpointed.
 
     Returns:
-        One row per epoch (``epoch``, ``loss``, ``validation_loss``, ``validation_accuracy``, ``lr``, ``seconds``), and
-        the network's state after the epoch with the best validation accuracy. Without validation patches its columns
-        are absent and the last epoch counts.
+        One row per epoch (``epoch``, ``loss``, ``validation_loss``, ``validation_accuracy``, ``lr``, ``seconds``). The
+        learner is left in its state after the epoch with the best validation accuracy. Without validation patches
+        their columns are absent and the last epoch counts.
     """
-    device = next(module.parameters()).device
-    criterion = make_loss(settings.loss, patches.counts(split.train), settings.gamma)
+    module = learner.module
     optimiser, scheduler = _optimiser(module, settings, steps=-(-len(split.train) // settings.batch_size))
     history: list[dict[str, float]] = []
     best: dict[str, Tensor] = {}
     if checkpoint.exists():
-        saved = _read_checkpoint(checkpoint, device)
+        saved = _read_checkpoint(checkpoint, next(module.parameters()).device)
         module.load_state_dict(saved["module"])
         optimiser.load_state_dict(saved["optimiser"])
         scheduler.load_state_dict(saved["scheduler"])
         history, best = saved["history"], saved["best"]
     labels = torch.from_numpy(patches.labels)[split.validation]
+    # Compiled for one batch size: the last, smaller batch of an epoch is not worth compiling again.
+    compiled = torch.compile(module, dynamic=False) if settings.compile else module
     for epoch in range(len(history) + 1, settings.epochs + 1):
         started = time.perf_counter()
         torch.manual_seed(settings.seed * 100_003 + epoch)  # dropout; a resumed run draws what an unbroken one does
+        total, seen = 0.0, 0
+        module.train()
         with tqdm(total=len(split.train), desc=f"epoch {epoch}/{settings.epochs}", unit="img", disable=None) as bar:
-            views = batches(patches, split.train, settings, epoch)
-            loss = _train_epoch(module, views, criterion, optimiser, scheduler, bar=bar)
-        row = {"epoch": epoch, "loss": loss}
+            for x, y in learner.views(epoch):
+                network = compiled if len(y) == settings.batch_size else module
+                total += _step(network, learner, optimiser, x, y) * len(y)
+                scheduler.step()
+                seen += len(y)
+                bar.update(len(y))
+                bar.set_postfix(loss=f"{total / seen:.3f}")
+        row = {"epoch": epoch, "loss": total / seen}
         if len(labels):
-            logits = predict(module, patches, split.validation)
-            row["validation_loss"] = float(criterion(logits, labels))
+            logits = learner.logits(split.validation)
+            row["validation_loss"] = float(learner.objective.criterion(logits, labels))
             row["validation_accuracy"] = float((logits.argmax(1) == labels).float().mean())
         row |= {"lr": float(scheduler.get_last_lr()[0]), "seconds": time.perf_counter() - started}
         history.append(row)
         tqdm.write("  ".join(f"{key} {value:.4g}" for key, value in history[-1].items()), file=sys.stderr)
         # Without validation all rows score 0; ties go to the later epoch.
         if row.get("validation_accuracy", 0) == max(past.get("validation_accuracy", 0) for past in history):
-            best = {name: value.detach().cpu().clone() for name, value in module.network.state_dict().items()}
+            best = {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
         _save_checkpoint(checkpoint, module, optimiser, scheduler, history=history, best=best)
-    return history, best
+    module.load_state_dict(best)
+    return history
 
 
-def _train_epoch(
-    module: Reflectance,
-    views: Iterator[tuple[Tensor, Tensor]],
-    criterion: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    scheduler: torch.optim.lr_scheduler.LRScheduler,
-    *,
-    bar: tqdm[Any],
+def _step(
+    network: Callable[[Tensor], Tensor], learner: Learner, optimiser: torch.optim.Optimizer, x: Tensor, y: Tensor
 ) -> float:
-    """One pass over the training views; returns their mean loss."""
-    device = next(module.parameters()).device
-    total, seen = 0.0, 0
-    module.train()
-    for reflectance, target in views:
-        x, y = reflectance.to(device, memory_format=torch.channels_last), target.to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bfloat16(device)):
-            logits = module(x)
-        loss = criterion(logits.float(), y)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        scheduler.step()
-        total += loss.item() * len(y)
-        seen += len(y)
-        bar.update(len(y))
-        bar.set_postfix(loss=f"{total / seen:.3f}")
-    return total / seen
+    """One step of the optimiser; returns the batch's mean loss."""
+    device = next(learner.module.parameters()).device
+    x = x.to(device, memory_format=torch.channels_last) if x.ndim == 4 else x.to(device)
+    with torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bfloat16(device)):
+        loss = learner.objective(network, x, y.to(device))
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimiser.step()
+    return loss.item()
 
 
 def _optimiser(
@@ -509,10 +438,11 @@ def _optimiser(
     rest = [p for p in module.parameters() if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": rest, "weight_decay": 0.0}]
     optimiser = OPTIMIZERS[settings.optimizer](groups, lr=settings.lr)
-    if settings.schedule == "one-cycle":
-        return optimiser, torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, settings.lr, total_steps=settings.epochs * steps, pct_start=0.2
-        )
+    total = settings.epochs * steps
+    if settings.schedule == "one-cycle" and total > 2:
+        # The rise needs a step of its own, which a fifth of a handful would not be.
+        rise = max(0.2, 2 / total)
+        return optimiser, torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.lr, total, pct_start=rise)
     return optimiser, torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0)
 
 
@@ -538,12 +468,6 @@ def _read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     return saved
 
 
-def load_state(module: Reflectance, state: dict[str, Tensor]) -> Reflectance:
-    """The module with the network's tensors replaced."""
-    module.network.load_state_dict(state)
-    return module
-
-
 @torch.inference_mode()
 def predict(module: Reflectance, patches: Patches, indices: NDArray[np.int64], batch_size: int = 256) -> Tensor:
     """(n, C) float32 logits, on the CPU, of the patches at `indices`, as they are."""
@@ -557,5 +481,5 @@ def predict(module: Reflectance, patches: Patches, indices: NDArray[np.int64], b
     return torch.cat(rows)
 
 
-def _write_names(path: Path, patches: Patches, indices: NDArray[np.int64]) -> None:
-    path.write_text("".join(f"{patches.names[i]}\n" for i in indices))
+def _write_lines(path: Path, lines: Sequence[str]) -> None:
+    path.write_text("".join(f"{line}\n" for line in lines))

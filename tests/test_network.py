@@ -61,8 +61,8 @@ def test_stage_dropout_needs_stages():
 
 def test_unknown_backbones_are_refused_with_the_known_ones():
     for call in (backbone_facts, lambda name: build_network(name, 3, 4)):
-        with pytest.raises(UsageError, match="choose one of: resnet18, lite0"):
-            call("resnet50")
+        with pytest.raises(UsageError, match="choose one of: resnet18, resnet34, resnet50, lite0"):
+            call("vit")
 
 
 @pytest.fixture(scope="module")
@@ -230,3 +230,48 @@ def test_devices():
         with pytest.raises(UsageError, match=f"device '{name}' is not available here"):
             choose_device(name)
     assert isinstance(has_fast_bfloat16(torch.device("cpu")), bool)
+
+
+def test_a_cosine_head_bounds_its_logits():
+    torch.manual_seed(0)
+    network = build_network("resnet18", 3, 4, head="cosine").eval()
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        activations = network.forward_head(network.forward_features(x), pre_logits=True)
+        expected = 30 * F.cosine_similarity(activations[:, None], network.fc.weight[None], dim=2)
+        torch.testing.assert_close(network(x), expected)
+    with pytest.raises(UsageError, match="unknown head 'round'; choose one of: linear, cosine"):
+        build_network("resnet18", 3, 4, head="round")
+
+
+@pytest.mark.parametrize("head", ["linear", "cosine"])
+def test_imagenet_weights_of_lite0_fill_all_but_the_head(head):
+    network = build_network("lite0", 3, 5, head=head)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    load_weights(network, "lite0", "imagenet", ("B04", "B03", "B02"))
+    same = [name for name, value in network.state_dict().items() if torch.equal(value, before[name])]
+    assert all(name.startswith("classifier.") or "num_batches" in name for name in same), same
+    if head == "cosine":
+        assert network.classifier.weight.abs().sum() > 0, "directions of zero length are none"
+
+
+@pytest.mark.parametrize("backbone", ["resnet34", "resnet50"])
+def test_larger_residual_networks_read_any_bands(backbone):
+    network = build_network(backbone, 4, 10).eval()
+    with torch.no_grad():
+        assert network(torch.randn(1, 4, 64, 64)).shape == (1, 10)
+
+
+def test_torchgeos_weights_of_a_resnet50_are_its_own(monkeypatch):
+    from torchgeo.models import ResNet50_Weights
+
+    donor = build_network("resnet50", 3, 10)
+
+    def offline(self: object, **_: object) -> dict[str, torch.Tensor]:
+        return {name: value for name, value in donor.state_dict().items() if not name.startswith("fc.")}
+
+    monkeypatch.setattr(ResNet50_Weights, "get_state_dict", offline)
+    network = build_network("resnet50", 3, 10)
+    load_weights(network, "resnet50", "SENTINEL2_RGB_MOCO", ("B04", "B03", "B02"))
+    assert torch.equal(network.layer4[2].conv3.weight, donor.layer4[2].conv3.weight)
+    assert not network.fc.weight.any()

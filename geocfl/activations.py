@@ -1,0 +1,68 @@
+"""A frozen backbone's activations of patches: computed once, kept in the user's cache."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor
+from tqdm import tqdm
+
+from geocfl.data.patches import Patches
+from geocfl.network import Reflectance
+
+
+def cache_folder() -> Path:
+    """``$GEOCFL_CACHE``, else ``geocfl`` in the user's cache folder; files in it may be deleted at any time."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("GEOCFL_CACHE") or Path(base) / "geocfl")
+
+
+@torch.inference_mode()
+def read_activations(module: Reflectance, patches: Patches, batch_size: int = 256) -> Tensor:
+    """Pooled activations of every patch as it is, from the cache where they were computed before.
+
+    The cache's file is named after everything that decides its content: pixels, radiometry, weights and input.
+
+    Args:
+        module: Network in whose head the activations end; set to evaluation mode.
+        patches: N patches.
+        batch_size: Patches at a time.
+
+    Returns:
+        (N, D) float32 on the CPU, of half precision, which is how they are stored.
+    """
+    file = cache_folder() / "activations" / f"{_fingerprint(module, patches)}.safetensors"
+    if file.is_file():
+        return load_file(file)["activations"].float()
+    device = next(module.parameters()).device
+    module.eval()
+    rows = []
+    for start in tqdm(range(0, len(patches), batch_size), "activations", unit="batch", disable=None):
+        x = torch.from_numpy(patches.reflectance(np.arange(start, min(start + batch_size, len(patches)))))
+        rows.append(module.activations(x.to(device, memory_format=torch.channels_last)).half().cpu())
+    activations = torch.cat(rows)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(f".{os.getpid()}.partial")
+    partial.write_bytes(save({"activations": activations}))
+    partial.replace(file)
+    return activations.float()
+
+
+def _fingerprint(module: Reflectance, patches: Patches) -> str:
+    digest = hashlib.sha256()
+    facts = (patches.pixels.shape, patches.pixels.dtype.str, patches.scaling, module.clip, module.input_size)
+    digest.update(repr((type(module.network).__name__, *facts)).encode())
+    head = {id(parameter) for parameter in module.head.parameters()}
+    for tensor in (
+        *(t for t in module.state_dict(keep_vars=True).values() if id(t) not in head),
+        module.mean,
+        module.std,
+    ):
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    digest.update(np.ascontiguousarray(patches.pixels).tobytes())
+    return digest.hexdigest()[:32]

@@ -1,0 +1,170 @@
+"""Evaluation of a model on labelled patches: figures, predictions and a report."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from geocfl.data.patches import Patches
+from geocfl.data.splits import listed
+from geocfl.errors import DataError, OutputError, UsageError
+from geocfl.evaluation import format_metrics, judge
+from geocfl.model import DEFAULT_MODEL, Model, load_model
+from geocfl.network import choose_device
+from geocfl.settings import Settings, resolve
+from geocfl.training import load_patches, predict, split_patches
+
+logger = logging.getLogger("geocfl")
+
+PARTS = ("test", "validation", "train")
+OUTPUTS = ("predictions.csv", "report.html", "metrics.json")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found.
+
+    Attributes:
+        path: Folder of its outputs.
+        metrics: Content of ``metrics.json``, by split.
+    """
+
+    path: Path
+    metrics: dict[str, Any]
+
+    def table(self) -> str:
+        """The figures as plain text."""
+        return format_metrics(next(iter(self.metrics.values())))
+
+
+def evaluate(
+    model: str | Path = DEFAULT_MODEL,
+    *,
+    data: str | Path,
+    out: str | Path,
+    split: str = "",
+    part: str = "test",
+    seed: int | None = None,
+    scale: float | None = None,
+    offset: float | None = None,
+    skip_bad: bool = False,
+    device: str = "auto",
+    batch_size: int = 256,
+    overwrite: bool = False,
+) -> Evaluation:
+    """Judges a model on labelled patches and writes ``metrics.json``, ``predictions.csv``, figures and ``report.html``.
+
+    Args:
+        model: A bundle's folder or the name of a bundled model.
+        data: Patches, in any layout that `geocfl.train` reads.
+        out: Folder to write.
+        split: ``paper``, ``spatial`` or ``random:SHARE``; ``all`` for every patch; or a text file that names patches,
+            such as a run's ``test_patches.txt``. The model's own split by default.
+        part: ``test``, ``validation`` or ``train`` of a split that has parts.
+        seed: Of a random split; the model's own by default.
+        scale: In reflectance = (DN + offset) / scale; the layout's own by default.
+        offset: Likewise.
+        skip_bad: Leave out patches that cannot be read or are unlike the others.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        batch_size: Patches at a time.
+        overwrite: Replace an earlier evaluation in `out`.
+
+    Raises:
+        GeocflError: Bad data, classes or bands that differ from the model's, an `out` that is in use. Nothing is
+            written then.
+    """
+    bundle, out = load_model(model), Path(out)
+    _claim(out, overwrite)
+    split = split or str(bundle.origin.get("split", "all"))
+    seed = int(bundle.origin.get("seed", 0)) if seed is None else seed
+    listing = Path(split)
+    in_parts = split != "all" and not listing.is_file()
+    if in_parts and listing.suffix == ".txt":
+        raise UsageError(f"{split}: no such list of patches; pass a text file, or paper, spatial, random:SHARE or all")
+    if part not in PARTS:
+        raise UsageError(f"unknown part {part!r}; choose one of: {', '.join(PARTS)}")
+    settings = resolve(
+        str(data),
+        split=split if in_parts else None,
+        seed=seed,
+        bands=bundle.bands,
+        scale=scale,
+        offset=offset,
+        skip_bad=skip_bad,
+    )
+    patches = load_patches(settings)
+    _check_classes(bundle, patches)
+    if in_parts:
+        indices = getattr(split_patches(patches, settings), part)
+        _warn_of_known_labels(bundle, settings, part)
+    else:
+        indices, part = (np.arange(len(patches)), "all") if split == "all" else (listed(patches, listing), listing.stem)
+        logger.warning("whether %s was trained on some of these patches cannot be told from here", bundle.name)
+    torch_device = choose_device(device)
+    module = bundle.network().to(torch_device).to(memory_format=torch.channels_last)
+    logits = predict(module, patches, indices, batch_size)
+    result = {part: judge(logits, torch.from_numpy(patches.labels[indices]), bundle.legend, bundle.temperature)}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "metrics.json").unlink(missing_ok=True)  # written last: a killed evaluation must not look finished
+        _write_predictions(out / "predictions.csv", bundle, patches, indices, logits)
+        from geocfl.report import write_report  # matplotlib, not needed before
+
+        write_report(out, bundle, result, patches=patches, indices=indices, logits=logits)
+        (out / "metrics.json").write_text(json.dumps(result, indent=2) + "\n")
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be written ({error.strerror}); pass another --out") from error
+    return Evaluation(out, result)
+
+
+def _claim(out: Path, overwrite: bool) -> None:
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out}: is a file; pass another folder as --out")
+    if (out / "config.json").exists() or (out / "model.json").exists():
+        raise OutputError(f"{out}: holds a training run; pass another --out")
+    if any((out / name).exists() for name in OUTPUTS) and not overwrite:
+        raise OutputError(f"{out}: already holds an evaluation; pass --overwrite to replace it, or another --out")
+
+
+def _check_classes(model: Model, patches: Patches) -> None:
+    theirs, ours = ([lulc.folder for lulc in legend] for legend in (patches.legend, model.legend))
+    if theirs != ours:
+        odd = sorted(set(theirs) ^ set(ours)) or theirs
+        raise DataError(
+            f"{patches.source}: its classes are not those of {model.name}, for one '{odd[0]}'; "
+            f"make the folders {', '.join(ours)}"
+        )
+
+
+def _warn_of_known_labels(model: Model, settings: Settings, part: str) -> None:
+    known = {"train"} if "refit_of" not in model.origin else {"train", "validation"}
+    same = model.origin.get("split") == settings.split and (
+        settings.split == "spatial" or model.origin.get("seed") == settings.seed
+    )
+    if part in known or not same:
+        logger.warning(
+            "%s was trained on split %s, seed %s; it may have learned the labels of these patches",
+            model.name,
+            model.origin.get("split"),
+            model.origin.get("seed"),
+        )
+
+
+def _write_predictions(
+    path: Path, model: Model, patches: Patches, indices: NDArray[np.int64], logits: torch.Tensor
+) -> None:
+    confidence, predicted = (logits.double() / model.temperature).softmax(1).max(1)
+    names = [lulc.folder for lulc in model.legend]
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["patch", "true_class", "predicted_class", "confidence"])
+        for index, code, sure in zip(indices, predicted.tolist(), confidence.tolist(), strict=True):
+            writer.writerow([patches.names[index], names[patches.labels[index]], names[code], f"{sure:.4f}"])

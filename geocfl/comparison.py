@@ -1,0 +1,334 @@
+"""Comparison of losses under class imbalance: a grid of trainings, each finished cell a small file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from base64 import b64decode, b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from geocfl.data.patches import Patches
+from geocfl.errors import DataError, OutputError, UsageError
+from geocfl.evaluation import judge
+from geocfl.leaderboard import FIGURES, REFERENCE, Cell, Row, format_rows, minority_recall, summarise, write_tables
+from geocfl.losses import loss_facts
+from geocfl.model import Model
+from geocfl.network import choose_device
+from geocfl.settings import Settings, resolve
+from geocfl.training import calibrate, fit, load_patches, make_learner, split_patches, start
+
+FORMAT_VERSION = 1
+# Where the patches lie and how fast a step is do not change what a cell computes.
+IRRELEVANT = ("data", "compile", "refit")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A finished grid.
+
+    Attributes:
+        path: Folder of the tables.
+        rows: Losses by imbalance, in the order they were asked for.
+    """
+
+    path: Path
+    rows: tuple[Row, ...]
+
+    def table(self) -> str:
+        """The comparison as plain text."""
+        return format_rows(self.rows)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a grid will take.
+
+    Attributes:
+        cells: Cells of the grid.
+        finished: Cells whose results lie there already.
+        trainings: Trainings left; losses that differ after training share one.
+        step_seconds: Median of the measured steps; None where nothing is left to train.
+        seconds: Estimate for all that is left, without reading the patches.
+    """
+
+    cells: int
+    finished: int
+    trainings: int
+    step_seconds: float | None
+    seconds: float
+
+    def table(self) -> str:
+        """The plan as plain text."""
+        lines = f"{self.cells} cells, {self.finished} finished, {self.trainings} trainings to do"
+        if self.step_seconds is None:
+            return lines
+        hours, minutes = divmod(round(self.seconds / 60), 60)
+        return f"{lines}: about {hours} h {minutes:02d} min at {self.step_seconds:.3f} s a step, as measured"
+
+
+def compare(
+    data: str | Path,
+    out: str | Path,
+    *,
+    losses: Sequence[str] = ("ce", "focal", "class-focal"),
+    imbalance: Sequence[str] = ("none",),
+    seeds: int = 3,
+    results: str | Path | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    **options: Any,
+) -> Comparison:
+    """Trains every loss under every imbalance with every seed, and writes the table of what came of it.
+
+    A cell that is finished is a small JSON file in `results`, and is read instead of trained; a training that was
+    killed goes on from its last epoch.
+
+    Args:
+        data: Patches, as for `geocfl.train`.
+        out: Folder for ``table.csv``, ``table.md``, ``table.html`` and unfinished trainings' checkpoints.
+        losses: Keys of `geocfl.losses.LOSSES`; tested against ``ce`` where it is among them.
+        imbalance: As for `geocfl.train`.
+        seeds: How many; they are 0, 1, ...
+        results: Folder of the cells; ``out/cells`` by default.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        overwrite: Replace the tables of another grid in `out`.
+        **options: Other fields of `geocfl.settings.Settings`, for all cells.
+
+    Raises:
+        GeocflError: A name that is not known, bad data, an `out` that cannot be written.
+    """
+    out = Path(out)
+    results = Path(results) if results else out / "cells"
+    grid = _grid(data, losses, imbalance, seeds, options)
+    _claim(out, grid, overwrite)
+    patches = load_patches(grid[0])
+    fingerprint = _fingerprint(patches)
+    torch_device = choose_device(device)
+    (out / "checkpoints").mkdir(parents=True, exist_ok=True)
+    (out / "grid.json").write_text(json.dumps(_identity(grid), indent=2) + "\n")
+    for group in tqdm(_unfinished(grid, fingerprint, results), "trainings", unit="run", disable=None):
+        _train(group, patches, fingerprint, results, out / "checkpoints", torch_device)
+    cells = [_read(_file(settings, fingerprint, results)) for settings in grid]
+    comparison = Comparison(out, tuple(summarise(cells)))
+    write_tables(out, comparison.rows)
+    return comparison
+
+
+def plan(
+    data: str | Path,
+    out: str | Path,
+    *,
+    losses: Sequence[str] = ("ce", "focal", "class-focal"),
+    imbalance: Sequence[str] = ("none",),
+    seeds: int = 3,
+    results: str | Path | None = None,
+    device: str = "auto",
+    **options: Any,
+) -> Plan:
+    """What `compare` of the same arguments would train and, from a few measured steps, how long that would take.
+
+    Nothing is written. Steps are measured with random weights: those that are to be used may yet have to be downloaded.
+    """
+    results = Path(results) if results else Path(out) / "cells"
+    grid = _grid(data, losses, imbalance, seeds, options)
+    patches = load_patches(grid[0])
+    fingerprint = _fingerprint(patches)
+    groups = _unfinished(grid, fingerprint, results)
+    finished = len(grid) - sum(map(len, groups))
+    if not groups:
+        return Plan(len(grid), finished, 0, None, 0.0)
+    step, prediction = _measure(groups[0][0], patches, choose_device(device))
+    seconds = 0.0
+    for group in groups:
+        settings = group[0]
+        split = split_patches(patches, settings)
+        if settings.freeze:
+            continue
+        steps = -(-len(split.train) // settings.batch_size)
+        judged = len(split.validation) * settings.epochs + len(split.test)
+        seconds += settings.epochs * steps * step + judged * prediction
+    if grid[0].freeze:  # one pass over all patches; the heads take seconds
+        seconds = len(patches) * prediction
+    return Plan(len(grid), finished, len(groups), step, seconds)
+
+
+def _grid(
+    data: str | Path, losses: Sequence[str], imbalance: Sequence[str], seeds: int, options: dict[str, Any]
+) -> list[Settings]:
+    if seeds < 1:
+        raise UsageError("--seeds must be at least 1")
+    for name, values in (("losses", losses), ("imbalance", imbalance)):
+        if not values or len(set(values)) < len(values):
+            raise UsageError(f"--{name} must name one or more, each once")
+    gamma = options.pop("gamma", None)
+    return [
+        resolve(
+            str(data),
+            loss=loss,
+            gamma=gamma if loss_facts(loss).gamma is not None else None,
+            form=options.get("form") if loss == "class-focal" else None,
+            imbalance=how,
+            seed=seed,
+            **{name: value for name, value in options.items() if name != "form"},
+        )
+        for how in imbalance
+        for loss in losses
+        for seed in range(seeds)
+    ]
+
+
+def _relevant(settings: Settings) -> dict[str, Any]:
+    return {name: value for name, value in settings.to_json().items() if name not in IRRELEVANT}
+
+
+def _identity(grid: Sequence[Settings]) -> list[dict[str, Any]]:
+    return [_relevant(settings) for settings in grid]
+
+
+def _claim(out: Path, grid: Sequence[Settings], overwrite: bool) -> None:
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out}: is a file; pass another folder as --out")
+    if not out.is_dir() or not any(out.iterdir()) or overwrite:
+        return
+    try:
+        known = json.loads((out / "grid.json").read_text())
+    except (OSError, ValueError):
+        raise OutputError(f"{out}: holds something else than a comparison; pass another --out") from None
+    if known != _identity(grid):
+        raise OutputError(f"{out}: holds another comparison; pass --overwrite to replace its tables, or another --out")
+
+
+def _fingerprint(patches: Patches) -> str:
+    """Of names, labels, pixels and radiometry: what the cells were trained and tested on."""
+    digest = hashlib.sha256(repr((patches.names, patches.bands, patches.scaling)).encode())
+    digest.update(patches.labels.tobytes())
+    digest.update(np.ascontiguousarray(patches.pixels).tobytes())
+    return digest.hexdigest()
+
+
+def _file(settings: Settings, fingerprint: str, results: Path) -> Path:
+    digest = hashlib.sha256(json.dumps([_relevant(settings), fingerprint], sort_keys=True).encode()).hexdigest()
+    frozen = "-frozen" if settings.freeze else ""
+    name = f"{settings.split}_{settings.backbone}{frozen}_{settings.imbalance}_{settings.loss}_{settings.seed}"
+    return results / f"{name.replace(':', '-')}_{digest[:10]}.json"
+
+
+def _unfinished(grid: Sequence[Settings], fingerprint: str, results: Path) -> list[list[Settings]]:
+    """The cells to train, those that share a training together: post-hoc losses differ only after it."""
+    groups: dict[str, list[Settings]] = {}
+    for settings in grid:
+        if not _file(settings, fingerprint, results).is_file():
+            shared = replace(settings, loss=REFERENCE) if loss_facts(settings.loss).posthoc else settings
+            groups.setdefault(json.dumps(_relevant(shared)), []).append(settings)
+    return list(groups.values())
+
+
+def _train(
+    group: list[Settings], patches: Patches, fingerprint: str, results: Path, checkpoints: Path, device: torch.device
+) -> None:
+    # Adjusting the logits afterwards changes the network, and comes last.
+    group = sorted(group, key=lambda settings: loss_facts(settings.loss).posthoc)
+    first = group[0]
+    split = split_patches(patches, first)
+    model, module = start(first, patches, split, first.loss, device)
+    learner = make_learner(module, model, patches, split, first)
+    checkpoint = checkpoints / f"{_file(first, fingerprint, results).stem}.pt"
+    started = time.perf_counter()
+    history = fit(learner, patches, split, first, checkpoint)
+    counts = patches.counts(split.train)
+    labels = torch.from_numpy(patches.labels[split.test])
+    for settings in group:
+        tuned = calibrate(model, module, learner, patches, split, settings)
+        logits = learner.logits(split.test)
+        figures = judge(logits, labels, patches.legend, tuned.temperature)
+        content = {
+            "format_version": FORMAT_VERSION,
+            "settings": _relevant(settings),
+            "patches": {
+                "source": patches.source,
+                "sha256": fingerprint,
+                "train": counts,
+                "validation": len(split.validation),
+                "test": len(split.test),
+                "test_sha256": hashlib.sha256("\n".join(patches.names[i] for i in split.test).encode()).hexdigest(),
+            },
+            "figures": {name: figures[name] for name in FIGURES if name in figures}
+            | {"minority_recall": minority_recall([row["accuracy"] for row in figures["per_class"]], counts)},
+            "recall": [row["accuracy"] for row in figures["per_class"]],
+            "uncalibrated_ece": figures["uncalibrated"]["ece"],
+            "temperature": tuned.temperature,
+            "tau": tuned.origin.get("tau"),
+            "validation_accuracy": [row["validation_accuracy"] for row in history],
+            "correct": _pack(logits.argmax(1).eq(labels).numpy()),
+            "seconds": round(time.perf_counter() - started, 1),
+            "versions": _versions(tuned),
+        }
+        _write_cell(_file(settings, fingerprint, results), content)
+    checkpoint.unlink(missing_ok=True)
+
+
+def _versions(model: Model) -> dict[str, str]:
+    versions: dict[str, str] = model.origin["versions"]
+    return versions
+
+
+def _pack(correct: NDArray[np.bool_]) -> dict[str, Any]:
+    return {"n": len(correct), "bits": b64encode(np.packbits(correct).tobytes()).decode()}
+
+
+def _unpack(packed: dict[str, Any]) -> NDArray[np.bool_]:
+    bits = np.frombuffer(b64decode(packed["bits"]), np.uint8)
+    return np.unpackbits(bits, count=packed["n"]).astype(bool)
+
+
+def _write_cell(file: Path, content: dict[str, Any]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=1) + "\n")
+    partial.replace(file)
+
+
+def _read(file: Path) -> Cell:
+    try:
+        content = json.loads(file.read_text())
+        if content["format_version"] != FORMAT_VERSION:
+            raise ValueError(f"format {content['format_version']}")
+        return Cell(
+            content["settings"], content["figures"], _unpack(content["correct"]), content["patches"]["test_sha256"]
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{file}: not a readable cell of a comparison ({error}); delete it to train it again"
+        ) from error
+
+
+def _measure(settings: Settings, patches: Patches, device: torch.device) -> tuple[float, float]:
+    """Median seconds of a training step, and of the prediction of one patch."""
+    settings = replace(settings, weights="none", freeze=False, teacher="", compile=False)
+    split = split_patches(patches, settings)
+    model, module = start(settings, patches, split, "measured", device)
+    learner = make_learner(module, model, patches, split, settings)
+    optimiser = torch.optim.AdamW(module.parameters())
+    times = []
+    views = learner.views(1)
+    for _, (x, y) in zip(range(5), views, strict=False):
+        started = time.perf_counter()
+        loss = learner.objective(module.train(), x.to(device, memory_format=torch.channels_last), y.to(device))
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        times.append(time.perf_counter() - started)
+    few = split.test[:128]
+    learner.logits(few)
+    started = time.perf_counter()
+    learner.logits(few)
+    return float(np.median(times)), (time.perf_counter() - started) / len(few)
