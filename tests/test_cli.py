@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ def test_help_lists_the_commands_and_is_quick(tmp_path: Path) -> None:
         started = time.perf_counter()
         text = run("--help", cwd=tmp_path).stdout
         best = min(best, time.perf_counter() - started)
-    for command in ("map", "demo", "train", "info"):
+    for command in ("map", "demo", "train", "evaluate", "compare", "info"):
         assert command in text
     print(f"geocfl --help: {best:.2f} s")
 
@@ -90,6 +91,12 @@ def test_map_several_scenes_with_a_bad_one(scene: Path, tiny_model: Path, tmp_pa
         (["train", "--data", "none.zip", "--out", "run", "--split", "thirds"], 2, "paper, spatial or random"),
         (["train", "--data", "none.zip", "--out", "run", "--loss", "hinge"], 2, "class-focal"),
         (["train", "--data", "none.zip", "--out", "run", "--backbone", "vgg"], 2, "resnet18"),
+        (["train", "--data", "none.zip", "--out", "run", "--imbalance", "tail"], 2, "long-tail:R"),
+        (["train", "--out", "run"], 2, "--data"),
+        (["train", "--config", "none.json", "--out", "run"], 2, "none.json"),
+        (["evaluate", "nowhere", "--data", "none.zip", "--out", "out"], 1, "nowhere: no such model"),
+        (["evaluate", "eurosat-rgb-lite0", "--data", "none.zip", "--out", "out"], 1, "none.zip"),
+        (["compare", "--data", "none.zip", "--out", "out", "--losses", "ce,hinge"], 2, "class-focal"),
     ],
 )
 def test_errors_are_one_sentence(tmp_path: Path, args: list[str], code: int, words: str) -> None:
@@ -140,9 +147,42 @@ def test_train_then_map_with_what_was_trained(scene: Path, tmp_path: Path) -> No
     assert "Water" in done.stdout
     for name in ("model.json", "model.safetensors", "metrics.json", "history.csv", "config.json", "report.html"):
         assert (tmp_path / "run" / name).is_file(), name
+    run("train", "--config", "run/config.json", "--out", "again", cwd=tmp_path)
+    again, first = ((tmp_path / name / "metrics.json").read_bytes() for name in ("again", "run"))
+    assert again == first, "bit for bit"
+    done = run("evaluate", "run", "--data", "patches", "--out", "evaluation", cwd=tmp_path)
+    assert "Water" in done.stdout
+    assert json.loads((tmp_path / "evaluation/metrics.json").read_text())["test"] == json.loads(first)["test"]
     run("map", scene, "--model", "run", "--out", "maps", cwd=tmp_path)
     with rasterio.open(tmp_path / "maps" / "s_lulc.tif") as dataset:
         assert set(np.unique(dataset.read(1))) <= {1, 2}
     refused = run("train", "--data", "patches", "--out", "run", *args, cwd=tmp_path, code=1)
     assert "--overwrite" in refused.stderr
     shutil.rmtree(tmp_path / "run")
+
+
+def test_compare_plans_trains_and_reads(write_patches: Callable[..., Path], tmp_path: Path) -> None:
+    write_patches(tmp_path / "patches", each=24)
+    args = [
+        "--data",
+        "patches",
+        "--out",
+        "out",
+        "--losses",
+        "ce,class-focal",
+        "--imbalance",
+        "none,step:3",
+        "--seeds",
+        1,
+    ]
+    args += ["--backbone", "resnet18", "--weights", "none", "--input-size", 32, "--epochs", 1, "--batch-size", 8]
+    plan = run("compare", *args, "--dry-run", cwd=tmp_path).stdout
+    assert "4 cells, 0 finished, 4 trainings to do: about" in plan
+    assert not (tmp_path / "out").exists()
+    table = run("compare", *args, cwd=tmp_path).stdout
+    assert "class-focal" in table
+    assert "step:3" in table
+    for name in ("table.csv", "table.md", "table.html"):
+        assert (tmp_path / "out" / name).is_file()
+    assert "4 cells, 4 finished" in run("compare", *args, "--dry-run", cwd=tmp_path).stdout
+    assert run("compare", *args, cwd=tmp_path).stdout == table
