@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from geocfl.data.patches import Patches
-from geocfl.network import Reflectance
+from geocfl.network import Reflectance, fast_batch_size
 
 
 def cache_folder() -> Path:
@@ -23,7 +23,7 @@ def cache_folder() -> Path:
 
 
 @torch.inference_mode()
-def read_activations(module: Reflectance, patches: Patches, batch_size: int = 256) -> Tensor:
+def read_activations(module: Reflectance, patches: Patches, batch_size: int | None = None) -> Tensor:
     """Pooled activations of every patch as it is, from the cache where they were computed before.
 
     The cache's file is named after everything that decides its content: pixels, radiometry, weights and input.
@@ -31,7 +31,7 @@ def read_activations(module: Reflectance, patches: Patches, batch_size: int = 25
     Args:
         module: Network in whose head the activations end; set to evaluation mode.
         patches: N patches.
-        batch_size: Patches at a time.
+        batch_size: Patches at a time; what is fast on the device by default.
 
     Returns:
         (N, D) float32 on the CPU, of half precision, which is how they are stored.
@@ -41,6 +41,7 @@ def read_activations(module: Reflectance, patches: Patches, batch_size: int = 25
         return load_file(file)["activations"].float()
     device = next(module.parameters()).device
     module.eval()
+    batch_size = batch_size or fast_batch_size(device)
     rows = []
     for start in tqdm(range(0, len(patches), batch_size), "activations", unit="batch", disable=None):
         x = torch.from_numpy(patches.reflectance(np.arange(start, min(start + batch_size, len(patches)))))

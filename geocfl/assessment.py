@@ -57,7 +57,7 @@ def evaluate(
     offset: float | None = None,
     skip_bad: bool = False,
     device: str = "auto",
-    batch_size: int = 256,
+    batch_size: int | None = None,
     overwrite: bool = False,
 ) -> Evaluation:
     """Judges a model on labelled patches and writes ``metrics.json``, ``predictions.csv``, figures and ``report.html``.
@@ -74,7 +74,7 @@ def evaluate(
         offset: Likewise.
         skip_bad: Leave out patches that cannot be read or are unlike the others.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        batch_size: Patches at a time.
+        batch_size: Patches at a time; what is fast on the device by default.
         overwrite: Replace an earlier evaluation in `out`.
 
     Raises:

@@ -39,7 +39,9 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace earlier ou
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 ModelName = Annotated[str, typer.Option(help="A model bundle's folder or the name of a bundled model.")]
-BatchSize = Annotated[int, typer.Option(help="Windows classified at a time.")]
+BatchSize = Annotated[
+    int | None, typer.Option(help="Windows classified at a time.", show_default="32 on a CPU, 256 on a GPU")
+]
 Scale = Annotated[float | None, typer.Option(help="In reflectance = (DN + offset) / scale; 10000 for Sentinel-2.")]
 Offset = Annotated[float | None, typer.Option(help="Likewise; -1000 for processing baseline 04.00 and later.")]
 SceneBands = Annotated[str, typer.Option(help="Which band is which where the scene does not say: B04=3,B03=2,B02=1.")]
@@ -88,7 +90,7 @@ def map_command(
     offset: Offset = None,
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
-    batch_size: BatchSize = 256,
+    batch_size: BatchSize = None,
     overwrite: Overwrite = False,
     json: AsJson = False,
 ) -> None:
@@ -379,7 +381,7 @@ def evaluate(
         bool, typer.Option("--skip-bad", help="Leave out unreadable and odd patches, and list them.")
     ] = False,
     device: Device = "auto",
-    batch_size: BatchSize = 256,
+    batch_size: BatchSize = None,
     overwrite: Overwrite = False,
     json: AsJson = False,
 ) -> None:

@@ -20,15 +20,27 @@ from geocfl.data.patches import Patches
 from geocfl.errors import DataError, OutputError, UsageError
 from geocfl.evaluation import judge
 from geocfl.leaderboard import FIGURES, REFERENCE, Cell, Row, format_rows, minority_recall, summarise, write_tables
-from geocfl.losses import loss_facts
+from geocfl.losses import loss_facts, make_loss
 from geocfl.model import Model
 from geocfl.network import choose_device
+from geocfl.objective import Objective
 from geocfl.settings import Settings, resolve
-from geocfl.training import calibrate, fit, load_patches, make_learner, split_patches, start
+from geocfl.training import (
+    Learner,
+    calibrate,
+    fit,
+    load_patches,
+    make_learner,
+    make_optimiser,
+    predict,
+    split_patches,
+    start,
+    train_step,
+)
 
 FORMAT_VERSION = 1
 # Where the patches lie and how fast a step is do not change what a cell computes.
-IRRELEVANT = ("data", "compile", "refit")
+IRRELEVANT = ("data", "compile", "refit", "skip_bad")
 
 
 @dataclass(frozen=True)
@@ -147,17 +159,14 @@ def plan(
     if not groups:
         return Plan(len(grid), finished, 0, None, 0.0)
     step, prediction = _measure(groups[0][0], patches, choose_device(device))
-    seconds = 0.0
+    # Activations of a frozen backbone are computed once, if they are not in the cache already.
+    seconds = len(patches) * prediction if grid[0].freeze else 0.0
     for group in groups:
         settings = group[0]
         split = split_patches(patches, settings)
-        if settings.freeze:
-            continue
-        steps = -(-len(split.train) // settings.batch_size)
-        judged = len(split.validation) * settings.epochs + len(split.test)
-        seconds += settings.epochs * steps * step + judged * prediction
-    if grid[0].freeze:  # one pass over all patches; the heads take seconds
-        seconds = len(patches) * prediction
+        seconds += settings.epochs * -(-len(split.train) // settings.batch_size) * step
+        if not settings.freeze:
+            seconds += (settings.epochs * len(split.validation) + len(split.test)) * prediction
     return Plan(len(grid), finished, len(groups), step, seconds)
 
 
@@ -216,7 +225,10 @@ def _fingerprint(patches: Patches) -> str:
 
 
 def _file(settings: Settings, fingerprint: str, results: Path) -> Path:
-    digest = hashlib.sha256(json.dumps([_relevant(settings), fingerprint], sort_keys=True).encode()).hexdigest()
+    # Settings at their defaults are left out, so that a setting added later leaves old cells what they are.
+    defaults = _relevant(Settings(data=""))
+    chosen = {name: value for name, value in _relevant(settings).items() if value != defaults[name]}
+    digest = hashlib.sha256(json.dumps([chosen, fingerprint], sort_keys=True).encode()).hexdigest()
     frozen = "-frozen" if settings.freeze else ""
     name = f"{settings.split}_{settings.backbone}{frozen}_{settings.imbalance}_{settings.loss}_{settings.seed}"
     return results / f"{name.replace(':', '-')}_{digest[:10]}.json"
@@ -312,23 +324,27 @@ def _read(file: Path) -> Cell:
 
 
 def _measure(settings: Settings, patches: Patches, device: torch.device) -> tuple[float, float]:
-    """Median seconds of a training step, and of the prediction of one patch."""
-    settings = replace(settings, weights="none", freeze=False, teacher="", compile=False)
+    """Median seconds of a training step, and seconds of the whole network's prediction of one patch."""
+    settings = replace(settings, weights="none", teacher="", compile=False)
     split = split_patches(patches, settings)
     model, module = start(settings, patches, split, "measured", device)
-    learner = make_learner(module, model, patches, split, settings)
-    optimiser = torch.optim.AdamW(module.parameters())
-    times = []
-    views = learner.views(1)
-    for _, (x, y) in zip(range(5), views, strict=False):
-        started = time.perf_counter()
-        loss = learner.objective(module.train(), x.to(device, memory_format=torch.channels_last), y.to(device))
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        times.append(time.perf_counter() - started)
-    few = split.test[:128]
-    learner.logits(few)
+    few = split.train[: settings.batch_size]
+    x, y = torch.from_numpy(patches.reflectance(few)), torch.from_numpy(patches.labels[few])
+    predict(module, patches, few)
     started = time.perf_counter()
-    learner.logits(few)
-    return float(np.median(times)), (time.perf_counter() - started) / len(few)
+    predict(module, patches, few)
+    prediction = (time.perf_counter() - started) / len(few)
+    criterion = make_loss(settings.loss, patches.counts(split.train), settings.gamma, settings.form)
+    if settings.freeze:
+        learner = Learner(module.head, lambda _: iter(()), lambda _: x, Objective(criterion))
+        with torch.no_grad():
+            x = module.activations(x.to(device))
+    else:
+        learner = replace(make_learner(module, model, patches, split, settings), objective=Objective(criterion))
+    optimiser = make_optimiser(learner.module, settings, steps=7)[0]
+    times = []
+    for _ in range(7):
+        started = time.perf_counter()
+        train_step(learner.module, learner, optimiser, x, y)
+        times.append(time.perf_counter() - started)
+    return float(np.median(times[2:])), prediction

@@ -93,7 +93,7 @@ class Model:
             network = build_network(self.backbone, len(self.bands), len(self.legend), head=self.head)
         return Reflectance(network, self.clip, self.mean, self.std, self.input_size)
 
-    def predict(self, reflectance: NDArray[np.floating], batch_size: int = 256) -> NDArray[np.float32]:
+    def predict(self, reflectance: NDArray[np.floating], batch_size: int = 32) -> NDArray[np.float32]:
         """Calibrated class probabilities of windows in memory, in float32 on the CPU.
 
         Args:

@@ -29,7 +29,7 @@ from geocfl.errors import DataError, OutputError
 from geocfl.evaluation import fit_temperature, format_metrics, judge
 from geocfl.losses import fit_tau, log_prior, loss_facts, make_loss
 from geocfl.model import Model, load_model
-from geocfl.network import Reflectance, build_network, choose_device, has_fast_bfloat16, load_weights
+from geocfl.network import Reflectance, build_network, choose_device, fast_batch_size, has_fast_bfloat16, load_weights
 from geocfl.objective import Objective, load_teacher
 from geocfl.radiometry import SENTINEL2, Scaling
 from geocfl.run_folder import begin, claim, discard, validated_run
@@ -375,7 +375,7 @@ def fit(
         their columns are absent and the last epoch counts.
     """
     module = learner.module
-    optimiser, scheduler = _optimiser(module, settings, steps=-(-len(split.train) // settings.batch_size))
+    optimiser, scheduler = make_optimiser(module, settings, steps=-(-len(split.train) // settings.batch_size))
     history: list[dict[str, float]] = []
     best: dict[str, Tensor] = {}
     if checkpoint.exists():
@@ -395,7 +395,7 @@ def fit(
         with tqdm(total=len(split.train), desc=f"epoch {epoch}/{settings.epochs}", unit="img", disable=None) as bar:
             for x, y in learner.views(epoch):
                 network = compiled if len(y) == settings.batch_size else module
-                total += _step(network, learner, optimiser, x, y) * len(y)
+                total += train_step(network, learner, optimiser, x, y) * len(y)
                 scheduler.step()
                 seen += len(y)
                 bar.update(len(y))
@@ -416,7 +416,7 @@ def fit(
     return history
 
 
-def _step(
+def train_step(
     network: Callable[[Tensor], Tensor], learner: Learner, optimiser: torch.optim.Optimizer, x: Tensor, y: Tensor
 ) -> float:
     """One step of the optimiser; returns the batch's mean loss."""
@@ -430,9 +430,10 @@ def _step(
     return loss.item()
 
 
-def _optimiser(
+def make_optimiser(
     module: nn.Module, settings: Settings, steps: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """The optimiser of a module's parameters, and the schedule of its learning rate over `steps` an epoch."""
     # Biases and normalisation are not decayed.
     decayed = [p for p in module.parameters() if p.ndim > 1]
     rest = [p for p in module.parameters() if p.ndim <= 1]
@@ -469,10 +470,11 @@ def _read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
 
 
 @torch.inference_mode()
-def predict(module: Reflectance, patches: Patches, indices: NDArray[np.int64], batch_size: int = 256) -> Tensor:
+def predict(module: Reflectance, patches: Patches, indices: NDArray[np.int64], batch_size: int | None = None) -> Tensor:
     """(n, C) float32 logits, on the CPU, of the patches at `indices`, as they are."""
     device = next(module.parameters()).device
     module.eval()
+    batch_size = batch_size or fast_batch_size(device)
     rows = []
     for start in range(0, len(indices), batch_size):
         x = torch.from_numpy(patches.reflectance(indices[start : start + batch_size]))

@@ -89,7 +89,7 @@ def test_gamma_is_the_losss_own_unless_chosen():
 
 def test_a_frozen_network_has_settings_of_its_own():
     frozen = resolve("d", backbone="lite0", freeze=True)
-    assert (frozen.lr, frozen.epochs) == (FROZEN_LR, 60)
+    assert (frozen.lr, frozen.epochs) == (FROZEN_LR, 30)
     assert resolve("d", backbone="lite0", freeze=True, lr=0.5, epochs=3).lr == 0.5
 
 

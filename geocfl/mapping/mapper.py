@@ -80,7 +80,7 @@ def map_scene(
     *,
     model: str | Path = DEFAULT_MODEL,
     device: str = "auto",
-    batch_size: int = 256,
+    batch_size: int | None = None,
     overwrite: bool = False,
     **settings: Any,
 ) -> SceneMap:
@@ -91,7 +91,7 @@ def map_scene(
         out: Folder, made where it is missing.
         model: A bundle's folder or the name of a bundled model.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        batch_size: Windows classified at a time.
+        batch_size: Windows classified at a time; what is fast on the device by default.
         overwrite: Replace products of other settings that are in the way.
         **settings: Fields of `MapSettings`.
 
@@ -111,7 +111,7 @@ def map_scenes(
     *,
     model: str | Path = DEFAULT_MODEL,
     device: str = "auto",
-    batch_size: int = 256,
+    batch_size: int | None = None,
     overwrite: bool = False,
     **settings: Any,
 ) -> Iterator[tuple[Path, SceneMap | GeocflError]]:
@@ -140,14 +140,14 @@ def map_scenes(
 class _Mapper:
     """A model, its network loaded at the first scene that needs it, and the settings of every scene."""
 
-    def __init__(self, model: Model, device: str, batch_size: int, settings: MapSettings) -> None:
+    def __init__(self, model: Model, device: str, batch_size: int | None, settings: MapSettings) -> None:
         if not 1 <= settings.stride <= model.window:
             raise UsageError(f"--stride {settings.stride} is not between 1 and the model's window of {model.window} px")
-        if batch_size < 1:
+        if batch_size is not None and batch_size < 1:
             raise UsageError(f"--batch-size {batch_size} is below 1")
         self.model = model
         self.device = device
-        self.batch_size = batch_size
+        self._batch_size = batch_size
         self.settings = settings
 
     @cached_property
@@ -155,6 +155,13 @@ class _Mapper:
         from geocfl.mapping.classifier import Classifier  # imports torch
 
         return Classifier(self.model, self.device, self.settings.precision)
+
+    @cached_property
+    def batch_size(self) -> int:
+        """Windows classified at a time."""
+        from geocfl.network import fast_batch_size
+
+        return self._batch_size or fast_batch_size(self.classifier.device)
 
     @cached_property
     def rate(self) -> float:
