@@ -343,8 +343,8 @@ def choose_device(name: str) -> torch.device:
 def fast_batch_size(device: torch.device) -> int:
     """Patches to classify at a time, where the user has no opinion.
 
-    On a CPU the activations of more windows outgrow what the C library keeps for reuse, and fetching fresh pages for every
-    layer takes up to half of the time.
+    On a CPU the activations of more windows outgrow what the C library keeps for reuse, and fetching fresh pages for
+    every layer takes up to half of the time.
     """
     return 32 if device.type == "cpu" else 256
 
