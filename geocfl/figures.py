@@ -243,6 +243,41 @@ def _draw_reliability(upper: Axes, lower: Axes, bins: Sequence[Mapping[str, floa
         axes.tick_params(axis="y", length=0)
 
 
+def intervals_figure(
+    panels: Sequence[tuple[str, Sequence[tuple[str, float, float]]]], titles: Sequence[str], columns: int
+) -> Figure:
+    """Means with their intervals as dots with whiskers, a panel for each list of them.
+
+    Args:
+        panels: Title, and for each line its name, mean and half width, both shares; NaN is no interval.
+        titles: Of the rows of panels, each a unit of its own.
+        columns: Panels in a row; those of a row share their names.
+    """
+    names = [name for name, _, _ in panels[0][1]]
+    rows = len(titles)
+    figure = Figure(figsize=(1.6 + 2.6 * columns, rows * (0.9 + 0.27 * len(names))), layout="constrained")
+    grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    for axes, (title, lines) in zip(grid.flat, panels, strict=True):
+        axes.set_title(title, fontsize=9.5)
+        for y, (_, mean, half) in enumerate(lines):
+            color = TRAINING if y == 0 else VALIDATION
+            axes.errorbar(
+                mean, y, xerr=np.nan_to_num(half), fmt="o", color=color, markersize=5, capsize=2.5, linewidth=1.4
+            )
+        # The first line is what the others are compared with.
+        axes.axvline(lines[0][1], color=TRAINING, linewidth=0.8, linestyle=":", zorder=0)
+        axes.grid(axis="x")
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+    grid[0, 0].set_yticks(range(len(names)), names)
+    grid[0, 0].set_ylim(len(names) - 0.4, -0.6)
+    for axes, title in zip(grid[:, 0], titles, strict=True):
+        axes.set_ylabel(title)
+    return figure
+
+
 def _percent(share: float) -> str:
     """A share in as few characters as tell it from 0 and 1."""
     value = 100 * share

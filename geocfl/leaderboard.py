@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import html
+from base64 import b64encode
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ FIGURES = {
     "ece": "ECE",
 }
 """Columns of the table, in per cent."""
+CHARTED = ("balanced_accuracy", "ece")
 TITLES = ["imbalance", "loss", "seeds", *FIGURES.values(), "McNemar against cross-entropy, by seed"]
 
 
@@ -140,7 +142,16 @@ def _interval(interval: tuple[float, float] | None) -> str:
 
 
 def write_tables(out: Path, rows: Sequence[Row]) -> None:
-    """Writes ``table.csv`` (numbers), ``table.md`` and ``table.html`` (to be read) into an existing folder."""
+    """Writes ``table.csv`` (numbers), ``table.md`` and ``table.html`` (to be read), and the chart that the page shows.
+
+    Args:
+        out: An existing folder.
+        rows: From `summarise`.
+    """
+    import matplotlib as mpl
+
+    from geocfl.figures import STYLE, intervals_figure, save_figure
+
     with (out / "table.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         columns = [part for name in FIGURES for part in (name, f"{name}_half_width")]
@@ -158,10 +169,19 @@ def write_tables(out: Path, rows: Sequence[Row]) -> None:
     lines = ["| " + " | ".join(TITLES) + " |", "|" + " --- |" * len(TITLES)]
     lines += ["| " + " | ".join(row) + " |" for row in cells]
     (out / "table.md").write_text("\n".join([*lines, "", note, ""]), encoding="utf-8")
-    (out / "table.html").write_text(_page(cells, note), encoding="utf-8")
+    imbalances = list(dict.fromkeys(row.imbalance for row in rows))
+    panels = [
+        (how, [(row.loss, *(row.intervals[name] or (np.nan, np.nan))) for row in rows if row.imbalance == how])
+        for name in CHARTED
+        for how in imbalances
+    ]
+    with mpl.rc_context(STYLE):
+        save_figure(intervals_figure(panels, [FIGURES[n] for n in CHARTED], len(imbalances)), out, "chart")
+    chart = b64encode((out / "chart.svg").read_bytes()).decode()
+    (out / "table.html").write_text(_page(cells, note, chart), encoding="utf-8")
 
 
-def _page(rows: Sequence[Sequence[str]], note: str) -> str:
+def _page(rows: Sequence[Sequence[str]], note: str, chart: str) -> str:
     def line(cells: Sequence[str], tag: str) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 
@@ -175,6 +195,7 @@ th, td {{ padding: .35rem .7rem; border-bottom: 1px solid #e5e7eb; text-align: r
 th {{ white-space: normal; vertical-align: bottom; border-bottom: 2px solid #6b7280 }}
 td:nth-child(-n+2), th:nth-child(-n+2), td:last-child, th:last-child {{ text-align: left }}
 p {{ max-width: 48rem; color: #555 }}
+img {{ max-width: 100%; height: auto }}
 @media print {{ body {{ margin: 0; font-size: 10px }} }}
 </style>
 <h1>Comparison of losses</h1>
@@ -185,5 +206,6 @@ p {{ max-width: 48rem; color: #555 }}
 </tbody>
 </table>
 <p>{html.escape(note)}</p>
+<img alt="Balanced accuracy and calibration error by loss" src="data:image/svg+xml;base64,{chart}">
 </html>
 """
