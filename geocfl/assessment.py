@@ -17,10 +17,11 @@ from geocfl.data.patches import Patches
 from geocfl.data.splits import listed
 from geocfl.errors import DataError, OutputError, UsageError
 from geocfl.evaluation import format_metrics, judge
+from geocfl.fitting import predict
 from geocfl.model import DEFAULT_MODEL, Model, load_model
 from geocfl.network import choose_device
 from geocfl.settings import Settings, resolve
-from geocfl.training import load_patches, predict, split_patches
+from geocfl.training import load_patches, split_patches
 
 logger = logging.getLogger("geocfl")
 

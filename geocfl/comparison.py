@@ -19,24 +19,14 @@ from tqdm import tqdm
 from geocfl.data.patches import Patches
 from geocfl.errors import DataError, OutputError, UsageError
 from geocfl.evaluation import judge
+from geocfl.fitting import Learner, fit, make_learner, make_optimiser, predict, train_step
 from geocfl.leaderboard import FIGURES, REFERENCE, Cell, Row, format_rows, minority_recall, summarise, write_tables
 from geocfl.losses import loss_facts, make_loss
 from geocfl.model import Model
 from geocfl.network import choose_device
 from geocfl.objective import Objective
 from geocfl.settings import Settings, resolve
-from geocfl.training import (
-    Learner,
-    calibrate,
-    fit,
-    load_patches,
-    make_learner,
-    make_optimiser,
-    predict,
-    split_patches,
-    start,
-    train_step,
-)
+from geocfl.training import calibrate, load_patches, split_patches, start
 
 FORMAT_VERSION = 1
 # Where the patches lie and how fast a step is do not change what a cell computes.

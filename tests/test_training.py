@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from geocfl import training
+from geocfl import fitting, training
 from geocfl.data.augmentation import Augmentation
 from geocfl.data.patches import EUROSAT_BANDS, RGB, Patches, read_patches
 from geocfl.data.splits import listed, make_split
 from geocfl.errors import DataError, ModelError, OutputError, UsageError
+from geocfl.fitting import batches
 from geocfl.legend import Legend
 from geocfl.model import load_model
 from geocfl.radiometry import EUROSAT_RGB, SENTINEL2, Scaling
@@ -24,7 +25,6 @@ from geocfl.settings import resolve
 from geocfl.training import (
     Run,
     band_statistics,
-    batches,
     load_patches,
     reflectance_range,
     train,
@@ -67,7 +67,7 @@ def history(path: Path) -> list[dict[str, str]]:
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
     """Stops training like Ctrl-C, after the first batch of an epoch."""
-    whole = training.batches
+    whole = fitting.batches
 
     def interrupted(patches: Patches, indices: Any, settings: Any, now: int) -> Iterator[Any]:
         for batch in whole(patches, indices, settings, now):
@@ -75,7 +75,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
             if now == epoch:
                 raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "batches", interrupted)
+    monkeypatch.setattr(fitting, "batches", interrupted)
 
 
 def test_a_run_folder_holds_all_of_a_run(run):
@@ -124,6 +124,7 @@ def test_the_test_patches_are_predicted_once(data, tmp_path, monkeypatch):
         return whole(module, patches, indices)
 
     monkeypatch.setattr(training, "predict", counted)
+    monkeypatch.setattr(fitting, "predict", counted)
     train(data, tmp_path / "run", **SMALLER)
     test = make_split(read_patches(data, RGB), "paper", 0, data).test
     assert sum(np.intersect1d(indices, test).size for indices in seen) == len(test)
@@ -209,7 +210,7 @@ def test_other_folders_and_files_are_left_alone(data, tmp_path):
 
 
 def test_bfloat16_trains_too(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "has_fast_bfloat16", lambda device: True)
+    monkeypatch.setattr(fitting, "has_fast_bfloat16", lambda device: True)
     run = train(data, tmp_path / "run", **{**SMALLER, "epochs": 1})
     assert math.isfinite(float(history(run.path)[0]["loss"]))
 
