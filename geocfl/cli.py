@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_module
 import logging
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -438,6 +439,7 @@ def compare(
     compile: Compile = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
+    json: AsJson = False,
 ) -> None:
     """Compare losses under class imbalance: train the grid, test against cross-entropy, write the table.
 
@@ -469,9 +471,12 @@ def compare(
     if dry_run:
         from geocfl.comparison import plan
 
-        typer.echo(plan(data, out, **grid).table())
-    else:
-        typer.echo(geocfl.compare(data, out, overwrite=overwrite, **grid).table())
+        prepared = plan(data, out, **grid)
+        typer.echo(json_module.dumps(asdict(prepared), indent=2) if json else prepared.table())
+        return
+    comparison = geocfl.compare(data, out, overwrite=overwrite, **grid)
+    rows = [row.to_json() for row in comparison.rows]
+    typer.echo(json_module.dumps(rows, indent=2) if json else comparison.table())
 
 
 def _names(text: str) -> list[str]:

@@ -71,6 +71,15 @@ class Row:
     intervals: dict[str, tuple[float, float] | None]
     tests: tuple[tuple[int, int, float], ...]
 
+    def to_json(self) -> dict[str, Any]:
+        """The row as plain numbers; what is undefined is None."""
+        figures = {
+            name: None if value is None else [None if np.isnan(part) else part for part in value]
+            for name, value in self.intervals.items()
+        }
+        tests = [dict(zip(("better", "worse", "p_holm"), test, strict=True)) for test in self.tests]
+        return {"imbalance": self.imbalance, "loss": self.loss, "seeds": self.seeds, **figures, "mcnemar": tests}
+
     def verdict(self) -> str:
         """McNemar's tests in words."""
         if not self.tests:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from typing import Any
 
 import numpy as np
@@ -90,3 +91,12 @@ def test_the_table_is_written_for_programs_and_for_people(tmp_path):
     assert "a&lt;b" in page
     assert "http" not in page
     assert "96.00 ± 2.48" in format_rows(rows)
+
+
+def test_rows_as_json_hold_no_nan():
+    (row,) = summarise([cell("ce", 0, 0.9)])
+    facts = json.loads(json.dumps(row.to_json(), allow_nan=False))
+    assert facts["accuracy"] == [0.9, None]
+    assert facts["minority_recall"] is None
+    _, focal, _ = summarise(GRID)
+    assert [test["better"] for test in focal.to_json()["mcnemar"]] == [50, 50, 50]
