@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 from tqdm import tqdm
 
 from geocfl.data.patches import Patches
 from geocfl.network import Reflectance, fast_batch_size
+
+logger = logging.getLogger("geocfl")
 
 
 def cache_folder() -> Path:
@@ -26,7 +31,8 @@ def cache_folder() -> Path:
 def read_activations(module: Reflectance, patches: Patches, batch_size: int | None = None) -> Tensor:
     """Pooled activations of every patch as it is, from the cache where they were computed before.
 
-    The cache's file is named after everything that decides its content: pixels, radiometry, weights and input.
+    The cache's file is named after everything that decides its content: pixels, radiometry, weights, input,
+    kind of device, and the versions of torch and timm.
 
     Args:
         module: Network in whose head the activations end; set to evaluation mode.
@@ -37,8 +43,8 @@ def read_activations(module: Reflectance, patches: Patches, batch_size: int | No
         (N, D) float32 on the CPU, of half precision, which is how they are stored.
     """
     file = cache_folder() / "activations" / f"{_fingerprint(module, patches)}.safetensors"
-    if file.is_file():
-        return load_file(file)["activations"].float()
+    if (kept := _read(file)) is not None and len(kept) == len(patches):
+        return kept.float()
     device = next(module.parameters()).device
     module.eval()
     batch_size = batch_size or fast_batch_size(device)
@@ -47,17 +53,29 @@ def read_activations(module: Reflectance, patches: Patches, batch_size: int | No
         x = torch.from_numpy(patches.reflectance(np.arange(start, min(start + batch_size, len(patches)))))
         rows.append(module.activations(x.to(device, memory_format=torch.channels_last)).half().cpu())
     activations = torch.cat(rows)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(f".{os.getpid()}.partial")
-    partial.write_bytes(save({"activations": activations}))
-    partial.replace(file)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(f".{os.getpid()}.partial")
+        partial.write_bytes(save({"activations": activations}))
+        partial.replace(file)
+    except OSError as error:
+        logger.warning("%s cannot be written (%s); the activations are not kept for other runs", file, error.strerror)
     return activations.float()
+
+
+def _read(file: Path) -> Tensor | None:
+    """The activations of a cache file; None where it is missing or broken, so that they are computed again."""
+    try:
+        return load_file(file)["activations"]
+    except (OSError, SafetensorError, KeyError):
+        return None
 
 
 def _fingerprint(module: Reflectance, patches: Patches) -> str:
     digest = hashlib.sha256()
     facts = (patches.pixels.shape, patches.pixels.dtype.str, patches.scaling, module.clip, module.input_size)
-    digest.update(repr((type(module.network).__name__, *facts)).encode())
+    maker = type(module.network).__name__, module.mean.device.type, version("torch"), version("timm")
+    digest.update(repr((*maker, *facts)).encode())
     head = {id(parameter) for parameter in module.head.parameters()}
     for tensor in (
         *(t for t in module.state_dict(keep_vars=True).values() if id(t) not in head),

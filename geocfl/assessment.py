@@ -82,6 +82,8 @@ def evaluate(
         GeocflError: Bad data, classes or bands that differ from the model's, an `out` that is in use. Nothing is
             written then.
     """
+    if batch_size is not None and batch_size < 1:
+        raise UsageError(f"--batch-size {batch_size} is below 1")
     bundle, out = load_model(model), Path(out)
     _claim(out, overwrite)
     split = split or str(bundle.origin.get("split", "all"))
@@ -102,10 +104,10 @@ def evaluate(
         skip_bad=skip_bad,
     )
     patches = load_patches(settings)
-    _check_classes(bundle, patches)
+    _check(bundle, patches)
     if in_parts:
         indices = getattr(split_patches(patches, settings), part)
-        _warn_of_known_labels(bundle, settings, part)
+        _warn_of_known_labels(bundle, settings, part, len(indices))
     else:
         indices, part = (np.arange(len(patches)), "all") if split == "all" else (listed(patches, listing), listing.stem)
         logger.warning("whether %s was trained on some of these patches cannot be told from here", bundle.name)
@@ -135,7 +137,7 @@ def _claim(out: Path, overwrite: bool) -> None:
         raise OutputError(f"{out}: already holds an evaluation; pass --overwrite to replace it, or another --out")
 
 
-def _check_classes(model: Model, patches: Patches) -> None:
+def _check(model: Model, patches: Patches) -> None:
     theirs, ours = ([lulc.folder for lulc in legend] for legend in (patches.legend, model.legend))
     if theirs != ours:
         odd = sorted(set(theirs) ^ set(ours)) or theirs
@@ -143,13 +145,20 @@ def _check_classes(model: Model, patches: Patches) -> None:
             f"{patches.source}: its classes are not those of {model.name}, for one '{odd[0]}'; "
             f"make the folders {', '.join(ours)}"
         )
+    height, width = patches.pixels.shape[2:]
+    if (height, width) != (model.window, model.window):
+        raise DataError(
+            f"{patches.source}: patches of {width} x {height} px, but {model.name} judges windows of {model.window} x "
+            f"{model.window} px; cut the patches anew"
+        )
 
 
-def _warn_of_known_labels(model: Model, settings: Settings, part: str) -> None:
+def _warn_of_known_labels(model: Model, settings: Settings, part: str, patches: int) -> None:
     known = {"train"} if "refit_of" not in model.origin else {"train", "validation"}
     same = model.origin.get("split") == settings.split and (
         settings.split == "spatial" or model.origin.get("seed") == settings.seed
     )
+    same = same and model.origin.get("patches", {}).get(part) == patches  # else it is another data set
     if part in known or not same:
         logger.warning(
             "%s was trained on split %s, seed %s; it may have learned the labels of these patches",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from geocfl.data.patches import Patches
+from geocfl.data.splits import Split
 from geocfl.errors import DataError, OutputError, UsageError
 from geocfl.evaluation import judge
 from geocfl.fitting import Learner, fit, make_learner, make_optimiser, predict, train_step
@@ -112,12 +114,19 @@ def compare(
     results = Path(results) if results else out / "cells"
     grid = _grid(data, losses, imbalance, seeds, options)
     _claim(out, grid, overwrite)
+    torch_device = choose_device(device)
     patches = load_patches(grid[0])
     fingerprint = _fingerprint(patches)
-    torch_device = choose_device(device)
-    (out / "checkpoints").mkdir(parents=True, exist_ok=True)
-    (out / "grid.json").write_text(json.dumps(_identity(grid), indent=2) + "\n")
-    for group in tqdm(_unfinished(grid, fingerprint, results), "trainings", unit="run", disable=None):
+    groups = _unfinished(grid, patches, fingerprint, results)
+    if groups:  # what cannot be had is found out before anything is written
+        start(grid[0], patches, split_patches(patches, grid[0]), "first", torch_device)
+    try:
+        (out / "checkpoints").mkdir(parents=True, exist_ok=True)
+        results.mkdir(parents=True, exist_ok=True)
+        (out / "grid.json").write_text(json.dumps(_identity(grid), indent=2) + "\n")
+    except OSError as error:
+        raise OutputError(f"{error.filename}: cannot be written ({error.strerror}); pass another folder") from error
+    for group in tqdm(groups, "trainings", unit="run", disable=None):
         _train(group, patches, fingerprint, results, out / "checkpoints", torch_device)
     cells = [_read(_file(settings, fingerprint, results)) for settings in grid]
     comparison = Comparison(out, tuple(summarise(cells)))
@@ -144,13 +153,15 @@ def plan(
     grid = _grid(data, losses, imbalance, seeds, options)
     patches = load_patches(grid[0])
     fingerprint = _fingerprint(patches)
-    groups = _unfinished(grid, fingerprint, results)
+    groups = _unfinished(grid, patches, fingerprint, results)
     finished = len(grid) - sum(map(len, groups))
     if not groups:
         return Plan(len(grid), finished, 0, None, 0.0)
     step, prediction = _measure(groups[0][0], patches, choose_device(device))
-    # Activations of a frozen backbone are computed once, if they are not in the cache already.
-    seconds = len(patches) * prediction if grid[0].freeze else 0.0
+    # Activations of a frozen backbone are computed once for every normalisation, that is for every training half; they
+    # may be in the cache already.
+    halves = 1 if grid[0].split == "spatial" else len({group[0].seed for group in groups})
+    seconds = halves * len(patches) * prediction if grid[0].freeze else 0.0
     for group in groups:
         settings = group[0]
         split = split_patches(patches, settings)
@@ -186,7 +197,10 @@ def _grid(
 
 
 def _relevant(settings: Settings) -> dict[str, Any]:
-    return {name: value for name, value in settings.to_json().items() if name not in IRRELEVANT}
+    facts = {name: value for name, value in settings.to_json().items() if name not in IRRELEVANT}
+    if Path(settings.weights).is_file():
+        facts["weights"] = f"sha256:{hashlib.sha256(Path(settings.weights).read_bytes()).hexdigest()}"
+    return facts
 
 
 def _identity(grid: Sequence[Settings]) -> list[dict[str, Any]]:
@@ -196,13 +210,15 @@ def _identity(grid: Sequence[Settings]) -> list[dict[str, Any]]:
 def _claim(out: Path, grid: Sequence[Settings], overwrite: bool) -> None:
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out}: is a file; pass another folder as --out")
-    if not out.is_dir() or not any(out.iterdir()) or overwrite:
+    if not out.is_dir() or not any(out.iterdir()):
         return
     try:
         known = json.loads((out / "grid.json").read_text())
-    except (OSError, ValueError):
+        if not all("loss" in facts for facts in known):
+            raise ValueError("not a grid")
+    except (OSError, ValueError, TypeError):
         raise OutputError(f"{out}: holds something else than a comparison; pass another --out") from None
-    if known != _identity(grid):
+    if known != _identity(grid) and not overwrite:
         raise OutputError(f"{out}: holds another comparison; pass --overwrite to replace its tables, or another --out")
 
 
@@ -224,14 +240,37 @@ def _file(settings: Settings, fingerprint: str, results: Path) -> Path:
     return results / f"{name.replace(':', '-')}_{digest[:10]}.json"
 
 
-def _unfinished(grid: Sequence[Settings], fingerprint: str, results: Path) -> list[list[Settings]]:
-    """The cells to train, those that share a training together: post-hoc losses differ only after it."""
+def _unfinished(grid: Sequence[Settings], patches: Patches, fingerprint: str, results: Path) -> list[list[Settings]]:
+    """The cells to train, those that share a training together: post-hoc losses differ only after it.
+
+    Raises:
+        GeocflError: A cell cannot be trained on these patches, or a finished one is of other settings or patches.
+    """
     groups: dict[str, list[Settings]] = {}
+    splits: dict[tuple[str, int], Split] = {}
     for settings in grid:
-        if not _file(settings, fingerprint, results).is_file():
-            shared = replace(settings, loss=REFERENCE) if loss_facts(settings.loss).posthoc else settings
-            groups.setdefault(json.dumps(_relevant(shared)), []).append(settings)
+        key = settings.imbalance, settings.seed
+        split = splits.get(key) or splits.setdefault(key, split_patches(patches, settings))
+        make_loss(settings.loss, patches.counts(split.train), settings.gamma, settings.form)
+        file = _file(settings, fingerprint, results)
+        if file.is_file():
+            _check_cell(file, _read(file), settings, patches, split)
+            continue
+        shared = replace(settings, loss=REFERENCE) if loss_facts(settings.loss).posthoc else settings
+        groups.setdefault(json.dumps(_relevant(shared)), []).append(settings)
     return list(groups.values())
+
+
+def _check_cell(file: Path, cell: Cell, settings: Settings, patches: Patches, split: Split) -> None:
+    """Refuses a cell whose defaults or lists were others when it was trained, which its name does not show."""
+    then = _relevant(Settings(data="")) | cell.settings
+    parts = {"train": patches.counts(split.train), "test_sha256": _digest(patches, split.test)}
+    if then != _relevant(settings) or parts != {name: cell.patches[name] for name in parts}:
+        raise DataError(f"{file}: a cell of other settings or another split; delete it to train it again")
+
+
+def _digest(patches: Patches, indices: NDArray[np.int64]) -> str:
+    return hashlib.sha256("\n".join(patches.names[i] for i in indices).encode()).hexdigest()
 
 
 def _train(
@@ -261,7 +300,7 @@ def _train(
                 "train": counts,
                 "validation": len(split.validation),
                 "test": len(split.test),
-                "test_sha256": hashlib.sha256("\n".join(patches.names[i] for i in split.test).encode()).hexdigest(),
+                "test_sha256": _digest(patches, split.test),
             },
             "figures": {name: figures[name] for name in FIGURES if name in figures}
             | {"minority_recall": minority_recall([row["accuracy"] for row in figures["per_class"]], counts)},
@@ -294,7 +333,7 @@ def _unpack(packed: dict[str, Any]) -> NDArray[np.bool_]:
 
 def _write_cell(file: Path, content: dict[str, Any]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial")
+    partial = file.with_suffix(f".{os.getpid()}.partial")
     partial.write_text(json.dumps(content, indent=1) + "\n")
     partial.replace(file)
 
@@ -304,9 +343,7 @@ def _read(file: Path) -> Cell:
         content = json.loads(file.read_text())
         if content["format_version"] != FORMAT_VERSION:
             raise ValueError(f"format {content['format_version']}")
-        return Cell(
-            content["settings"], content["figures"], _unpack(content["correct"]), content["patches"]["test_sha256"]
-        )
+        return Cell(content["settings"], content["figures"], _unpack(content["correct"]), content["patches"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{file}: not a readable cell of a comparison ({error}); delete it to train it again"

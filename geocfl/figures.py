@@ -244,7 +244,10 @@ def _draw_reliability(upper: Axes, lower: Axes, bins: Sequence[Mapping[str, floa
 
 
 def intervals_figure(
-    panels: Sequence[tuple[str, Sequence[tuple[str, float, float]]]], titles: Sequence[str], columns: int
+    panels: Sequence[tuple[str, Sequence[tuple[str, float, float]]]],
+    titles: Sequence[str],
+    columns: int,
+    reference: str,
 ) -> Figure:
     """Means with their intervals as dots with whiskers, a panel for each list of them.
 
@@ -252,6 +255,7 @@ def intervals_figure(
         panels: Title, and for each line its name, mean and half width, both shares; NaN is no interval.
         titles: Of the rows of panels, each a unit of its own.
         columns: Panels in a row; those of a row share their names.
+        reference: Name of the line that the others are compared with.
     """
     names = [name for name, _, _ in panels[0][1]]
     rows = len(titles)
@@ -259,13 +263,13 @@ def intervals_figure(
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
     for axes, (title, lines) in zip(grid.flat, panels, strict=True):
         axes.set_title(title, fontsize=9.5)
-        for y, (_, mean, half) in enumerate(lines):
-            color = TRAINING if y == 0 else VALIDATION
+        for y, (name, mean, half) in enumerate(lines):
+            color = TRAINING if name == reference else VALIDATION
+            if name == reference:
+                axes.axvline(mean, color=TRAINING, linewidth=0.8, linestyle=":", zorder=0)
             axes.errorbar(
                 mean, y, xerr=np.nan_to_num(half), fmt="o", color=color, markersize=5, capsize=2.5, linewidth=1.4
             )
-        # The first line is what the others are compared with.
-        axes.axvline(lines[0][1], color=TRAINING, linewidth=0.8, linestyle=":", zorder=0)
         axes.grid(axis="x")
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)

@@ -208,7 +208,7 @@ def _read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     try:
         saved: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # pickle, zipfile and torch each have errors of their own
-        raise OutputError(f"{path}: not a readable checkpoint; pass --overwrite to start again") from error
+        raise OutputError(f"{path}: not a readable checkpoint; delete it to start again") from error
     return saved
 
 

@@ -42,13 +42,13 @@ class Cell:
         settings: Of the training, but for where its data lay.
         figures: `FIGURES` of the test patches; minority recall is None where no class is a minority.
         correct: (n,) whether each test patch was classified right.
-        test: Digest of the test patches' names, in order: cells of the same one are comparable patch by patch.
+        patches: What it was trained and tested on; cells of the same ``test_sha256`` are comparable patch by patch.
     """
 
     settings: dict[str, Any]
     figures: dict[str, float | None]
     correct: NDArray[np.bool_]
-    test: str
+    patches: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def summarise(cells: Iterable[Cell]) -> Iterator[Row]:
 
 
 def _test(cell: Cell, reference: Cell) -> tuple[int, int, float]:
-    if cell.test != reference.test:
+    if cell.patches["test_sha256"] != reference.patches["test_sha256"]:
         raise DataError(f"cells of {cell.settings['loss']} and {REFERENCE} have other test patches; train them again")
     return mcnemar(cell.correct, reference.correct)
 
@@ -185,7 +185,7 @@ def write_tables(out: Path, rows: Sequence[Row]) -> None:
         for how in imbalances
     ]
     with mpl.rc_context(STYLE):
-        save_figure(intervals_figure(panels, [FIGURES[n] for n in CHARTED], len(imbalances)), out, "chart")
+        save_figure(intervals_figure(panels, [FIGURES[n] for n in CHARTED], len(imbalances), REFERENCE), out, "chart")
     chart = b64encode((out / "chart.svg").read_bytes()).decode()
     (out / "table.html").write_text(_page(cells, note, chart), encoding="utf-8")
 

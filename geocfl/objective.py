@@ -93,6 +93,12 @@ def load_teacher(names: Sequence[str], student: Model, patches: Patches, device:
                     f"{name}: the teacher was trained on {part} {model.origin.get(part)}, not "
                     f"{student.origin[part]}, and may have seen these test patches; pass a teacher of the same {part}"
                 )
+        theirs, ours = (origin.get("patches", {}).get("test") for origin in (model.origin, student.origin))
+        if theirs != ours:
+            raise UsageError(
+                f"{name}: the teacher was tested on {theirs} patches, not on the {ours} of {patches.source}, and may "
+                "have seen these; pass a teacher of the same data"
+            )
         if "refit_of" in model.origin and student.origin["patches"]["validation"]:
             raise UsageError(
                 f"{name}: the teacher was trained on the validation patches; pass the run that it refits as --teacher"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from geocfl.errors import OutputError, UsageError
 from geocfl.model import Model, load_model
-from geocfl.settings import Settings
+from geocfl.settings import Settings, read_config
 
 RUN_FILES = (
     "config.json",
@@ -32,8 +32,10 @@ def claim(out: Path, settings: Settings, resume: bool, overwrite: bool) -> bool:
     if not out.is_dir() or not any(out.iterdir()):
         return False
     config, finished = out / "config.json", (out / "metrics.json").exists()
-    if not config.is_file():
-        raise OutputError(f"{out}: holds something else than a run; pass another --out")
+    try:
+        read_config(config)
+    except UsageError:
+        raise OutputError(f"{out}: holds something else than a run; pass another --out") from None
     if resume and not finished:
         if not _holds(config, settings):
             raise OutputError(
@@ -80,6 +82,8 @@ def validated_run(settings: Settings) -> Model | None:
         return None
     run = load_model(settings.refit)
     config = Path(settings.refit) / "config.json"
+    if not (Path(settings.refit) / "metrics.json").is_file():
+        raise UsageError(f"--refit {settings.refit}: not a finished run; finish it with --resume, or pass another")
     try:
         facts = json.loads(config.read_text())
     except (OSError, ValueError):

@@ -139,10 +139,13 @@ def resolve(data: str = "", recipe: str | None = None, config: str | Path | None
     if config is not None:
         if recipe is not None:
             raise UsageError("--config already holds a recipe; leave out --recipe")
-        settings = replace(_read_config(Path(config)), **chosen)
+        settings = _from_config(Path(config), chosen)
     else:
         settings = _from_recipe(recipe or "default", chosen)
-    _check(settings)
+    try:
+        _check(settings)
+    except TypeError as error:
+        raise UsageError(f"a setting is of the wrong type ({error}); pass numbers for numbers") from error
     return settings
 
 
@@ -166,7 +169,23 @@ def _from_recipe(recipe: str, chosen: dict[str, Any]) -> Settings:
     )
 
 
-def _read_config(path: Path) -> Settings:
+def _from_config(path: Path, chosen: dict[str, Any]) -> Settings:
+    """The settings of a run, and what follows from another loss or backbone where one is chosen beside them."""
+    known = read_config(path)
+    if "loss" in chosen and chosen["loss"] != known.loss:
+        chosen = {"gamma": loss_facts(chosen["loss"]).gamma or 0.0, "form": "exponent"} | chosen
+    if "backbone" in chosen and chosen["backbone"] != known.backbone:
+        facts = backbone_facts(chosen["backbone"])
+        chosen = {"weights": facts.weights, "input_size": facts.input_size} | chosen
+    return replace(known, **chosen)
+
+
+def read_config(path: Path) -> Settings:
+    """The settings in a ``config.json``.
+
+    Raises:
+        UsageError: It is no run's.
+    """
     try:
         values = json.loads(path.read_text())
         values["bands"] = tuple(values["bands"])

@@ -21,7 +21,7 @@ from geocfl.data.eurosat import DEFAULT_ROOT, is_torchgeo_root, read_torchgeo
 from geocfl.data.imbalance import thin
 from geocfl.data.patches import Patches, read_patches
 from geocfl.data.splits import Split, make_split
-from geocfl.errors import DataError
+from geocfl.errors import DataError, UsageError
 from geocfl.evaluation import fit_temperature, format_metrics, judge
 from geocfl.fitting import Learner, fit, make_learner, predict
 from geocfl.losses import fit_tau, log_prior, loss_facts
@@ -130,6 +130,8 @@ def train(
 def load_patches(settings: Settings) -> Patches:
     """The patches that settings name, whichever of the known layouts they lie in."""
     path, spatial = Path(settings.data), settings.split == "spatial"
+    if settings.skip_bad and (settings.data == "eurosat" or is_torchgeo_root(path)):
+        raise UsageError(f"{path}: torchgeo's EuroSAT has no bad patches to skip; download it again without --skip-bad")
     if settings.data == "eurosat":
         patches = read_torchgeo(DEFAULT_ROOT, settings.bands, spatial, download=True)
     elif is_torchgeo_root(path):

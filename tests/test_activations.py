@@ -72,3 +72,15 @@ def test_the_cache_is_where_the_user_says(monkeypatch, tmp_path):
     assert cache_folder() == tmp_path / "geocfl"
     monkeypatch.setenv("GEOCFL_CACHE", str(tmp_path / "mine"))
     assert cache_folder() == tmp_path / "mine"
+
+
+def test_a_broken_cache_is_made_anew_and_an_unwritable_one_done_without(cache, patches, monkeypatch, caplog):
+    first = read_activations(module(), patches)
+    (file,) = cache.glob("*")
+    file.write_bytes(b"half a f")
+    assert torch.equal(read_activations(module(), patches), first)
+    assert torch.equal(read_activations(module(), patches), first)
+    (cache.parent.parent / "file").write_text("no folder")
+    monkeypatch.setenv("GEOCFL_CACHE", str(cache.parent.parent / "file"))
+    assert torch.equal(read_activations(module(), patches), first)
+    assert "are not kept for other runs" in caplog.text

@@ -76,6 +76,7 @@ def test_it_warns_where_the_labels_may_be_known(options, data, run, tmp_path, ca
 
 def test_bad_input_is_refused_and_nothing_is_written(data, run, tmp_path, write_patches):
     other = write_patches(tmp_path / "other", classes=["Forest", "River"], each=4)
+    small = write_patches(tmp_path / "small", each=4, size=32)
     listing = tmp_path / "list.txt"
     listing.write_text("Forest/Forest_999.png\n")
     cases: list[tuple[dict[str, Any], type[GeocflError], str]] = [
@@ -85,6 +86,8 @@ def test_bad_input_is_refused_and_nothing_is_written(data, run, tmp_path, write_
         ({"data": other}, DataError, "classes are not those of run, for one 'SeaLake'"),
         ({"data": tmp_path / "none"}, DataError, "no such folder"),
         ({"split": str(listing)}, DataError, "Forest_999"),
+        ({"batch_size": 0}, UsageError, "--batch-size 0 is below 1"),
+        ({"data": small}, DataError, "patches of 32 x 32 px, but run judges windows of 64 x 64 px"),
     ]
     for options, kind, problem in cases:
         with pytest.raises(kind, match=problem):

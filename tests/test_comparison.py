@@ -10,6 +10,7 @@ import pytest
 from geocfl import comparison
 from geocfl.comparison import compare, plan
 from geocfl.errors import DataError, OutputError, UsageError
+from geocfl.settings import resolve
 
 TINY: dict[str, Any] = {
     "losses": ["ce", "logit-adjusted", "focal"],
@@ -164,6 +165,52 @@ def test_what_is_in_the_way_is_left_alone(data, tmp_path):
     cell.write_text("{}")
     with pytest.raises(DataError, match="delete it to train it again"):
         compare(data, tmp_path / "out", **small | {"losses": ["focal"]})
+
+
+def test_a_folder_that_is_no_comparison_is_left_alone(data, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/table.csv").write_text("mine")
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match="something else than a comparison"):
+            compare(data, tmp_path / "mine", **TINY, overwrite=overwrite)
+    assert [file.name for file in (tmp_path / "mine").iterdir()] == ["table.csv"]
+
+
+def test_what_cannot_be_trained_is_found_out_before_anything_is(data, tmp_path, trainings):
+    with pytest.raises(DataError, match="no patch"):
+        compare(data, tmp_path / "out", **TINY | {"imbalance": ["none", "step:5000"]})
+    with pytest.raises(UsageError, match="unknown weights 'sentinel'"):
+        compare(data, tmp_path / "out", **TINY, weights="sentinel")
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(OutputError, match="file: cannot be written"):
+        compare(data, tmp_path / "out", **TINY, results=tmp_path / "file")
+    assert not trainings
+    assert not (tmp_path / "out/grid.json").exists()
+
+
+def test_a_cell_of_other_defaults_or_lists_is_not_read(data, tmp_path):
+    small = TINY | {"losses": ["ce"], "imbalance": ["none"], "seeds": 1}
+    compare(data, tmp_path / "out", **small)
+    (file,) = (tmp_path / "out/cells").iterdir()
+    cell = json.loads(file.read_text())
+    for part, name, value in (("settings", "weight_decay", 0.5), ("patches", "test_sha256", "0")):
+        changed = cell | {part: cell[part] | {name: value}}
+        file.write_text(json.dumps(changed))
+        with pytest.raises(DataError, match="other settings or another split; delete it"):
+            compare(data, tmp_path / "out", **small)
+    older = cell | {"settings": {name: value for name, value in cell["settings"].items() if name != "mixup"}}
+    file.write_text(json.dumps(older))
+    compare(data, tmp_path / "out", **small)
+
+
+def test_local_weights_are_known_by_their_content(tmp_path):
+    weights = tmp_path / "w.pth"
+    names = set()
+    for content in (b"one", b"two"):
+        weights.write_bytes(content)
+        settings = resolve("d", backbone="lite0", weights=str(weights))
+        names.add(comparison._file(settings, "data", tmp_path).name)
+    assert len(names) == 2
 
 
 def test_bits_are_packed_without_loss():

@@ -14,7 +14,7 @@ from geocfl.leaderboard import FIGURES, Cell, format_rows, minority_recall, summ
 def cell(loss: str, seed: int, accuracy: float, imbalance: str = "none", test: str = "t", **figures: Any) -> Cell:
     values: dict[str, float | None] = dict.fromkeys(FIGURES, accuracy) | {"minority_recall": None} | figures
     correct = np.arange(1000) < 1000 * accuracy
-    return Cell({"loss": loss, "seed": seed, "imbalance": imbalance}, values, correct, test)
+    return Cell({"loss": loss, "seed": seed, "imbalance": imbalance}, values, correct, {"test_sha256": test})
 
 
 GRID = [

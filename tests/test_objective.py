@@ -66,7 +66,7 @@ def bundle(tiny_model: Path, folder: Path, **origin: object) -> str:
     """A copy of the tiny model that says another origin."""
     folder.mkdir()
     facts = json.loads((tiny_model / "model.json").read_text())
-    facts["origin"] = {"split": "spatial", "seed": 0, "patches": {"validation": 0}} | origin
+    facts["origin"] = {"split": "spatial", "seed": 0, "patches": {"validation": 0, "test": 4}} | origin
     (folder / "model.json").write_text(json.dumps(facts))
     (folder / "model.safetensors").write_bytes((tiny_model / "model.safetensors").read_bytes())
     return str(folder)
@@ -86,12 +86,17 @@ def test_teachers_are_averaged_as_probabilities(tiny_model, tmp_path, patches):
 
 def test_teachers_that_cannot_teach_are_refused(tiny_model, tmp_path, patches):
     student = load_model(bundle(tiny_model, tmp_path / "student"))
-    validated = replace(student, origin={**student.origin, "patches": {"validation": 9}})
+    validated = replace(student, origin={**student.origin, "patches": {"validation": 9, "test": 4}})
     device = torch.device("cpu")
     cases = {
         "classes": ([str(tmp_path / "student")], student, replace(patches, legend=Legend.from_folders(["A", "B"]))),
         "pass the same --bands": ([str(tmp_path / "student")], replace(student, bands=("B08",)), patches),
         "split paper": ([bundle(tiny_model, tmp_path / "paper", split="paper")], student, patches),
+        "tested on 5 patches, not on the 4": (
+            [bundle(tiny_model, tmp_path / "other", patches={"validation": 0, "test": 5})],
+            student,
+            patches,
+        ),
         "trained on the validation patches": (
             [bundle(tiny_model, tmp_path / "refit", refit_of={})],
             validated,

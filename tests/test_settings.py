@@ -115,3 +115,19 @@ def test_data_must_come_from_somewhere(tmp_path):
         resolve()
     with pytest.raises(UsageError, match="nowhere"):
         resolve(config=tmp_path / "nowhere.json")
+
+
+def test_what_follows_from_another_loss_or_backbone_follows(tmp_path):
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(resolve("d", gamma=2.0, form="factor").to_json()))
+    changed = resolve(config=file, loss="ce", backbone="lite0")
+    assert (changed.gamma, changed.form, changed.weights, changed.input_size) == (0.0, "exponent", "imagenet", 96)
+    assert resolve(config=file, loss="focal", gamma=1.0).gamma == 1.0
+    assert resolve(config=file, loss="class-focal").gamma == 2.0
+
+
+def test_settings_of_the_wrong_type_are_refused(tmp_path):
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(resolve("d").to_json() | {"epochs": "1"}))
+    with pytest.raises(UsageError, match="wrong type"):
+        resolve(config=file)

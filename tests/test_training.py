@@ -415,3 +415,34 @@ def test_imbalances_share_their_normalisation(tmp_path, write_patches):
     ]
     assert models[0].mean == models[1].mean
     assert models[0].std == models[1].std
+
+
+def test_a_refit_needs_a_finished_run(data, run, tmp_path):
+    half = tmp_path / "half"
+    half.mkdir()
+    for name in ("config.json", "model.json", "model.safetensors"):
+        (half / name).write_bytes((run.path / name).read_bytes())
+    with pytest.raises(UsageError, match="not a finished run"):
+        train(data, tmp_path / "second", **TINY, refit=str(half))
+
+
+def test_a_foreign_config_is_not_a_run(data, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/config.json").write_text('{"mine": true}')
+    with pytest.raises(OutputError, match="something else than a run"):
+        train(data, tmp_path / "mine", **SMALLER, overwrite=True)
+    assert content(tmp_path) == {"mine/config.json": b'{"mine": true}'}
+
+
+def test_a_bad_teacher_costs_no_older_run(data, tmp_path):
+    train(data, tmp_path / "run", **{**SMALLER, "epochs": 1})
+    before = content(tmp_path)
+    with pytest.raises(ModelError, match="no such model"):
+        train(data, tmp_path / "run", **SMALLER, teacher="nowhere", overwrite=True)
+    assert content(tmp_path) == before
+
+
+def test_bad_patches_of_torchgeo_are_not_skipped(tmp_path):
+    (tmp_path / "ds").mkdir()
+    with pytest.raises(UsageError, match="--skip-bad"):
+        train(tmp_path, tmp_path / "run", **SMALLER, skip_bad=True)

@@ -240,7 +240,7 @@ def _decode_tiff(content: bytes, bands: tuple[str, ...]) -> NDArray[np.generic]:
 def _decode_picture(content: bytes, bands: tuple[str, ...]) -> NDArray[np.generic]:
     missing = [band for band in bands if band not in RGB]
     if missing:
-        raise DataError(f"a picture has no bands {', '.join(missing)}; pass --bands rgb")
+        raise DataError(f"a picture has no bands {', '.join(missing)}, only B04, B03, B02; use GeoTIFF patches")
     with Image.open(io.BytesIO(content)) as image:
         if image.mode.startswith(("I", "F")):
             raise DataError("not an 8-bit picture; convert it to GeoTIFF, whose numbers are read as they are")

@@ -118,8 +118,10 @@ def train_share(how: str) -> float:
 def _stratified(patches: Patches, share: float, seed: int) -> Split:
     rng = np.random.default_rng(seed)
     parts: tuple[list[NDArray[np.int64]], ...] = ([], [], [])
+    # By name, so that a split is the same in whatever order and format a layout holds the patches.
+    order = np.argsort([_without_extension(name) for name in patches.names], kind="stable")
     for lulc in patches.legend:
-        members = rng.permutation(np.flatnonzero(patches.labels == lulc.code - 1))
+        members = rng.permutation(order[patches.labels[order] == lulc.code - 1])
         training = round(share * len(members))
         validation = max(1, round(VALIDATION_SHARE * training))
         if training - validation < 1 or len(members) - training < 1:

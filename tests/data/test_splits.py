@@ -189,3 +189,17 @@ def test_the_spatial_lists_of_eurosat_partition_it(shared_data):
     for part in ("train", "val", "test"):
         names += (shared_data / f"eurosat/eurosat-spatial-{part}.txt").read_text().split()
     assert len(names) == len(set(names)) == 27_000
+
+
+def test_a_random_split_does_not_depend_on_order_or_format():
+    data = patches(40, 30)
+    order = np.random.default_rng(1).permutation(70)
+    shuffled = replace(
+        data,
+        pixels=data.pixels[order],
+        labels=data.labels[order],
+        names=tuple(data.names[i].replace(".tif", ".jpg") for i in order),
+    )
+    for part in ("train", "validation", "test"):
+        first, other = (getattr(make_split(p, "paper", 0, Path()), part) for p in (data, shuffled))
+        assert {data.names[i][:-4] for i in first} == {shuffled.names[i][:-4] for i in other}
