@@ -63,8 +63,9 @@ class CosineHead(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws class vectors of random directions."""
-        nn.init.normal_(self.weight)
+        """Draws class vectors of random directions and length 1: the longer they are, the slower they turn."""
+        with torch.no_grad():
+            self.weight.copy_(F.normalize(torch.randn_like(self.weight)))
 
     def forward(self, activations: Tensor) -> Tensor:
         """(N, C) logits in -scale..scale of (N, D) activations."""

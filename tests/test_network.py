@@ -240,6 +240,7 @@ def test_a_cosine_head_bounds_its_logits():
         activations = network.forward_head(network.forward_features(x), pre_logits=True)
         expected = 30 * F.cosine_similarity(activations[:, None], network.fc.weight[None], dim=2)
         torch.testing.assert_close(network(x), expected)
+    torch.testing.assert_close(network.fc.weight.norm(dim=1), torch.ones(4))
     with pytest.raises(UsageError, match="unknown head 'round'; choose one of: linear, cosine"):
         build_network("resnet18", 3, 4, head="round")
 
