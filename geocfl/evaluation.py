@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from geocfl.legend import Legend
 from geocfl.table import align
@@ -37,7 +36,9 @@ def metrics(logits: Tensor, labels: Tensor, legend: Legend, temperature: float =
         (rows are true classes, columns predicted ones) and ``reliability`` (the bins of `ece`: mean ``confidence``,
         ``accuracy`` and ``count``).
     """
-    confusion = multiclass_confusion_matrix(logits, labels, num_classes=len(legend)).numpy()
+    # One line, where importing torchmetrics for it takes seconds of every command.
+    pairs = labels.numpy() * len(legend) + logits.argmax(1).numpy()
+    confusion = np.bincount(pairs, minlength=len(legend) ** 2).reshape(len(legend), -1)
     true, predicted, correct = confusion.sum(1), confusion.sum(0), np.diag(confusion)
     f1, recall = _ratio(2 * correct, true + predicted), _ratio(correct, true)
     scaled = logits / temperature

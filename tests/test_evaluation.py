@@ -142,3 +142,11 @@ def test_text_of_an_older_metrics_file():
     assert "Brier" not in text
     rows = [line.split()[-2:] for line in text.splitlines()[-2:]]
     assert rows == [["-", "0.1000"], ["1.0000", "0.1054"]]
+
+
+def test_the_confusion_matrix_is_that_of_torchmetrics():
+    reference = pytest.importorskip("torchmetrics.functional.classification")
+    rng = torch.Generator().manual_seed(0)
+    logits, labels = torch.randn(200, 3, generator=rng), torch.randint(2, (200,), generator=rng)
+    expected = reference.multiclass_confusion_matrix(logits, labels, num_classes=3)
+    assert metrics(logits, labels, Legend.from_folders(["A", "B", "C"]))["confusion"] == expected.tolist()
