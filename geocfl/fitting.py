@@ -22,7 +22,7 @@ from geocfl.errors import OutputError
 from geocfl.losses import make_loss
 from geocfl.model import Model
 from geocfl.network import Reflectance, fast_batch_size, has_fast_bfloat16
-from geocfl.objective import Objective, load_teacher
+from geocfl.objective import Imitator, Objective, load_teacher
 from geocfl.settings import Settings
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
@@ -55,11 +55,16 @@ def make_learner(module: Reflectance, model: Model, patches: Patches, split: Spl
     criterion = make_loss(settings.loss, patches.counts(split.train), settings.gamma, settings.form)
     if not settings.freeze:
         teacher = load_teacher([name for name in settings.teacher.split(",") if name], model, patches, device)
+        pupil: nn.Module = module
+        if teacher and settings.hint:
+            with torch.inference_mode():
+                _, activations = teacher(torch.from_numpy(patches.reflectance(split.train[:1])).to(device))
+            pupil = Imitator(module, activations.shape[1]).to(device)
         return Learner(
-            module,
+            pupil,
             lambda epoch: batches(patches, split.train, settings, epoch),
             lambda indices: predict(module, patches, indices),
-            Objective(criterion, settings.mixup, teacher, settings.distill),
+            Objective(criterion, settings.mixup, teacher, settings.distill, settings.hint),
         )
     activations, labels = read_activations(module, patches).to(device), torch.from_numpy(patches.labels)
     head = nn.Sequential(nn.Dropout(settings.dropout), module.head)

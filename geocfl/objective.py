@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +14,27 @@ from geocfl.errors import UsageError
 from geocfl.model import Model, load_model
 from geocfl.network import Reflectance
 
-Teacher = Callable[[Tensor], Tensor]
-"""From (N, B, H, W) reflectance to (N, C) probabilities."""
+Teacher = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""From (N, B, H, W) reflectance to (N, C) probabilities and (N, D) activations before the last layer."""
+
+
+class Imitator(nn.Module):
+    """A network in training, and a linear view of its activations that is to look like its teacher's.
+
+    Args:
+        student: The network.
+        features: D of the teacher's activations.
+    """
+
+    def __init__(self, student: Reflectance, features: int) -> None:
+        super().__init__()
+        self.student = student
+        self.projection = nn.Linear(student.network.num_features, features)  # type: ignore[arg-type]
+
+    def forward(self, reflectance: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, C) logits and (N, D) projected activations of (N, B, H, W) reflectance."""
+        activations = self.student.activations(reflectance)
+        return self.student.head(activations), self.projection(activations)
 
 
 class Objective:
@@ -35,37 +55,50 @@ class Objective:
         mixup: Both parameters of the Beta distribution of lambda; 0 mixes nothing.
         teacher: None trains on labels alone.
         weight: w, 0..1.
+        hint: h, at least 0.
     """
 
     def __init__(
-        self, criterion: nn.Module, mixup: float = 0.0, teacher: Teacher | None = None, weight: float = 0.0
+        self,
+        criterion: nn.Module,
+        mixup: float = 0.0,
+        teacher: Teacher | None = None,
+        weight: float = 0.0,
+        hint: float = 0.0,
     ) -> None:
         self.criterion = criterion
         self.mixup = mixup
         self.teacher = teacher
         self.weight = weight
+        self.hint = hint
 
-    def __call__(self, network: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
+    def __call__(self, network: Callable[[Tensor], Any], x: Tensor, y: Tensor) -> Tensor:
         """The scalar loss of `network` on (N, ...) inputs and (N,) int64 labels."""
         other, share = y, 1.0
         if self.mixup:
             share = float(torch.distributions.Beta(self.mixup, self.mixup).sample())
             order = torch.randperm(len(y), device=y.device)
             x, other = share * x + (1 - share) * x[order], y[order]
-        logits = network(x).float()
+        output = network(x)
+        logits, projected = output if isinstance(output, tuple) else (output, None)
+        logits = logits.float()
         loss: Tensor = share * self.criterion(logits, y)
         if share < 1:
             loss = loss + (1 - share) * self.criterion(logits, other)
         if self.teacher is None:
             return loss
         with torch.no_grad():
-            judged = self.teacher(x)
+            judged, activations = self.teacher(x)
         imitation = F.kl_div(logits.log_softmax(1), judged, reduction="batchmean")
-        return (1 - self.weight) * loss + self.weight * imitation
+        loss = (1 - self.weight) * loss + self.weight * imitation
+        if projected is None:
+            return loss
+        standardised = F.batch_norm(activations.float(), None, None, training=True)
+        return loss + self.hint * (1 - F.cosine_similarity(projected.float(), standardised, dim=1)).mean()
 
 
 def load_teacher(names: Sequence[str], student: Model, patches: Patches, device: torch.device) -> Teacher | None:
-    """Bundles as one teacher: the mean of their calibrated probabilities.
+    """Bundles as one teacher: the mean of their calibrated probabilities, their activations side by side.
 
     Args:
         names: Bundles' folders or names; empty for no teacher.
@@ -105,7 +138,9 @@ def load_teacher(names: Sequence[str], student: Model, patches: Patches, device:
             )
         modules.append((model.network().to(device).to(memory_format=torch.channels_last), model.temperature))
 
-    def judge_views(reflectance: Tensor) -> Tensor:
-        return torch.stack([(module(reflectance) / t).softmax(1) for module, t in modules]).mean(0)
+    def judge_views(reflectance: Tensor) -> tuple[Tensor, Tensor]:
+        activations = [module.activations(reflectance) for module, _ in modules]
+        judged = [(module.head(a) / t).softmax(1) for (module, t), a in zip(modules, activations, strict=True)]
+        return torch.stack(judged).mean(0), torch.cat(activations, 1)
 
     return judge_views if modules else None

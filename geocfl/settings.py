@@ -44,6 +44,7 @@ class Settings:
         form: ``exponent`` or ``factor``, of the class focal loss.
         teacher: Model bundle to distil from; empty for none.
         distill: Weight of the teacher's part of the loss, 0..1.
+        hint: Weight of the likeness of activations to the teacher's, at least 0.
         mixup: Beta distribution's parameter of mixed training views; 0 mixes none.
         epochs: Passes over the training patches.
         batch_size: Patches in a step.
@@ -79,6 +80,7 @@ class Settings:
     form: str = "exponent"
     teacher: str = ""
     distill: float = 0.9
+    hint: float = 2.0
     mixup: float = 0.0
     epochs: int = 0
     batch_size: int = 64
@@ -214,6 +216,7 @@ def _check(settings: Settings) -> None:
         "gamma must be at least 0": 0 <= settings.gamma < math.inf,
         "dropout must be at least 0 and below 1": 0 <= settings.dropout < 1 and 0 <= settings.stage_dropout < 1,
         "the weight of the teacher's part must be from 0 to 1": 0 <= settings.distill <= 1,
+        "the weight of the teacher's activations must be at least 0": 0 <= settings.hint < math.inf,
         "mixup must be at least 0": 0 <= settings.mixup < math.inf,
         "the input size must be at least 32 pixels": settings.input_size >= 32,
         "the seed must be from 0 to 4294967295": 0 <= settings.seed < 2**32,

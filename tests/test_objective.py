@@ -15,7 +15,7 @@ from geocfl.errors import UsageError
 from geocfl.legend import EUROSAT, Legend
 from geocfl.losses import make_loss
 from geocfl.model import load_model
-from geocfl.objective import Objective, load_teacher
+from geocfl.objective import Imitator, Objective, load_teacher
 from geocfl.radiometry import EUROSAT_RGB
 
 X = torch.randn(6, 5, generator=torch.Generator().manual_seed(0))
@@ -32,10 +32,31 @@ def test_a_teacher_takes_its_part():
     q = torch.softmax(torch.randn(6, 3, generator=torch.Generator().manual_seed(1)), 1)
     log_p = NETWORK(X).log_softmax(1)
     kl = (q * (q.log() - log_p)).sum(1).mean()
-    loss = Objective(CE, teacher=lambda x: q, weight=0.75)(NETWORK, X, Y)
+    loss = Objective(CE, teacher=lambda x: (q, x), weight=0.75)(NETWORK, X, Y)
     torch.testing.assert_close(loss, 0.25 * F.cross_entropy(NETWORK(X), Y) + 0.75 * kl)
-    whole = Objective(CE, teacher=lambda x: NETWORK(x).softmax(1), weight=1.0)(NETWORK, X, Y)
+    whole = Objective(CE, teacher=lambda x: (NETWORK(x).softmax(1), x), weight=1.0)(NETWORK, X, Y)
     assert whole.abs() < 1e-6, "who agrees with the teacher has nothing to learn"
+
+
+def test_activations_that_look_like_the_teachers_cost_nothing():
+    g = torch.randn(6, 4, generator=torch.Generator().manual_seed(2))
+    standardised = (g - g.mean(0)) / g.std(0, correction=0)
+    likeness = [standardised * 7, -standardised, torch.ones(6, 4)]
+    expected = [0.0, 2.0, 1 - float(F.cosine_similarity(standardised, torch.ones(6, 4)).mean())]
+    objective = Objective(CE, teacher=lambda x: (NETWORK(x).softmax(1), 5 + 3 * g), weight=1.0, hint=2.0)
+    for projected, distance in zip(likeness, expected, strict=True):
+        loss = objective(lambda x, projected=projected: (NETWORK(x), projected), X, Y)
+        assert float(loss.detach()) == pytest.approx(2 * distance, abs=1e-4)
+
+
+def test_an_imitator_is_its_student_and_a_view_of_it(tiny_model):
+    student = load_model(tiny_model).network()
+    imitator = Imitator(student, 7).eval()
+    x = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) / 4
+    logits, projected = imitator(x)
+    torch.testing.assert_close(logits, student(x))
+    torch.testing.assert_close(projected, imitator.projection(student.activations(x)))
+    assert projected.shape == (2, 7)
 
 
 def test_mixed_views_have_mixed_labels():
@@ -46,7 +67,7 @@ def test_mixed_views_have_mixed_labels():
         return NETWORK(x)
 
     torch.manual_seed(3)
-    loss = Objective(CE, mixup=1.0, teacher=lambda x: (seen.append(x), NETWORK(x).softmax(1))[1])(network, X, Y)
+    loss = Objective(CE, mixup=1.0, teacher=lambda x: (seen.append(x), (NETWORK(x).softmax(1), x))[1])(network, X, Y)
     assert torch.equal(seen[0], seen[1]), "the teacher sees what the student sees"
     torch.manual_seed(3)
     share = float(torch.distributions.Beta(1.0, 1.0).sample())
@@ -80,8 +101,9 @@ def test_teachers_are_averaged_as_probabilities(tiny_model, tmp_path, patches):
     for names in ([name], [name, bundle(tiny_model, tmp_path / "two")]):
         teacher = load_teacher(names, student, patches, torch.device("cpu"))
         with torch.no_grad():
-            judged = teacher(torch.from_numpy(x))
+            judged, activations = teacher(torch.from_numpy(x))
         np.testing.assert_allclose(judged.numpy(), student.predict(x), atol=1e-5)
+        assert activations.shape == (4, 1280 * len(names))
 
 
 def test_teachers_that_cannot_teach_are_refused(tiny_model, tmp_path, patches):
