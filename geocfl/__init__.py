@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from geocfl.demonstration import demo as demo
     from geocfl.description import info as info
     from geocfl.errors import GeocflError as GeocflError
+    from geocfl.exporting import export as export
     from geocfl.mapping import map_scene as map_scene
     from geocfl.mapping import map_scenes as map_scenes
     from geocfl.model import load_model as load_model
@@ -27,6 +28,7 @@ _HOMES = {
     "compare": "geocfl.comparison",
     "demo": "geocfl.demonstration",
     "evaluate": "geocfl.assessment",
+    "export": "geocfl.exporting",
     "info": "geocfl.description",
     "load_model": "geocfl.model",
     "map_scene": "geocfl.mapping",
@@ -39,6 +41,7 @@ __all__ = [
     "compare",
     "demo",
     "evaluate",
+    "export",
     "info",
     "load_model",
     "map_scene",

@@ -15,16 +15,11 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 from tqdm import tqdm
 
+from geocfl.cache import cache_folder
 from geocfl.data.patches import Patches
 from geocfl.network import Reflectance, fast_batch_size
 
 logger = logging.getLogger("geocfl")
-
-
-def cache_folder() -> Path:
-    """``$GEOCFL_CACHE``, else ``geocfl`` in the user's cache folder; files in it may be deleted at any time."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("GEOCFL_CACHE") or Path(base) / "geocfl")
 
 
 @torch.inference_mode()

@@ -35,7 +35,7 @@ class _Commands(TyperGroup):
 app = typer.Typer(cls=_Commands, no_args_is_help=True, pretty_exceptions_enable=False)
 
 Out = Annotated[Path, typer.Option(help="Folder to write into; made where it is missing.")]
-Device = Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu, cuda or mps.")]
+Device = Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu, cuda, cuda:N or mps.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace earlier outputs that are in the way.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
@@ -90,8 +90,14 @@ def map_command(
     scale: Scale = None,
     offset: Offset = None,
     device: Device = "auto",
-    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    backend: Annotated[
+        str, typer.Option(help="auto (torch on a GPU, else the fastest that is installed), openvino, onnx or torch.")
+    ] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     batch_size: BatchSize = None,
+    memory: Annotated[
+        str, typer.Option(help="What the process may take, such as 2GB.", show_default="a quarter of what is free")
+    ] = "",
     overwrite: Overwrite = False,
     json: AsJson = False,
 ) -> None:
@@ -110,8 +116,10 @@ def map_command(
         scale=scale,
         offset=offset,
         device=device,
+        backend=backend,
         precision=precision,
         batch_size=batch_size,
+        memory=memory,
         overwrite=overwrite,
     ):
         if isinstance(result, GeocflError):
@@ -135,6 +143,23 @@ def _print_map(path: Path, result: Any) -> None:
     typer.echo("")
     for file in result.paths.values():
         typer.echo(f"  {file}")
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="A model bundle's folder or the name of a bundled model.")],
+    format: Annotated[str, typer.Option(help="onnx, torchscript or openvino.")] = "onnx",
+    out: Annotated[
+        Path | None, typer.Option(help="File to write.", show_default="MODEL with the format's ending")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a model for other programs: reflectance in, calibrated probabilities out.
+
+    Example: geocfl export eurosat-rgb-lite0 --format onnx
+    """
+    for file in geocfl.export(model, out, format=format, overwrite=overwrite):
+        typer.echo(file)
 
 
 @app.command()
@@ -297,6 +322,14 @@ def train(
         float | None,
         typer.Option(help="Weight of the teacher's part, 0..1.", show_default="0.9", rich_help_panel="Optimisation"),
     ] = None,
+    hint: Annotated[
+        float | None,
+        typer.Option(
+            help="Weight of looking like the teacher before the last layer.",
+            show_default="2",
+            rich_help_panel="Optimisation",
+        ),
+    ] = None,
     mixup: Annotated[
         float | None,
         typer.Option(
@@ -348,6 +381,7 @@ def train(
         form=form,
         teacher=teacher,
         distill=distill,
+        hint=hint,
         mixup=mixup,
         epochs=epochs,
         batch_size=batch_size,

@@ -24,9 +24,11 @@ class Scaling:
         if not (np.isfinite(self.scale) and np.isfinite(self.offset) and self.scale > 0):
             raise ValueError(f"scale must be finite and above 0 and offset finite, got {self.scale} and {self.offset}")
 
-    def to_reflectance(self, dn: NDArray[np.generic]) -> NDArray[np.float32]:
-        """Reflectance (float32, 0..1 nominal) of digital numbers of any shape and numeric dtype."""
-        return (dn.astype(np.float32) + np.float32(self.offset)) * np.float32(1 / self.scale)
+    def to_reflectance(self, dn: NDArray[np.generic], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """Reflectance (float32, 0..1 nominal) of digital numbers of any shape and dtype, into `out` if given."""
+        result: NDArray[np.float32] = np.add(dn, np.float32(self.offset), out=out, dtype=np.float32, casting="unsafe")
+        result *= np.float32(1 / self.scale)
+        return result
 
     @classmethod
     def from_gdal(cls, scale: float, offset: float) -> Scaling:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from geocfl.activations import cache_folder, read_activations
+from geocfl.activations import read_activations
+from geocfl.cache import cache_folder
 from geocfl.data.patches import RGB, Patches
 from geocfl.legend import EUROSAT
 from geocfl.network import Reflectance, build_network

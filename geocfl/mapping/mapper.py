@@ -10,12 +10,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import rasterio
 
 from geocfl import __version__
 from geocfl.errors import GeocflError, SceneError, UsageError
 from geocfl.grid import CellGrid
-from geocfl.mapping.engine import Classified, classify_scene
+from geocfl.mapping.backends import Backend, load_backend, measure
+from geocfl.mapping.engine import classify_scene
+from geocfl.mapping.journal import Journal
+from geocfl.mapping.memory import RESERVE, choose_cell_rows, parse_memory, resident, strip_bytes
 from geocfl.model import DEFAULT_MODEL, Model, load_model
 from geocfl.products.preview import write_preview
 from geocfl.products.raster import write_confidence, write_lulc
@@ -25,14 +31,14 @@ from geocfl.products.summary import ClassTable, class_table, format_table
 from geocfl.products.vector import write_polygons
 from geocfl.scene import Scene, open_scene
 
-if TYPE_CHECKING:
-    from geocfl.mapping.classifier import Classifier
-
 log = logging.getLogger("geocfl")
 
 GSD_TOLERANCE = 0.05
 """Relative difference of ground sampling distance that a model is not warned of."""
 COMMON_STRIDES = (64, 32, 16)
+GDAL_CACHE = 64
+"""Megabytes that GDAL may keep of decoded blocks, instead of a twentieth of all memory: strips keep what is used
+again."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +50,15 @@ class MapSettings:
         bands: Which band is which, as ``"B04=3,B03=2,B02=1"``; empty where the scene says so itself.
         scale: Digital numbers per unit of reflectance; None where the scene says so itself.
         offset: Added to digital numbers first; None likewise.
-        precision: ``auto``, ``float32`` or ``bfloat16``.
+        backend: One of `geocfl.mapping.backends.BACKENDS`.
+        precision: One of `geocfl.mapping.backends.PRECISIONS`.
     """
 
     stride: int = 64
     bands: str = ""
     scale: float | None = None
     offset: float | None = None
+    backend: str = "auto"
     precision: str = "auto"
 
 
@@ -81,6 +89,7 @@ def map_scene(
     model: str | Path = DEFAULT_MODEL,
     device: str = "auto",
     batch_size: int | None = None,
+    memory: str = "",
     overwrite: bool = False,
     **settings: Any,
 ) -> SceneMap:
@@ -90,8 +99,9 @@ def map_scene(
         scene: A raster with the model's bands, of the model's ground sampling distance.
         out: Folder, made where it is missing.
         model: A bundle's folder or the name of a bundled model.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         batch_size: Windows classified at a time; what is fast on the device by default.
+        memory: What the process may take, such as ``"2GB"``; a quarter of what is free by default.
         overwrite: Replace products of other settings that are in the way.
         **settings: Fields of `MapSettings`.
 
@@ -101,7 +111,7 @@ def map_scene(
     Raises:
         GeocflError: The scene, model or output folder cannot be used; nothing half-written is left.
     """
-    mapper = _Mapper(load_model(model), device, batch_size, MapSettings(**settings))
+    mapper = _Mapper(load_model(model), device, batch_size, memory, MapSettings(**settings))
     return mapper.map(Path(scene), Path(out), overwrite)
 
 
@@ -112,6 +122,7 @@ def map_scenes(
     model: str | Path = DEFAULT_MODEL,
     device: str = "auto",
     batch_size: int | None = None,
+    memory: str = "",
     overwrite: bool = False,
     **settings: Any,
 ) -> Iterator[tuple[Path, SceneMap | GeocflError]]:
@@ -129,7 +140,7 @@ def map_scenes(
     for path in paths:
         if (other := stems.setdefault(path.stem, path)) is not path:
             raise UsageError(f"{path} and {other} would write products of the same names; map them into two folders")
-    mapper = _Mapper(load_model(model), device, batch_size, MapSettings(**settings))
+    mapper = _Mapper(load_model(model), device, batch_size, memory, MapSettings(**settings))
     for path in paths:
         try:
             yield path, mapper.map(path, Path(out), overwrite)
@@ -140,33 +151,25 @@ def map_scenes(
 class _Mapper:
     """A model, its network loaded at the first scene that needs it, and the settings of every scene."""
 
-    def __init__(self, model: Model, device: str, batch_size: int | None, settings: MapSettings) -> None:
+    def __init__(self, model: Model, device: str, batch_size: int | None, memory: str, settings: MapSettings) -> None:
         if not 1 <= settings.stride <= model.window:
             raise UsageError(f"--stride {settings.stride} is not between 1 and the model's window of {model.window} px")
         if batch_size is not None and batch_size < 1:
             raise UsageError(f"--batch-size {batch_size} is below 1")
         self.model = model
-        self.device = device
-        self._batch_size = batch_size
+        self._device, self._batch_size = device, batch_size
         self.settings = settings
+        self.memory = parse_memory(memory)
 
     @cached_property
-    def classifier(self) -> Classifier:
-        from geocfl.mapping.classifier import Classifier  # imports torch
-
-        return Classifier(self.model, self.device, self.settings.precision)
-
-    @cached_property
-    def batch_size(self) -> int:
-        """Windows classified at a time."""
-        from geocfl.network import fast_batch_size
-
-        return self._batch_size or fast_batch_size(self.classifier.device)
+    def backend(self) -> Backend:
+        settings = self.settings
+        return load_backend(self.model, settings.backend, self._device, settings.precision, self._batch_size)
 
     @cached_property
     def rate(self) -> float:
         """Windows per second."""
-        return self.classifier.measure(self.batch_size)
+        return measure(self.backend, self.model)
 
     @cached_property
     def model_hash(self) -> str:
@@ -187,21 +190,34 @@ class _Mapper:
                 warnings = scene.warnings()
                 for warning in warnings:
                     log.warning("%s", warning)
-                log.info("%s", estimate(path.name, grid, self.model.gsd, self.rate))
+                rows = self._plan(scene, grid)
                 ready = time.perf_counter()
-                classified = classify_scene(
-                    scene, self.model.bands, grid, self.classifier, self.batch_size, staging.folder / "cells.tif"
-                )
-                if not classified.windows:
+                how = {"backend": repr(self.backend), "batch_size": self.backend.batch_size, "cell_rows": rows}
+                journal = Journal(staging.folder, grid, len(self.model.bands), how)
+                before = journal.windows
+                with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE):
+                    classify_scene(scene, self.model.bands, grid, self.backend, rows, journal)
+                if not journal.windows:
                     raise SceneError(f"{path}: no cell has data in half of its pixels; check the scene's nodata value")
                 read = time.perf_counter()
                 facts = self._facts(scene, grid, warnings, digest)
-                summary = facts | {**self._write(staging, classified, grid, path.stem)}
+                summary = facts | {**self._write(staging, journal, grid, path.stem)}
                 timing = {"start": ready - started, "classify": read - ready, "write": time.perf_counter() - read}
                 summary["timing"] = {f"{name}_s": round(seconds, 3) for name, seconds in timing.items()}
+                summary["timing"]["windows"] = journal.windows - before  # those of this process, if it went on
                 staging.path(FILES["summary"]).write_text(json.dumps(summary, indent=2) + "\n")
                 staging.commit()
         return SceneMap(targets, summary)
+
+    def _plan(self, scene: Scene, grid: CellGrid) -> int:
+        """Rows of cells in a strip; says what is about to happen."""
+        rate = self.rate  # loads the back end, so that what it takes is known
+        held, bands, itemsize = resident() + RESERVE, len(self.model.bands), np.dtype(scene.dtype).itemsize
+        rows = choose_cell_rows(grid, bands, itemsize, scene.block_rows, self.memory - held)
+        memory = held + strip_bytes(grid, bands, itemsize, rows, scene.block_rows)
+        log.info("%r", self.backend)
+        log.info("%s", estimate(scene.path.name, grid, self.model.gsd, scene.data_share(), rate, memory))
+        return rows
 
     def _digest(self, path: Path) -> str:
         """What products depend on: the scene's bytes, the model, the settings and this version."""
@@ -209,25 +225,25 @@ class _Mapper:
             json.dumps([__version__, self.model_hash, _hash(path), asdict(self.settings)]).encode()
         ).hexdigest()
 
-    def _write(self, staging: Staging, classified: Classified, grid: CellGrid, stem: str) -> ClassTable:
+    def _write(self, staging: Staging, journal: Journal, grid: CellGrid, stem: str) -> ClassTable:
         """Writes every product but the summary, whose class table it returns."""
-        cells, legend = classified.cells, self.model.legend
+        cells, legend = journal.cells, self.model.legend
         tags = {"GEOCFL_VERSION": __version__, "GEOCFL_MODEL": self.model.name, "GEOCFL_STRIDE": str(grid.stride)}
         write_lulc(cells, staging.path(FILES["lulc"]), grid, legend, tags)
         write_lulc_style(staging.path(FILES["style"]), legend)
         write_confidence(cells, staging.path(FILES["confidence"]), grid, tags)
         write_confidence_style(staging.path(FILES["confidence_style"]))
         write_polygons(cells, staging.path(FILES["polygons"]), grid, legend)
-        write_preview(staging.path(FILES["preview"]), self._true_color(classified), cells, grid, legend, stem)
+        write_preview(staging.path(FILES["preview"]), self._true_color(journal), cells, grid, legend, stem)
         table = class_table(cells, grid, legend)
-        cells.unlink()
+        journal.delete()
         return table
 
-    def _true_color(self, classified: Classified) -> Any:
+    def _true_color(self, journal: Journal) -> Any:
         """(h, w, 3) reflectance of the thumbnail: red, green, blue where the model reads them, else its first band."""
         bands = self.model.bands
         rgb = [bands.index(band) if band in bands else 0 for band in ("B04", "B03", "B02")]
-        return classified.thumbnail[rgb].transpose(1, 2, 0)
+        return journal.thumbnail()[rgb].transpose(1, 2, 0)
 
     def _facts(self, scene: Scene, grid: CellGrid, warnings: list[str], digest: str) -> dict[str, Any]:
         model = self.model
@@ -246,7 +262,7 @@ class _Mapper:
                 "scaling_from": scene.scaling_source,
             },
             "model": {"name": model.name, "hash": self.model_hash, "origin": model.origin},
-            "settings": asdict(self.settings) | {"classifier": repr(self.classifier)},
+            "settings": asdict(self.settings) | {"classifier": repr(self.backend)},
             "cell_size_m": grid.stride * model.gsd,
             "warnings": warnings,
         }
@@ -278,22 +294,25 @@ def check_scene(scene: Scene, model: Model, stride: int) -> CellGrid:
     return CellGrid(scene.height, scene.width, stride, model.window, scene.transform, scene.crs)
 
 
-def estimate(name: str, grid: CellGrid, gsd: float, rate: float) -> str:
-    """One line on what a stride means: cell size, cells and time at this stride and at the common ones.
+def estimate(name: str, grid: CellGrid, gsd: float, share: float, rate: float, memory: int) -> str:
+    """One line on what a stride means: cell size, cells and time at this stride and at the common ones, and memory.
 
     Args:
         name: The scene's.
         grid: Its cells.
         gsd: Metres per pixel.
+        share: Of the scene's pixels with data, 0..1: windows without are not classified.
         rate: Windows per second.
+        memory: Bytes that the process will take at most.
     """
 
     def line(stride: int) -> str:
         cells = -(-grid.height // stride) * -(-grid.width // stride)
-        return f"{cells:,} cells of {stride * gsd:g} m, about {_duration(cells / rate)}"
+        return f"{cells:,} cells of {stride * gsd:g} m, about {_duration(share * cells / rate)}"
 
     others = [f"--stride {stride}: {line(stride)}" for stride in COMMON_STRIDES if stride != grid.stride]
-    return f"{name}: {line(grid.stride)} ({'; '.join(others)})"
+    windows = "" if share > 0.995 else f", {share:.0%} of them with data"
+    return f"{name}: {line(grid.stride)}{windows}, {memory / 1e9:.1f} GB of memory ({'; '.join(others)})"
 
 
 def _duration(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""Pixels to windows: a scene is read in full-width strips, and windows are views into them."""
+"""Pixels to windows: a scene is read once, in full-width strips, and windows are cut from them."""
 
 from __future__ import annotations
 
@@ -11,56 +11,97 @@ from numpy.typing import NDArray
 from geocfl.grid import CellGrid
 from geocfl.scene import Scene
 
-STRIP_PIXELS = 8_000_000
-"""Pixels of one band that a strip holds at most, unless a single row of windows is larger."""
-
 
 @dataclass(frozen=True)
 class Strip:
-    """Some whole rows of cells.
+    """Some whole rows of cells, and the pixels that their windows need.
 
     Attributes:
         first: Index of the first cell row.
-        inside: (B, h, width) float32 reflectance of the cells' own pixels, NaN no data; a view.
-        windows: (k, columns, B, window, window) float32 reflectance of k cell rows' windows; a view, no copy.
+        pixels: (B, h, w) float32 reflectance, NaN no data, mirrored beyond the scene: the window of cell (k, j) of the
+            strip has its upper left pixel at (k * stride, j * stride).
+        inside: (B, h', width) of the cells' own pixels; a view.
         valid: (k, columns) bool, whether at least half of a cell's pixels inside the scene have data.
     """
 
     first: int
+    pixels: NDArray[np.float32]
     inside: NDArray[np.float32]
-    windows: NDArray[np.float32]
     valid: NDArray[np.bool_]
 
 
-def read_strips(scene: Scene, bands: tuple[str, ...], grid: CellGrid) -> Iterator[Strip]:
-    """Reads a scene from top to bottom, as many rows of cells at a time as `STRIP_PIXELS` allows.
+def read_strips(
+    scene: Scene, bands: tuple[str, ...], grid: CellGrid, cell_rows: int, first: int = 0
+) -> Iterator[Strip]:
+    """Reads a scene from top to bottom, no pixel twice: what the next strip needs of this one is kept.
+
+    Where a strip is at least as high as the file's blocks, reading stops at their edges, so that none is decoded twice.
 
     Args:
         scene: An open scene of at least one window's size.
         bands: Bands wanted, in order.
         grid: The cells.
+        cell_rows: Rows of cells in a strip, the last but for the rest.
+        first: Row of cells to begin at, a multiple of `cell_rows`.
 
     Yields:
-        Strips that cover every cell row once.
+        Strips that cover every cell row from `first` on once.
+
+    Raises:
+        SceneError: The scene cannot be decoded.
     """
-    per_strip = max(1, (STRIP_PIXELS // scene.width - grid.window) // grid.stride)
-    columns = mirror(-grid.margin, (grid.columns - 1) * grid.stride - grid.margin + grid.window, grid.width)
-    for first in range(0, grid.rows, per_strip):
-        count = min(per_strip, grid.rows - first)
-        start = first * grid.stride - grid.margin
-        rows = mirror(start, start + (count - 1) * grid.stride + grid.window, grid.height)
-        top = int(rows.min())
-        pixels = scene.read(bands, top, int(rows.max()) + 1)
-        mirrored = pixels[:, rows - top][:, :, columns]
-        windows = np.lib.stride_tricks.sliding_window_view(mirrored, (grid.window, grid.window), axis=(1, 2))
-        stop = min(grid.height, (first + count) * grid.stride)
-        inside = pixels[:, first * grid.stride - top : stop - top]
+    left = grid.margin
+    columns = mirror(-left, (grid.columns - 1) * grid.stride - left + grid.window, grid.width)
+    outside = np.flatnonzero((np.arange(len(columns)) < left) | (np.arange(len(columns)) >= left + grid.width))
+    align = scene.block_rows if scene.block_rows <= cell_rows * grid.stride else 1
+
+    needs = [_pixel_rows(grid, row, cell_rows) for row in range(first, grid.rows, cell_rows)]
+    if not needs:
+        return
+    # Mirrored at the bottom, the last strip may reach further up than the one before it.
+    keep = np.minimum.accumulate([rows.min() for rows in needs][::-1])[::-1]
+    held = np.empty((len(bands), 0, len(columns)), np.float32)
+    top = stop = int(keep[0])
+    for index, (rows, lowest) in enumerate(zip(needs, keep.tolist(), strict=True)):
+        row = first + index * cell_rows
+        end = max(stop, min(grid.height, -(-(int(rows.max()) + 1) // align) * align))
+        pixels = np.empty((len(bands), end - lowest, len(columns)), np.float32)
+        kept = stop - lowest
+        pixels[:, :kept] = held[:, lowest - top :]
+        if end > stop:
+            scene.read(bands, stop, end, out=pixels[:, kept:, left : left + grid.width])
+            pixels[:, kept:, outside] = pixels[:, kept:, left + columns[outside]]
+        held, top, stop = pixels, lowest, end
+        below = min(grid.height, (row + cell_rows) * grid.stride)
+        inside = held[:, row * grid.stride - top : below - top, left : left + grid.width]
         yield Strip(
-            first=first,
+            first=row,
+            pixels=_take(held, rows - top),
             inside=inside,
-            windows=windows[:, :: grid.stride, :: grid.stride].transpose(1, 2, 0, 3, 4),
             valid=has_data(~np.isnan(inside[0]), grid.stride),
         )
+
+
+def _pixel_rows(grid: CellGrid, row: int, cell_rows: int) -> NDArray[np.int64]:
+    """Pixel rows of the scene, mirrored at its edges, that the windows of some rows of cells read."""
+    start = row * grid.stride - grid.margin
+    count = min(cell_rows, grid.rows - row)
+    return mirror(start, start + (count - 1) * grid.stride + grid.window, grid.height)
+
+
+def _take(pixels: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Rows of (B, h, w); a view unless some are mirrored, as at the scene's top and bottom."""
+    if (np.diff(rows) == 1).all():
+        return pixels[:, rows[0] : rows[-1] + 1]
+    return pixels[:, rows]
+
+
+def cut(
+    pixels: NDArray[np.float32], window: int, rows: NDArray[np.int64], columns: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """(n, B, window, window) windows of (B, h, w) pixels whose upper left ones are at n `rows` and `columns`."""
+    views = np.lib.stride_tricks.sliding_window_view(pixels, (window, window), axis=(1, 2))
+    return views.transpose(1, 2, 0, 3, 4)[rows, columns]
 
 
 def mirror(start: int, stop: int, size: int) -> NDArray[np.int64]:
@@ -87,7 +128,8 @@ def has_data(mask: NDArray[np.bool_], stride: int) -> NDArray[np.bool_]:
     """
     height, width = mask.shape
     edges = [np.arange(0, size, stride) for size in (height, width)]
-    filled = np.add.reduceat(np.add.reduceat(mask, edges[0], axis=0, dtype=np.int64), edges[1], axis=1)
+    # Rows first, in the narrowest integers that hold a column's sum: most of the work is here.
+    filled = np.add.reduceat(np.add.reduceat(mask, edges[0], axis=0, dtype=np.int16), edges[1], axis=1, dtype=np.int32)
     sizes = [np.minimum(stride, size - edge) for size, edge in zip((height, width), edges, strict=True)]
     enough: NDArray[np.bool_] = 2 * filled >= np.outer(*sizes)
     return enough

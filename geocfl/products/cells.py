@@ -1,7 +1,7 @@
 """The work raster: class codes and confidences, one pixel per cell, as the mapping engine leaves them.
 
-A plain two-band uint8 GeoTIFF: band 1 holds class codes (0 no data, 1..N, 255 unclassified), band 2 the confidence in
-percent (255 no data).
+Plain bytes, row by row, codes (0 no data, 1..N, 255 unclassified) before confidences in percent (255 no data), with an
+ENVI header beside them, so that GDAL reads them as two bands. Finished rows are appended; an interrupted run's stay.
 """
 
 from __future__ import annotations
@@ -24,13 +24,19 @@ STRIP_CELLS = 1_000_000
 """Cells held at a time: a few tens of megabytes with the integers made of them."""
 
 
-@contextmanager
-def create_cells(path: Path, rows: int, columns: int) -> Iterator[Any]:
-    """Makes a work raster to be written in windows; it has no georeference, the grid places it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.open(path, "w", driver="GTiff", dtype="uint8", count=2, height=rows, width=columns) as dataset:
-            yield dataset
+def write_header(cells: Path, rows: int, columns: int) -> None:
+    """Writes the ENVI header of a work raster, whose rows may then be appended as plain bytes.
+
+    Args:
+        cells: The work raster's path; the header is beside it, ``<cells>.hdr``.
+        rows: Rows of cells when the work is done.
+        columns: Columns of cells.
+    """
+    facts = {
+        "samples": columns, "lines": rows, "bands": 2, "header offset": 0, "data type": 1, "interleave": "bil"
+    }  # fmt: skip
+    lines = ["ENVI", *(f"{name} = {value}" for name, value in facts.items())]
+    cells.with_name(cells.name + ".hdr").write_text("".join(f"{line}\n" for line in lines))
 
 
 @contextmanager

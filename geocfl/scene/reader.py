@@ -98,7 +98,14 @@ class Scene:
                 f"say which is which, such as --bands {example}"
             )
 
-    def read(self, bands: tuple[str, ...], start: int, stop: int) -> NDArray[np.float32]:
+    @property
+    def block_rows(self) -> int:
+        """Pixel rows of the file's blocks, which are decoded whole."""
+        return int(self._dataset.block_shapes[0][0])
+
+    def read(
+        self, bands: tuple[str, ...], start: int, stop: int, out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
         """Full-width rows of reflectance.
 
         A pixel is no data, NaN in every band, where any of `bands` is its declared nodata value, not finite, or
@@ -108,6 +115,7 @@ class Scene:
             bands: Names, in the order wanted.
             start: First pixel row.
             stop: One past the last, at most `height`.
+            out: Where to put them, of the shape returned; a new array by default.
 
         Returns:
             (B, stop - start, width) float32.
@@ -115,9 +123,11 @@ class Scene:
         Raises:
             SceneError: The file cannot be decoded there.
         """
-        return self._read(bands, Window(0, start, self.width, stop - start))
+        return self._read(bands, Window(0, start, self.width, stop - start), out)
 
-    def _read(self, bands: tuple[str, ...], window: Window) -> NDArray[np.float32]:
+    def _read(
+        self, bands: tuple[str, ...], window: Window, out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
         indices = [self.bands[band] for band in bands]
         try:
             dn = self._dataset.read(indices, window=window)
@@ -126,8 +136,10 @@ class Scene:
             raise SceneError(
                 f"{self.path}: its pixels cannot be decoded ({_reason(error)}); get the file again"
             ) from error
-        reflectance = np.stack([self.scaling[band].to_reflectance(dn[i]) for i, band in enumerate(bands)])
-        reflectance[:, missing] = np.nan
+        reflectance = np.empty(dn.shape, np.float32) if out is None else out
+        for band, numbers, values in zip(bands, dn, reflectance, strict=True):
+            self.scaling[band].to_reflectance(numbers, out=values)
+            values[missing] = np.nan
         return reflectance
 
     def _missing(self, dn: NDArray[np.generic], indices: list[int], window: Window) -> NDArray[np.bool_]:
@@ -154,6 +166,10 @@ class Scene:
             for x in columns
         ]
         return np.concatenate(squares, axis=1)
+
+    def data_share(self) -> float:
+        """Share of pixels with data, 0..1, estimated from a sample."""
+        return float(np.isfinite(self.sample(tuple(self.bands)[:1])).mean())
 
     def warnings(self) -> list[str]:
         """What looks wrong with the radiometry, judged by B04 on a sample; one sentence each."""
@@ -206,7 +222,9 @@ def open_scene(path: str | Path, bands: str = "", scale: float | None = None, of
     if (scale is not None and not 0 < scale < np.inf) or (offset is not None and not np.isfinite(offset)):
         raise UsageError("--scale must be above 0 and --offset a finite number, such as --scale 10000 --offset -1000")
     try:
-        dataset = rasterio.open(path)
+        # GeoTIFF drivers decide when they open a file how many threads will decode its blocks.
+        with rasterio.Env(GDAL_NUM_THREADS="ALL_CPUS"):
+            dataset = rasterio.open(path)
     except rasterio.RasterioIOError as error:
         remedy = "pass a GeoTIFF or another raster that GDAL reads"
         if not path.exists():

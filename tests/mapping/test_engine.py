@@ -1,5 +1,8 @@
 """The pipeline with a classifier whose answer is known: the mean of a window's first band."""
 
+import contextlib
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,17 +12,36 @@ from affine import Affine
 
 from geocfl.errors import SceneError
 from geocfl.grid import CellGrid
-from geocfl.mapping import engine, strips
-from geocfl.mapping.engine import classify_scene
+from geocfl.mapping import journal as journal_module
+from geocfl.mapping.engine import ahead, classify_scene
+from geocfl.mapping.journal import Journal
+from geocfl.mapping.strips import cut
+from geocfl.products.cells import open_cells
 from geocfl.scene import open_scene
 
 TRANSFORM = Affine(10, 0, 3e5, 0, -10, 5e6)
 
 
-def brightness(windows: np.ndarray) -> np.ndarray:
-    """Class 1..4 by mean reflectance in quarters of 0..1, with probability 0.7."""
-    level = np.clip((4 * np.nanmean(windows[:, 0], axis=(1, 2))).astype(int), 0, 3)
-    return np.where(np.arange(4) == level[:, None], 0.7, 0.1).astype(np.float32)
+class Brightness:
+    """Class 1..4 by mean reflectance in quarters of 0..1, with probability 0.7; counts what it sees."""
+
+    def __init__(self, batch_size: int = 7, stop_after: int | None = None) -> None:
+        self.batch_size = batch_size
+        self.stop_after = stop_after
+        self.seen = 0
+
+    def place(self, pixels: np.ndarray) -> np.ndarray:
+        return pixels
+
+    def classify(self, placed, rows, columns):
+        for start in range(0, len(rows), self.batch_size):
+            if self.stop_after is not None and self.seen >= self.stop_after:
+                raise KeyboardInterrupt
+            chosen = slice(start, start + self.batch_size)
+            windows = cut(placed, 64, rows[chosen], columns[chosen])
+            self.seen += len(windows)
+            level = np.clip((4 * np.nanmean(windows[:, 0], axis=(1, 2))).astype(int), 0, 3)
+            yield np.where(np.arange(4) == level[:, None], 0.7, 0.1).astype(np.float32)
 
 
 def scene_file(path: Path, dn: np.ndarray) -> Path:
@@ -32,55 +54,97 @@ def scene_file(path: Path, dn: np.ndarray) -> Path:
     return path
 
 
-def run(path: Path, stride: int, out: Path, batch_size: int = 7, classify=brightness):
+def run(path: Path, stride: int, out: Path, backend: Brightness | None = None, cell_rows: int = 1):
+    out.mkdir(exist_ok=True)
+    backend = backend or Brightness()
     with open_scene(path) as scene:
         grid = CellGrid(scene.height, scene.width, stride, 64, scene.transform, scene.crs)
-        result = classify_scene(scene, ("B04",), grid, classify, batch_size, out)
-    with rasterio.open(result.cells) as dataset:
+        result = Journal(out, grid, 1, {"cell_rows": cell_rows})
+        classify_scene(scene, ("B04",), grid, backend, cell_rows, result)
+    with open_cells(result.cells) as dataset:
         return result, dataset.read(1), dataset.read(2)
 
 
-def test_cells_get_their_windows_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def blocks(height: int, width: int) -> np.ndarray:
+    levels = np.random.default_rng(0).integers(1, 10_000, (height // 5, width // 5))
+    return levels.repeat(5, axis=0).repeat(5, axis=1).astype(np.uint16)
+
+
+def test_cells_get_their_windows_class(tmp_path: Path) -> None:
     levels = np.array([[1, 2, 3], [4, 3, 2]])
     dn = np.kron(levels * 2500 - 1250, np.ones((64, 64))).astype(np.uint16)
-    monkeypatch.setattr(strips, "STRIP_PIXELS", 1)  # one row of cells a strip
-    result, codes, confidence = run(scene_file(tmp_path / "s.tif", dn), 64, tmp_path / "c.tif")
+    result, codes, confidence = run(scene_file(tmp_path / "s.tif", dn), 64, tmp_path / "out")
     np.testing.assert_array_equal(codes, levels)
     assert (confidence == 70).all()
     assert result.windows == 6
 
 
-def test_strips_and_batches_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    dn = np.random.default_rng(0).integers(1, 10_000, (40, 50)).repeat(5, axis=0).repeat(5, axis=1).astype(np.uint16)
+def test_strips_and_batches_do_not_show(tmp_path: Path) -> None:
+    dn = blocks(200, 250)
     path = scene_file(tmp_path / "s.tif", dn)
-    _, whole, _ = run(path, 16, tmp_path / "a.tif", batch_size=10_000)
-    monkeypatch.setattr(strips, "STRIP_PIXELS", 20_000)
-    first, pieces, _ = run(path, 16, tmp_path / "b.tif", batch_size=3)
+    _, whole, _ = run(path, 16, tmp_path / "a", Brightness(10_000), cell_rows=1000)
+    first, pieces, _ = run(path, 16, tmp_path / "b", Brightness(3), cell_rows=2)
     np.testing.assert_array_equal(whole, pieces)
-    np.testing.assert_allclose(first.thumbnail[0], dn / 10_000, rtol=1e-6)
+    np.testing.assert_allclose(first.thumbnail()[0], dn / 10_000, rtol=1e-6)
 
 
 def test_the_thumbnail_is_bounded_and_aligned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "THUMBNAIL_PIXELS", 50)
-    monkeypatch.setattr(strips, "STRIP_PIXELS", 1)
+    monkeypatch.setattr(journal_module, "THUMBNAIL_PIXELS", 50)
     dn = np.random.default_rng(0).integers(1, 10_000, (200, 170), dtype=np.uint16)
-    result, *_ = run(scene_file(tmp_path / "s.tif", dn), 10, tmp_path / "c.tif")
-    np.testing.assert_allclose(result.thumbnail[0], dn[::4, ::4] / 10_000, rtol=1e-6)
+    result, *_ = run(scene_file(tmp_path / "s.tif", dn), 10, tmp_path / "out")
+    np.testing.assert_allclose(result.thumbnail()[0], dn[::4, ::4] / 10_000, rtol=1e-6)
 
 
 def test_windows_without_data_never_reach_the_classifier(tmp_path: Path) -> None:
     dn = np.full((128, 192), 5000, np.uint16)
     dn[:, 60:] = 0
-    seen = []
-
-    def counting(windows: np.ndarray) -> np.ndarray:
-        seen.append(len(windows))
-        return brightness(windows)
-
-    result, codes, confidence = run(scene_file(tmp_path / "s.tif", dn), 64, tmp_path / "c.tif", classify=counting)
-    assert sum(seen) == result.windows == 2
+    backend = Brightness()
+    result, codes, confidence = run(scene_file(tmp_path / "s.tif", dn), 64, tmp_path / "out", backend)
+    assert backend.seen == result.windows == 2
     np.testing.assert_array_equal(codes, [[3, 0, 0], [3, 0, 0]])
     np.testing.assert_array_equal(confidence == 255, codes == 0)
+
+
+@pytest.mark.parametrize("stride", [16, 64])
+@pytest.mark.parametrize("stop_after", [0, 1, 30, 90])
+def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path, stride: int, stop_after: int) -> None:
+    path = scene_file(tmp_path / "s.tif", blocks(300, 400))
+    whole, *_ = run(path, stride, tmp_path / "whole", cell_rows=3)
+    stopped = Brightness(stop_after=stop_after)
+    with contextlib.suppress(KeyboardInterrupt):
+        run(path, stride, tmp_path / "again", stopped, cell_rows=3)
+    rest = Brightness()
+    again, *_ = run(path, stride, tmp_path / "again", rest, cell_rows=3)
+    for name in ("cells", "cells.hdr", "thumbnail", "journal.jsonl"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
+    assert again.windows == whole.windows
+    repeated = stopped.seen + rest.seen - whole.windows
+    assert 0 <= repeated < 3 * -(-400 // stride) + 7  # one strip at most
+
+
+def test_the_next_item_is_made_meanwhile_and_no_more() -> None:
+    made, used = [], []
+
+    def items():
+        for i in range(5):
+            made.append((i, threading.current_thread().name))
+            yield i
+
+    for item in ahead(items()):
+        time.sleep(0.05)
+        assert len(made) <= item + 2
+        used.append(item)
+    assert used == [0, 1, 2, 3, 4]
+    assert all(name.startswith("read") for _, name in made)
+
+
+def test_an_error_of_the_reading_thread_arrives() -> None:
+    def items():
+        yield 1
+        raise SceneError("broken")
+
+    with pytest.raises(SceneError, match="broken"):
+        list(ahead(items()))
 
 
 def test_broken_pixels_end_in_one_sentence(tmp_path: Path) -> None:
@@ -90,4 +154,4 @@ def test_broken_pixels_end_in_one_sentence(tmp_path: Path) -> None:
     content[len(content) // 2 :] = b"\xff" * (len(content) - len(content) // 2)
     path.write_bytes(content)
     with pytest.raises(SceneError, match=r"s\.tif"):
-        run(path, 64, tmp_path / "c.tif")
+        run(path, 64, tmp_path / "out")

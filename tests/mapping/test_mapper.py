@@ -4,6 +4,10 @@ import json
 import logging
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -19,6 +23,7 @@ from geocfl.grid import CellGrid
 from geocfl.mapping.mapper import estimate
 from geocfl.products.staging import FILES
 
+GEOCFL = str(Path(sys.executable).with_name("geocfl"))
 TRANSFORM = Affine(10, 0, 3e5, 0, -10, 5e6)
 
 
@@ -120,10 +125,13 @@ def test_scenes_of_one_name_are_refused(tmp_path: Path, tiny_model: Path) -> Non
 
 def test_the_estimate_says_what_strides_mean(tmp_path: Path, tiny_model: Path, noise: np.ndarray, caplog) -> None:
     grid = CellGrid(1000, 2000, 64, 64, TRANSFORM, rasterio.CRS.from_epsg(32633))
-    line = estimate("s.tif", grid, 10, 100)
+    line = estimate("s.tif", grid, 10, share=1.0, rate=100, memory=1_234_000_000)
     assert line == (
-        "s.tif: 512 cells of 640 m, about 5 s (--stride 32: 2,016 cells of 320 m, about 20 s; "
+        "s.tif: 512 cells of 640 m, about 5 s, 1.2 GB of memory (--stride 32: 2,016 cells of 320 m, about 20 s; "
         "--stride 16: 7,875 cells of 160 m, about 79 s)"
+    )
+    assert "512 cells of 640 m, about 3 s, 50% of them with data, 1.2 GB" in estimate(
+        "s.tif", grid, 10, 0.5, 100, 1.2e9
     )
     with caplog.at_level(logging.INFO, logger="geocfl"):
         geocfl.map_scene(write_scene(tmp_path / "s.tif", noise), tmp_path, model=tiny_model, stride=48)
@@ -138,6 +146,60 @@ def test_unharmonised_scenes_are_warned_of(tmp_path: Path, tiny_model: Path, noi
     assert right.summary["warnings"] == []
     plain = geocfl.map_scene(write_scene(tmp_path / "t.tif", noise), tmp_path / "c", model=tiny_model)
     np.testing.assert_array_equal(codes(right), codes(plain))
+
+
+class TestStopAndGoOn:
+    """The command as a process of its own, stopped by a signal after its first strip."""
+
+    @pytest.fixture
+    def scene(self, tmp_path: Path) -> Path:
+        dn = np.random.default_rng(0).integers(200, 2000, (3, 6 * 1024, 192), dtype=np.uint16)
+        return write_scene(tmp_path / "s.tif", dn)
+
+    def command(self, scene: Path, model: Path, out: Path) -> list[str]:
+        options = {"out": out, "model": model, "stride": 24, "backend": "openvino"}
+        return [
+            GEOCFL,
+            "map",
+            str(scene),
+            *(part for name, value in options.items() for part in (f"--{name}", str(value))),
+        ]
+
+    def started(self, command: list[str], journal: Path) -> subprocess.Popen:
+        """The running command, after its journal holds a strip."""
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        while process.poll() is None:
+            if journal.exists() and len(journal.read_text().splitlines()) > 1:
+                return process
+            time.sleep(0.01)
+        raise AssertionError(f"it ended before it could be stopped: {process.communicate()}")
+
+    def test_killed_it_goes_on_and_gives_the_same_files(self, tmp_path: Path, scene: Path, tiny_model: Path) -> None:
+        whole = self.command(scene, tiny_model, tmp_path / "whole")
+        subprocess.run(whole, check=True, capture_output=True)
+        again = self.command(scene, tiny_model, tmp_path / "again")
+        journal = tmp_path / "again" / ".s.partial" / "journal.jsonl"
+        process = self.started(again, journal)
+        process.kill()
+        process.communicate()
+        assert [p.name for p in (tmp_path / "again").iterdir()] == [".s.partial"]
+        done = journal.read_text()
+        subprocess.run(again, check=True, capture_output=True)
+        assert len(done.splitlines()) > 1
+        assert not (tmp_path / "again" / ".s.partial").exists()
+        for name in FILES.values():
+            if name != FILES["summary"]:
+                files = [tmp_path / run / f"s{name}" for run in ("whole", "again")]
+                assert files[0].read_bytes() == files[1].read_bytes(), name
+
+    def test_interrupted_it_ends_cleanly_and_soon(self, tmp_path: Path, scene: Path, tiny_model: Path) -> None:
+        journal = tmp_path / "out" / ".s.partial" / "journal.jsonl"
+        process = self.started(self.command(scene, tiny_model, tmp_path / "out"), journal)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert errors.splitlines()[-1] == "geocfl: stopped"
+        assert "Traceback" not in errors
 
 
 class TestBadInput:
@@ -191,6 +253,9 @@ class TestBadInput:
         refused(path, "--batch-size 0", UsageError, batch_size=0)
         refused(path, "precision", UsageError, precision="int8")
         refused(path, "device", UsageError, device="tpu9")
+        refused(path, "backend", UsageError, backend="abacus")
+        refused(path, "2GB", UsageError, memory="plenty")
+        refused(path, "too little", UsageError, memory="1MB")
 
     def test_model_folder_with_missing_or_corrupt_file(
         self, tmp_path: Path, tiny_model: Path, noise: np.ndarray, refused

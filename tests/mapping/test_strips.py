@@ -10,67 +10,84 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from geocfl.grid import CellGrid
-from geocfl.mapping import strips
-from geocfl.mapping.strips import has_data, mirror, read_strips
+from geocfl.mapping.strips import cut, has_data, mirror, read_strips
 from geocfl.scene import open_scene
 
 TRANSFORM = Affine(10, 0, 3e5, 0, -10, 5e6)
 
 
-def write_scene(path: Path, dn: np.ndarray) -> Path:
+def write_scene(path: Path, dn: np.ndarray, tiled: bool = False) -> Path:
     with rasterio.open(
         path, "w", driver="GTiff", height=dn.shape[1], width=dn.shape[2], count=len(dn), dtype=dn.dtype,
-        crs="EPSG:32633", transform=TRANSFORM, nodata=0,
+        crs="EPSG:32633", transform=TRANSFORM, nodata=0, tiled=tiled, blockxsize=32 if tiled else None,
+        blockysize=32 if tiled else None,
     ) as dataset:  # fmt: skip
         dataset.write(dn)
         dataset.descriptions = ("B04", "B03")[: len(dn)]
     return path
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     height=st.integers(64, 200),
     width=st.integers(64, 200),
     stride=st.integers(1, 64),
-    budget=st.sampled_from([1, 30_000, 10**9]),
+    cell_rows=st.sampled_from([1, 2, 5, 1000]),
+    skipped=st.integers(0, 3),
+    tiled=st.booleans(),
     seed=st.integers(0, 99),
 )
 def test_windows_are_those_of_the_definition(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, height: int, width: int, stride: int, budget: int, seed: int
+    tmp_path: Path, height: int, width: int, stride: int, cell_rows: int, skipped: int, tiled: bool, seed: int
 ) -> None:
-    monkeypatch.setattr(strips, "STRIP_PIXELS", budget)
     dn = np.random.default_rng(seed).integers(0, 4, (2, height, width), dtype=np.uint16)
     grid = CellGrid(height, width, stride, 64, TRANSFORM, None)
     padded = np.pad(dn, ((0, 0), (63, 63), (63, 63)), mode="reflect")
     has_value = (dn != 0).all(axis=0)
-    rows = 0
-    with open_scene(write_scene(tmp_path / "s.tif", dn)) as scene:
-        for strip in read_strips(scene, ("B04", "B03"), grid):
-            assert strip.first == rows
-            for k in {0, len(strip.windows) - 1}:
-                i = rows + k
-                for j in {0, grid.columns // 2, grid.columns - 1}:
+    row = min(skipped, -(-grid.rows // cell_rows) - 1) * cell_rows
+    with open_scene(write_scene(tmp_path / "s.tif", dn, tiled)) as scene:
+        for strip in read_strips(scene, ("B04", "B03"), grid, cell_rows, row):
+            assert strip.first == row
+            assert len(strip.valid) == min(cell_rows, grid.rows - row)
+            for k in {0, len(strip.valid) - 1}:
+                i = row + k
+                columns = np.array([0, grid.columns // 2, grid.columns - 1])
+                windows = cut(strip.pixels, 64, np.full(3, k * stride), columns * stride)
+                assert windows.shape == (3, 2, 64, 64)
+                for j, got in zip(columns, windows, strict=True):
                     y, x = i * stride + (stride - 64) // 2 + 63, j * stride + (stride - 64) // 2 + 63
                     expected = padded[:, y : y + 64, x : x + 64]
-                    got = strip.windows[k, j]
                     known = (expected != 0).all(axis=0)
                     assert np.isnan(got[:, ~known]).all()
                     np.testing.assert_allclose(got[:, known], expected[:, known] / 10_000, rtol=1e-6)
                     cell = has_value[i * stride : (i + 1) * stride, j * stride : (j + 1) * stride]
                     assert strip.valid[k, j] == (cell.mean() >= 0.5)
-            start, stop = rows * stride, min(height, (rows + len(strip.windows)) * stride)
+            start, stop = row * stride, min(height, (row + len(strip.valid)) * stride)
             assert strip.inside.shape == (2, stop - start, width)
-            rows += len(strip.windows)
-    assert rows == grid.rows
+            row += len(strip.valid)
+    assert row == grid.rows
 
 
-def test_windows_copy_nothing(tmp_path: Path) -> None:
-    dn = np.ones((1, 128, 128), np.uint16)
-    with open_scene(write_scene(tmp_path / "s.tif", dn)) as scene:
-        strip = next(read_strips(scene, ("B04",), CellGrid(128, 128, 1, 64, TRANSFORM, None)))
-    assert strip.windows.shape == (128, 128, 1, 64, 64)
-    assert strip.windows.base is not None
-    assert not strip.windows.flags.owndata
+@pytest.mark.parametrize("stride", [1, 7, 16, 40, 64])
+@pytest.mark.parametrize(("cell_rows", "tiled"), [(1, True), (3, True), (20, True), (3, False), (1000, False)])
+def test_no_pixel_is_read_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stride: int, cell_rows: int, tiled: bool
+) -> None:
+    dn = np.ones((1, 150, 100), np.uint16)
+    times = np.zeros(150, int)
+    with open_scene(write_scene(tmp_path / "s.tif", dn, tiled)) as scene:
+        read = scene.read
+
+        def counting(bands, start, stop, out=None):
+            times[start:stop] += 1
+            whole = stop % scene.block_rows == 0 or stop == 150
+            assert whole or scene.block_rows > cell_rows * stride
+            return read(bands, start, stop, out)
+
+        monkeypatch.setattr(scene, "read", counting)
+        for _ in read_strips(scene, ("B04",), CellGrid(150, 100, stride, 64, TRANSFORM, None), cell_rows):
+            pass
+    assert (times == 1).all()
 
 
 @given(st.integers(2, 50), st.data())

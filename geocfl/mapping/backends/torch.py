@@ -1,0 +1,89 @@
+"""PyTorch, on a CPU or GPU."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from geocfl.errors import UsageError
+from geocfl.mapping.strips import cut
+from geocfl.model import Model
+from geocfl.network import choose_device, fast_batch_size, has_fast_bfloat16
+
+TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class TorchBackend:
+    """A `geocfl.mapping.backends.Backend`; on CUDA, copies and computation overlap.
+
+    Args:
+        model: The bundle.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        precision: ``auto`` is float16 on CUDA, bfloat16 on processors that have it, else float32.
+        batch_size: Windows at a time; what is fast on the device by default.
+
+    Raises:
+        UsageError: The device is not there, or is a CPU that is to compute in float16.
+        ModelError: The weights cannot be read.
+    """
+
+    def __init__(
+        self, model: Model, device: str = "auto", precision: str = "auto", batch_size: int | None = None
+    ) -> None:
+        self.device = choose_device(device)
+        if precision == "auto":
+            precision = (
+                "float16" if self.device.type == "cuda" else "bfloat16" if has_fast_bfloat16(self.device) else "float32"
+            )
+        if precision == "float16" and self.device.type == "cpu":
+            raise UsageError("torch has no float16 convolutions on a CPU; choose --precision float32 or bfloat16")
+        self.precision = precision
+        self.batch_size = batch_size or fast_batch_size(self.device)
+        self._window, self._temperature, self._name = model.window, model.temperature, model.name
+        self._network = model.network().to(self.device).to(memory_format=torch.channels_last)
+        on_cuda = self.device.type == "cuda"
+        self._copying = torch.cuda.Stream(self.device) if on_cuda else None  # type: ignore[no-untyped-call]
+
+    def __repr__(self) -> str:
+        return f"{self._name} on {self.device} in {self.precision} through torch {torch.__version__}"
+
+    @torch.inference_mode()
+    def place(self, pixels: NDArray[np.float32]) -> Tensor:
+        """On a GPU, the strip is there once, however much its windows overlap."""
+        strip = torch.from_numpy(pixels)
+        if self._copying is None:
+            return strip.to(self.device)  # on a CPU, no copy
+        with torch.cuda.stream(self._copying):
+            placed = strip.pin_memory().to(self.device, non_blocking=True)
+        self._copying.synchronize()  # this is the reading thread: it may wait, the classifying one does not
+        return placed
+
+    @torch.inference_mode()
+    def classify(
+        self, placed: Tensor, rows: NDArray[np.int64], columns: NDArray[np.int64]
+    ) -> Iterator[NDArray[np.float32]]:
+        """See `geocfl.mapping.backends.Backend`."""
+        waiting: deque[Tensor] = deque()
+        for start in range(0, len(rows), self.batch_size):
+            chosen = slice(start, start + self.batch_size)
+            batch = self._cut(placed, rows[chosen], columns[chosen]).contiguous(memory_format=torch.channels_last)
+            with torch.autocast(self.device.type, TYPES[self.precision], enabled=self.precision != "float32"):
+                logits = self._network(batch)
+            waiting.append(torch.softmax(logits.float() / self._temperature, dim=1))
+            # A GPU computes this batch while the caller looks at the one before.
+            if self.device.type == "cpu" or len(waiting) > 1:
+                yield waiting.popleft().cpu().numpy()
+        for probability in waiting:
+            yield probability.cpu().numpy()
+
+    def _cut(self, placed: Tensor, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Tensor:
+        """(n, B, window, window) windows, cut on the device."""
+        if self.device.type == "cpu":
+            return torch.from_numpy(cut(placed.numpy(), self._window, rows, columns))
+        views = placed.unfold(1, self._window, 1).unfold(2, self._window, 1).permute(1, 2, 0, 3, 4)
+        return views[torch.from_numpy(rows).to(self.device), torch.from_numpy(columns).to(self.device)]

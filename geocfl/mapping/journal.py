@@ -1,0 +1,104 @@
+"""What an interrupted run leaves: the finished rows of cells, and a line for every strip that is done."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geocfl.grid import CellGrid
+from geocfl.products.cells import write_header
+
+THUMBNAIL_PIXELS = 1024
+"""Longer side of the overview picture that is taken along, at most."""
+
+
+class Journal:
+    """The results of a run in a folder, strip by strip, so that another run can go on after any of them.
+
+    Three files grow together: the work raster of `geocfl.products.cells`, the thumbnail's rows, and ``journal.jsonl``,
+    whose first line holds the facts that a run must share to go on and each other one a finished strip. A strip counts
+    from when its line is whole; what the other files hold beyond it is cut off.
+
+    Args:
+        folder: Where to keep it; exists.
+        grid: The scene's cells.
+        bands: Number of bands of the thumbnail.
+        facts: What decides how cells are computed, such as the back end and the height of strips. A journal of other
+            facts is begun anew.
+
+    Attributes:
+        cells: Path of the work raster.
+        row: Rows of cells that are done.
+        windows: Windows that the classifier saw for them.
+    """
+
+    def __init__(self, folder: Path, grid: CellGrid, bands: int, facts: dict[str, Any]) -> None:
+        self.cells = folder / "cells"
+        self._thumbnail, self._log = folder / "thumbnail", folder / "journal.jsonl"
+        self._grid, self._bands = grid, bands
+        self._step = -(-max(grid.height, grid.width) // THUMBNAIL_PIXELS)
+        header, strips = self._read()
+        self.row, self.windows = 0, 0
+        if header == facts and strips:
+            self.row, self.windows = strips[-1]["row"], strips[-1]["windows"]
+            if any(not path.exists() or path.stat().st_size < size for path, size in self._sizes().items()):
+                self.row, self.windows = 0, 0
+        lines = [facts, *strips] if self.row else [facts]
+        self._log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        for path, size in self._sizes().items():
+            with path.open("ab") as file:
+                file.truncate(size)
+        write_header(self.cells, grid.rows, grid.columns)
+
+    def _read(self) -> tuple[Any, list[dict[str, int]]]:
+        """The journal's first line and its others, without one that was not finished."""
+        try:
+            lines = self._log.read_text().splitlines(keepends=True)
+            whole = [json.loads(line) for line in lines if line.endswith("\n")]
+            return whole[0], whole[1:]
+        except (OSError, ValueError, IndexError):
+            return None, []
+
+    def _sizes(self) -> dict[Path, int]:
+        """Bytes of the files of pixels, for the rows of cells that are done."""
+        thumbnail_rows = -(-min(self._grid.height, self.row * self._grid.stride) // self._step)
+        return {self.cells: self.row * 2 * self._grid.columns, self._thumbnail: thumbnail_rows * self._row_bytes()}
+
+    def _row_bytes(self) -> int:
+        return 4 * self._bands * -(-self._grid.width // self._step)
+
+    def append(
+        self, codes: NDArray[np.uint8], confidence: NDArray[np.uint8], inside: NDArray[np.float32], windows: int
+    ) -> None:
+        """Adds a strip.
+
+        Args:
+            codes: (k, columns) class codes of the next k rows of cells.
+            confidence: (k, columns) confidence in percent.
+            inside: (B, h, width) reflectance of the cells' own pixels.
+            windows: Windows that the classifier saw.
+        """
+        offset = -self.row * self._grid.stride % self._step
+        small = inside[:, offset :: self._step, :: self._step].transpose(1, 0, 2)
+        with self.cells.open("ab") as file:
+            file.write(np.stack([codes, confidence], axis=1).tobytes())
+        with self._thumbnail.open("ab") as file:
+            file.write(small.astype("<f4").tobytes())
+        self.row += len(codes)
+        self.windows += windows
+        with self._log.open("a") as file:
+            file.write(json.dumps({"row": self.row, "windows": self.windows}) + "\n")
+
+    def thumbnail(self) -> NDArray[np.float32]:
+        """(B, h, w) float32 reflectance of every n-th pixel, NaN no data."""
+        rows = np.fromfile(self._thumbnail, "<f4").reshape(-1, self._bands, self._row_bytes() // 4 // self._bands)
+        return np.ascontiguousarray(rows.transpose(1, 0, 2), np.float32)
+
+    def delete(self) -> None:
+        """Removes its files."""
+        for path in (self.cells, self.cells.with_name(self.cells.name + ".hdr"), self._thumbnail, self._log):
+            path.unlink()

@@ -1,0 +1,88 @@
+"""How much memory a run may take, and how high its strips may be for that."""
+
+from __future__ import annotations
+
+import re
+
+import psutil
+
+from geocfl.errors import UsageError
+from geocfl.grid import CellGrid
+
+STRIP_ROWS = 1024
+"""Pixel rows of a strip where memory allows: enough to keep a classifier busy, soon enough read to begin with."""
+RESERVE = 150_000_000
+"""Bytes for what is not strips: the classifier's activations beyond those of its first batches, GDAL, the products."""
+SHARE = 0.25
+"""Of the memory that is free, where the user states no bound."""
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+
+def parse_memory(text: str) -> int:
+    """Bytes of ``"2GB"``, ``"1.5 G"`` or ``"800MB"``; of "" a quarter of what is free.
+
+    Raises:
+        UsageError: It is none of these.
+    """
+    if not text:
+        return int(psutil.virtual_memory().available * SHARE) + resident()
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", text, re.IGNORECASE)
+    if not found or not float(found[1]):
+        raise UsageError(f"--memory {text!r} is not a size; pass one such as 2GB or 800MB")
+    return int(float(found[1]) * _UNITS[found[2].upper()])
+
+
+def resident() -> int:
+    """Bytes of this process that lie in memory."""
+    return int(psutil.Process().memory_info().rss)
+
+
+def strip_bytes(grid: CellGrid, bands: int, itemsize: int, cell_rows: int, block_rows: int) -> int:
+    """The most memory that reading strips takes at a time.
+
+    Args:
+        grid: The cells.
+        bands: Bands read.
+        itemsize: Bytes of a digital number.
+        cell_rows: Rows of cells in a strip.
+        block_rows: Pixel rows of the file's blocks.
+    """
+    width = grid.width + 2 * grid.window
+    own = min(grid.height, cell_rows * grid.stride)
+    aligned = block_rows if block_rows <= own else 0
+    held = own + grid.window + aligned
+    # One strip in use, one being made out of what it keeps of the one before, its digital numbers and its masks; where
+    # blocks are higher than strips, GDAL keeps a row of them.
+    strips = 3 * held * width * bands * 4
+    reading = (own + aligned) * grid.width * (bands * itemsize + 4)
+    cached = 0 if aligned else min(grid.height, block_rows) * grid.width * bands * itemsize
+    return strips + reading + cached
+
+
+def choose_cell_rows(grid: CellGrid, bands: int, itemsize: int, block_rows: int, budget: int) -> int:
+    """Rows of cells in a strip: whole rows of blocks, as many as are quick to work with and as memory allows.
+
+    Args:
+        grid: The cells.
+        bands: Bands read.
+        itemsize: Bytes of a digital number.
+        block_rows: Pixel rows of the file's blocks.
+        budget: Bytes for strips.
+
+    Raises:
+        UsageError: Not even one row of cells fits.
+    """
+
+    def fits(rows: int) -> bool:
+        return strip_bytes(grid, bands, itemsize, rows, block_rows) <= budget
+
+    rows = min(grid.rows, max(1, STRIP_ROWS // grid.stride))
+    while rows > 1 and not fits(rows):
+        rows = rows // 2
+    if not fits(rows):
+        needed = strip_bytes(grid, bands, itemsize, 1, block_rows) - budget
+        raise UsageError(
+            f"--memory is too little for a scene of this width by {needed / 1e6:.0f} MB; raise it, or close other "
+            "programs where it was not given"
+        )
+    return rows

@@ -1,0 +1,133 @@
+"""Every back end gives what float32 torch gives, on windows cut from any place of a strip."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+
+import geocfl
+from geocfl.errors import UsageError
+from geocfl.mapping import backends
+from geocfl.mapping.backends import load_backend, measure
+from geocfl.mapping.strips import cut
+
+INSTALLED = ["openvino", "onnx", "torch"]
+
+
+def predict(backend, pixels, rows, columns) -> np.ndarray:
+    return np.concatenate(list(backend.classify(backend.place(pixels), np.array(rows), np.array(columns))))
+
+
+@pytest.fixture(scope="module")
+def strip() -> np.ndarray:
+    pixels = np.random.default_rng(0).gamma(4, 0.03, (3, 90, 200)).astype(np.float32)
+    pixels[:, 20:60, 30:50] = np.nan
+    return pixels
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+def test_batches_of_a_strip_are_the_models_own_predictions(tiny_model: Path, strip: np.ndarray, name: str) -> None:
+    model = geocfl.load_model(tiny_model)
+    backend = load_backend(model, name, device="cpu", precision="float32", batch_size=4)
+    rng = np.random.default_rng(1)
+    rows, columns = rng.integers(0, 27, 19), rng.integers(0, 137, 19)
+    expected = model.predict(cut(strip, 64, rows, columns))
+    np.testing.assert_allclose(predict(backend, strip, rows, columns), expected, atol=2e-5)
+    assert predict(backend, strip, rows[:1], columns[:1]).shape == (1, 10), "fewer than a batch"
+    assert list(backend.classify(backend.place(strip), rows[:0], columns[:0])) == []
+    assert [len(batch) for batch in backend.classify(backend.place(strip), rows, columns)] == [4, 4, 4, 4, 3]
+    assert "float32" in repr(backend)
+    assert "tiny on cpu" in repr(backend)
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+def test_measured_rates_are_windows_a_second(tiny_model: Path, name: str) -> None:
+    model = geocfl.load_model(tiny_model)
+    assert 0 < measure(load_backend(model, name, device="cpu", batch_size=2), model, seconds=0.01) < 1e6
+
+
+def test_auto_takes_the_fastest_that_is_installed(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = geocfl.load_model(tiny_model)
+    monkeypatch.setattr(backends, "has_gpu", lambda: False)
+    assert "openvino" in repr(load_backend(model))
+    here = {"openvino": False, "onnxruntime": True, "torch": True}
+    monkeypatch.setattr(backends, "find_spec", lambda name: here[name])
+    assert "onnxruntime" in repr(load_backend(model))
+    here["onnxruntime"] = False
+    assert "torch" in repr(load_backend(model))
+    with pytest.raises(UsageError, match=r"pip install 'geocfl\[openvino\]'"):
+        load_backend(model, "openvino")
+
+
+def test_a_gpu_is_torchs(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = geocfl.load_model(tiny_model)
+    monkeypatch.setattr(backends, "has_gpu", lambda: True)
+    assert "through torch" in repr(load_backend(model))
+    assert "openvino" in repr(load_backend(model, device="cpu"))
+    with pytest.raises(UsageError, match="leave out --device cuda"):
+        load_backend(model, "onnx", device="cuda")
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"backend": "tensorrt"}, "openvino, onnx, torch"),
+        ({"precision": "int3"}, "float32, bfloat16, float16"),
+        ({"backend": "onnx", "precision": "bfloat16"}, "leave out --precision bfloat16"),
+        ({"backend": "torch", "device": "cpu", "precision": "float16"}, "float16"),
+        ({"device": "tpu9"}, "tpu9"),
+    ],
+)
+def test_what_cannot_be_is_refused(tiny_model: Path, options: dict[str, str], match: str) -> None:
+    with pytest.raises(UsageError, match=match):
+        load_backend(geocfl.load_model(tiny_model), **options)
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnx"])
+def test_mapping_without_torch_imports_none(tmp_path: Path, tiny_model: Path, name: str) -> None:
+    dn = np.random.default_rng(0).integers(200, 2000, (3, 128, 128), dtype=np.uint16)
+    with rasterio.open(
+        tmp_path / "s.tif", "w", driver="GTiff", height=128, width=128, count=3, dtype="uint16", crs="EPSG:32633",
+        transform=rasterio.Affine(10, 0, 3e5, 0, -10, 5e6),
+    ) as dataset:  # fmt: skip
+        dataset.write(dn)
+        dataset.descriptions = ("B04", "B03", "B02")
+    load_backend(geocfl.load_model(tiny_model), name, device="cpu")  # exports with torch, in this process
+    code = (
+        "import sys, geocfl\n"
+        f"geocfl.map_scene({str(tmp_path / 's.tif')!r}, {str(tmp_path / 'out')!r}, model={str(tiny_model)!r},"
+        f" backend={name!r}, device='cpu')\n"
+        "print(sorted({m.partition('.')[0] for m in sys.modules} & {'torch', 'timm', 'torchgeo', 'onnx'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.slow
+@pytest.mark.shared
+@pytest.mark.parametrize("name", ["openvino", "onnx", "torch"])
+@pytest.mark.parametrize("scene", ["aquileia", "dolomites", "demo"])
+def test_back_ends_agree_with_float32_torch(tmp_path: Path, shared_data: Path, scene: str, name: str) -> None:
+    """On >= 99.5 % of the cells at stride 16, and wherever float32's two best are more than 0.1 apart."""
+    from geocfl.scene import open_scene
+
+    if scene == "demo":
+        path = geocfl.demo(tmp_path / "demo", backend="torch", device="cpu", precision="float32").scene
+    else:
+        path = next((shared_data / "scenes").glob(f"*{scene}*.tif"))
+    model = geocfl.load_model()
+    with open_scene(path) as opened:
+        pixels = opened.read(model.bands, 0, opened.height)
+    rows, columns = (a.ravel() for a in np.mgrid[0 : pixels.shape[1] - 63 : 16, 0 : pixels.shape[2] - 63 : 16])
+    known = ~np.isnan(pixels[0, rows + 32, columns + 32])
+    rows, columns = rows[known], columns[known]
+    expected = predict(load_backend(model, "torch", "cpu", "float32"), pixels, rows, columns)
+    got = predict(load_backend(model, name, "cpu"), pixels, rows, columns)  # in the precision that auto takes
+    same = got.argmax(1) == expected.argmax(1)
+    second, first = np.sort(expected, axis=1)[:, -2:].T
+    assert same.mean() >= 0.995
+    assert same[first - second > 0.1].all()

@@ -1,0 +1,55 @@
+"""Sizes as users write them, and strips that fit."""
+
+import pytest
+from affine import Affine
+
+from geocfl.errors import UsageError
+from geocfl.grid import CellGrid
+from geocfl.mapping.memory import STRIP_ROWS, choose_cell_rows, parse_memory, resident, strip_bytes
+
+
+def grid(width: int, stride: int = 64, height: int = 10_980) -> CellGrid:
+    return CellGrid(height, width, stride, 64, Affine(10, 0, 3e5, 0, -10, 5e6), None)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("2GB", 2e9), ("1.5 gb", 1.5e9), ("800MB", 8e8), ("800M", 8e8), ("2GiB", 2e9), ("1000000", 1e6), ("3k", 3e3)],
+)
+def test_sizes(text: str, expected: float) -> None:
+    assert parse_memory(text) == expected
+
+
+@pytest.mark.parametrize("text", ["much", "-1GB", "0GB", "2 XB", "GB"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="2GB"):
+        parse_memory(text)
+
+
+def test_by_default_a_quarter_of_what_is_free() -> None:
+    import psutil
+
+    assert resident() < parse_memory("") < resident() + 0.5 * psutil.virtual_memory().total
+
+
+@pytest.mark.parametrize("width", [64, 10_980, 40_000])
+@pytest.mark.parametrize("stride", [1, 16, 64])
+@pytest.mark.parametrize("block_rows", [1, 512, 10_980])
+def test_strips_are_as_high_as_fits(width: int, stride: int, block_rows: int) -> None:
+    cells = grid(width, stride)
+    tried = []
+    for budget in (10**9, 3 * 10**9, 10**11):
+        try:
+            rows = choose_cell_rows(cells, 3, 2, block_rows, budget)
+        except UsageError:
+            assert strip_bytes(cells, 3, 2, 1, block_rows) > budget
+            continue
+        assert strip_bytes(cells, 3, 2, rows, block_rows) <= budget
+        tried.append(rows)
+    assert tried == sorted(tried)
+    assert tried[-1] == STRIP_ROWS // stride
+
+
+def test_too_little_is_said_with_what_is_missing() -> None:
+    with pytest.raises(UsageError, match=r"--memory is too little .* by \d+ MB"):
+        choose_cell_rows(grid(40_000), 3, 2, 512, 10**7)
