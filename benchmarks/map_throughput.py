@@ -8,7 +8,8 @@ Four ways to classify the 64-px windows of one tile that the benchmark makes its
   d. `geocfl map`, the whole command with all its products
 
 Each runs in a process of its own, and rounds of all alternate, so that a change of the machine's load meets all; the
-tile lies in the system's file cache for all of them alike. b, c and d use the same network and weights.
+tile lies in the system's file cache for all of them alike. b, c and d use the same network and weights; beside them
+stands d as it runs when nobody chooses anything, with the model that ships as the default.
 
     python benchmarks/map_throughput.py --work /tmp/map-throughput --json benchmarks/map_throughput.json
 """
@@ -48,6 +49,8 @@ BANDS = ("B04", "B03", "B02")
 BLOCK = 512
 DN_PER_REFLECTANCE = 10_000
 BUNDLED_MODEL = "eurosat-rgb-resnet18"
+DEFAULT_MODEL = "eurosat-rgb-lite0"
+DEFAULT = "default model"
 EUROSAT = Path(__file__).parents[2] / "shared/data/eurosat/EuroSAT.zip"
 MEMORY_LIMIT = "1.5GB"
 CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16")
@@ -66,6 +69,9 @@ def prepare(
     import rasterio
     import torch
 
+    from geocfl.mapping.backends import load_backend
+    from geocfl.model import load_model
+
     folder = Path(work)
     chosen = find_model(folder, model)
     tile = folder / f"tile_{size}_{'eurosat' if eurosat else 'noise'}.tif"
@@ -82,8 +88,10 @@ def prepare(
         make(scenes["sparse"], lambda path: write_sparse(path, memory_size))
     for path in scenes.values():
         path.read_bytes()  # so that the first to be timed does not wait for the disk
+    default = load_backend(load_model(), "auto", device)
     return {
         "scenes": {name: str(path) for name, path in scenes.items()},
+        "default": {"batch_size": default.batch_size, "precision": default.precision, "repr": repr(default)},
         "model": str(chosen.path),
         "model_name": chosen.name,
         "classifiers": find_classifiers(chosen, device),
@@ -508,6 +516,11 @@ def variants(options: argparse.Namespace, facts: dict[str, Any], work: Path) -> 
         if options.linear:
             quarter = map_command(scenes["quarter"], work / "maps", model, backend, device)
             commands[f"d geocfl map, {backend}, quarter"] = quarter
+    usual = {name: facts["default"][name] for name in ("precision", "batch_size")}
+    commands[f"a {DEFAULT}"] = child(
+        "through_backend", model=DEFAULT_MODEL, backend="auto", device=device, seconds=options.seconds, **usual
+    )
+    commands[f"d geocfl map, {DEFAULT}"] = map_command(scenes["tile"], work / "maps", DEFAULT_MODEL, "auto", device)
     return commands
 
 
@@ -522,14 +535,18 @@ def used_backends(facts: dict[str, Any]) -> list[str]:
 def ratios(results: dict[str, Record], facts: dict[str, Any], linear: bool) -> dict[str, dict[str, float]]:
     """How `geocfl map` compares, for each back end and for the one with which the whole command is fastest."""
     found: dict[str, dict[str, float]] = {}
+
+    def against_peers(ours: Record) -> dict[str, float]:
+        return {
+            f"d / {peer[0]}, {name}": ours[of] / results[peer][of]
+            for peer in ("b plain loop", "c torchgeo")
+            for name, of in (("whole command", "windows_per_s"), ("without start-up", "working_windows_per_s"))
+        }
+
     for classifier in filter(lambda c: c["default"], facts["classifiers"]):
         backend = classifier["backend"]
         ours = results[f"d geocfl map, {backend}"]
-        row: dict[str, float] = {}
-        for letter, peer in (("b", "plain loop"), ("c", "torchgeo")):
-            theirs = results[f"{letter} {peer}"]
-            for name, of in (("whole command", "windows_per_s"), ("without start-up", "working_windows_per_s")):
-                row[f"d / {letter}, {name}"] = ours[of] / theirs[of]
+        row = against_peers(ours)
         for name in ("through_backend", "through_library"):
             ceiling = results[alone(classifier, name)]["working_windows_per_s"]
             row[f"d / a {name.replace('_', ' ')}, without start-up"] = ours["working_windows_per_s"] / ceiling
@@ -539,7 +556,10 @@ def ratios(results: dict[str, Record], facts: dict[str, Any], linear: bool) -> d
                 row[f"seconds of the tile / of a quarter, {name}"] = ours[of] / quarter[of]
         found[backend] = row
     fastest = max(found, key=lambda backend: results[f"d geocfl map, {backend}"]["windows_per_s"])
-    return found | {f"fastest ({fastest})": found[fastest]}
+    ours = results[f"d geocfl map, {DEFAULT}"]
+    ceiling = results[f"a {DEFAULT}"]["working_windows_per_s"]
+    usual = against_peers(ours) | {"d / a through backend, without start-up": ours["working_windows_per_s"] / ceiling}
+    return found | {f"fastest ({fastest})": found[fastest], DEFAULT: usual}
 
 
 def measure_memory(options: argparse.Namespace, facts: dict[str, Any], work: Path) -> list[dict[str, Any]]:
@@ -601,7 +621,8 @@ def print_results(results: dict[str, Record]) -> None:
 def print_ratios(table: dict[str, dict[str, float]]) -> None:
     print(f"\n{'ratios':<54}" + "".join(f"  {column:>18}" for column in table))
     for name in next(iter(table.values())):
-        print(f"{name:<54}" + "".join(f"  {row[name]:18.2f}" for row in table.values()))
+        values = (f"{row[name]:.2f}" if name in row else "" for row in table.values())
+        print(f"{name:<54}" + "".join(f"  {value:>18}" for value in values))
 
 
 def benchmark(options: argparse.Namespace, work: Path) -> dict[str, Any]:
@@ -628,7 +649,7 @@ def benchmark(options: argparse.Namespace, work: Path) -> dict[str, Any]:
         "rounds": options.rounds,
     }
     print(f"a: {options.seconds:g} s of random windows; b, c: {timed['peers']}; d: {timed['tile']}")
-    print(f"all: {timed['model']}")
+    print(f"{DEFAULT}: {facts['default']['repr']}\nall others: {timed['model']}")
     for classifier in facts["classifiers"]:
         used = "   (what geocfl map uses)" if classifier["default"] else ""
         print(f"  {classifier['repr']}, batches of {classifier['batch_size']}{used}")

@@ -172,6 +172,10 @@ def _write_torchscript(model: Model, path: Path) -> None:
         torch.jit.save(traced, str(path), _extra_files={"geocfl": _facts(model).encode()})
 
 
+def _copy_onnx(model: Model, path: Path) -> None:
+    path.write_bytes(cached_onnx(model).read_bytes())
+
+
 def _write_openvino(model: Model, path: Path) -> None:
     import openvino as ov
 
@@ -180,4 +184,4 @@ def _write_openvino(model: Model, path: Path) -> None:
     ov.save_model(network, path, compress_to_fp16=False)  # as accurate as the others
 
 
-_WRITERS = {"onnx": _write_onnx, "torchscript": _write_torchscript, "openvino": _write_openvino}
+_WRITERS = {"onnx": _copy_onnx, "torchscript": _write_torchscript, "openvino": _write_openvino}

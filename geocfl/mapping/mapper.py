@@ -180,7 +180,10 @@ class _Mapper:
         """One scene's products."""
         started = time.perf_counter()
         settings = self.settings
-        with open_scene(path, settings.bands, settings.scale, settings.offset) as scene:
+        with (
+            rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE),  # before GDAL first asks for it
+            open_scene(path, settings.bands, settings.scale, settings.offset) as scene,
+        ):
             grid = check_scene(scene, self.model, settings.stride)
             digest = self._digest(path)
             with Staging(out, path.stem, digest, overwrite=overwrite) as staging:
@@ -195,8 +198,7 @@ class _Mapper:
                 how = {"backend": repr(self.backend), "batch_size": self.backend.batch_size, "cell_rows": rows}
                 journal = Journal(staging.folder, grid, len(self.model.bands), how)
                 before = journal.windows
-                with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE):
-                    classify_scene(scene, self.model.bands, grid, self.backend, rows, journal)
+                classify_scene(scene, self.model.bands, grid, self.backend, rows, journal)
                 if not journal.windows:
                     raise SceneError(f"{path}: no cell has data in half of its pixels; check the scene's nodata value")
                 read = time.perf_counter()

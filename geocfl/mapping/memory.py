@@ -11,7 +11,7 @@ from geocfl.grid import CellGrid
 
 STRIP_ROWS = 1024
 """Pixel rows of a strip where memory allows: enough to keep a classifier busy, soon enough read to begin with."""
-RESERVE = 150_000_000
+RESERVE = 100_000_000
 """Bytes for what is not strips: the classifier's activations beyond those of its first batches, GDAL, the products."""
 SHARE = 0.25
 """Of the memory that is free, where the user states no bound."""

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -148,6 +149,39 @@ def test_unharmonised_scenes_are_warned_of(tmp_path: Path, tiny_model: Path, noi
     np.testing.assert_array_equal(codes(right), codes(plain))
 
 
+PEAK = """
+import resource, subprocess, sys
+done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(done.returncode)
+"""
+"""A process's peak begins at that of the one that starts it; this one is small."""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peaks are in kilobytes on Linux")
+@pytest.mark.parametrize("tiled", [True, False])
+def test_memory_is_bounded_as_it_says(tmp_path: Path, tiny_model: Path, tiled: bool) -> None:
+    """A scene of which a strip of full height would take half a gigabyte more."""
+    path, columns = tmp_path / "wide.tif", 14_000
+    layout = {"tiled": True, "blockxsize": 512, "blockysize": 512} if tiled else {}
+    with rasterio.open(
+        path, "w", driver="GTiff", height=1100, width=columns, count=3, dtype="uint16", crs="EPSG:32633", nodata=0,
+        transform=TRANSFORM, sparse_ok=True, **layout,
+    ) as dataset:  # fmt: skip
+        dataset.write(np.full((3, 200, 300), 900, np.uint16), window=((600, 800), (5000, 5300)))
+        dataset.descriptions = ("B04", "B03", "B02")
+    geocfl.mapping.backends.load_backend(geocfl.load_model(tiny_model), "openvino")  # exports
+    command = [GEOCFL, "map", str(path), "--model", str(tiny_model), "--backend", "openvino", "--out", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, *command, "--memory", "800MB"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) * 1024 < 800e6
+    said = re.search(r"([\d.]+) GB of memory", done.stderr)
+    assert said
+    assert float(said[1]) <= 0.8
+
+
 class TestStopAndGoOn:
     """The command as a process of its own, stopped by a signal after its first strip."""
 
@@ -167,7 +201,14 @@ class TestStopAndGoOn:
 
     def started(self, command: list[str], journal: Path) -> subprocess.Popen:
         """The running command, after its journal holds a strip."""
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            # What runs in the background ignores SIGINT, and so would what it starts.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+        )
         while process.poll() is None:
             if journal.exists() and len(journal.read_text().splitlines()) > 1:
                 return process

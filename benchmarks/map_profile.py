@@ -1,0 +1,77 @@
+"""Where the time of `geocfl map` goes: each stage of the pipeline by itself, and all of them together.
+
+    python benchmarks/map_profile.py tile.tif --model eurosat-rgb-lite0
+
+Reading runs beside classifying, so their seconds do not add up: what reading costs is processor time that the network
+cannot have.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+import geocfl
+from geocfl.mapping.backends import BACKENDS, load_backend
+from geocfl.mapping.mapper import check_scene
+from geocfl.mapping.memory import STRIP_ROWS
+from geocfl.mapping.strips import cut, read_strips
+from geocfl.scene import open_scene
+
+
+def processor_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+@contextmanager
+def stage(name: str) -> Iterator[None]:
+    """Prints how long the block took, and how much processor time of all threads."""
+    started, before = time.perf_counter(), processor_seconds()
+    yield
+    print(f"{name:<42}{time.perf_counter() - started:8.1f} s{processor_seconds() - before:10.1f} s", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("scene", type=Path)
+    parser.add_argument("--model", default="eurosat-rgb-lite0")
+    parser.add_argument("--stride", type=int, default=64)
+    parser.add_argument("--backend", choices=BACKENDS, default="auto")
+    options = parser.parse_args()
+
+    model = geocfl.load_model(options.model)
+    print(f"{'':<42}{'elapsed':>10}{'processor':>12}")
+    with stage("load the back end"):
+        backend = load_backend(model, options.backend, "cpu")
+    with open_scene(options.scene) as scene:
+        grid = check_scene(scene, model, options.stride)
+        cell_rows = max(1, STRIP_ROWS // options.stride)
+        with stage("read: decode, to reflectance, find no data"):
+            strips = sum(1 for _ in read_strips(scene, model.bands, grid, cell_rows))
+        strip = next(read_strips(scene, model.bands, grid, cell_rows))
+    rows, columns = (options.stride * index for index in np.nonzero(strip.valid))
+    with stage("cut windows (one strip, times all)"):
+        for _ in range(strips):
+            for start in range(0, len(rows), backend.batch_size):
+                chosen = slice(start, start + backend.batch_size)
+                cut(strip.pixels, model.window, rows[chosen], columns[chosen])
+    with stage("cut and classify (one strip, times all)"):
+        for _ in range(strips):
+            for _ in backend.classify(backend.place(strip.pixels), rows, columns):
+                pass
+    with tempfile.TemporaryDirectory() as out, stage("the whole map, start-up included"):
+        options_ = {"model": options.model, "stride": options.stride, "backend": options.backend, "device": "cpu"}
+        summary = geocfl.map_scene(options.scene, out, **options_).summary
+    print(", ".join(f"{name} {value}" for name, value in summary["timing"].items()))
+
+
+if __name__ == "__main__":
+    main()
