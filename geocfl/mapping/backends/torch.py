@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -68,18 +68,33 @@ class TorchBackend:
         self, placed: Tensor, rows: NDArray[np.int64], columns: NDArray[np.int64]
     ) -> Iterator[NDArray[np.float32]]:
         """See `geocfl.mapping.backends.Backend`."""
-        waiting: deque[Tensor] = deque()
+        waiting: deque[Callable[[], NDArray[np.float32]]] = deque()
         for start in range(0, len(rows), self.batch_size):
             chosen = slice(start, start + self.batch_size)
             batch = self._cut(placed, rows[chosen], columns[chosen]).contiguous(memory_format=torch.channels_last)
             with torch.autocast(self.device.type, TYPES[self.precision], enabled=self.precision != "float32"):
                 logits = self._network(batch)
-            waiting.append(torch.softmax(logits.float() / self._temperature, dim=1))
+            waiting.append(self._fetch(torch.softmax(logits.float() / self._temperature, dim=1)))
             # A GPU computes this batch while the caller looks at the one before.
             if self.device.type == "cpu" or len(waiting) > 1:
-                yield waiting.popleft().cpu().numpy()
-        for probability in waiting:
-            yield probability.cpu().numpy()
+                yield waiting.popleft()()
+        for arrived in waiting:
+            yield arrived()
+
+    def _fetch(self, probability: Tensor) -> Callable[[], NDArray[np.float32]]:
+        """Begins to copy a result to the host; the call waits for it, not for what the device was given after it."""
+        if self.device.type != "cuda":
+            return lambda: probability.cpu().numpy()
+        host = torch.empty(probability.shape, pin_memory=True)
+        host.copy_(probability, non_blocking=True)
+        copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        copied.record()
+
+        def arrived() -> NDArray[np.float32]:
+            copied.synchronize()
+            return host.numpy()
+
+        return arrived
 
     def _cut(self, placed: Tensor, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Tensor:
         """(n, B, window, window) windows, cut on the device."""
