@@ -19,6 +19,8 @@ from geocfl.model import Model
 BACKENDS = ("auto", "openvino", "onnx", "torch")
 """Those after ``auto`` in the order of their speed on a CPU, which is the order in which ``auto`` looks for them."""
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+CPU_BATCH_SIZE = 32
+"""Windows at a time on a CPU; see `geocfl.network.fast_batch_size`, which imports torch."""
 PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime", "torch": "torch"}
 
 

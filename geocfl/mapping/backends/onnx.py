@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 
 from geocfl.errors import UsageError
 from geocfl.exporting import cached_onnx
+from geocfl.mapping.backends import CPU_BATCH_SIZE
 from geocfl.mapping.strips import cut
 from geocfl.model import Model
-
-BATCH_SIZE = 32
 
 
 class OnnxBackend:
@@ -33,7 +32,7 @@ class OnnxBackend:
         if precision not in ("auto", "float32"):
             raise UsageError(f"--backend onnx computes in float32; leave out --precision {precision}")
         self.precision = "float32"
-        self.batch_size = batch_size or BATCH_SIZE
+        self.batch_size = batch_size or CPU_BATCH_SIZE
         self._session = ort.InferenceSession(cached_onnx(model), providers=["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
         self._window, self._name = model.window, model.name

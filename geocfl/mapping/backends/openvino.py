@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from geocfl.errors import UsageError
 from geocfl.exporting import cached_onnx
+from geocfl.mapping.backends import CPU_BATCH_SIZE
 from geocfl.mapping.strips import cut
 from geocfl.model import Model
 
-BATCH_SIZE = 32
 TYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 _CAPABILITIES = {"bfloat16": "BF16", "float16": "FP16"}
 
@@ -39,7 +39,7 @@ class OpenVinoBackend:
             if needed and needed not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
                 raise UsageError(f"this processor has no {precision}; choose --precision auto or float32")
             hints["INFERENCE_PRECISION_HINT"] = TYPES[precision]
-        self.batch_size = batch_size or BATCH_SIZE
+        self.batch_size = batch_size or CPU_BATCH_SIZE
         network = core.read_model(cached_onnx(model))
         side = model.window
         network.reshape([ov.Dimension(1, self.batch_size), len(model.bands), side, side])
