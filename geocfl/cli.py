@@ -98,13 +98,74 @@ def map_command(
     memory: Annotated[
         str, typer.Option(help="What the process may take, such as 2GB.", show_default="a quarter of what is free")
     ] = "",
+    products: Annotated[
+        str,
+        typer.Option(
+            help="What to write, separated by commas: lulc, confidence, vector, preview (the default; a summary comes "
+            "with any), windows, probabilities, entropy, sld, truecolor, project, report, stac; or all.",
+            rich_help_panel="Products",
+        ),
+    ] = "default",
+    probabilities: Annotated[
+        bool,
+        typer.Option("--probabilities", help="Also a raster of every class's probability.", rich_help_panel="Products"),
+    ] = False,
+    entropy: Annotated[
+        bool,
+        typer.Option(
+            "--entropy", help="Also a raster of how undecided each cell is, 0..1.", rich_help_panel="Products"
+        ),
+    ] = False,
+    windows: Annotated[
+        bool,
+        typer.Option(
+            "--windows",
+            help="Also a layer of square cells in the GeoPackage, with probabilities.",
+            rich_help_panel="Products",
+        ),
+    ] = False,
+    sld: Annotated[
+        bool, typer.Option("--sld", help="Also styles for GeoServer and MapServer.", rich_help_panel="Products")
+    ] = False,
+    vector: Annotated[
+        str,
+        typer.Option(
+            help="Formats of the polygons, separated by commas: gpkg, geoparquet, flatgeobuf, geojson; or none.",
+            rich_help_panel="Products",
+        ),
+    ] = "gpkg",
+    min_confidence: Annotated[
+        float, typer.Option(help="Cells below this confidence, 0..1, are unclassified.", rich_help_panel="Products")
+    ] = 0.0,
+    simplify: Annotated[
+        float,
+        typer.Option(
+            help="Simplify the polygons by this many metres; shared borders stay shared.", rich_help_panel="Products"
+        ),
+    ] = 0.0,
+    min_area: Annotated[
+        float,
+        typer.Option(
+            help="Merge polygons of fewer hectares into the neighbour of the longest border.",
+            rich_help_panel="Products",
+        ),
+    ] = 0.0,
+    datetime: Annotated[
+        str,
+        typer.Option(
+            help="When the scene was taken, such as 2019-04-16T10:00Z, for the STAC Item.",
+            show_default="what the scene says",
+            rich_help_panel="Products",
+        ),
+    ] = "",
     overwrite: Overwrite = False,
     json: AsJson = False,
 ) -> None:
-    """Map scenes: land-cover raster, confidence, polygons, style, preview and summary for each.
+    """Map scenes: land-cover raster, confidence, polygons, styles, preview and summary for each.
 
-    Example: geocfl map scene.tif --out maps --stride 16
+    Example: geocfl map scene.tif --out maps --stride 16 --products default,project,report
     """
+    flags = {"probabilities": probabilities, "entropy": entropy, "windows": windows, "sld": sld}
     failed = None
     summaries = []
     for path, result in geocfl.map_scenes(
@@ -121,6 +182,12 @@ def map_command(
         batch_size=batch_size,
         memory=memory,
         overwrite=overwrite,
+        products=",".join([products, *(name for name, wanted in flags.items() if wanted)]),
+        vector=vector,
+        min_confidence=min_confidence,
+        simplify=simplify,
+        min_area=min_area,
+        datetime=datetime,
     ):
         if isinstance(result, GeocflError):
             if len(scenes) == 1:

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from geocfl.grid import CellGrid
 from geocfl.legend import NODATA
 from geocfl.mapping.backends import Backend
+from geocfl.mapping.decision import Decision
 from geocfl.mapping.journal import Journal
 from geocfl.mapping.strips import Strip, read_strips
 from geocfl.products.cells import NO_CONFIDENCE
@@ -22,7 +23,13 @@ T = TypeVar("T")
 
 
 def classify_scene(
-    scene: Scene, bands: tuple[str, ...], grid: CellGrid, backend: Backend, cell_rows: int, journal: Journal
+    scene: Scene,
+    bands: tuple[str, ...],
+    grid: CellGrid,
+    backend: Backend,
+    decision: Decision,
+    cell_rows: int,
+    journal: Journal,
 ) -> None:
     """Classifies every cell of a scene that the journal does not hold yet.
 
@@ -31,6 +38,7 @@ def classify_scene(
         bands: The classifier's bands.
         grid: The scene's cells.
         backend: The classifier.
+        decision: What a cell keeps of its window's probabilities.
         cell_rows: Rows of cells in a strip.
         journal: Takes the results, strip by strip.
 
@@ -47,13 +55,18 @@ def classify_scene(
         disable=None,
     ) as bar:
         for strip, placed in ahead((strip, backend.place(strip.pixels)) for strip in strips):
-            codes, confidence = classify_strip(strip, placed, grid.stride, backend, bar.update)
-            journal.append(codes, confidence, strip.inside, int(strip.valid.sum()))
+            cells = classify_strip(strip, placed, grid.stride, backend, decision, bar.update)
+            journal.append(cells, strip.inside, int(strip.valid.sum()))
 
 
 def classify_strip(
-    strip: Strip, placed: Any, stride: int, backend: Backend, advance: Callable[[int], object] = lambda _: None
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    strip: Strip,
+    placed: Any,
+    stride: int,
+    backend: Backend,
+    decision: Decision,
+    advance: Callable[[int], object] = lambda _: None,
+) -> NDArray[np.uint8]:
     """Classifies the cells of a strip that have data; the others never reach the classifier.
 
     Args:
@@ -61,23 +74,23 @@ def classify_strip(
         placed: Its pixels, as `backend` has placed them.
         stride: Side of a cell, pixels.
         backend: The classifier.
+        decision: What a cell keeps of its window's probabilities.
         advance: Told how many cells each step finished.
 
     Returns:
-        (k, columns) class codes and (k, columns) confidence in percent.
+        (bands, k, columns) uint8 cells of a work raster.
     """
-    codes = np.full(strip.valid.shape, NODATA, np.uint8)
-    confidence = np.full(strip.valid.shape, NO_CONFIDENCE, np.uint8)
+    cells = np.full((decision.bands, *strip.valid.shape), NO_CONFIDENCE, np.uint8)
+    cells[0] = NODATA
     rows, columns = np.nonzero(strip.valid)
     advance(strip.valid.size - len(rows))
     done = 0
     for probability in backend.classify(placed, rows * stride, columns * stride):
         chosen = slice(done, done + len(probability))
-        codes[rows[chosen], columns[chosen]] = probability.argmax(axis=1) + 1
-        confidence[rows[chosen], columns[chosen]] = np.rint(100 * probability.max(axis=1))
+        cells[:, rows[chosen], columns[chosen]] = decision.of(probability)
         done += len(probability)
         advance(len(probability))
-    return codes, confidence
+    return cells
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geocfl.grid import CellGrid
-from geocfl.products.cells import write_header
-
-THUMBNAIL_PIXELS = 1024
-"""Longer side of the overview picture that is taken along, at most."""
+from geocfl.products.cells import CONFIDENCE, write_header
 
 
 class Journal:
@@ -26,9 +24,11 @@ class Journal:
     Args:
         folder: Where to keep it; exists.
         grid: The scene's cells.
-        bands: Number of bands of the thumbnail.
+        shown: Which of the scene's bands the thumbnail keeps, from 0.
         facts: What decides how cells are computed, such as the back end and the height of strips. A journal of other
             facts is begun anew.
+        cell_bands: Bands of the work raster.
+        thumbnail_pixels: Longer side of the overview picture that is taken along, at most.
 
     Attributes:
         cells: Path of the work raster.
@@ -36,11 +36,20 @@ class Journal:
         windows: Windows that the classifier saw for them.
     """
 
-    def __init__(self, folder: Path, grid: CellGrid, bands: int, facts: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        grid: CellGrid,
+        shown: Sequence[int],
+        facts: dict[str, Any],
+        *,
+        cell_bands: int = CONFIDENCE,
+        thumbnail_pixels: int = 1024,
+    ) -> None:
         self.cells = folder / "cells"
         self._thumbnail, self._log = folder / "thumbnail", folder / "journal.jsonl"
-        self._grid, self._bands = grid, bands
-        self._step = -(-max(grid.height, grid.width) // THUMBNAIL_PIXELS)
+        self._grid, self._shown, self._cell_bands = grid, list(shown), cell_bands
+        self._step = -(-max(grid.height, grid.width) // thumbnail_pixels)
         header, strips = self._read()
         self.row, self.windows = 0, 0
         if header == facts and strips:
@@ -52,7 +61,7 @@ class Journal:
         for path, size in self._sizes().items():
             with path.open("ab") as file:
                 file.truncate(size)
-        write_header(self.cells, grid.rows, grid.columns)
+        write_header(self.cells, grid.rows, grid.columns, cell_bands)
 
     def _read(self) -> tuple[Any, list[dict[str, int]]]:
         """The journal's first line and its others, without one that was not finished."""
@@ -66,39 +75,37 @@ class Journal:
     def _sizes(self) -> dict[Path, int]:
         """Bytes of the files of pixels, for the rows of cells that are done."""
         thumbnail_rows = -(-min(self._grid.height, self.row * self._grid.stride) // self._step)
-        return {self.cells: self.row * 2 * self._grid.columns, self._thumbnail: thumbnail_rows * self._row_bytes()}
+        return {
+            self.cells: self.row * self._cell_bands * self._grid.columns,
+            self._thumbnail: thumbnail_rows * self._row_bytes(),
+        }
 
     def _row_bytes(self) -> int:
-        return 4 * self._bands * -(-self._grid.width // self._step)
+        return 4 * len(self._shown) * -(-self._grid.width // self._step)
 
-    def append(
-        self, codes: NDArray[np.uint8], confidence: NDArray[np.uint8], inside: NDArray[np.float32], windows: int
-    ) -> None:
+    def append(self, cells: NDArray[np.uint8], inside: NDArray[np.float32], windows: int) -> None:
         """Adds a strip.
 
         Args:
-            codes: (k, columns) class codes of the next k rows of cells.
-            confidence: (k, columns) confidence in percent.
+            cells: (cell_bands, k, columns) values of the next k rows of cells.
             inside: (B, h, width) reflectance of the cells' own pixels.
             windows: Windows that the classifier saw.
         """
         offset = -self.row * self._grid.stride % self._step
-        small = inside[:, offset :: self._step, :: self._step].transpose(1, 0, 2)
+        small = inside[self._shown, offset :: self._step, :: self._step].transpose(1, 0, 2)
         with self.cells.open("ab") as file:
-            file.write(np.stack([codes, confidence], axis=1).tobytes())
+            file.write(cells.transpose(1, 0, 2).tobytes())
         with self._thumbnail.open("ab") as file:
             file.write(small.astype("<f4").tobytes())
-        self.row += len(codes)
+        self.row += cells.shape[1]
         self.windows += windows
         with self._log.open("a") as file:
             file.write(json.dumps({"row": self.row, "windows": self.windows}) + "\n")
 
     def thumbnail(self) -> NDArray[np.float32]:
-        """(B, h, w) float32 reflectance of every n-th pixel, NaN no data."""
-        rows = np.fromfile(self._thumbnail, "<f4").reshape(-1, self._bands, self._row_bytes() // 4 // self._bands)
-        return np.ascontiguousarray(rows.transpose(1, 0, 2), np.float32)
-
-    def delete(self) -> None:
-        """Removes its files."""
-        for path in (self.cells, self.cells.with_name(self.cells.name + ".hdr"), self._thumbnail, self._log):
-            path.unlink()
+        """(h, w, bands shown) float32 reflectance of every n-th pixel, NaN no data; read from the disk when used."""
+        bands = len(self._shown)
+        columns = self._row_bytes() // 4 // bands
+        if not self._thumbnail.stat().st_size:  # nothing to map into memory
+            return np.empty((0, columns, bands), np.float32)
+        return np.memmap(self._thumbnail, "<f4", "r").reshape(-1, bands, columns).transpose(0, 2, 1)

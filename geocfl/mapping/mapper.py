@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import json
 import logging
@@ -19,17 +20,18 @@ from geocfl import __version__
 from geocfl.errors import GeocflError, SceneError, UsageError
 from geocfl.grid import CellGrid
 from geocfl.mapping.backends import Backend, load_backend, measure
+from geocfl.mapping.decision import Decision
 from geocfl.mapping.engine import classify_scene
 from geocfl.mapping.journal import Journal
 from geocfl.mapping.memory import RESERVE, choose_cell_rows, parse_memory, resident, strip_bytes
 from geocfl.model import DEFAULT_MODEL, Model, load_model
-from geocfl.products.preview import write_preview
-from geocfl.products.raster import write_confidence, write_lulc
+from geocfl.products.selection import Selection
 from geocfl.products.staging import FILES, Staging
-from geocfl.products.style import write_confidence_style, write_lulc_style
-from geocfl.products.summary import ClassTable, class_table, format_table
-from geocfl.products.vector import write_polygons
+from geocfl.products.summary import format_table
+from geocfl.products.truecolor import PICTURE_PIXELS, PREVIEW_PIXELS
+from geocfl.products.writing import Finished, write_products
 from geocfl.scene import Scene, open_scene
+from geocfl.scene.acquisition import find_datetime
 
 log = logging.getLogger("geocfl")
 
@@ -52,6 +54,12 @@ class MapSettings:
         offset: Added to digital numbers first; None likewise.
         backend: One of `geocfl.mapping.backends.BACKENDS`.
         precision: One of `geocfl.mapping.backends.PRECISIONS`.
+        min_confidence: Cells below this confidence, 0..1, are unclassified.
+        products: Names of `geocfl.products.selection.PRODUCTS`, separated by commas, or ``default`` or ``all``.
+        vector: Formats of the polygons, of `geocfl.products.vector.VECTOR_FORMATS`, separated by commas, or ``none``.
+        simplify: Tolerance in metres that polygons are simplified by.
+        min_area: Hectares; smaller polygons are merged into a neighbour.
+        datetime: When the scene was taken, ISO 8601, UTC where no zone stands; empty where the scene says so itself.
     """
 
     stride: int = 64
@@ -60,6 +68,41 @@ class MapSettings:
     offset: float | None = None
     backend: str = "auto"
     precision: str = "auto"
+    min_confidence: float = 0.0
+    products: str = "default"
+    vector: str = "gpkg"
+    simplify: float = 0.0
+    min_area: float = 0.0
+    datetime: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot be meant.
+
+        Raises:
+            UsageError: An option is out of its range.
+        """
+        if not 0 <= self.min_confidence <= 1:
+            raise UsageError(f"--min-confidence {self.min_confidence:g} is not between 0 and 1; 0.5 is half certain")
+        for option, value, unit in (("simplify", self.simplify, "metres"), ("min-area", self.min_area, "hectares")):
+            if not 0 <= value < float("inf"):
+                raise UsageError(f"--{option} {value:g} is no number of {unit} from 0 on")
+        self.taken()
+
+    def taken(self) -> dt.datetime | None:
+        """The moment that `datetime` states, None where it is empty.
+
+        Raises:
+            UsageError: It is none.
+        """
+        if not self.datetime:
+            return None
+        try:
+            moment = dt.datetime.fromisoformat(self.datetime)
+        except ValueError as error:
+            raise UsageError(
+                f"--datetime {self.datetime!r} is no date; pass one such as 2019-04-16 or 2019-04-16T10:00:31Z"
+            ) from error
+        return moment.astimezone(dt.UTC) if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
 
 
 @dataclass(frozen=True)
@@ -67,7 +110,8 @@ class SceneMap:
     """A finished map.
 
     Attributes:
-        paths: Product, such as ``"lulc"``, to its file.
+        paths: File, such as ``"lulc"`` or ``"gpkg"``, to where it lies; names are those of
+            `geocfl.products.staging.FILES`.
         summary: The content of ``S_summary.json``.
         already_done: Whether an earlier run of the same command had written it.
     """
@@ -159,6 +203,8 @@ class _Mapper:
         self.model = model
         self._device, self._batch_size = device, batch_size
         self.settings = settings
+        self.selection = Selection.of(settings.products, settings.vector)
+        self.decision = Decision(len(model.legend), settings.min_confidence, self.selection.detail)
         self.memory = parse_memory(memory)
 
     @cached_property
@@ -185,9 +231,11 @@ class _Mapper:
             open_scene(path, settings.bands, settings.scale, settings.offset) as scene,
         ):
             grid = check_scene(scene, self.model, settings.stride)
+            when = self._taken(scene)
             digest = self._digest(path)
-            with Staging(out, path.stem, digest, overwrite=overwrite) as staging:
-                targets = {name: staging.target(suffix) for name, suffix in FILES.items()}
+            files = {name: suffix for name, suffix in FILES.items() if name in self.selection.files}
+            with Staging(out, path.stem, digest, overwrite=overwrite, products=files.values()) as staging:
+                targets = {name: staging.target(suffix) for name, suffix in files.items()}
                 if staging.state == "done":
                     return SceneMap(targets, json.loads(targets["summary"].read_text()), already_done=True)
                 warnings = scene.warnings()
@@ -196,14 +244,36 @@ class _Mapper:
                 rows = self._plan(scene, grid)
                 ready = time.perf_counter()
                 how = {"backend": repr(self.backend), "batch_size": self.backend.batch_size, "cell_rows": rows}
-                journal = Journal(staging.folder, grid, len(self.model.bands), how)
+                journal = Journal(
+                    staging.folder,
+                    grid,
+                    self._shown,
+                    how,
+                    cell_bands=self.decision.bands,
+                    thumbnail_pixels=PICTURE_PIXELS if self.selection.truecolor else PREVIEW_PIXELS,
+                )
                 before = journal.windows
-                classify_scene(scene, self.model.bands, grid, self.backend, rows, journal)
+                classify_scene(scene, self.model.bands, grid, self.backend, self.decision, rows, journal)
                 if not journal.windows:
                     raise SceneError(f"{path}: no cell has data in half of its pixels; check the scene's nodata value")
                 read = time.perf_counter()
-                facts = self._facts(scene, grid, warnings, digest)
-                summary = facts | {**self._write(staging, journal, grid, path.stem)}
+                finished = Finished(
+                    path.stem,
+                    journal.cells,
+                    grid,
+                    self.model.legend,
+                    journal.thumbnail(),
+                    self._tags(scene, grid),
+                    self._facts(scene, grid, warnings, digest, when),
+                    when,
+                )
+                summary = write_products(
+                    finished,
+                    self.selection,
+                    staging,
+                    simplify_m=settings.simplify,
+                    min_area_ha=settings.min_area,
+                )
                 timing = {"start": ready - started, "classify": read - ready, "write": time.perf_counter() - read}
                 summary["timing"] = {f"{name}_s": round(seconds, 3) for name, seconds in timing.items()}
                 summary["timing"]["windows"] = journal.windows - before  # those of this process, if it went on
@@ -227,33 +297,49 @@ class _Mapper:
             json.dumps([__version__, self.model_hash, _hash(path), asdict(self.settings)]).encode()
         ).hexdigest()
 
-    def _write(self, staging: Staging, journal: Journal, grid: CellGrid, stem: str) -> ClassTable:
-        """Writes every product but the summary, whose class table it returns."""
-        cells, legend = journal.cells, self.model.legend
-        tags = {"GEOCFL_VERSION": __version__, "GEOCFL_MODEL": self.model.name, "GEOCFL_STRIDE": str(grid.stride)}
-        write_lulc(cells, staging.path(FILES["lulc"]), grid, legend, tags)
-        write_lulc_style(staging.path(FILES["style"]), legend)
-        write_confidence(cells, staging.path(FILES["confidence"]), grid, tags)
-        write_confidence_style(staging.path(FILES["confidence_style"]))
-        write_polygons(cells, staging.path(FILES["polygons"]), grid, legend)
-        write_preview(staging.path(FILES["preview"]), self._true_color(journal), cells, grid, legend, stem)
-        table = class_table(cells, grid, legend)
-        journal.delete()
-        return table
+    def _taken(self, scene: Scene) -> dt.datetime | None:
+        """When the scene was taken, where the option or the scene says so.
 
-    def _true_color(self, journal: Journal) -> Any:
-        """(h, w, 3) reflectance of the thumbnail: red, green, blue where the model reads them, else its first band."""
+        Raises:
+            SceneError: Neither does, and a product needs it.
+        """
+        when = self.settings.taken() or find_datetime(scene.path.name, scene.tags)
+        if when is None and "stac" in self.selection.products:
+            raise SceneError(
+                f"{scene.path}: does not say when it was taken, which a STAC Item needs; "
+                "pass --datetime, such as 2019-04-16, or leave stac out of --products"
+            )
+        return when
+
+    def _tags(self, scene: Scene, grid: CellGrid) -> dict[str, str]:
+        """What the rasters say of themselves."""
+        return {
+            "GEOCFL_VERSION": __version__,
+            "GEOCFL_MODEL": self.model.name,
+            "GEOCFL_MODEL_HASH": self.model_hash,
+            "GEOCFL_SOURCE": scene.path.name,
+            "GEOCFL_SETTINGS": json.dumps(asdict(self.settings)),
+            "GEOCFL_STRIDE": str(grid.stride),
+            "GEOCFL_WIDTH": str(grid.width),
+            "GEOCFL_HEIGHT": str(grid.height),
+        }
+
+    @property
+    def _shown(self) -> list[int]:
+        """Which of the model's bands stand for red, green and blue; its first one for those that it does not read."""
         bands = self.model.bands
-        rgb = [bands.index(band) if band in bands else 0 for band in ("B04", "B03", "B02")]
-        return journal.thumbnail()[rgb].transpose(1, 2, 0)
+        return [bands.index(band) if band in bands else 0 for band in ("B04", "B03", "B02")]
 
-    def _facts(self, scene: Scene, grid: CellGrid, warnings: list[str], digest: str) -> dict[str, Any]:
+    def _facts(
+        self, scene: Scene, grid: CellGrid, warnings: list[str], digest: str, when: dt.datetime | None
+    ) -> dict[str, Any]:
         model = self.model
         return {
             "geocfl": __version__,
             "hash": digest,
             "scene": {
                 "file": scene.path.name,
+                "datetime": when.isoformat().replace("+00:00", "Z") if when else None,
                 "width": scene.width,
                 "height": scene.height,
                 "crs": grid.crs.to_string(),

@@ -1,7 +1,8 @@
-"""The work raster: class codes and confidences, one pixel per cell, as the mapping engine leaves them.
+"""The work raster: what is known of each cell, one pixel per cell, as the mapping engine leaves it.
 
-Plain bytes, row by row, codes (0 no data, 1..N, 255 unclassified) before confidences in percent (255 no data), with an
-ENVI header beside them, so that GDAL reads them as two bands. Finished rows are appended; an interrupted run's stay.
+Plain bytes, row by row, in each row band after band: class codes (0 no data, 1..N, 255 unclassified), then confidences
+in percent (255 no data), and where more is wanted entropies and the probability of every class, likewise. An ENVI
+header lies beside them, so that GDAL reads them. Finished rows are appended; an interrupted run's stay.
 """
 
 from __future__ import annotations
@@ -18,22 +19,25 @@ from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window
 
+CODE, CONFIDENCE, ENTROPY, FIRST_PROBABILITY = 1, 2, 3, 4
+"""Bands of a work raster, from 1; it has the first two, or all and then a band of probability for each class."""
 NO_CONFIDENCE = 255
-"""Confidence of cells without data."""
+"""Confidence, entropy and probabilities of cells without data."""
 STRIP_CELLS = 1_000_000
 """Cells held at a time: a few tens of megabytes with the integers made of them."""
 
 
-def write_header(cells: Path, rows: int, columns: int) -> None:
+def write_header(cells: Path, rows: int, columns: int, bands: int = CONFIDENCE) -> None:
     """Writes the ENVI header of a work raster, whose rows may then be appended as plain bytes.
 
     Args:
         cells: The work raster's path; the header is beside it, ``<cells>.hdr``.
         rows: Rows of cells when the work is done.
         columns: Columns of cells.
+        bands: Values that a cell has.
     """
     facts = {
-        "samples": columns, "lines": rows, "bands": 2, "header offset": 0, "data type": 1, "interleave": "bil"
+        "samples": columns, "lines": rows, "bands": bands, "header offset": 0, "data type": 1, "interleave": "bil"
     }  # fmt: skip
     lines = ["ENVI", *(f"{name} = {value}" for name, value in facts.items())]
     cells.with_name(cells.name + ".hdr").write_text("".join(f"{line}\n" for line in lines))
@@ -61,5 +65,17 @@ def read_strips(path: Path) -> Iterator[tuple[int, NDArray[np.uint8], NDArray[np
         block = dataset.block_shapes[0][0]
         step = max(1, STRIP_CELLS // dataset.width // block) * block
         for row in range(0, dataset.height, step):
-            codes, confidence = dataset.read(window=Window(0, row, dataset.width, min(step, dataset.height - row)))
+            window = Window(0, row, dataset.width, min(step, dataset.height - row))
+            codes, confidence = dataset.read([CODE, CONFIDENCE], window=window)
             yield row, codes, confidence
+
+
+def count_values(path: Path, band: int) -> NDArray[np.int64]:
+    """(256,) how many cells have each value of a band of a work raster."""
+    counts = np.zeros(256, np.int64)
+    with open_cells(path) as dataset:
+        rows = max(1, STRIP_CELLS // dataset.width)
+        for row in range(0, dataset.height, rows):
+            window = Window(0, row, dataset.width, min(rows, dataset.height - row))
+            counts += np.bincount(dataset.read(band, window=window).ravel(), minlength=256)
+    return counts

@@ -34,18 +34,18 @@ LEGEND_LINES = 24
 """Lines of the legend; the smallest classes beyond are summed up."""
 ABSENT = "\N{EN DASH}"
 DRAWN_CELLS = 1200
-"""Cells along a side that are drawn; larger maps are thinned by the mode."""
+"""Cells along a side that are drawn, and pixels of the scene; larger maps are thinned by the mode."""
 INK, FAINT, RULE, GROUND = "#1f2933", "#66727f", "#c3c9d0", "#f1f3f5"
 
 
 def write_preview(
-    path: Path, scene_rgb: NDArray[np.floating], cells: Path, grid: CellGrid, legend: Legend, title: str
+    path: Path, picture: NDArray[np.uint8], cells: Path, grid: CellGrid, legend: Legend, title: str
 ) -> None:
     """Draws the scene in true colour beside its map, with a legend, shares of the area and a scale bar.
 
     Args:
         path: PNG to write.
-        scene_rgb: (H, W, 3) red, green and blue of the whole scene, at any resolution and in any unit; NaN is no data.
+        picture: (h, w, 4) uint8 RGBA of the whole scene, at any resolution, see `geocfl.products.truecolor.stretch`.
         cells: Work raster of the map.
         grid: Where the cells lie.
         legend: Names and colours of the codes.
@@ -59,7 +59,9 @@ def write_preview(
 
     _write_header(figure, layout, title, _subtitle(grid, ground))
     scene = _panel(figure, layout, layout.scene, grid, "Scene")
-    scene.imshow(_stretch(scene_rgb), extent=(0, grid.width, grid.height, 0), aspect="auto", zorder=1)
+    thinning = -(-max(picture.shape) // DRAWN_CELLS)
+    drawn = picture[::thinning, ::thinning]
+    scene.imshow(drawn, extent=(0, grid.width, grid.height, 0), aspect="auto", zorder=1)
     cover = _panel(figure, layout, layout.map, grid, "Map")
     whole_cells = (0, grid.columns * grid.stride, grid.rows * grid.stride, 0)
     cover.imshow(_colors(cells, legend), extent=whole_cells, aspect="auto", interpolation="nearest", zorder=1)
@@ -231,22 +233,6 @@ def _panel(figure: Figure, layout: _Layout, box: Box, grid: CellGrid, heading: s
 def _hatched(corner: tuple[float, float], width: float, height: float) -> Rectangle:
     """How no data looks."""
     return Rectangle(corner, width, height, hatch="/////", facecolor=GROUND, edgecolor="#d3d8dd", linewidth=0, zorder=0)
-
-
-def _stretch(rgb: NDArray[np.floating]) -> NDArray[np.float32]:
-    """(H, W, 4) RGBA, 0..1: each band between its 2nd and 98th percentile, with shadows lifted; no data transparent.
-
-    A band of little contrast, such as blue over woods, is not stretched into a cast of its own.
-    """
-    valid = np.isfinite(rgb).all(axis=2)
-    rgba = np.zeros((*rgb.shape[:2], 4), np.float32)
-    if valid.any():
-        values = rgb[valid]
-        low, high = np.percentile(values, (2, 98), axis=0)
-        span = np.maximum(high - low, max(0.5 * float((high - low).max()), 1e-6))
-        rgba[valid, :3] = np.clip((values - low) / span, 0, 1) ** 0.7
-        rgba[valid, 3] = 1
-    return rgba
 
 
 def _colors(cells: Path, legend: Legend) -> NDArray[np.uint8]:

@@ -1,17 +1,26 @@
-"""Class and confidence rasters: cloud-optimised GeoTIFFs with everything a GIS needs to show them."""
+"""Rasters of a map: cloud-optimised GeoTIFFs with everything a GIS needs to show them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import numpy as np
 import rasterio
 import rasterio.shutil
 
 from geocfl.grid import CellGrid
 from geocfl.legend import NODATA, Legend
-from geocfl.products.cells import NO_CONFIDENCE, open_cells
+from geocfl.products.cells import (
+    CODE,
+    CONFIDENCE,
+    ENTROPY,
+    FIRST_PROBABILITY,
+    NO_CONFIDENCE,
+    count_values,
+    open_cells,
+)
 from geocfl.products.style import shown_classes
 from geocfl.products.summary import class_table
 
@@ -35,7 +44,7 @@ def write_lulc(cells: Path, path: Path, grid: CellGrid, legend: Legend, tags: Ma
     """Writes the class raster and its attribute table, ``<path>.aux.xml``.
 
     Args:
-        cells: Work raster, band 1 of which holds class codes.
+        cells: Work raster.
         path: GeoTIFF to write: uint8, one pixel per cell, no data 0, a colour table, overviews by mode.
         grid: Where the cells lie.
         legend: Names and colours of the codes.
@@ -46,13 +55,8 @@ def write_lulc(cells: Path, path: Path, grid: CellGrid, legend: Legend, tags: Ma
     for code in range(256):
         rgba = colors.get(code, (0, 0, 0, 0))
         ET.SubElement(table, "Entry", {f"c{i + 1}": str(value) for i, value in enumerate(rgba)})
-    band = [
-        _element("Description", "land use / land cover"),
-        _element("NoDataValue", str(NODATA)),
-        _element("ColorInterp", "Palette"),
-        table,
-    ]
-    _write_cog(cells, path, grid, tags, source_band=1, band=band, overviews="MODE")
+    band = _band(cells, CODE, "land use / land cover", NODATA, "Palette", [table])
+    _write_cog(cells, path, grid, tags, [band], overviews="MODE")
     path.with_name(path.name + ".aux.xml").write_bytes(_attribute_table(cells, grid, legend))
 
 
@@ -60,48 +64,97 @@ def write_confidence(cells: Path, path: Path, grid: CellGrid, tags: Mapping[str,
     """Writes the confidence raster: uint8 percent with scale 0.01, no data 255, averaged overviews.
 
     Args:
-        cells: Work raster, band 2 of which holds percentages.
+        cells: Work raster.
         path: GeoTIFF to write, one pixel per cell.
         grid: Where the cells lie.
         tags: GeoTIFF metadata; must not depend on the clock if the file must not.
     """
-    band = [
-        _element("Description", "confidence"),
-        _element("NoDataValue", str(NO_CONFIDENCE)),
-        _element("Scale", "0.01"),
-        _element("Offset", "0"),
-        _element("ColorInterp", "Gray"),
-    ]
-    _write_cog(cells, path, grid, tags, source_band=2, band=band, overviews="AVERAGE")
+    _write_cog(cells, path, grid, tags, [_percent_band(cells, CONFIDENCE, "confidence")], overviews="AVERAGE")
+
+
+def write_entropy(cells: Path, path: Path, grid: CellGrid, tags: Mapping[str, str]) -> None:
+    """Writes the entropy of the class probabilities, 0 (certain) to 1 (all equally likely), as `write_confidence` does.
+
+    Args:
+        cells: Work raster with entropies.
+        path: GeoTIFF to write.
+        grid: Where the cells lie.
+        tags: GeoTIFF metadata.
+    """
+    _write_cog(cells, path, grid, tags, [_percent_band(cells, ENTROPY, "entropy")], overviews="AVERAGE")
+
+
+def write_probabilities(cells: Path, path: Path, grid: CellGrid, legend: Legend, tags: Mapping[str, str]) -> None:
+    """Writes the calibrated probability of every class, a band each with the class's name.
+
+    Args:
+        cells: Work raster with probabilities.
+        path: GeoTIFF to write: uint8 percent with scale 0.01, no data 255, averaged overviews.
+        grid: Where the cells lie.
+        legend: Names of the classes.
+        tags: GeoTIFF metadata.
+    """
+    bands = [_percent_band(cells, FIRST_PROBABILITY + index, c.name) for index, c in enumerate(legend)]
+    _write_cog(cells, path, grid, tags, bands, overviews="AVERAGE")
+
+
+def _percent_band(cells: Path, source: int, name: str) -> ET.Element:
+    """A band of percentages that readers scale to 0..1."""
+    scaling = [_element("Scale", "0.01"), _element("Offset", "0")]
+    return _band(cells, source, name, NO_CONFIDENCE, "Gray", scaling)
+
+
+def _band(cells: Path, source: int, name: str, nodata: int, color: str, dress: list[ET.Element]) -> ET.Element:
+    """One band of the work raster, dressed, for a virtual dataset; its number is still missing."""
+    band = ET.Element("VRTRasterBand", dataType="Byte")
+    band.append(_element("Description", name))
+    metadata = ET.SubElement(band, "Metadata")
+    for key, value in _statistics(cells, source, nodata).items():
+        metadata.append(_element("MDI", value, key=key))
+    band.extend([_element("NoDataValue", str(nodata)), _element("ColorInterp", color), *dress])
+    simple = ET.SubElement(band, "SimpleSource")
+    simple.append(_element("SourceFilename", str(cells.resolve()), relativeToVRT="0"))
+    simple.append(_element("SourceBand", str(source)))
+    return band
+
+
+def _statistics(cells: Path, source: int, nodata: int) -> dict[str, str]:
+    """GDAL's statistics of a band, of the values as they are stored; none where all is no data."""
+    counts = count_values(cells, source)
+    share = 1 - counts[nodata] / counts.sum()
+    counts[nodata] = 0
+    present = np.flatnonzero(counts)
+    if not present.size:
+        return {}
+    mean = np.average(present, weights=counts[present])
+    deviation = np.sqrt(np.average((present - mean) ** 2, weights=counts[present]))
+    return {
+        "STATISTICS_MINIMUM": str(present[0]),
+        "STATISTICS_MAXIMUM": str(present[-1]),
+        "STATISTICS_MEAN": f"{mean:.6g}",
+        "STATISTICS_STDDEV": f"{deviation:.6g}",
+        "STATISTICS_VALID_PERCENT": f"{100 * share:.4g}",
+    }
 
 
 def _write_cog(
-    cells: Path,
-    path: Path,
-    grid: CellGrid,
-    tags: Mapping[str, str],
-    *,
-    source_band: int,
-    band: list[ET.Element],
-    overviews: str,
+    cells: Path, path: Path, grid: CellGrid, tags: Mapping[str, str], bands: Sequence[ET.Element], *, overviews: str
 ) -> None:
-    """Copies one band of the work raster through a virtual dataset that dresses it, so never all of it is in memory."""
+    """Copies bands of the work raster through a virtual dataset that dresses them, so they are never all in memory."""
     with open_cells(cells) as dataset:
-        columns, rows = dataset.width, dataset.height
+        rows, columns = dataset.shape
     if (rows, columns) != (grid.rows, grid.columns):
         raise ValueError(f"{cells} has {rows} x {columns} cells, the grid {grid.rows} x {grid.columns}")
-    vrt = ET.Element("VRTDataset", rasterXSize=str(columns), rasterYSize=str(rows))
+    vrt = ET.Element("VRTDataset", rasterXSize=str(grid.columns), rasterYSize=str(grid.rows))
     vrt.append(_element("SRS", grid.crs.to_wkt(), dataAxisToSRSAxisMapping="1,2"))
     vrt.append(_element("GeoTransform", ", ".join(map(repr, grid.cell_transform.to_gdal()))))
     metadata = ET.SubElement(vrt, "Metadata")
     metadata.append(_element("MDI", "Area", key="AREA_OR_POINT"))
     for key in sorted(tags):
         metadata.append(_element("MDI", tags[key], key=key))
-    dressed = ET.SubElement(vrt, "VRTRasterBand", dataType="Byte", band="1")
-    dressed.extend(band)
-    source = ET.SubElement(dressed, "SimpleSource")
-    source.append(_element("SourceFilename", str(cells.resolve()), relativeToVRT="0"))
-    source.append(_element("SourceBand", str(source_band)))
+    for number, band in enumerate(bands, start=1):
+        band.set("band", str(number))
+        vrt.append(band)
 
     # What a GeoTIFF cannot hold is in our own .aux.xml; GDAL must not add one.
     with rasterio.Env(GDAL_PAM_ENABLED="NO"), rasterio.open(ET.tostring(vrt, encoding="unicode")) as dataset:
@@ -111,7 +164,7 @@ def _write_cog(
             driver="COG",
             COMPRESS="DEFLATE",
             BLOCKSIZE=str(BLOCK),
-            OVERVIEWS="AUTO" if max(rows, columns) > BLOCK else "NONE",
+            OVERVIEWS="AUTO" if max(grid.rows, grid.columns) > BLOCK else "NONE",
             OVERVIEW_RESAMPLING=overviews,
             BIGTIFF="IF_SAFER",
         )

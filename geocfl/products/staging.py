@@ -17,14 +17,27 @@ SUMMARY = "_summary.json"
 FILES = {
     "lulc": "_lulc.tif",
     "attributes": "_lulc.tif.aux.xml",
-    "style": "_lulc.qml",
+    "lulc_style": "_lulc.qml",
+    "lulc_sld": "_lulc.sld",
     "confidence": "_confidence.tif",
     "confidence_style": "_confidence.qml",
-    "polygons": "_lulc.gpkg",
+    "probabilities": "_probabilities.tif",
+    "entropy": "_entropy.tif",
+    "entropy_style": "_entropy.qml",
+    "gpkg": "_lulc.gpkg",
+    "geoparquet": "_lulc_polygons.parquet",
+    "flatgeobuf": "_lulc_polygons.fgb",
+    "geojson": "_lulc_polygons.geojson",
+    "polygons_style": "_lulc_polygons.qml",
+    "polygons_sld": "_lulc_polygons.sld",
+    "truecolor": "_truecolor.tif",
+    "project": "_map.qgz",
     "preview": "_preview.png",
+    "report": "_report.html",
+    "stac": ".stac.json",
     "summary": SUMMARY,
 }
-"""What a map of a scene with stem S consists of: each product's file is S followed by this."""
+"""What a map of a scene with stem S may consist of: each file is S followed by this."""
 PRODUCTS = tuple(FILES.values())
 """The same in the order in which they are put into place. The summary is last: it stands for "done"."""
 

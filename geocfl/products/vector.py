@@ -1,204 +1,182 @@
-"""Polygons of a map: 4-connected cells of one class, dissolved, in a GeoPackage that opens styled."""
+"""Vector files of a map: polygons of the classes, squares of the cells, in the formats that GIS people use."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import chain
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import geopandas as gpd
 import numpy as np
 import pyogrio
 import pyogrio.raw
-import rasterio
 import shapely
 from numpy.typing import NDArray
-from rasterio.features import shapes
+from rasterio.windows import Window
 
+from geocfl.errors import UsageError
 from geocfl.grid import CellGrid
-from geocfl.legend import UNCLASSIFIED, Legend
-from geocfl.products.cells import open_cells, read_strips
-from geocfl.products.style import polygons_qml, shown_classes
+from geocfl.legend import NODATA, Legend
+from geocfl.products.cells import CODE, CONFIDENCE, FIRST_PROBABILITY, open_cells
+from geocfl.products.polygons import GEOMETRY
+from geocfl.products.style import shown_classes
 
-LAYER = "lulc"
-GEOMETRY = "geom"
+VECTOR_FORMATS = ("gpkg", "geoparquet", "flatgeobuf", "geojson")
+POLYGONS, WINDOWS = "lulc", "windows"
+"""Layers of a GeoPackage."""
 EPOCH = "2000-01-01T00:00:00.000Z"
 """What stands where a GeoPackage wants a date: nothing in a product depends on the clock."""
+WINDOWS_AT_A_TIME = 100_000
 
 
-def write_polygons(cells: Path, path: Path, grid: CellGrid, legend: Legend) -> None:
-    """Writes layer ``lulc``: dissolved polygons with ``class_code``, ``class_name``, ``area_ha`` and ``confidence``.
+def check_vector_format(name: str) -> None:
+    """Refuses a format that is unknown, or that cannot be written here.
 
-    A polygon is a connected piece (by sides, not corners) of cells of one class, or of unclassified cells, cut at the
-    scene's rectangle. ``area_ha`` is the sum of its cells' hectares, ``confidence`` the mean of theirs, 0..1. The
-    layer's default style is inside, so that QGIS shows names and colours by itself.
+    Raises:
+        UsageError: Likewise.
+    """
+    if name not in VECTOR_FORMATS:
+        raise UsageError(f"unknown vector format {name!r}; choose from: {', '.join(VECTOR_FORMATS)}, none")
+    if name == "geoparquet" and not find_spec("pyarrow"):
+        raise UsageError("--vector geoparquet needs pyarrow; pip install 'geocfl[geoparquet]' or choose another format")
+
+
+def write_polygons(polygons: gpd.GeoDataFrame, path: Path, format: str) -> None:
+    """Writes polygons in one of `VECTOR_FORMATS`.
+
+    A GeoPackage's polygons are its layer ``lulc``. GeoJSON is as RFC 7946 wants it: WGS 84 coordinates, cut at the
+    antimeridian.
 
     Args:
-        cells: Work raster of `grid.rows` x `grid.columns` cells.
-        path: GeoPackage to write; replaced where it exists.
+        polygons: From `geocfl.products.polygons.dissolve`.
+        path: File to write; a GeoPackage's other layers stay.
+        format: One of `VECTOR_FORMATS`.
+    """
+    several = bool((polygons.geom_type == "MultiPolygon").any())  # simplified ones may be
+    if several:
+        polygons = polygons.set_geometry(
+            [shapely.multipolygons([p]) if p.geom_type == "Polygon" else p for p in polygons.geometry]
+        ).set_crs(polygons.crs)
+    kind = "MultiPolygon" if several else "Polygon"
+    if format == "gpkg":
+        with fixed_date():
+            _append(polygons, path, POLYGONS, kind)
+    elif format == "geoparquet":
+        polygons.to_parquet(path, index=False, compression="zstd", write_covering_bbox=True)
+    elif format == "flatgeobuf":
+        pyogrio.write_dataframe(polygons, path, layer=POLYGONS, driver="FlatGeobuf", geometry_type=kind)
+    else:
+        pyogrio.write_dataframe(polygons, path, layer=POLYGONS, driver="GeoJSON", geometry_type=kind, RFC7946="YES")
+
+
+def write_windows(cells: Path, path: Path, grid: CellGrid, legend: Legend) -> None:
+    """Writes layer ``windows`` of a GeoPackage: a square for each cell with data, cut at the scene's rectangle.
+
+    Its fields are ``class_code``, ``class_name``, ``confidence`` and, for each class, its probability ``p_<name>``, all
+    0..1. Row after row of cells, so that a large map is never all in memory.
+
+    Args:
+        cells: Work raster with probabilities.
+        path: GeoPackage to write; other layers stay.
         grid: Where the cells lie.
-        legend: Names and colours of the codes.
+        legend: Names of the codes.
     """
-    pieces = _trace(cells)
-    names = {c.code: c.name for c in shown_classes(legend, unclassified=True)}
-    hectares, confidence = _measure(cells, grid, pieces)
-    frame = gpd.GeoDataFrame(
-        {
-            "class_code": pieces.codes,
-            "class_name": [names[code] for code in pieces.codes.tolist()],
-            "area_ha": hectares,
-            "confidence": confidence,
-        },
-        geometry=_polygons(grid, pieces),
-        crs=grid.crs.to_wkt(),
-    ).rename_geometry(GEOMETRY)
-    style = polygons_qml(legend, unclassified=bool((pieces.codes == UNCLASSIFIED).any()))
-    path.unlink(missing_ok=True)
-    with _fixed_date():
-        pyogrio.write_dataframe(
-            frame,
-            path,
-            layer=LAYER,
-            driver="GPKG",
-            geometry_type="Polygon",
-            GEOMETRY_NAME=GEOMETRY,
-            VERSION="1.2",  # GDAL before 3.7, and so QGIS 3.22, warns of newer ones
-        )
-        _write_default_style(path, style)
+    names = np.full(256, "", object)
+    for c in shown_classes(legend, unclassified=True):
+        names[c.code] = c.name
+    fields = probability_fields(legend)
+    bands = [CODE, CONFIDENCE, *range(FIRST_PROBABILITY, FIRST_PROBABILITY + len(legend))]
+    with open_cells(cells) as dataset, fixed_date():
+        step = max(1, WINDOWS_AT_A_TIME // grid.columns)
+        for first in range(0, grid.rows, step):
+            codes, confidence, *probabilities = dataset.read(
+                bands, window=Window(0, first, grid.columns, min(step, grid.rows - first))
+            )
+            rows, columns = np.nonzero(codes != NODATA)
+            if not len(rows) and first:
+                continue
+            frame = gpd.GeoDataFrame(
+                {
+                    "class_code": codes[rows, columns].astype(np.int32),
+                    "class_name": names[codes[rows, columns]],
+                    "confidence": confidence[rows, columns] / 100,
+                    **{field: band[rows, columns] / 100 for field, band in zip(fields, probabilities, strict=True)},
+                },
+                geometry=_squares(grid, rows + first, columns),
+                crs=grid.crs.to_wkt(),
+            ).rename_geometry(GEOMETRY)
+            _append(frame, path, WINDOWS, "Polygon", append=first > 0)
 
 
-@dataclass(frozen=True)
-class _Pieces:
-    """Connected pieces of equal cells as rings of cell corners, in the order that GDAL finds them.
-
-    Attributes:
-        codes: (pieces,) int32 raster codes.
-        corners: (corners, 2) int64 column and row; each ring closes on its first corner.
-        rings: (rings + 1,) where each ring starts in `corners`.
-        parts: (pieces + 1,) where each piece starts in `rings`; its outer ring comes first.
-    """
-
-    codes: NDArray[np.int32]
-    corners: NDArray[np.int64]
-    rings: NDArray[np.int64]
-    parts: NDArray[np.int64]
+def probability_fields(legend: Legend) -> list[str]:
+    """Names of the fields of probability, such as ``"p_annual_crop"``; different ones even where names are not."""
+    fields: list[str] = []
+    for c in legend:
+        name = "p_" + "_".join("".join(s if s.isalnum() else " " for s in c.name.lower()).split())
+        fields.append(name if name not in fields and name != "p_" else f"{name}_{c.code}")
+    return fields
 
 
-def _trace(cells: Path) -> _Pieces:
-    """Finds the pieces, without those of no data.
-
-    GDAL reads the raster line by line, so that no piece is cut where strips meet; pieces joined by sides alone have
-    valid outlines.
-    """
-    codes: list[int] = []
-    parts, rings = [0], [0]
-    corners: list[NDArray[np.int64]] = []
-    with open_cells(cells) as dataset:
-        band = rasterio.band(dataset, 1)
-        for geometry, code in shapes(band, mask=band, connectivity=4):
-            codes.append(int(code))
-            outlines = geometry["coordinates"]
-            parts.append(parts[-1] + len(outlines))
-            for outline in outlines:
-                rings.append(rings[-1] + len(outline))
-                corners.append(np.fromiter(chain.from_iterable(outline), np.int64, 2 * len(outline)))
-    flat = np.concatenate(corners) if corners else np.empty(0, np.int64)
-    return _Pieces(np.array(codes, np.int32), flat.reshape(-1, 2), np.array(rings), np.array(parts))
-
-
-def _polygons(grid: CellGrid, pieces: _Pieces) -> NDArray[np.object_]:
-    """The pieces in coordinates of the grid's CRS.
-
-    Cells are cut at the scene's rectangle by moving their corners there: as each cell has a pixel inside, that is exact
-    and keeps neighbours' corners equal.
-    """
-    columns = np.minimum(pieces.corners[:, 0] * grid.stride, grid.width)
-    rows = np.minimum(pieces.corners[:, 1] * grid.stride, grid.height)
+def _squares(grid: CellGrid, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.object_]:
+    """(n,) the cells' squares in coordinates of the grid's CRS."""
+    left, right = columns * grid.stride, np.minimum((columns + 1) * grid.stride, grid.width)
+    top, bottom = rows * grid.stride, np.minimum((rows + 1) * grid.stride, grid.height)
     a, b, c, d, e, f = grid.transform[:6]
-    points = np.column_stack([a * columns + b * rows + c, d * columns + e * rows + f])
-    polygons: NDArray[np.object_] = shapely.from_ragged_array(
-        shapely.GeometryType.POLYGON, points, (pieces.rings, pieces.parts)
-    )
-    return polygons
+    corners = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
+    points = np.array([[a * x + b * y + c, d * x + e * y + f] for x, y in corners])
+    squares: NDArray[np.object_] = shapely.polygons(points.transpose(2, 0, 1))
+    return squares
 
 
-def _measure(cells: Path, grid: CellGrid, pieces: _Pieces) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Area in hectares and mean confidence (0..1) of each piece, as sums over its cells.
-
-    By Green's theorem on the grid: with S(row, column) the sum of a quantity over all cells above and left of a corner,
-    a piece's sum is that of S(end) - S(start) over the vertical sides of its rings. That needs S at corners alone.
-    """
-    columns, rows = pieces.corners.T
-    width = np.minimum(columns * grid.stride, grid.width)
-    height = np.concatenate([[0.0], np.cumsum(grid.row_hectares())])
-    hectares = _sum_sides(pieces, height[rows] * width)
-    count = _sum_sides(pieces, rows * columns)
-    percent = _sum_sides(pieces, _confidence_above(cells, rows, columns))
-    return np.abs(hectares), percent / count / 100
-
-
-def _sum_sides(pieces: _Pieces, corner_sums: NDArray[Any]) -> NDArray[Any]:
-    """Adds up end - start over the vertical sides of each piece's rings; a sign common to a piece may remain."""
-    columns, _ = pieces.corners.T
-    steps = np.zeros_like(corner_sums)
-    # Neighbours in `corners` that belong to different rings may look like a side too; the last corner of a ring is
-    # never the start of one.
-    steps[:-1] = np.where(columns[1:] == columns[:-1], corner_sums[1:] - corner_sums[:-1], 0)
-    steps[pieces.rings[1:] - 1] = 0
-    sums: NDArray[Any] = np.add.reduceat(steps, pieces.rings[pieces.parts[:-1]]) if len(pieces.codes) else steps
-    return sums
-
-
-def _confidence_above(cells: Path, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(corners,) sum of the confidence in percent of all cells above and left of each corner, strip by strip."""
-    sums = np.zeros(len(rows), np.int64)
-    order = np.argsort(rows, kind="stable")
-    sorted_rows = rows[order]
-    above: NDArray[np.int64] | None = None
-    for first, _, confidence in read_strips(cells):
-        table = np.zeros((confidence.shape[0] + 1, confidence.shape[1] + 1), np.int64)
-        np.cumsum(confidence, axis=0, out=table[1:, 1:])
-        np.cumsum(table, axis=1, out=table)
-        if above is not None:
-            table += above
-        start, stop = np.searchsorted(sorted_rows, [first + 1, first + len(confidence) + 1])
-        here = order[start:stop]
-        sums[here] = table[rows[here] - first, columns[here]]
-        above = table[-1].copy()
-    return sums
-
-
-def _write_default_style(path: Path, qml: str) -> None:
-    """Adds QGIS's table of styles, whose default row goes before any QML file: the one beside is the raster's."""
-    row: dict[str, str | bool | None] = {
-        "f_table_catalog": "",
-        "f_table_schema": "",
-        "f_table_name": LAYER,
-        "f_geometry_column": GEOMETRY,
-        "styleName": LAYER,
-        "styleQML": qml,
-        "styleSLD": "",
-        "useAsDefault": True,
-        "description": "Classes by name and colour",
-        "owner": "",
-        "ui": None,
-    }
-    values = [np.array([value], bool if isinstance(value, bool) else object) for value in row.values()]
-    pyogrio.raw.write(
+def _append(frame: gpd.GeoDataFrame, path: Path, layer: str, kind: str, *, append: bool = False) -> None:
+    """Writes a layer of a GeoPackage, or adds to it."""
+    pyogrio.write_dataframe(
+        frame,
         path,
-        geometry=None,
-        field_data=[*values, np.array([EPOCH.rstrip("Z")], "datetime64[ms]")],
-        fields=[*row, "update_time"],
-        layer="layer_styles",
+        layer=layer,
         driver="GPKG",
+        geometry_type=kind,
+        append=append,
+        GEOMETRY_NAME=GEOMETRY,
+        VERSION="1.2",  # GDAL before 3.7, and so QGIS 3.22, warns of newer ones
     )
+
+
+def write_default_styles(path: Path, styles: dict[str, str]) -> None:
+    """Adds QGIS's table of styles to a GeoPackage; a layer's default row goes before any QML file beside it.
+
+    Args:
+        path: GeoPackage with the layers.
+        styles: Layer to its QML.
+    """
+    columns: dict[str, Sequence[str | bool | None]] = {
+        "f_table_catalog": [""] * len(styles),
+        "f_table_schema": [""] * len(styles),
+        "f_table_name": list(styles),
+        "f_geometry_column": [GEOMETRY] * len(styles),
+        "styleName": list(styles),
+        "styleQML": list(styles.values()),
+        "styleSLD": [""] * len(styles),
+        "useAsDefault": [True] * len(styles),
+        "description": ["Classes by name and colour"] * len(styles),
+        "owner": [""] * len(styles),
+        "ui": [None] * len(styles),
+    }
+    values = [np.array(column, bool if column[0] is True else object) for column in columns.values()]
+    with fixed_date():
+        pyogrio.raw.write(
+            path,
+            geometry=None,
+            field_data=[*values, np.array([EPOCH.rstrip("Z")] * len(styles), "datetime64[ms]")],
+            fields=[*columns, "update_time"],
+            layer="layer_styles",
+            driver="GPKG",
+        )
 
 
 @contextmanager
-def _fixed_date() -> Iterator[None]:
+def fixed_date() -> Iterator[None]:
     """Lets GDAL write one date instead of today's."""
     before = pyogrio.get_gdal_config_option("OGR_CURRENT_DATE")
     pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": EPOCH})

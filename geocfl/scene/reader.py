@@ -66,6 +66,11 @@ class Scene:
         return self._dataset.crs
 
     @property
+    def tags(self) -> dict[str, str]:
+        """The file's metadata."""
+        return dict(self._dataset.tags())
+
+    @property
     def dtype(self) -> str:
         """Type of the digital numbers, such as ``"uint16"``."""
         return str(self._dataset.dtypes[0])

@@ -12,7 +12,7 @@ from affine import Affine
 
 from geocfl.errors import SceneError
 from geocfl.grid import CellGrid
-from geocfl.mapping import journal as journal_module
+from geocfl.mapping.decision import Decision
 from geocfl.mapping.engine import ahead, classify_scene
 from geocfl.mapping.journal import Journal
 from geocfl.mapping.strips import cut
@@ -54,13 +54,20 @@ def scene_file(path: Path, dn: np.ndarray) -> Path:
     return path
 
 
-def run(path: Path, stride: int, out: Path, backend: Brightness | None = None, cell_rows: int = 1):
+def run(
+    path: Path,
+    stride: int,
+    out: Path,
+    backend: Brightness | None = None,
+    cell_rows: int = 1,
+    thumbnail_pixels: int = 1024,
+):
     out.mkdir(exist_ok=True)
     backend = backend or Brightness()
     with open_scene(path) as scene:
         grid = CellGrid(scene.height, scene.width, stride, 64, scene.transform, scene.crs)
-        result = Journal(out, grid, 1, {"cell_rows": cell_rows})
-        classify_scene(scene, ("B04",), grid, backend, cell_rows, result)
+        result = Journal(out, grid, [0], {"cell_rows": cell_rows}, thumbnail_pixels=thumbnail_pixels)
+        classify_scene(scene, ("B04",), grid, backend, Decision(4), cell_rows, result)
     with open_cells(result.cells) as dataset:
         return result, dataset.read(1), dataset.read(2)
 
@@ -85,14 +92,13 @@ def test_strips_and_batches_do_not_show(tmp_path: Path) -> None:
     _, whole, _ = run(path, 16, tmp_path / "a", Brightness(10_000), cell_rows=1000)
     first, pieces, _ = run(path, 16, tmp_path / "b", Brightness(3), cell_rows=2)
     np.testing.assert_array_equal(whole, pieces)
-    np.testing.assert_allclose(first.thumbnail()[0], dn / 10_000, rtol=1e-6)
+    np.testing.assert_allclose(first.thumbnail()[..., 0], dn / 10_000, rtol=1e-6)
 
 
-def test_the_thumbnail_is_bounded_and_aligned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_module, "THUMBNAIL_PIXELS", 50)
+def test_the_thumbnail_is_bounded_and_aligned(tmp_path: Path) -> None:
     dn = np.random.default_rng(0).integers(1, 10_000, (200, 170), dtype=np.uint16)
-    result, *_ = run(scene_file(tmp_path / "s.tif", dn), 10, tmp_path / "out")
-    np.testing.assert_allclose(result.thumbnail()[0], dn[::4, ::4] / 10_000, rtol=1e-6)
+    result, *_ = run(scene_file(tmp_path / "s.tif", dn), 10, tmp_path / "out", thumbnail_pixels=50)
+    np.testing.assert_allclose(result.thumbnail()[..., 0], dn[::4, ::4] / 10_000, rtol=1e-6)
 
 
 def test_windows_without_data_never_reach_the_classifier(tmp_path: Path) -> None:

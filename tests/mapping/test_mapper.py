@@ -12,6 +12,7 @@ import time
 import zipfile
 from pathlib import Path
 
+import geopandas
 import numpy as np
 import pytest
 import rasterio
@@ -22,10 +23,13 @@ import geocfl
 from geocfl.errors import GeocflError, ModelError, OutputError, SceneError, UsageError
 from geocfl.grid import CellGrid
 from geocfl.mapping.mapper import estimate
+from geocfl.products.selection import Selection
 from geocfl.products.staging import FILES
+from geocfl.products.vector import VECTOR_FORMATS
 
 GEOCFL = str(Path(sys.executable).with_name("geocfl"))
 TRANSFORM = Affine(10, 0, 3e5, 0, -10, 5e6)
+EVERYTHING = {"products": "all", "vector": ",".join(VECTOR_FORMATS), "datetime": "2019-04-16T10:00:31Z"}
 
 
 def write_scene(path: Path, dn: np.ndarray, crs="EPSG:32633", bands=("B04", "B03", "B02"), transform=TRANSFORM) -> Path:
@@ -68,10 +72,12 @@ def test_full_stride_equals_a_direct_loop_over_patches(tmp_path: Path, tiny_mode
 @pytest.mark.parametrize("stride", [64, 48, 17])
 def test_products_are_whole_and_add_up(tmp_path: Path, tiny_model: Path, noise: np.ndarray, stride: int) -> None:
     result = geocfl.map_scene(write_scene(tmp_path / "s.tif", noise), tmp_path, model=tiny_model, stride=stride)
-    assert set(result.paths) == set(FILES)
+    assert set(result.paths) == Selection.of("default", "gpkg").files
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        ["s.tif", *(p.name for p in result.paths.values())]
+    )
     for path in result.paths.values():
         assert path.is_file(), path
-    assert not list(tmp_path.glob(".*"))
     assert codes(result).shape == (-(-150 // stride), -(-200 // stride))
     summary = json.loads(result.paths["summary"].read_text())
     assert summary == result.summary
@@ -101,12 +107,92 @@ def test_other_settings_are_refused_without_overwrite(tmp_path: Path, tiny_model
 
 def test_two_runs_give_the_same_bytes(tmp_path: Path, tiny_model: Path, noise: np.ndarray) -> None:
     scene = write_scene(tmp_path / "s.tif", noise)
-    runs = [geocfl.map_scene(scene, tmp_path / name, model=tiny_model, stride=32) for name in ("a", "b")]
+    options = EVERYTHING | {"model": tiny_model, "stride": 32}
+    runs = [geocfl.map_scene(scene, tmp_path / name, **options) for name in ("a", "b")]
+    assert set(runs[0].paths) == set(FILES)
     for name in FILES:
         if name != "summary":
             assert runs[0].paths[name].read_bytes() == runs[1].paths[name].read_bytes(), name
     first, second = (run.summary | {"timing": None} for run in runs)
     assert first == second
+
+
+def test_fewer_products_in_other_formats(tmp_path: Path, tiny_model: Path, noise: np.ndarray) -> None:
+    scene = write_scene(tmp_path / "s.tif", noise)
+    geocfl.map_scene(scene, tmp_path / "out", **(EVERYTHING | {"model": tiny_model}))
+    options = {"model": tiny_model, "products": "vector,entropy", "vector": "geojson", "overwrite": True}
+    result = geocfl.map_scene(scene, tmp_path / "out", **options)
+    wanted = {"s_lulc_polygons.geojson", "s_lulc_polygons.qml", "s_entropy.tif", "s_entropy.qml", "s_summary.json"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == wanted  # what the earlier map had more is gone
+    assert {path.name for path in result.paths.values()} == wanted
+    assert geocfl.map_scene(scene, tmp_path / "out", **options | {"overwrite": False}).already_done
+
+
+def test_cells_below_the_confidence_are_unclassified(tmp_path: Path, tiny_model: Path, noise: np.ndarray) -> None:
+    scene = write_scene(tmp_path / "s.tif", noise)
+    whole = geocfl.map_scene(scene, tmp_path / "whole", model=tiny_model, stride=32)
+    with rasterio.open(whole.paths["confidence"]) as dataset:
+        percent = dataset.read(1)
+    bound = float(np.median(percent)) / 100
+    result = geocfl.map_scene(scene, tmp_path / "sure", model=tiny_model, stride=32, min_confidence=bound)
+    withheld = percent < np.median(percent)
+    assert 0 < withheld.sum() < withheld.size
+    assert (codes(result) == np.where(withheld, 255, codes(whole))).all()
+    assert result.summary["unclassified"]["cells"] == withheld.sum()
+    assert result.paths["confidence"].read_bytes()[:4] == b"II*\x00"
+    with rasterio.open(result.paths["confidence"]) as dataset:
+        assert (dataset.read(1) == percent).all()
+    assert "Unclassified" in result.paths["lulc_style"].read_text()
+    assert "Unclassified" in result.table()
+
+
+def test_rasters_say_where_they_come_from(tmp_path: Path, tiny_model: Path, noise: np.ndarray) -> None:
+    result = geocfl.map_scene(write_scene(tmp_path / "s.tif", noise), tmp_path, model=tiny_model, stride=48)
+    for name in ("lulc", "confidence"):
+        with rasterio.open(result.paths[name]) as dataset:
+            tags = dataset.tags()
+        assert tags["GEOCFL_MODEL"] == "tiny"
+        assert tags["GEOCFL_VERSION"] == geocfl.__version__
+        assert tags["GEOCFL_SOURCE"] == "s.tif"
+        assert (tags["GEOCFL_WIDTH"], tags["GEOCFL_HEIGHT"], tags["GEOCFL_STRIDE"]) == ("200", "150", "48")
+        assert json.loads(tags["GEOCFL_SETTINGS"])["stride"] == 48
+
+
+def test_polygons_merged_and_simplified_leave_the_raster(tmp_path: Path, tiny_model: Path, noise: np.ndarray) -> None:
+    scene = write_scene(tmp_path / "s.tif", noise)
+    first = geocfl.map_scene(scene, tmp_path / "first", model=tiny_model, stride=16, products="confidence")
+    with rasterio.open(first.paths["confidence"]) as dataset:
+        bound = float(np.median(dataset.read(1))) / 100  # random weights say one class everywhere, more or less surely
+    options = {"model": tiny_model, "stride": 16, "min_confidence": bound}
+    plain = geocfl.map_scene(scene, tmp_path / "plain", **options)
+    coarse = geocfl.map_scene(scene, tmp_path / "coarse", **options, min_area=30, simplify=50)
+    assert (codes(plain) == codes(coarse)).all()
+    before, after = (geopandas.read_file(run.paths["gpkg"], layer="lulc") for run in (plain, coarse))
+    assert after.area_ha.min() >= 30 > before.area_ha.min()
+    assert after.area_ha.sum() == pytest.approx(before.area_ha.sum())
+
+
+def test_a_stac_item_needs_a_date(tmp_path: Path, tiny_model: Path, noise: np.ndarray) -> None:
+    scene = write_scene(tmp_path / "s.tif", noise)
+    with pytest.raises(SceneError, match=r"s\.tif: does not say when it was taken.*--datetime"):
+        geocfl.map_scene(scene, tmp_path / "out", model=tiny_model, products="stac")
+    assert not (tmp_path / "out").exists()
+    named = write_scene(tmp_path / "S2A_20190416T100031.tif", noise)
+    result = geocfl.map_scene(named, tmp_path / "out", model=tiny_model, products="stac")
+    assert result.summary["scene"]["datetime"] == "2019-04-16T10:00:31Z"
+    assert json.loads(result.paths["stac"].read_text())["properties"]["datetime"] == "2019-04-16T10:00:31Z"
+
+
+def test_the_picture_takes_the_bands_by_name(tmp_path: Path, tiny_model: Path) -> None:
+    dn = np.full((3, 128, 128), 500, np.uint16)
+    dn[2, :, :64] = 2500  # red, the file's third band
+    scene = write_scene(tmp_path / "s.tif", dn, bands=("B02", "B03", "B04"))
+    result = geocfl.map_scene(scene, tmp_path, model=tiny_model, products="truecolor")
+    with rasterio.open(result.paths["truecolor"]) as dataset:
+        red, _, blue = dataset.read()
+    assert red[:, 10].min() > 200
+    assert red[:, 120].max() < 50
+    assert abs(int(blue[64, 10]) - int(blue[64, 120])) < 40
 
 
 def test_several_scenes_go_on_after_a_bad_one(tmp_path: Path, tiny_model: Path, noise: np.ndarray) -> None:
@@ -228,9 +314,11 @@ class TestStopAndGoOn:
         subprocess.run(again, check=True, capture_output=True)
         assert len(done.splitlines()) > 1
         assert not (tmp_path / "again" / ".s.partial").exists()
-        for name in FILES.values():
-            if name != FILES["summary"]:
-                files = [tmp_path / run / f"s{name}" for run in ("whole", "again")]
+        names = sorted(path.name for path in (tmp_path / "whole").iterdir())
+        assert names == sorted(path.name for path in (tmp_path / "again").iterdir())
+        for name in names:
+            if name != "s_summary.json":
+                files = [tmp_path / run / name for run in ("whole", "again")]
                 assert files[0].read_bytes() == files[1].read_bytes(), name
 
     def test_interrupted_it_ends_cleanly_and_soon(self, tmp_path: Path, scene: Path, tiny_model: Path) -> None:

@@ -16,16 +16,20 @@ from rasterio.crs import CRS
 from geocfl.grid import CellGrid
 
 
-def write_cells(path: Path, codes: np.ndarray, confidence: np.ndarray | None = None) -> Path:
-    """Writes a work raster as the mapping engine does; confidence is 50 % where it does not matter."""
+def write_cells(path: Path, codes: np.ndarray, confidence: np.ndarray | None = None, *detail: np.ndarray) -> Path:
+    """Writes a work raster as the mapping engine does; confidence is 50 % where it does not matter.
+
+    `detail` are entropy and the probabilities, in percent.
+    """
     if confidence is None:
         confidence = np.where(codes == 0, 255, 50)
-    profile: dict[str, Any] = {"driver": "GTiff", "dtype": "uint8", "count": 2, "tiled": True}
+    bands = np.stack([codes, confidence, *detail]).astype(np.uint8)
+    profile: dict[str, Any] = {"driver": "GTiff", "dtype": "uint8", "count": len(bands), "tiled": True}
     profile |= {"height": codes.shape[0], "width": codes.shape[1], "blockxsize": 256, "blockysize": 256}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # no georeference
         with rasterio.open(path, "w", **profile) as dataset:
-            dataset.write(np.stack([codes, confidence]).astype(np.uint8))
+            dataset.write(bands)
     return path
 
 
@@ -39,7 +43,7 @@ def make_grid(codes: np.ndarray, stride: int = 64, cut: tuple[int, int] = (0, 0)
 @pytest.fixture
 def cells_of(tmp_path: Path) -> Callable[..., Path]:
     """Writes a work raster from arrays."""
-    return lambda codes, confidence=None: write_cells(tmp_path / "cells.tif", codes, confidence)
+    return lambda *bands: write_cells(tmp_path / "cells.tif", *bands)
 
 
 @pytest.fixture
@@ -64,18 +68,19 @@ def make_products(tmp_path: Path) -> Callable[..., Path]:
 
     def make(codes: np.ndarray, grid: CellGrid, name: str = "out") -> Path:
         from geocfl.legend import EUROSAT
-        from geocfl.products import preview, raster, style, vector
+        from geocfl.products import polygons, preview, raster, style, truecolor, vector
 
         cells = write_cells(tmp_path / f"{name}-cells.tif", codes)
         out = tmp_path / name
         out.mkdir()
         raster.write_lulc(cells, out / "S_lulc.tif", grid, EUROSAT, {"model": "m"})
         raster.write_confidence(cells, out / "S_confidence.tif", grid, {"model": "m"})
-        style.write_lulc_style(out / "S_lulc.qml", EUROSAT)
-        style.write_confidence_style(out / "S_confidence.qml")
-        vector.write_polygons(cells, out / "S_lulc.gpkg", grid, EUROSAT)
-        scene = np.random.default_rng(0).random((40, 50, 3))
-        preview.write_preview(out / "S_preview.png", scene, cells, grid, EUROSAT, "S")
+        style.write_style(out / "S_lulc.qml", style.lulc_qml(EUROSAT))
+        style.write_style(out / "S_confidence.qml", style.confidence_qml())
+        vector.write_polygons(polygons.dissolve(cells, grid, EUROSAT), out / "S_lulc.gpkg", "gpkg")
+        vector.write_default_styles(out / "S_lulc.gpkg", {"lulc": style.polygons_qml(EUROSAT)})
+        picture = truecolor.stretch(np.random.default_rng(0).random((40, 50, 3)))
+        preview.write_preview(out / "S_preview.png", picture, cells, grid, EUROSAT, "S")
         return out
 
     return make

@@ -1,85 +1,157 @@
-"""Opens a map's products in QGIS as a user would, and prints what QGIS makes of them as JSON.
+"""Opens a map's products in QGIS as a user would, and says what QGIS makes of them.
 
-Run by the system's Python, which has QGIS's bindings; geocfl is not at hand there.
+Run by the system's Python, which has QGIS's bindings; geocfl is not at hand there. Each line of stdin is a request in
+JSON, each line of stdout its answer:
 
-    QT_QPA_PLATFORM=offscreen /usr/bin/python3 qgis_check.py FOLDER PICTURE.png
+    {"layers": [{"source": ..., "sld": ..., "picture": ...}], "projects": [{"path": ..., "picture": ...}]}
+
+A layer is opened by its source alone; `sld` is then loaded into it. `picture` is a PNG file to draw to: `extent`, or
+all of the layer, `ZOOM` pixels to a `cell` of so many map units, as at a `scale` of 1 to so many.
+
+    QT_QPA_PLATFORM=offscreen /usr/bin/python3 qgis_check.py < requests
 """
 
 import json
 import sys
-from pathlib import Path
 
 from qgis.core import (
-    Qgis,
     QgsApplication,
+    QgsExpression,
+    QgsExpressionContext,
+    QgsExpressionContextScope,
+    QgsExpressionContextUtils,
+    QgsMapLayer,
     QgsMapRendererSequentialJob,
     QgsMapSettings,
+    QgsProject,
     QgsRasterLayer,
+    QgsRectangle,
     QgsVectorLayer,
 )
+from qgis.gui import QgsMapCanvas
 from qgis.PyQt.QtCore import QSize, Qt
 from qgis.PyQt.QtGui import QColor
 
 ZOOM = 8
 
 
-def render(layer, picture, extent, size):
-    """Draws an extent of a layer, nothing where it has nothing."""
+def draw(layers, crs, extent, request):
+    """Draws layers, the first on top, nothing where they have nothing."""
+    cell = request.get("cell", 640)
     settings = QgsMapSettings()
-    settings.setLayers([layer])
-    settings.setDestinationCrs(layer.crs())
+    settings.setLayers(layers)
+    settings.setDestinationCrs(crs)
     settings.setExtent(extent)
-    settings.setOutputSize(QSize(*size))
+    settings.setOutputSize(QSize(round(extent.width() / cell * ZOOM), round(extent.height() / cell * ZOOM)))
     settings.setBackgroundColor(QColor(Qt.transparent))
     settings.setFlag(QgsMapSettings.Antialiasing, False)
+    context = settings.expressionContext()
+    scope = QgsExpressionContextScope()
+    scope.setVariable("map_scale", request.get("scale", 1_000_000))
+    context.appendScope(scope)
+    settings.setExpressionContext(context)
     job = QgsMapRendererSequentialJob(settings)
     job.start()
     job.waitForFinished()
-    job.renderedImage().save(str(picture))
+    job.renderedImage().save(request["picture"])
 
 
-def check(folder, pictures):
-    """What QGIS shows of each layer, opened by its path alone."""
-    lulc = QgsRasterLayer(str(folder / "S_lulc.tif"), "lulc")
-    confidence = QgsRasterLayer(str(folder / "S_confidence.tif"), "confidence")
-    polygons = QgsVectorLayer(f"{folder / 'S_lulc.gpkg'}|layername=lulc", "polygons", "ogr")
-    by_file = QgsVectorLayer(str(folder / "S_lulc.gpkg"), "by file", "ogr")
-    size = (lulc.width() * ZOOM, lulc.height() * ZOOM)
-    for name, layer in (("lulc", lulc), ("confidence", confidence), ("polygons", polygons)):
-        render(layer, pictures / f"{name}.png", lulc.extent(), size)
-    shader = confidence.renderer().shader().rasterShaderFunction()
-    return {
-        "version": Qgis.QGIS_VERSION,
-        "lulc": {
-            "valid": lulc.isValid(),
-            "crs": lulc.crs().authid(),
-            "renderer": lulc.renderer().type(),
-            "classes": [[int(c.value), c.label, c.color.name()] for c in lulc.renderer().classes()],
-        },
-        "confidence": {
-            "valid": confidence.isValid(),
-            "renderer": confidence.renderer().type(),
-            "range": [shader.minimumValue(), shader.maximumValue()],
-            "value": confidence.dataProvider().sample(confidence.extent().center(), 1)[0],
-        },
-        "polygons": [
-            {
-                "valid": layer.isValid(),
-                "crs": layer.crs().authid(),
-                "features": layer.featureCount(),
-                "renderer": layer.renderer().type(),
-                "attribute": layer.renderer().classAttribute(),
-                "classes": [
-                    [int(c.value()), c.label(), c.symbol().color().name()] for c in layer.renderer().categories()
-                ],
-            }
-            for layer in (polygons, by_file)
+def describe_raster(layer):
+    renderer = layer.renderer()
+    about = {"opacity": renderer.opacity()}
+    if renderer.type() == "paletted":
+        about["classes"] = [[int(c.value), c.label, c.color.name()] for c in renderer.classes()]
+    elif renderer.type() == "singlebandpseudocolor":
+        ramp = renderer.shader().rasterShaderFunction()
+        about["range"] = [ramp.minimumValue(), ramp.maximumValue()]
+        about["stops"] = [[item.value, item.label, item.color.name()] for item in ramp.colorRampItemList()]
+        about["ends"] = [ramp.legendSettings().minimumLabel(), ramp.legendSettings().maximumLabel()]
+        about["value"] = layer.dataProvider().sample(layer.extent().center(), 1)[0]
+    elif renderer.type() == "multibandcolor":
+        about["bands"] = [renderer.redBand(), renderer.greenBand(), renderer.blueBand(), renderer.alphaBand()]
+    return about
+
+
+def describe_vector(layer):
+    renderer = layer.renderer()
+    about = {"opacity": layer.opacity(), "features": layer.featureCount()}
+    if renderer.type() == "categorizedSymbol":
+        about["attribute"] = renderer.classAttribute()
+        about["classes"] = [[int(c.value()), c.label(), c.symbol().color().name()] for c in renderer.categories()]
+    elif renderer.type() == "RuleRenderer":
+        about["rules"] = [
+            [r.filterExpression(), r.label(), r.symbol().color().name()] for r in renderer.rootRule().children()
+        ]
+    context = QgsExpressionContext(QgsExpressionContextUtils.globalProjectLayerScopes(layer))
+    for feature in layer.getFeatures():
+        context.setFeature(feature)
+        about["tip"] = QgsExpression.replaceExpressionText(layer.mapTipTemplate(), context)
+        break
+    return about
+
+
+def describe(layer):
+    about = {"valid": layer.isValid(), "crs": layer.crs().authid(), "crs_known": layer.crs().isValid()}
+    if not layer.isValid():
+        return about
+    about["renderer"] = layer.renderer().type()
+    raster = layer.type() == QgsMapLayer.RasterLayer
+    return about | (describe_raster(layer) if raster else describe_vector(layer))
+
+
+def check_layer(request):
+    source = request["source"]
+    raster = source.endswith(".tif")
+    layer = QgsRasterLayer(source, "layer") if raster else QgsVectorLayer(source, "layer", "ogr")
+    if "sld" in request:
+        message, loaded = layer.loadSldStyle(request["sld"])
+        assert loaded, message
+    if "picture" in request:
+        extent = QgsRectangle(*request["extent"]) if "extent" in request else layer.extent()
+        draw([layer], layer.crs(), extent, request)
+    return describe(layer)
+
+
+def check_project(request, canvas):
+    project = QgsProject.instance()
+    about = {"read": project.read(request["path"]), "title": project.title()}
+    nodes = project.layerTreeRoot().findLayers()
+    about |= {
+        "crs": project.crs().authid(),
+        "crs_known": project.crs().isValid(),
+        "extent": rectangle(project.viewSettings().defaultViewExtent()),
+        "seen": rectangle(canvas.extent()),
+        "layers": [
+            {"name": node.name(), "shown": node.isVisible(), "expanded": node.isExpanded()}
+            | describe(node.layer())
+            | {"crs_as_project": node.layer().crs() == project.crs()}
+            for node in nodes
         ],
     }
+    if "picture" in request:
+        shown = [node.layer() for node in nodes if node.isVisible()]
+        draw(shown, project.crs(), QgsRectangle(*request["extent"]), request)
+    project.clear()
+    return about
+
+
+def rectangle(extent):
+    return [extent.xMinimum(), extent.yMinimum(), extent.xMaximum(), extent.yMaximum()]
+
+
+def main():
+    canvas = QgsMapCanvas()  # listens to the project, as QGIS's window does
+    canvas.setObjectName("theMapCanvas")
+    canvas.resize(800, 600)
+    for line in sys.stdin:
+        request = json.loads(line)
+        layers = [check_layer(layer) for layer in request.get("layers", [])]
+        projects = [check_project(project, canvas) for project in request.get("projects", [])]
+        print(json.dumps({"layers": layers, "projects": projects}), flush=True)
 
 
 if __name__ == "__main__":
-    application = QgsApplication([], False)
+    application = QgsApplication([], True)
     application.initQgis()
-    print(json.dumps(check(Path(sys.argv[1]), Path(sys.argv[2]))))
+    main()
     application.exitQgis()

@@ -7,6 +7,7 @@ from rasterio.crs import CRS
 from geocfl.grid import CellGrid
 from geocfl.legend import EUROSAT, Legend
 from geocfl.products.preview import write_preview
+from geocfl.products.truecolor import stretch
 
 
 def colors(path):
@@ -21,7 +22,7 @@ def colors(path):
 def test_shows_the_classes_of_any_shape(tmp_path, cells_of, grid_of, shape, wide):
     codes = np.full(shape, 2)
     codes[:, : shape[1] // 2] = 9
-    scene = np.random.default_rng(0).random((min(shape[0] * 4, 300), min(shape[1] * 4, 400), 3))
+    scene = stretch(np.random.default_rng(0).random((min(shape[0] * 4, 300), min(shape[1] * 4, 400), 3)))
     write_preview(tmp_path / "S_preview.png", scene, cells_of(codes), grid_of(codes, 16, (3, 5)), EUROSAT, "S $x$")
     found, (width, height) = colors(tmp_path / "S_preview.png")
     assert found[EUROSAT[2].rgb] > 2000
@@ -43,12 +44,12 @@ def test_many_classes_and_a_rotated_grid(tmp_path, cells_of):
     codes = (np.arange(20 * 30).reshape(20, 30) % 200) + 1
     turned = Affine.translation(6e5, 5e6) @ Affine.rotation(30) @ Affine.scale(10, -10)
     grid = CellGrid(20 * 8, 30 * 8, 8, 64, turned, CRS.from_epsg(32633))
-    write_preview(tmp_path / "S_preview.png", np.ones((9, 9, 3)), cells_of(codes), grid, legend, "S" * 200)
+    write_preview(tmp_path / "S_preview.png", stretch(np.ones((9, 9, 3))), cells_of(codes), grid, legend, "S" * 200)
     assert Image.open(tmp_path / "S_preview.png").height < 1800
 
 
 def test_bytes_repeat(tmp_path, cells_of, grid_of, codes):
-    scene = np.random.default_rng(0).random((20, 30, 3))
+    scene = stretch(np.random.default_rng(0).random((20, 30, 3)))
     for name in ("a.png", "b.png"):
         write_preview(tmp_path / name, scene, cells_of(codes), grid_of(codes), EUROSAT, "S")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()

@@ -5,77 +5,314 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from affine import Affine
+from PIL import Image, ImageColor
+from rasterio.crs import CRS
 
-from geocfl.legend import EUROSAT
+from geocfl.legend import EUROSAT, Legend, LulcClass
+from geocfl.products import polygons, raster, sld, style, truecolor, vector
+from geocfl.products.project import write_project
 
 PYTHON = "/usr/bin/python3"
-ENVIRONMENT = os.environ | {"QT_QPA_PLATFORM": "offscreen", "PYTHONDONTWRITEBYTECODE": "1"}
 ZOOM = 8
+CLASSES = [[c.code, c.name, c.color] for c in EUROSAT]
+UNCLASSIFIED = [255, "Unclassified", "#d9d9d9"]
+AWKWARD = Legend(
+    (
+        LulcClass(1, '<b>&"é</b>', "a", "#102030"),
+        LulcClass(2, "[% 1 + 1 %] 'x' \\ </Option>", "b", "#a0b0c0"),
+        LulcClass(3, "Öde, 100 %", "c", "#00ff00"),
+    )
+)
+LOCAL = "+proj=laea +lat_0=47.123 +lon_0=13.456 +x_0=600000 +y_0=5100000 +ellps=GRS80 +units=m +no_defs"
+ALL = ("_lulc.tif", "_confidence.tif", "_entropy.tif", "_truecolor.tif", "_lulc.gpkg")
 
 
 @pytest.fixture(scope="module")
-def has_qgis():
+def qgis(tmp_path_factory):
+    """Asks QGIS for layers or projects, see `qgis_check.py`; it is started once, and knows no settings of a user."""
+    environment = os.environ | {"QT_QPA_PLATFORM": "offscreen", "PYTHONDONTWRITEBYTECODE": "1"}
     if sys.platform != "linux" or shutil.which(PYTHON) is None:
         pytest.skip(f"no {PYTHON} to look for QGIS in")
-    if subprocess.run([PYTHON, "-c", "import qgis.core"], env=ENVIRONMENT, capture_output=True, check=False).returncode:
+    if subprocess.run([PYTHON, "-c", "import qgis.gui"], env=environment, capture_output=True, check=False).returncode:
         pytest.skip(f"{PYTHON} has no QGIS bindings")
+    home = tmp_path_factory.mktemp("home")
+    home.chmod(0o700)
+    with (
+        (home / "errors").open("w") as errors,
+        subprocess.Popen(
+            [PYTHON, Path(__file__).with_name("qgis_check.py")],
+            env=environment | {"HOME": str(home), "XDG_RUNTIME_DIR": str(home)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        ) as process,
+    ):
+
+        def ask(kind, requests):
+            process.stdin.write(json.dumps({kind: requests}, default=str) + "\n")
+            process.stdin.flush()
+            answer = process.stdout.readline()
+            assert answer, (home / "errors").read_text()
+            return json.loads(answer)[kind]
+
+        yield ask
+        process.stdin.close()
+    assert process.returncode == 0, (home / "errors").read_text()
 
 
 @pytest.fixture
-def shown(has_qgis, tmp_path, codes, grid_of, make_products):
-    """What QGIS makes of the products, and the folder of its pictures."""
-    codes[codes == 255] = 1
-    folder = make_products(codes, grid_of(codes))
-    before = sorted(path.name for path in folder.iterdir())
-    done = subprocess.run(
-        [PYTHON, Path(__file__).with_name("qgis_check.py"), folder, tmp_path],
-        env=ENVIRONMENT | {"HOME": str(tmp_path / "home"), "XDG_RUNTIME_DIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert sorted(path.name for path in folder.iterdir()) == before
-    return json.loads(done.stdout.splitlines()[-1]), tmp_path
+def make_map(tmp_path, cells_of):
+    """Writes the products that QGIS opens, with their styles and a project, and gives their folder.
+
+    The scene's picture is light on the left and dark on the right.
+    """
+
+    def make(codes, grid, legend=EUROSAT, stem="S", name="out"):
+        out = tmp_path / name
+        out.mkdir()
+        here = {"unclassified": bool((codes == 255).any())}
+        percent = np.where(codes == 0, 255, 25)
+        cells = cells_of(codes, np.where(codes == 0, 255, 75), percent, *[percent] * len(legend))
+
+        raster.write_lulc(cells, out / f"{stem}_lulc.tif", grid, legend, {})
+        raster.write_confidence(cells, out / f"{stem}_confidence.tif", grid, {})
+        raster.write_entropy(cells, out / f"{stem}_entropy.tif", grid, {})
+        truecolor.write_truecolor(out / f"{stem}_truecolor.tif", picture_of(grid), grid, {})
+        frame = polygons.dissolve(cells, grid, legend)
+        for suffix, kind in (
+            ("_lulc.gpkg", "gpkg"),
+            ("_lulc_polygons.fgb", "flatgeobuf"),
+            ("_lulc_polygons.geojson", "geojson"),
+        ):
+            vector.write_polygons(frame, out / f"{stem}{suffix}", kind)
+        vector.write_windows(cells, out / f"{stem}_lulc.gpkg", grid, legend)
+        styles = {"lulc": style.polygons_qml(legend, **here), "windows": style.windows_qml(legend, **here)}
+        vector.write_default_styles(out / f"{stem}_lulc.gpkg", styles)
+        for suffix, text in (
+            ("_lulc.qml", style.lulc_qml(legend, **here)),
+            ("_confidence.qml", style.confidence_qml()),
+            ("_entropy.qml", style.entropy_qml()),
+            ("_lulc_polygons.qml", styles["lulc"]),
+            ("_lulc_polygons.sld", sld.polygons_sld(legend, **here)),
+        ):
+            style.write_style(out / f"{stem}{suffix}", text)
+        write_project(out / f"{stem}_map.qgz", stem, grid, legend, ALL, **here)
+        return out
+
+    return make
 
 
-def cell_colors(picture, shape):
-    """(rows, columns, 3) colours in the middle of the cells."""
-    pixels = np.asarray(Image.open(picture).convert("RGBA"))
+def picture_of(grid):
+    """(H, W, 4) a scene of two colours, without data in its last 32 rows."""
+    picture = np.full((grid.height, grid.width, 4), 255, np.uint8)
+    picture[:, : grid.width // 2, :3] = 200, 180, 160
+    picture[:, grid.width // 2 :, :3] = 40, 60, 20
+    picture[-32:] = 0
+    return picture
+
+
+def cell_colors(path, shape):
+    """(rows, columns, 4) colours near the middle of the cells."""
+    pixels = np.asarray(Image.open(path).convert("RGBA")).astype(int)
     return pixels[ZOOM // 2 :: ZOOM, ZOOM // 2 :: ZOOM][: shape[0], : shape[1]]
 
 
-def test_qgis_shows_ten_named_coloured_classes(shown, codes):
-    result, pictures = shown
-    wanted = [[c.code, c.name, c.color] for c in EUROSAT]
+def unmixed(layer):
+    """What QGIS says of a layer, without what differs from format to format."""
+    return {key: layer[key] for key in ("valid", "renderer", "attribute", "classes")}
 
-    lulc = result["lulc"]
-    assert lulc == {"valid": True, "crs": "EPSG:32633", "renderer": "paletted", "classes": wanted}
-    for polygons in result["polygons"]:
-        assert polygons.pop("features") > 10
-        assert polygons == {
-            "valid": True,
-            "crs": "EPSG:32633",
-            "renderer": "categorizedSymbol",
-            "attribute": "class_code",
-            "classes": wanted,
+
+@pytest.mark.parametrize("withheld", [False, True])
+def test_files_open_with_named_and_coloured_classes(qgis, make_map, codes, grid_of, tmp_path, withheld):
+    if not withheld:
+        codes[codes == 255] = 1
+    grid = grid_of(codes)
+    out = make_map(codes, grid)
+    before = sorted(path.name for path in out.iterdir())
+    wanted = [*CLASSES, UNCLASSIFIED] if withheld else CLASSES
+    colors = {code: ImageColor.getrgb(color) for code, _, color in wanted}
+    vectors = {
+        "gpkg": "S_lulc.gpkg",
+        "lulc": "S_lulc.gpkg|layername=lulc",
+        "windows": "S_lulc.gpkg|layername=windows",
+        "fgb": "S_lulc_polygons.fgb",
+        "geojson": "S_lulc_polygons.geojson",
+    }
+    sources = {"tif": "S_lulc.tif", "confidence": "S_confidence.tif", "entropy": "S_entropy.tif"} | vectors
+    requests = [
+        {"source": out / source, "picture": tmp_path / f"{name}.png", "extent": grid.bounds()}
+        for name, source in sources.items()
+    ]
+    for request in requests:
+        if "geojson" in str(request["source"]):
+            del request["picture"]  # in degrees
+    shown = dict(zip(sources, qgis("layers", requests), strict=True))
+    assert sorted(path.name for path in out.iterdir()) == before
+
+    assert shown["tif"] == {
+        "valid": True,
+        "crs": "EPSG:32633",
+        "crs_known": True,
+        "renderer": "paletted",
+        "opacity": 1,
+        "classes": wanted,
+    }
+    for name in vectors:
+        expected = {"valid": True, "renderer": "categorizedSymbol", "attribute": "class_code", "classes": wanted}
+        assert unmixed(shown[name]) == expected, name
+        assert shown[name]["tip"].endswith("</b>, 75&nbsp;%")
+    assert shown["windows"]["features"] == np.count_nonzero(codes)
+    for name, value, stops in (
+        ("confidence", 0.75, style.CONFIDENCE_STOPS),
+        ("entropy", 0.25, style.ENTROPY_STOPS),
+    ):
+        assert shown[name]["renderer"] == "singlebandpseudocolor"
+        assert shown[name]["range"] == [0, 1]
+        assert shown[name]["ends"] == ["0%", "100%"]
+        assert shown[name]["value"] == pytest.approx(value)
+        assert shown[name]["stops"] == [[stop, f"{stop:.0%}", color] for stop, color in stops]
+        drawn = cell_colors(tmp_path / f"{name}.png", codes.shape)
+        assert drawn[codes != 0, :3] == pytest.approx(
+            np.tile(ImageColor.getrgb(dict(stops)[value]), (np.count_nonzero(codes), 1)), abs=2
+        )
+        assert (drawn[codes == 0, 3] == 0).all()
+
+    for name in ("tif", "gpkg", "lulc", "windows", "fgb"):
+        drawn = cell_colors(tmp_path / f"{name}.png", codes.shape)
+        for code, color in colors.items():
+            assert (drawn[codes == code] == (*color, 255)).all(), (name, code)
+        assert (drawn[codes == 0, 3] == 0).all()
+
+
+def test_cells_can_be_told_apart_when_zoomed_in(qgis, make_map, grid_of, tmp_path):
+    codes = np.full((2, 2), 1, np.uint8)
+    out = make_map(codes, grid_of(codes))
+    far, near = (
+        {
+            "source": f"{out}/S_lulc.gpkg|layername=windows",
+            "picture": tmp_path / f"{name}.png",
+            "cell": 40,
+            "scale": scale,
         }
-    confidence = result["confidence"]
-    assert confidence["renderer"] == "singlebandpseudocolor"
-    assert confidence["range"] == [0, 1]
-    assert confidence["value"] == pytest.approx(0.5)
+        for name, scale in (("far", 500_000), ("near", 25_000))
+    )
+    qgis("layers", [far, near])
+    plain, outlined = (np.asarray(Image.open(tmp_path / f"{name}.png").convert("RGB")) for name in ("far", "near"))
+    assert (plain[5:-5, 5:-5] == EUROSAT[1].rgb).all()
+    across = (outlined[60, 5:-5] != EUROSAT[1].rgb).any(axis=1).nonzero()[0] + 5
+    assert 1 <= len(across) <= 3
+    assert set(across) <= {127, 128, 129}  # a line between the cells, 128 pixels wide each
 
-    for name in ("lulc", "polygons"):
-        colors = cell_colors(pictures / f"{name}.png", codes.shape)
-        for c in EUROSAT:
-            assert (colors[codes == c.code] == (*c.rgb, 255)).all(), (name, c.name)
-        assert (colors[codes == 0, 3] == 0).all()
-    drawn = cell_colors(pictures / "confidence.png", codes.shape)
-    assert drawn[codes != 0, :3].mean(axis=0) == pytest.approx((0x21, 0x91, 0x8C), abs=2)  # half of the ramp
-    assert (drawn[codes == 0, 3] == 0).all()
+
+def test_project_opens_anywhere_on_the_map_over_the_scene(qgis, make_map, codes, grid_of, tmp_path):
+    grid = grid_of(codes)
+    home = make_map(codes, grid)
+    (tmp_path / "elsewhere").mkdir()
+    moved = home.rename(tmp_path / "elsewhere" / "renamed & gone")
+    picture = tmp_path / "project.png"
+    (project,) = qgis("projects", [{"path": moved / "S_map.qgz", "picture": picture, "extent": grid.bounds()}])
+
+    assert project["read"]
+    assert project["title"] == "S: land use / land cover"
+    assert project["crs"] == "EPSG:32633"
+    west, south, east, north = grid.bounds()
+    margin = 0.03 * (east - west)
+    assert project["extent"] == pytest.approx([west - margin, south - margin, east + margin, north + margin])
+    seen = project["seen"]  # in a window of other proportions, all of it and centred
+    assert seen[0] <= project["extent"][0]
+    assert seen[1] <= project["extent"][1]
+    assert [seen[0] + seen[2], seen[1] + seen[3]] == pytest.approx([west + east, south + north])
+
+    layers = project["layers"]
+    assert all(layer["valid"] and layer["crs"] == "EPSG:32633" for layer in layers)
+    assert [[layer[key] for key in ("name", "shown", "expanded", "renderer", "opacity")] for layer in layers] == [
+        ["Polygons", False, False, "categorizedSymbol", 1],
+        ["Confidence", False, False, "singlebandpseudocolor", 1],
+        ["Entropy", False, False, "singlebandpseudocolor", 1],
+        ["Land use / land cover", True, True, "paletted", 0.5],
+        ["Scene, true colour", True, False, "multibandcolor", 1],
+    ]
+    assert layers[0]["classes"] == layers[3]["classes"] == [*CLASSES, UNCLASSIFIED]
+    assert layers[0]["tip"].endswith("75&nbsp;%")
+    assert [layer["stops"][-1][2] for layer in layers[1:3]] == ["#fde725", "#bd0026"]
+    assert layers[4]["bands"] == [1, 2, 3, 4]
+
+    drawn = cell_colors(picture, codes.shape)
+    scene = picture_of(grid)[32::64, 32::64, :3].astype(float)
+    colors = {code: ImageColor.getrgb(color) for code, _, color in layers[3]["classes"]}
+    for code, color in colors.items():
+        here = codes[:-1] == code
+        assert drawn[:-1][here, :3] == pytest.approx((scene[:-1][here] + color) / 2, abs=3), code
+    assert drawn[:-1][codes[:-1] == 0, :3] == pytest.approx(scene[:-1][codes[:-1] == 0], abs=3)
+    # The lower half of the last row has no picture: there is the map alone, and nothing where that has nothing.
+    pixels = np.asarray(Image.open(picture).convert("RGBA"))
+    below = pixels[-2, ZOOM // 2 :: ZOOM, 3]
+    assert (below[codes[-1] != 0] == 128).all() or (below[codes[-1] != 0] == 127).all()
+    assert (below[codes[-1] == 0] == 0).all()
+
+
+def test_project_shows_what_is_there_alone(qgis, make_map, codes, grid_of):
+    out = make_map(codes, grid_of(codes))
+    present = {"few": ["_lulc.tif"], "fgb": ["_lulc_polygons.fgb"], "geojson": ["_lulc_polygons.geojson", "_lulc.tif"]}
+    for name, suffixes in present.items():
+        write_project(out / f"{name}.qgz", "S", grid_of(codes), EUROSAT, suffixes)
+    few, fgb, geojson = qgis("projects", [{"path": out / f"{name}.qgz"} for name in present])
+    assert [layer["name"] for layer in few["layers"]] == ["Land use / land cover"]
+    assert few["layers"][0]["classes"] == CLASSES
+    assert [[layer["name"], layer["valid"], layer["crs"]] for layer in fgb["layers"]] == [
+        ["Polygons", True, "EPSG:32633"]
+    ]
+    assert [[layer["name"], layer["valid"], layer["crs"]] for layer in geojson["layers"]] == [
+        ["Polygons", True, "EPSG:4326"],
+        ["Land use / land cover", True, "EPSG:32633"],
+    ]
+
+
+def test_awkward_names_and_crs(qgis, make_map, tmp_path, grid_of):
+    codes = np.array([[1, 2], [3, 1]], np.uint8)
+    grid = grid_of(codes)
+    stem = "S <b>&\"é #1 'x' S2A.SAFE"
+    named = make_map(codes, grid, AWKWARD, stem, name="nämed")
+    local = make_map(codes, replace(grid, crs=CRS.from_string(LOCAL)), name="local")
+    turned = make_map(codes, replace(grid, transform=grid.transform @ Affine.rotation(30)), name="turned")
+    degrees = make_map(codes, grid_of(codes, epsg=4326), name="degrees")
+    paths = [named / f"{stem}_map.qgz", *(folder / "S_map.qgz" for folder in (local, turned, degrees))]
+    projects = qgis("projects", [{"path": path} for path in paths])
+    for project, crs in zip(projects, ("EPSG:32633", "", "EPSG:32633", "EPSG:4326"), strict=True):
+        assert project["read"]
+        assert project["crs_known"]
+        assert project["crs"] == crs
+        assert len(project["layers"]) == 5
+        assert all(layer["valid"] and layer["crs_as_project"] for layer in project["layers"])
+    title, layers = projects[0]["title"], projects[0]["layers"]
+    assert title.startswith(stem)
+    wanted = [[c.code, c.name, c.color] for c in AWKWARD]
+    assert layers[0]["classes"] == layers[3]["classes"] == wanted
+    assert layers[0]["tip"] == '<b>&lt;b>&amp;"é&lt;/b></b>, 75&nbsp;%'
+
+    opened = qgis(
+        "layers",
+        [{"source": named / f"{stem}{suffix}"} for suffix in ("_lulc.tif", "_lulc.gpkg", "_lulc_polygons.fgb")],
+    )
+    assert [layer["classes"] for layer in opened] == [wanted] * 3
+
+
+def test_sld_of_the_polygons_is_read(qgis, make_map, codes, grid_of, tmp_path):
+    grid = grid_of(codes)
+    out = make_map(codes, grid)
+    picture = tmp_path / "sld.png"
+    request = {"source": out / "S_lulc_polygons.fgb", "sld": out / "S_lulc_polygons.sld"}
+    (layer,) = qgis("layers", [request | {"picture": picture, "extent": grid.bounds()}])
+    assert layer["renderer"] == "RuleRenderer"
+    wanted = [*CLASSES, UNCLASSIFIED]
+    assert layer["rules"] == [[f"class_code = {code}", name, color] for code, name, color in wanted]
+    drawn = cell_colors(picture, codes.shape)
+    for code, _, color in wanted:
+        assert (drawn[codes == code] == (*ImageColor.getrgb(color), 255)).all(), code

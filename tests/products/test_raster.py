@@ -9,7 +9,7 @@ from rasterio.enums import ColorInterp
 from rio_cogeo.cogeo import cog_validate
 
 from geocfl.legend import EUROSAT
-from geocfl.products.raster import write_confidence, write_lulc
+from geocfl.products.raster import write_confidence, write_entropy, write_lulc, write_probabilities
 from geocfl.products.summary import class_table
 
 TAGS = {"software": "geocfl 1.0", "note": "a < b & c"}
@@ -46,6 +46,49 @@ def test_confidence_raster_is_scaled_percent(tmp_path, cells_of, grid_of, codes,
         assert dataset.scales == (0.01,)
         assert dataset.nodata == 255
         assert dataset.descriptions == ("confidence",)
+
+
+def test_probabilities_and_entropy(tmp_path, cells_of, grid_of, codes):
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 101, (12, *codes.shape))
+    values[:, codes == 0] = 255
+    cells, grid = cells_of(codes, *values), grid_of(codes)
+    write_probabilities(cells, tmp_path / "S_probabilities.tif", grid, EUROSAT, TAGS)
+    write_entropy(cells, tmp_path / "S_entropy.tif", grid, TAGS)
+    for name, bands, names in (
+        ("S_probabilities.tif", values[2:], tuple(EUROSAT.names)),
+        ("S_entropy.tif", values[1:2], ("entropy",)),
+    ):
+        with rasterio.open(tmp_path / name) as dataset:
+            assert (dataset.read() == bands).all()
+            assert dataset.descriptions == names
+            assert set(dataset.scales) == {0.01}
+            assert set(dataset.nodatavals) == {255}
+            assert TAGS.items() <= dataset.tags().items()
+        assert cog_validate(tmp_path / name, strict=True) == (True, [], [])
+
+
+def test_statistics_are_those_of_the_cells_with_data(tmp_path, cells_of, grid_of, codes, confidence):
+    cells, grid = cells_of(codes, confidence), grid_of(codes)
+    write_lulc(cells, tmp_path / "S_lulc.tif", grid, EUROSAT, {})
+    write_confidence(cells, tmp_path / "S_confidence.tif", grid, {})
+    for name, band, nodata in (("S_lulc.tif", codes, 0), ("S_confidence.tif", confidence, 255)):
+        with rasterio.open(tmp_path / name) as dataset:
+            found = {key: float(value) for key, value in dataset.tags(1).items()}
+        values = band[band != nodata]
+        assert found["STATISTICS_MINIMUM"] == values.min()
+        assert found["STATISTICS_MAXIMUM"] == values.max()
+        assert found["STATISTICS_MEAN"] == pytest.approx(values.mean(), rel=1e-5)
+        assert found["STATISTICS_STDDEV"] == pytest.approx(values.std(), rel=1e-5)
+        assert found["STATISTICS_VALID_PERCENT"] == pytest.approx(100 * values.size / band.size, rel=1e-3)
+
+
+def test_a_map_without_data_has_no_statistics(tmp_path, cells_of, grid_of):
+    codes = np.zeros((3, 4))
+    write_lulc(cells_of(codes), tmp_path / "S_lulc.tif", grid_of(codes), EUROSAT, {})
+    with rasterio.open(tmp_path / "S_lulc.tif") as dataset:
+        assert dataset.tags(1) == {}
+        assert not dataset.read(1).any()
 
 
 @pytest.mark.parametrize("epsg", [32633, 4326])

@@ -1,0 +1,206 @@
+"""Cells dissolved into polygons: traced, placed and measured without ever being rasterised again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import rasterio
+import shapely
+from numpy.typing import NDArray
+from rasterio.features import shapes
+
+from geocfl.grid import CellGrid
+from geocfl.legend import Legend
+from geocfl.products.cells import open_cells, read_strips
+from geocfl.products.style import shown_classes
+
+GEOMETRY = "geom"
+"""Name of the geometry column."""
+
+
+def dissolve(cells: Path, grid: CellGrid, legend: Legend) -> gpd.GeoDataFrame:
+    """The polygons of a map.
+
+    A polygon is a connected piece (by sides, not corners) of cells of one class, or of unclassified cells, cut at the
+    scene's rectangle. Cells without data have none. Together they are a coverage: where polygons meet, both have the
+    same corners, so that borders stay shared when they are reprojected or simplified.
+
+    Args:
+        cells: Work raster of `grid.rows` x `grid.columns` cells.
+        grid: Where the cells lie.
+        legend: Names of the codes.
+
+    Returns:
+        ``class_code``, ``class_name``, ``area_ha`` (the sum of its cells' hectares), ``confidence`` (the mean of
+        theirs, 0..1) and the polygon, in the grid's CRS.
+    """
+    pieces = _trace(cells)
+    names = {c.code: c.name for c in shown_classes(legend, unclassified=True)}
+    hectares, confidence = _measure(cells, grid, pieces)
+    return gpd.GeoDataFrame(
+        {
+            "class_code": pieces.codes,
+            "class_name": [names[code] for code in pieces.codes.tolist()],
+            "area_ha": hectares,
+            "confidence": confidence,
+        },
+        geometry=_polygons(grid, _share_corners(pieces)),
+        crs=grid.crs.to_wkt(),
+    ).rename_geometry(GEOMETRY)
+
+
+def simplify(polygons: gpd.GeoDataFrame, grid: CellGrid, metres: float) -> gpd.GeoDataFrame:
+    """Takes corners out of the polygons' outlines; borders stay shared, nothing overlaps or gapes.
+
+    Coverage simplification by Visvalingam and Whyatt's algorithm, as GEOS has it: corners go whose triangle with their
+    neighbours on the border is smaller than the square of the tolerance. The outer border of all polygons stays, so
+    that the map still covers what it covered.
+
+    Args:
+        polygons: From `dissolve`. Their attributes stay: areas and confidences are still those of the cells.
+        grid: The scene's, whose CRS says what a metre is.
+        metres: Tolerance; 0 changes nothing.
+
+    Returns:
+        The polygons, some of which may have become multipolygons.
+    """
+    if not metres or polygons.empty:
+        return polygons
+    units = metres / (111_320.0 if grid.crs.is_geographic else grid.crs.linear_units_factor[1])
+    outlines = shapely.coverage_simplify(polygons.geometry.to_numpy(), units, simplify_boundary=False)
+    return polygons.set_geometry(gpd.GeoSeries(outlines, index=polygons.index, crs=polygons.crs, name=GEOMETRY))
+
+
+@dataclass(frozen=True)
+class _Pieces:
+    """Connected pieces of equal cells as rings of cell corners, in the order in which GDAL finds them.
+
+    Attributes:
+        codes: (pieces,) int32 raster codes.
+        corners: (corners, 2) int64 column and row; each ring closes on its first corner.
+        rings: (rings + 1,) where each ring starts in `corners`.
+        parts: (pieces + 1,) where each piece starts in `rings`; its outer ring comes first.
+    """
+
+    codes: NDArray[np.int32]
+    corners: NDArray[np.int64]
+    rings: NDArray[np.int64]
+    parts: NDArray[np.int64]
+
+
+def _trace(cells: Path) -> _Pieces:
+    """Finds the pieces, without those of no data.
+
+    GDAL reads the raster line by line, so that no piece is cut where strips meet; pieces joined by sides alone have
+    valid outlines.
+    """
+    codes: list[int] = []
+    parts, rings = [0], [0]
+    corners: list[NDArray[np.int64]] = []
+    with open_cells(cells) as dataset:
+        band = rasterio.band(dataset, 1)
+        for geometry, code in shapes(band, mask=band, connectivity=4):
+            codes.append(int(code))
+            outlines = geometry["coordinates"]
+            parts.append(parts[-1] + len(outlines))
+            for outline in outlines:
+                rings.append(rings[-1] + len(outline))
+                corners.append(np.fromiter(chain.from_iterable(outline), np.int64, 2 * len(outline)))
+    flat = np.concatenate(corners) if corners else np.empty(0, np.int64)
+    return _Pieces(np.array(codes, np.int32), flat.reshape(-1, 2), np.array(rings), np.array(parts))
+
+
+def _share_corners(pieces: _Pieces) -> _Pieces:
+    """Adds to every side the corners of other pieces that lie on it."""
+    first = pieces.corners
+    second = np.roll(first, -1, axis=0)
+    across = first[:, 1] == second[:, 1]  # sides along a row; the others run along a column
+    known: list[NDArray[np.int64]] = []
+    low, high = np.zeros(len(first), np.int64), np.zeros(len(first), np.int64)
+    rise = (second - first).sum(axis=1) > 0
+    base = 0
+    for along, sides in ((0, across), (1, ~across)):
+        # Corners in the order in which one meets them along the lines of the grid.
+        span = first[:, along].max(initial=0) + 1
+        keys = np.unique(first[:, 1 - along] * span + first[:, along])
+        start, end = (points[sides, 1 - along] * span + points[sides, along] for points in (first, second))
+        low[sides] = base + np.searchsorted(keys, np.minimum(start, end), "right")
+        high[sides] = base + np.searchsorted(keys, np.maximum(start, end), "left")
+        line, place = np.divmod(keys, span)
+        known.append(np.column_stack([line, place] if along else [place, line]))
+        base += len(keys)
+    inner = np.maximum(high - low, 0)
+    inner[pieces.rings[1:] - 1] = 0  # a ring's last corner is its first; no side begins there
+    places = np.concatenate([[0], np.cumsum(1 + inner)])
+    corners = np.repeat(first, 1 + inner, axis=0)
+    side = np.repeat(np.arange(len(first)), inner)
+    nth = np.arange(len(side)) - np.repeat(np.cumsum(inner) - inner, inner)
+    corners[places[side] + 1 + nth] = np.concatenate(known)[np.where(rise[side], low[side] + nth, high[side] - 1 - nth)]
+    return _Pieces(pieces.codes, corners, places[pieces.rings], pieces.parts)
+
+
+def _polygons(grid: CellGrid, pieces: _Pieces) -> NDArray[np.object_]:
+    """The pieces in coordinates of the grid's CRS.
+
+    Cells are cut at the scene's rectangle by moving their corners there: as each cell has a pixel inside, that is exact
+    and keeps neighbours' corners equal.
+    """
+    columns = np.minimum(pieces.corners[:, 0] * grid.stride, grid.width)
+    rows = np.minimum(pieces.corners[:, 1] * grid.stride, grid.height)
+    a, b, c, d, e, f = grid.transform[:6]
+    points = np.column_stack([a * columns + b * rows + c, d * columns + e * rows + f])
+    polygons: NDArray[np.object_] = shapely.from_ragged_array(
+        shapely.GeometryType.POLYGON, points, (pieces.rings, pieces.parts)
+    )
+    return polygons
+
+
+def _measure(cells: Path, grid: CellGrid, pieces: _Pieces) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Area in hectares and mean confidence (0..1) of each piece, as sums over its cells.
+
+    By Green's theorem on the grid: with S(row, column) the sum of a quantity over all cells above and left of a corner,
+    a piece's sum is that of S(end) - S(start) over the vertical sides of its rings. That needs S at corners alone.
+    """
+    columns, rows = pieces.corners.T
+    width = np.minimum(columns * grid.stride, grid.width)
+    height = np.concatenate([[0.0], np.cumsum(grid.row_hectares())])
+    hectares = _sum_sides(pieces, height[rows] * width)
+    count = _sum_sides(pieces, rows * columns)
+    percent = _sum_sides(pieces, _confidence_above(cells, rows, columns))
+    return np.abs(hectares), percent / count / 100
+
+
+def _sum_sides(pieces: _Pieces, corner_sums: NDArray[Any]) -> NDArray[Any]:
+    """Adds up end - start over the vertical sides of each piece's rings; a sign common to a piece may remain."""
+    columns, _ = pieces.corners.T
+    steps = np.zeros_like(corner_sums)
+    # Neighbours in `corners` that belong to different rings may look like a side too; the last corner of a ring is
+    # never the start of one.
+    steps[:-1] = np.where(columns[1:] == columns[:-1], corner_sums[1:] - corner_sums[:-1], 0)
+    steps[pieces.rings[1:] - 1] = 0
+    sums: NDArray[Any] = np.add.reduceat(steps, pieces.rings[pieces.parts[:-1]]) if len(pieces.codes) else steps
+    return sums
+
+
+def _confidence_above(cells: Path, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(corners,) sum of the confidence in percent of all cells above and left of each corner, strip by strip."""
+    sums = np.zeros(len(rows), np.int64)
+    order = np.argsort(rows, kind="stable")
+    sorted_rows = rows[order]
+    above: NDArray[np.int64] | None = None
+    for first, _, confidence in read_strips(cells):
+        table = np.zeros((confidence.shape[0] + 1, confidence.shape[1] + 1), np.int64)
+        np.cumsum(confidence, axis=0, out=table[1:, 1:])
+        np.cumsum(table, axis=1, out=table)
+        if above is not None:
+            table += above
+        start, stop = np.searchsorted(sorted_rows, [first + 1, first + len(confidence) + 1])
+        here = order[start:stop]
+        sums[here] = table[rows[here] - first, columns[here]]
+        above = table[-1].copy()
+    return sums

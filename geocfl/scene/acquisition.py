@@ -1,0 +1,82 @@
+"""When a scene was taken, as its file's tags or name say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+
+LAUNCH = datetime(2015, 6, 23, tzinfo=UTC)
+"""Of Sentinel-2A, the first; nothing was taken before."""
+ABSURD = datetime(2100, 1, 1, tzinfo=UTC)
+"""Dates from here on are some other number."""
+TAGS = ("SENSING_TIME", "DATATAKE_1_DATATAKE_SENSING_START", "PRODUCT_START_TIME", "ACQUISITIONDATETIME", "DATETIME")
+"""Tags that hold the acquisition, the most exact first: those of GDAL's Sentinel-2 driver and of its IMAGERY domain,
+then a plain one. GENERATION_TIME is when a product was made, TIFFTAG_DATETIME when a file was."""
+
+_STAMP = r"(20\d\d)([-_.]?)(\d\d)\2(\d\d)(?:T?(\d\d)[-_:.]?(\d\d)[-_:.]?(\d\d))?(?!\d)"
+_STAMPS = re.compile(r"(?<!\d)" + _STAMP, re.ASCII)
+_NAMES = tuple(
+    re.compile(before + _STAMP, re.ASCII)
+    for before in (
+        r"MSIL[12][ABC]_",  # S2A_MSIL2A_20190416T100031_N0211_R122_T33TUL_20190416T113410
+        r"_V",  # S2A_OPER_PRD_MSIL1C_PDMC_20160605T113933_R065_V20160605T100031_20160605T100031, until 2016
+        r"(?<![A-Z0-9])T\d\d[A-Z]{3}_(?:A\d{6}_)?",  # T33TUL_20190416T100031_B04, L1C_T33TUL_A019924_20190416T100031
+        r"S2[A-D]_\d\d?[A-Z]{3}_",  # S2B_33TUL_20220601_0_L2A
+    )
+)
+_MADE = re.compile(r"S2[A-D]_(?:OPER|USER)_")
+"""Products in the form of before 2016, whose plain dates are those of their making."""
+
+
+def find_datetime(name: str, tags: Mapping[str, str]) -> datetime | None:
+    """When a scene was taken.
+
+    Tags count before the name. Where a name holds several dates, the one that Sentinel-2's naming makes the acquisition
+    counts, else the earliest: nothing is processed before it is taken. A date without a time is its midnight.
+
+    Args:
+        name: The scene's file name, such as ``"T33TUL_20190416T100031_B04_10m.jp2"``.
+        tags: The dataset's tags.
+
+    Returns:
+        The time in UTC, or None where neither says; dates before Sentinel-2A's launch, or a century later, are none.
+    """
+    given = {key.upper(): value for key, value in tags.items()}
+    said = (_parse(given[key]) for key in TAGS if key in given)
+    named = (_stamp(found) for pattern in _NAMES for found in pattern.finditer(name.upper()))
+    return next((when for times in (said, named) for when in times if when), None) or _earliest(name.upper())
+
+
+def _earliest(name: str) -> datetime | None:
+    """The earliest date of a name; on the same day, one with a time goes before one without."""
+    found = [] if _MADE.search(name) else list(_plausible(name))
+    return min(found, key=lambda when: (when.date(), when.time() == datetime.min.time(), when), default=None)
+
+
+def _plausible(name: str) -> Iterator[datetime]:
+    for found in _STAMPS.finditer(name):
+        if when := _stamp(found):
+            yield when
+
+
+def _stamp(found: re.Match[str]) -> datetime | None:
+    year, _, month, day, *time = found.groups(default="0")
+    hour, minute, second = map(int, time)
+    try:
+        return _checked(datetime(int(year), int(month), int(day), hour, minute, second, tzinfo=UTC))
+    except ValueError:  # the 45th of a month, 25 o'clock
+        return None
+
+
+def _parse(text: str) -> datetime | None:
+    """A tag's ISO 8601 date, in UTC where it names no zone."""
+    try:
+        when = datetime.fromisoformat(text.strip())
+    except ValueError:
+        return None
+    return _checked(when if when.tzinfo else when.replace(tzinfo=UTC))
+
+
+def _checked(when: datetime) -> datetime | None:
+    return when.astimezone(UTC) if LAUNCH <= when < ABSURD else None

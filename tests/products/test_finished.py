@@ -1,0 +1,138 @@
+"""Maps that are opened again: the same grid and legend, and one sentence where there is none."""
+
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from rasterio.crs import CRS
+
+from geocfl.errors import DataError
+from geocfl.grid import CellGrid
+from geocfl.legend import EUROSAT, Legend, LulcClass
+from geocfl.products.finished import open_map
+from geocfl.products.raster import write_confidence, write_lulc
+
+
+@pytest.fixture
+def finish(tmp_path, cells_of):
+    """Writes class raster, attribute table and confidence with stem S, and says what the map tells of its scene."""
+
+    def write(codes, grid, legend=EUROSAT, *, cut=True):
+        tags = {"GEOCFL_STRIDE": str(grid.stride), "GEOCFL_MODEL": "m"}
+        if cut:
+            tags |= {"GEOCFL_WIDTH": str(grid.width), "GEOCFL_HEIGHT": str(grid.height)}
+        write_lulc(cells_of(codes), tmp_path / "S_lulc.tif", grid, legend, tags)
+        write_confidence(cells_of(codes), tmp_path / "S_confidence.tif", grid, tags)
+        return tmp_path / "S_lulc.tif"
+
+    return write
+
+
+@pytest.mark.parametrize("stride", [1, 7, 16, 64])
+def test_grid_and_legend_come_back(finish, grid_of, codes, stride):
+    grid = grid_of(codes, stride, (min(3, stride - 1), min(5, stride - 1)))
+    opened = open_map(finish(codes, grid))
+    assert (opened.grid.height, opened.grid.width, opened.grid.stride) == (grid.height, grid.width, stride)
+    assert opened.grid.transform.almost_equals(grid.transform, 1e-9)
+    assert opened.grid.crs == grid.crs
+    assert opened.grid.row_hectares() == pytest.approx(grid.row_hectares())
+    assert [(c.code, c.name, c.color) for c in opened.legend] == [(c.code, c.name, c.color) for c in EUROSAT]
+    assert opened.confidence == opened.path.with_name("S_confidence.tif")
+    assert opened.model == "m"
+
+
+def test_a_map_that_does_not_say_where_its_scene_ends_has_whole_cells(finish, grid_of, codes):
+    grid = grid_of(codes, 64, (14, 24))
+    opened = open_map(finish(codes, grid, cut=False))
+    assert (opened.grid.height, opened.grid.width, opened.grid.stride) == (*codes.shape, 1)
+    assert opened.grid.transform == grid.cell_transform
+
+
+def test_a_part_of_a_map_is_not_taken_for_the_whole(tmp_path, finish, grid_of, codes):
+    if shutil.which("gdal_translate") is None:
+        pytest.skip("gdal_translate is not on PATH")
+    whole, part = finish(codes, grid_of(codes, 64, (14, 24))), tmp_path / "P_lulc.tif"
+    subprocess.run(["gdal_translate", "-q", "-srcwin", "2", "3", "5", "4", whole, part], check=True)
+    with rasterio.open(part) as dataset:
+        assert dataset.tags()["GEOCFL_WIDTH"]  # gdal_translate has taken them along
+    opened = open_map(part)
+    assert (opened.grid.height, opened.grid.width, opened.grid.stride) == (4, 5, 1)
+    assert opened.grid.bounds()[0] == 600_000 + 2 * 640
+    assert opened.legend.names == EUROSAT.names
+    assert opened.confidence is None
+
+
+@pytest.mark.parametrize(
+    ("pixel", "crs"),
+    [
+        (Affine(10, 0, 500_000, 0, -10, 6_000_000), CRS.from_epsg(32733)),
+        (Affine(8, 6, 600_000, 6, -8, 5_100_000), CRS.from_epsg(32633)),
+        (Affine(10, 0, 0, 0, -10, 0), CRS.from_proj4("+proj=laea +lat_0=47 +lon_0=10 +ellps=GRS80 +units=m")),
+    ],
+    ids=["southern hemisphere", "rotated", "no EPSG code"],
+)
+def test_any_georeference_comes_back(finish, codes, pixel, crs):
+    grid = CellGrid(9 * 16 - 3, 12 * 16, 16, 64, pixel, crs)
+    opened = open_map(finish(codes, grid))
+    assert opened.grid.transform.almost_equals(pixel, 1e-9)
+    assert opened.grid.crs == crs
+
+
+def test_names_are_text(finish, grid_of):
+    names = ['Wald & "Wiese"', "</script>", "Gewässer"]
+    legend = Legend(tuple(LulcClass(i + 1, name, "", f"#0{i}0{i}0{i}") for i, name in enumerate(names)))
+    codes = np.array([[1, 2], [3, 255]])
+    opened = open_map(finish(codes, grid_of(codes), legend))
+    assert opened.legend == legend
+
+
+FOREIGN = (
+    '<PAMDataset><PAMRasterBand band="1"><GDALRasterAttributeTable>'
+    "<FieldDefn><Name>v</Name><Type>0</Type><Usage>5</Usage></FieldDefn>{}"
+    "</GDALRasterAttributeTable></PAMRasterBand></PAMDataset>"
+)
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        (None, r"S_lulc\.tif: has no legend; keep S_lulc\.tif\.aux\.xml"),
+        ("", "has no legend"),
+        ("<PAMDataset/>", "has no legend"),
+        (FOREIGN.format(""), "not a map's"),
+        (FOREIGN.format("<Row><F>11</F></Row>"), "not a map's"),
+    ],
+)
+def test_without_a_legend_it_is_refused(finish, grid_of, codes, table, said):
+    path = finish(codes, grid_of(codes))
+    beside = path.with_name(path.name + ".aux.xml")
+    beside.unlink()
+    if table is not None:
+        beside.write_text(table)
+    with pytest.raises(DataError, match=said) as error:
+        open_map(path)
+    assert "\n" not in str(error.value)
+
+
+def test_other_codes_than_a_maps_are_refused(finish, grid_of, codes):
+    path = finish(codes, grid_of(codes))
+    beside = path.with_name(path.name + ".aux.xml")
+    beside.write_text(beside.read_text().replace("<F>1</F>", "<F>11</F>", 1))
+    with pytest.raises(DataError, match="not a map's"):
+        open_map(path)
+
+
+def test_what_is_no_map_is_refused(tmp_path):
+    profile = {"driver": "GTiff", "height": 2, "width": 2, "count": 1, "transform": Affine(10, 0, 0, 0, -10, 0)}
+    with rasterio.open(tmp_path / "float.tif", "w", dtype="float32", crs="EPSG:32633", **profile):
+        pass
+    with rasterio.open(tmp_path / "nowhere.tif", "w", dtype="uint8", **profile):
+        pass
+    (tmp_path / "text.tif").write_text("no raster")
+    cases = {"absent": "no such file", "float": "not a class raster", "nowhere": "-a_srs", "text": "not a raster"}
+    for name, said in cases.items():
+        with pytest.raises(DataError, match=rf"{name}\.tif: .*{said}"):
+            open_map(tmp_path / f"{name}.tif")

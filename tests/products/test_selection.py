@@ -1,0 +1,54 @@
+"""What is written for what is asked."""
+
+import pytest
+
+from geocfl.errors import UsageError
+from geocfl.products.selection import PRODUCTS, VECTOR_FILES, Selection
+from geocfl.products.staging import FILES
+from geocfl.products.vector import VECTOR_FORMATS
+
+
+def test_the_short_default():
+    selection = Selection.of("default", "gpkg")
+    assert selection.files == {
+        "lulc", "attributes", "lulc_style", "confidence", "confidence_style", "gpkg", "preview", "summary",
+    }  # fmt: skip
+    assert not selection.detail
+    assert not selection.truecolor
+
+
+def test_all_of_everything_is_every_file():
+    selection = Selection.of("all", ",".join(VECTOR_FORMATS))
+    assert selection.files == set(FILES)
+    assert selection.vector == VECTOR_FORMATS
+    assert selection.detail
+    assert selection.truecolor
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_each_alone_comes_with_the_summary(product):
+    files = Selection.of(product, "gpkg").files
+    assert files == {"summary", *PRODUCTS[product], *(["gpkg"] if product == "vector" else [])}
+    assert files <= set(FILES)
+
+
+def test_vector_formats():
+    assert Selection.of("default", " geojson , gpkg").vector == ("gpkg", "geojson")
+    assert Selection.of("default", "geojson").files >= {"geojson", "polygons_style"}
+    assert "gpkg" not in Selection.of("default", "none").files
+    assert "gpkg" in Selection.of("windows", "none").files  # its other layer
+    assert Selection.of("lulc", "geojson").vector == ()
+    assert set(VECTOR_FILES) == set(VECTOR_FORMATS)
+
+
+@pytest.mark.parametrize(
+    ("products", "vector", "message"),
+    [
+        ("default,maps", "gpkg", "unknown product 'maps'; choose from: lulc, confidence"),
+        ("default", "shp", "unknown vector format 'shp'"),
+        ("default", "none,gpkg", "stands alone"),
+    ],
+)
+def test_what_cannot_be_meant(products, vector, message):
+    with pytest.raises(UsageError, match=message):
+        Selection.of(products, vector)
