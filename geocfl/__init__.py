@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from geocfl.mapping import map_scene as map_scene
     from geocfl.mapping import map_scenes as map_scenes
     from geocfl.model import load_model as load_model
+    from geocfl.mosaicking import mosaic as mosaic
     from geocfl.training import train as train
+    from geocfl.zones import stats as stats
 
 _HOMES = {
     "GeocflError": "geocfl.errors",
@@ -33,6 +35,8 @@ _HOMES = {
     "load_model": "geocfl.model",
     "map_scene": "geocfl.mapping",
     "map_scenes": "geocfl.mapping",
+    "mosaic": "geocfl.mosaicking",
+    "stats": "geocfl.zones",
     "train": "geocfl.training",
 }
 __all__ = [
@@ -46,6 +50,8 @@ __all__ = [
     "load_model",
     "map_scene",
     "map_scenes",
+    "mosaic",
+    "stats",
     "train",
 ]
 

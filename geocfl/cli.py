@@ -213,9 +213,53 @@ def _print_map(path: Path, result: Any) -> None:
 
 
 @app.command()
+def stats(
+    map: Annotated[Path, typer.Argument(help="A map's class raster, S_lulc.tif.")],
+    zones: Annotated[Path, typer.Option(help="Polygons, in any format that GDAL reads and any coordinate system.")],
+    by: Annotated[
+        str | None,
+        typer.Option(help="Field that names the zones; polygons of one name are one.", show_default="each polygon"),
+    ] = None,
+    layer: Annotated[str | None, typer.Option(help="Layer of the zones, where their file has several.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Table to write: .csv, or .gpkg with the polygons.", show_default="none")
+    ] = None,
+    overwrite: Overwrite = False,
+    json: AsJson = False,
+) -> None:
+    """Count the area of each class in each zone.
+
+    Example: geocfl stats maps/scene_lulc.tif --zones districts.gpkg --by name --out districts.csv
+    """
+    table = geocfl.stats(map, zones, by=by, layer=layer, out=out, overwrite=overwrite)
+    typer.echo(table.frame().to_json(orient="records", indent=2) if json else table.table())
+    if out and not json:
+        typer.echo(f"\n  {out}")
+
+
+@app.command()
+def mosaic(
+    maps: Annotated[list[Path], typer.Argument(help="Class rasters of maps, with their confidences beside them.")],
+    out: Annotated[
+        Path, typer.Option(help="X_lulc.tif, the most confident cell on top; or X_lulc.vrt, which refers to the maps.")
+    ],
+    crs: Annotated[
+        str | None, typer.Option(help="Its coordinate system, such as EPSG:32633.", show_default="the first map's")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Make one map of many, over overlaps and UTM zones.
+
+    Example: geocfl mosaic maps/A_lulc.tif maps/B_lulc.tif --out region_lulc.tif
+    """
+    for file in geocfl.mosaic(maps, out, crs=crs, overwrite=overwrite):
+        typer.echo(file)
+
+
+@app.command()
 def export(
     model: Annotated[str, typer.Argument(help="A model bundle's folder or the name of a bundled model.")],
-    format: Annotated[str, typer.Option(help="onnx, torchscript or openvino.")] = "onnx",
+    format: Annotated[str, typer.Option(help="onnx, torchscript, openvino, or stac-mlm, a STAC Item of the model.")] = "onnx",
     out: Annotated[
         Path | None, typer.Option(help="File to write.", show_default="MODEL with the format's ending")
     ] = None,

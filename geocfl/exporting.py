@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("geocfl")
 
-FORMATS = {"onnx": ".onnx", "torchscript": ".pt", "openvino": ".xml"}
+FORMATS = {"onnx": ".onnx", "torchscript": ".pt", "openvino": ".xml", "stac-mlm": ".stac.json"}
 INPUT, OUTPUT = "reflectance", "probabilities"
 OPSET = 18
 """The oldest that torch's exporter writes without converting, and so the one most programs read."""
@@ -38,10 +38,13 @@ def export(
     (N, classes) float32, calibrated, in the legend's order. N is free. The content of ``model.json`` goes along under
     ``geocfl``: as ONNX metadata, an extra file of the TorchScript archive, or OpenVINO's runtime information.
 
+    ``stac-mlm`` is no network but a catalogue entry: a STAC Item that names the bundle's files, or copies beside it.
+
     Args:
         model: A bundle's folder or the name of a bundled model.
         out: File to write; the model's name with the format's ending, in the working folder, by default.
-        format: Key of `FORMATS`. OpenVINO's weights lie in a second file, of the ending ``.bin``.
+        format: Key of `FORMATS`. OpenVINO's weights lie in a second file, of the ending ``.bin``; for
+            ``stac-mlm``, a bundle that does not lie in or below the Item's folder is copied into one of its stem.
         overwrite: Replace files that are in the way.
 
     Returns:
@@ -59,7 +62,9 @@ def export(
     path = Path(out) if out else Path(f"{loaded.name}{FORMATS[format]}")
     if format == "openvino" and path.suffix != ".xml":
         raise UsageError(f"{path}: OpenVINO's files end in .xml and .bin; pass --out {path.with_suffix('.xml')}")
-    files = [path, path.with_suffix(".bin")] if format == "openvino" else [path]
+    if format == "stac-mlm" and not path.name.endswith(".stac.json"):
+        raise UsageError(f"{path}: a catalogue entry ends in .stac.json; pass --out {path.with_suffix('.stac.json')}")
+    files = _files(format, loaded, path)
     for file in files:
         if file.is_dir() or (file.exists() and not overwrite):
             raise OutputError(f"{file}: in the way; give --overwrite to replace it, or choose another --out")
@@ -69,10 +74,22 @@ def export(
             partial = Path(folder) / path.name
             _WRITERS[format](loaded, partial)
             for file in files[::-1]:
-                (partial.parent / file.name).replace(file)
+                file.parent.mkdir(exist_ok=True)
+                (partial.parent / file.relative_to(path.parent)).replace(file)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another --out") from error
     return files
+
+
+def _files(format: str, model: Model, path: Path) -> list[Path]:
+    """The files that an export consists of, the one at `path` first."""
+    if format == "openvino":
+        return [path, path.with_suffix(".bin")]
+    if format == "stac-mlm":
+        from geocfl.mlm import item_files
+
+        return item_files(model, path)
+    return [path]
 
 
 def cached_onnx(model: Model) -> Path:
@@ -106,7 +123,12 @@ def cached_onnx(model: Model) -> Path:
 
 
 def _require(format: str) -> None:
-    needed = {"onnx": ("onnx", "onnxscript"), "openvino": ("onnx", "onnxscript", "openvino"), "torchscript": ()}
+    needed = {
+        "onnx": ("onnx", "onnxscript"),
+        "openvino": ("onnx", "onnxscript", "openvino"),
+        "torchscript": (),
+        "stac-mlm": (),
+    }
     if missing := [name for name in needed[format] if not find_spec(name)]:
         extra = "openvino" if "openvino" in missing else "onnx"
         raise UsageError(f"{', '.join(missing)} not installed; pip install 'geocfl[{extra}]'")
@@ -184,4 +206,15 @@ def _write_openvino(model: Model, path: Path) -> None:
     ov.save_model(network, path, compress_to_fp16=False)  # as accurate as the others
 
 
-_WRITERS = {"onnx": _copy_onnx, "torchscript": _write_torchscript, "openvino": _write_openvino}
+def _write_stac(model: Model, path: Path) -> None:
+    from geocfl.mlm import write_model_item
+
+    write_model_item(model, path, path.parents[1])  # into which it is moved
+
+
+_WRITERS = {
+    "onnx": _copy_onnx,
+    "torchscript": _write_torchscript,
+    "openvino": _write_openvino,
+    "stac-mlm": _write_stac,
+}

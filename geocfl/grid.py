@@ -98,3 +98,23 @@ class CellGrid:
         corners = [self.transform @ (x, y) for x in (0, self.width) for y in (0, self.height)]
         xs, ys = zip(*corners, strict=True)
         return min(xs), min(ys), max(xs), max(ys)
+
+    def metres_per_pixel(self) -> tuple[float, float]:
+        """What a pixel measures along rows and along columns: in the scene's middle, where the CRS is geographic."""
+        a, b, _, d, e, _ = self.transform[:6]
+        if not self.crs.is_geographic:
+            metres = self.crs.linear_units_factor[1]
+            return float(np.hypot(a, d) * metres), float(np.hypot(b, e) * metres)
+        import pyproj
+
+        geod = pyproj.CRS.from_wkt(self.crs.to_wkt()).get_geod() or pyproj.Geod(ellps="WGS84")
+        # From the middle a pixel on, as a whole scene may wrap the globe.
+        x, y = self.transform @ (self.width / 2, self.height / 2)
+        return geod.inv(x, y, x + a, y + d)[2], geod.inv(x, y, x + b, y + e)[2]
+
+    def crs_name(self) -> str:
+        """The CRS as people know it, such as ``"WGS 84 / UTM zone 33N (EPSG:32633)"``."""
+        import pyproj
+
+        name, epsg = pyproj.CRS.from_wkt(self.crs.to_wkt()).name, self.crs.to_epsg()
+        return f"{name} (EPSG:{epsg})" if epsg else name

@@ -58,6 +58,26 @@ def test_geographic_areas_are_geodesic(north: float) -> None:
     assert cells.row_hectares().sum() * cells.width == pytest.approx(expected, rel=1e-7)
 
 
+@pytest.mark.parametrize(
+    ("transform", "crs"),
+    [
+        (Affine(10, 0, 3e5, 0, -10, 5e6), UTM),
+        (Affine(8, 6, 3e5, 6, -8, 5e6), UTM),  # rotated
+        (Affine(10, 0, 0, 0, -10, 0), CRS.from_epsg(2263)),  # feet
+        (Affine(1e-4, 0, 12, 0, -1e-4, 47), CRS.from_epsg(4326)),
+    ],
+)
+def test_a_pixels_sides_span_its_area(transform: Affine, crs: CRS) -> None:
+    cells = grid(128, 100, 64, transform, crs)
+    across, down = cells.metres_per_pixel()
+    assert across * down * 100 * 128 / 10_000 == pytest.approx((cells.row_hectares() * 100).sum(), rel=1e-4)
+
+
+def test_crs_by_name() -> None:
+    assert grid(64, 64, 64).crs_name() == "WGS 84 / UTM zone 33N (EPSG:32633)"
+    assert "EPSG" not in grid(64, 64, 64, crs=CRS.from_string("+proj=laea +lat_0=47 +lon_0=13")).crs_name()
+
+
 def test_cells_keep_the_origin_of_the_scene() -> None:
     cells = grid(100, 100, 16)
     assert cells.cell_transform == Affine(160, 0, 3e5, 0, -160, 5e6)

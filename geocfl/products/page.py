@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pyproj import CRS, Geod
 from rasterio.enums import Resampling
 
 from geocfl.grid import CellGrid
@@ -136,8 +135,8 @@ def _data(
         "columns": thinned.codes.shape[1],
         "extent": [grid.columns * grid.stride, grid.rows * grid.stride],
         "transform": list(grid.transform[:6]),
-        "metres": _metres_per_pixel(grid),
-        "crs": _crs_name(grid),
+        "metres": grid.metres_per_pixel(),
+        "crs": grid.crs_name(),
         "decimals": 5 if grid.crs.is_geographic else 0,
         "classes": [
             {"code": c.code, "name": c.name, "color": c.color, "bins": bins[c.code].tolist()}
@@ -195,17 +194,6 @@ def _webp(picture: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
-def _metres_per_pixel(grid: CellGrid) -> list[float]:
-    """Metres that a pixel measures along rows and along columns, in the middle where the CRS is geographic."""
-    a, b, _, d, e, _ = grid.transform[:6]
-    if not grid.crs.is_geographic:
-        metres = grid.crs.linear_units_factor[1]
-        return [math.hypot(a, d) * metres, math.hypot(b, e) * metres]
-    geod = CRS.from_wkt(grid.crs.to_wkt()).get_geod() or Geod(ellps="WGS84")
-    x, y = grid.transform @ (grid.width / 2, grid.height / 2)
-    return [geod.inv(x, y, x + a, y + d)[2], geod.inv(x, y, x + b, y + e)[2]]
-
-
 def _north(grid: CellGrid) -> float:
     """Degrees clockwise from up, on the scene's pixels, to where the CRS's second axis points."""
     column, row = ~grid.transform @ (0, 1)
@@ -213,17 +201,12 @@ def _north(grid: CellGrid) -> float:
     return math.degrees(math.atan2(column - column_0, row_0 - row))
 
 
-def _crs_name(grid: CellGrid) -> str:
-    name, epsg = CRS.from_wkt(grid.crs.to_wkt()).name, grid.crs.to_epsg()
-    return f"{name} (EPSG:{epsg})" if epsg else name
-
-
 def _subtitle(grid: CellGrid, summary: Mapping[str, Any]) -> str:
     total = summary["total"]
     return " · ".join(
         [
             f"{total['hectares']:,.0f} ha in {total['cells']:,} cells of {summary['cell_size_m']:g} m",
-            _crs_name(grid),
+            grid.crs_name(),
             f"model {summary['model']['name']}",
         ]
     )

@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from numpy.typing import NDArray
-from pyproj import CRS, Geod
 from rasterio.enums import Resampling
 
 from geocfl.grid import CellGrid
@@ -89,17 +88,9 @@ class _Ground:
     @classmethod
     def of(cls, grid: CellGrid) -> _Ground:
         """Measures a grid."""
-        a, b, _, d, e, _ = grid.transform[:6]
-        north_up = b == d == 0 and e < 0 < a
-        if not grid.crs.is_geographic:
-            metres = grid.crs.linear_units_factor[1]
-            return cls(math.hypot(a, d) * grid.width * metres, math.hypot(b, e) * grid.height * metres, north_up)
-        geod = CRS.from_wkt(grid.crs.to_wkt()).get_geod() or Geod(ellps="WGS84")
-        x, y = grid.transform @ (grid.width / 2, grid.height / 2)
-        # From the middle a pixel on, as a whole scene may wrap the globe.
-        return cls(
-            geod.inv(x, y, x + a, y + d)[2] * grid.width, geod.inv(x, y, x + b, y + e)[2] * grid.height, north_up
-        )
+        _, b, _, d, e, _ = grid.transform[:6]
+        across, down = grid.metres_per_pixel()
+        return cls(across * grid.width, down * grid.height, b == d == 0 and e < 0 < grid.transform.a)
 
 
 Box = tuple[float, float, float, float]
@@ -188,12 +179,10 @@ def _percent(share: float | None) -> str:
 
 def _subtitle(grid: CellGrid, ground: _Ground) -> str:
     """CRS, extent and size of cells."""
-    name = CRS.from_wkt(grid.crs.to_wkt()).name
-    epsg = grid.crs.to_epsg()
     cell = ground.height / grid.height * grid.stride
     return " · ".join(
         [
-            f"{name} (EPSG:{epsg})" if epsg else name,
+            grid.crs_name(),
             f"{_length(ground.width, 3)} \N{MULTIPLICATION SIGN} {_length(ground.height, 3)}",
             f"cells of {_length(cell, 3)}",
         ]

@@ -67,8 +67,8 @@ class Scene:
 
     @property
     def tags(self) -> dict[str, str]:
-        """The file's metadata."""
-        return dict(self._dataset.tags())
+        """The file's metadata, with what its driver knows of the acquisition."""
+        return {**self._dataset.tags(ns="IMAGERY"), **self._dataset.tags()}
 
     @property
     def dtype(self) -> str:

@@ -195,6 +195,35 @@ def test_the_picture_takes_the_bands_by_name(tmp_path: Path, tiny_model: Path) -
     assert abs(int(blue[64, 10]) - int(blue[64, 120])) < 40
 
 
+@pytest.mark.parametrize(
+    ("crs", "transform"),
+    [
+        pytest.param("EPSG:32760", Affine(10, 0, 818_200, 0, -10, 8_100_000), id="south, over the antimeridian"),
+        pytest.param("+proj=laea +lat_0=47 +lon_0=13 +units=m", Affine(10, 0, 0, 0, -10, 0), id="no EPSG code"),
+        pytest.param("EPSG:32633", Affine(8, 6, 3e5, 6, -8, 5e6), id="rotated"),
+    ],
+)
+def test_every_product_of_awkward_scenes(
+    tmp_path: Path, tiny_model: Path, noise: np.ndarray, crs: str, transform: Affine
+) -> None:
+    scene = write_scene(tmp_path / "s.tif", noise, crs=crs, transform=transform)
+    result = geocfl.map_scene(scene, tmp_path / "out", **(EVERYTHING | {"model": tiny_model, "stride": 32}))
+    with rasterio.open(scene) as dataset:
+        system = dataset.crs
+    polygons = geopandas.read_file(result.paths["gpkg"], layer="lulc")
+    assert polygons.area.sum() == pytest.approx(150 * 200 * 100)
+    for name in ("lulc", "confidence", "truecolor", "probabilities"):
+        with rasterio.open(result.paths[name]) as dataset:
+            assert dataset.crs == system
+            assert (dataset.transform.c, dataset.transform.f) == (transform.c, transform.f)
+    geojson = geopandas.read_file(result.paths["geojson"])
+    assert geojson.to_crs(system).area.sum() == pytest.approx(polygons.area.sum(), rel=1e-3)
+    west, _, east, _ = json.loads(result.paths["stac"].read_text())["bbox"]
+    around = (east - west) % 360  # RFC 7946: west > east where the antimeridian lies between
+    assert 0 < around < 0.1
+    assert (west > east) == (crs == "EPSG:32760")
+
+
 def test_several_scenes_go_on_after_a_bad_one(tmp_path: Path, tiny_model: Path, noise: np.ndarray) -> None:
     good = write_scene(tmp_path / "good.tif", noise)
     bad = tmp_path / "bad.tif"

@@ -32,27 +32,12 @@ from geocfl.grid import CellGrid
 from geocfl.legend import EUROSAT, Legend, LulcClass
 from geocfl.products.raster import write_confidence, write_lulc
 from geocfl.products.stac import class_names, footprint, relative_href, write_item
+from geocfl.products.staging import FILES
 from geocfl.products.summary import class_table
 
 SCHEMAS = Path(__file__).parents[1] / "schemas"
 WHEN = datetime(2019, 4, 16, 10, 0, 31, tzinfo=UTC)
-NAMES = {
-    "lulc": "S_lulc.tif",
-    "confidence": "S_confidence.tif",
-    "probabilities": "S_probabilities.tif",
-    "truecolor": "S_truecolor.tif",
-    "polygons": "S_lulc.gpkg",
-    "parquet": "S_lulc_polygons.parquet",
-    "flatgeobuf": "S_lulc_polygons.fgb",
-    "geojson": "S_lulc_polygons.geojson",
-    "attributes": "S_lulc.tif.aux.xml",
-    "style": "S_lulc.qml",
-    "sld": "S_lulc.sld",
-    "project": "S_map.qgz",
-    "report": "S_report.html",
-    "preview": "S_preview.png",
-    "summary": "S_summary.json",
-}
+NAMES = {key: f"S{suffix}" for key, suffix in FILES.items() if key != "stac"}
 HALF = 20037508.342789244
 """Metres from Greenwich to the antimeridian in web Mercator."""
 
@@ -90,6 +75,7 @@ def write(tmp_path: Path, cells_of: Callable[..., Path]) -> Callable[..., pystac
         ) as dataset:
             dataset.descriptions = EUROSAT.names
             dataset.scales = (0.01,) * 10
+        write_confidence(cells, folder / NAMES["entropy"], grid, {})
         with rasterio.open(folder / NAMES["truecolor"], "w", driver="GTiff", count=3, dtype="uint8", **place):
             pass
         path = folder / "S.stac.json"
@@ -282,22 +268,29 @@ def test_assets_have_media_types_and_roles(
 ) -> None:
     assets = write(codes, grid_of(codes)).assets
     assert list(assets) == list(NAMES)
-    assert {key: (asset.media_type, asset.roles) for key, asset in assets.items()} == {
-        "lulc": ("image/tiff; application=geotiff; profile=cloud-optimized", ["data"]),
-        "confidence": ("image/tiff; application=geotiff; profile=cloud-optimized", ["data"]),
-        "probabilities": ("image/tiff; application=geotiff; profile=cloud-optimized", ["data"]),
-        "truecolor": ("image/tiff; application=geotiff; profile=cloud-optimized", ["visual"]),
-        "polygons": ("application/geopackage+sqlite3", ["data"]),
-        "parquet": ("application/vnd.apache.parquet", ["data"]),
-        "flatgeobuf": ("application/vnd.flatgeobuf", ["data"]),
-        "geojson": ("application/geo+json", ["data"]),
-        "attributes": ("application/xml", ["metadata"]),
-        "style": ("application/xml", ["style"]),
-        "sld": ("application/vnd.ogc.sld+xml", ["style"]),
-        "project": ("application/x-qgis-project", ["metadata"]),
-        "report": ("text/html", ["metadata"]),
-        "preview": ("image/png", ["overview"]),
-        "summary": ("application/json", ["metadata"]),
+    assert {asset.title for asset in assets.values()}.isdisjoint({None, ""})
+    cog, xml, sld = "image/tiff; application=geotiff; profile=cloud-optimized", "application/xml", "vnd.ogc.sld+xml"
+    assert {key: (asset.media_type, *(asset.roles or ())) for key, asset in assets.items()} == {
+        "lulc": (cog, "data"),
+        "attributes": (xml, "metadata"),
+        "lulc_style": (xml, "style"),
+        "lulc_sld": (f"application/{sld}", "style"),
+        "confidence": (cog, "data"),
+        "confidence_style": (xml, "style"),
+        "probabilities": (cog, "data"),
+        "entropy": (cog, "data"),
+        "entropy_style": (xml, "style"),
+        "gpkg": ("application/geopackage+sqlite3", "data"),
+        "geoparquet": ("application/vnd.apache.parquet", "data"),
+        "flatgeobuf": ("application/vnd.flatgeobuf", "data"),
+        "geojson": ("application/geo+json", "data"),
+        "polygons_style": (xml, "style"),
+        "polygons_sld": (f"application/{sld}", "style"),
+        "truecolor": (cog, "visual"),
+        "project": ("application/x-qgis-project", "metadata"),
+        "preview": ("image/png", "overview"),
+        "report": ("text/html", "metadata"),
+        "summary": ("application/json", "metadata"),
     }
 
 
