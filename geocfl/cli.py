@@ -259,7 +259,9 @@ def mosaic(
 @app.command()
 def export(
     model: Annotated[str, typer.Argument(help="A model bundle's folder or the name of a bundled model.")],
-    format: Annotated[str, typer.Option(help="onnx, torchscript, openvino, or stac-mlm, a STAC Item of the model.")] = "onnx",
+    format: Annotated[
+        str, typer.Option(help="onnx, torchscript, openvino, or stac-mlm, a STAC Item of the model.")
+    ] = "onnx",
     out: Annotated[
         Path | None, typer.Option(help="File to write.", show_default="MODEL with the format's ending")
     ] = None,

@@ -14,7 +14,7 @@ class UsageError(GeocflError):
 
 
 class DataError(GeocflError):
-    """Training patches or split lists that are missing, broken or do not fit together."""
+    """Patches, split lists, finished maps or zones that are missing, broken or do not fit together."""
 
 
 class ModelError(GeocflError):

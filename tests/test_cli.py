@@ -8,11 +8,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import geopandas
 import numpy as np
 import pytest
 import rasterio
 from affine import Affine
 from PIL import Image
+from shapely import box
 
 COMMAND = str(Path(sys.executable).parent / "geocfl")
 
@@ -44,7 +46,7 @@ def test_help_lists_the_commands_and_is_quick(tmp_path: Path) -> None:
         started = time.perf_counter()
         text = run("--help", cwd=tmp_path).stdout
         best = min(best, time.perf_counter() - started)
-    for command in ("map", "demo", "train", "evaluate", "compare", "info"):
+    for command in ("map", "stats", "mosaic", "export", "demo", "train", "evaluate", "compare", "info"):
         assert command in text
     print(f"geocfl --help: {best:.2f} s")
 
@@ -67,6 +69,58 @@ def test_map_prints_the_table_and_the_paths(scene: Path, tiny_model: Path, tmp_p
         assert (tmp_path / "maps" / name).is_file()
     again = run("map", scene, "--out", "maps", "--model", tiny_model, "--stride", 32, cwd=tmp_path)
     assert "already" in again.stdout
+
+
+def test_map_writes_every_product(scene: Path, tiny_model: Path, tmp_path: Path) -> None:
+    options = ["--model", tiny_model, "--products", "all", "--vector", "gpkg,geoparquet,flatgeobuf,geojson"]
+    done = run("map", scene, "--out", "maps", *options, "--datetime", "2024-06-01", cwd=tmp_path)
+    printed = {line.strip() for line in done.stdout.splitlines() if line.startswith("  maps/")}
+    assert printed == {f"maps/{path.name}" for path in (tmp_path / "maps").iterdir()}
+    assert len(printed) == 21
+    flags = ["--probabilities", "--entropy", "--windows", "--sld"]
+    run("map", scene, "--out", "flags", "--model", tiny_model, *flags, "--products", "lulc", cwd=tmp_path)
+    assert {path.name for path in (tmp_path / "flags").iterdir()} == {
+        "s_lulc.tif", "s_lulc.tif.aux.xml", "s_lulc.qml", "s_lulc.sld", "s_lulc_polygons.sld", "s_lulc.gpkg",
+        "s_probabilities.tif", "s_entropy.tif", "s_entropy.qml", "s_summary.json",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--products", "maps"], "unknown product 'maps'; choose from"),
+        (["--vector", "shp"], "unknown vector format 'shp'; choose from"),
+        (["--min-confidence", "50"], "--min-confidence 50 is not between 0 and 1"),
+        (["--min-area", "-1"], "--min-area -1 is no number of hectares"),
+        (["--simplify", "nan"], "--simplify nan is no number of metres"),
+        (["--datetime", "yesterday"], "--datetime 'yesterday' is no date"),
+    ],
+)
+def test_map_refuses_products_that_cannot_be_meant(
+    scene: Path, tiny_model: Path, tmp_path: Path, options: list[str], message: str
+) -> None:
+    done = run("map", scene, "--out", "maps", "--model", tiny_model, *options, cwd=tmp_path, code=2)
+    assert message in done.stderr
+    assert not (tmp_path / "maps").exists()
+
+
+def test_stats_and_mosaic(scene: Path, tiny_model: Path, tmp_path: Path) -> None:
+    run("map", scene, "--out", "maps", "--model", tiny_model, cwd=tmp_path)
+    square = geopandas.GeoDataFrame({"name": ["here"]}, geometry=[box(3e5, 5e6 - 640, 3e5 + 1280, 5e6)], crs=32633)
+    square.to_file(tmp_path / "zones.gpkg")
+    done = run("stats", "maps/s_lulc.tif", "--zones", "zones.gpkg", "--by", "name", "--out", "areas.csv", cwd=tmp_path)
+    assert "81.92" in done.stdout
+    assert "areas.csv" in done.stdout
+    assert (tmp_path / "areas.csv").is_file()
+    rows = json.loads(run("stats", "maps/s_lulc.tif", "--zones", "zones.gpkg", "--json", cwd=tmp_path).stdout)
+    assert sum(row["hectares"] for row in rows) == pytest.approx(81.92)
+    for out in ("all_lulc.tif", "all_lulc.vrt"):
+        done = run("mosaic", "maps/s_lulc.tif", "--out", out, "--overwrite", cwd=tmp_path)
+        assert out in done.stdout
+        with rasterio.open(tmp_path / out) as dataset, rasterio.open(tmp_path / "maps/s_lulc.tif") as one:
+            assert (dataset.read(1) == one.read(1)).all()
+    again = run("mosaic", "maps/s_lulc.tif", "--out", "all_lulc.tif", cwd=tmp_path, code=1)
+    assert "--overwrite" in again.stderr
 
 
 def test_map_as_json(scene: Path, tiny_model: Path, tmp_path: Path) -> None:

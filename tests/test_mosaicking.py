@@ -1,0 +1,409 @@
+"""Many maps into one: what wins, what stays exact, where other projections land, and what is refused."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pyproj
+import pytest
+import rasterio
+from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rasterio.crs import CRS
+from rio_cogeo.cogeo import cog_validate
+
+from geocfl import mosaicking
+from geocfl.errors import DataError, OutputError, UsageError
+from geocfl.grid import CellGrid
+from geocfl.legend import EUROSAT, Legend, LulcClass
+from geocfl.mosaicking import mosaic
+from geocfl.products import cells as work
+from geocfl.products.cells import write_header
+from geocfl.products.finished import open_map
+from geocfl.products.raster import write_confidence, write_lulc
+
+UTM33 = CRS.from_epsg(32633)
+PIXEL = Affine(10, 0, 600_000, 0, -10, 5_100_000)
+
+
+def write_map(
+    path: Path,
+    codes: np.ndarray,
+    confidence: np.ndarray | int = 50,
+    *,
+    pixel: Affine = PIXEL,
+    crs: CRS = UTM33,
+    stride: int = 16,
+    cut: int = 0,
+    legend: Legend = EUROSAT,
+) -> Path:
+    """A finished map ``<path>_lulc.tif`` with its confidence; its last row and column reach `cut` pixels too far."""
+    codes = np.asarray(codes, np.uint8)
+    confidence = np.where(codes == 0, 255, np.broadcast_to(confidence, codes.shape)).astype(np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cells = path.with_name(f"{path.name}-cells")
+    write_header(cells, *codes.shape)
+    cells.write_bytes(np.stack([codes, confidence], axis=1).tobytes())
+    grid = CellGrid(codes.shape[0] * stride - cut, codes.shape[1] * stride - cut, stride, 64, pixel, crs)
+    tags = {"GEOCFL_STRIDE": str(stride), "GEOCFL_WIDTH": str(grid.width), "GEOCFL_HEIGHT": str(grid.height)}
+    tags["GEOCFL_MODEL"] = "m"
+    lulc = path.with_name(f"{path.name}_lulc.tif")
+    write_lulc(cells, lulc, grid, legend, tags)
+    write_confidence(cells, path.with_name(f"{path.name}_confidence.tif"), grid, tags)
+    cells.unlink()
+    Path(f"{cells}.hdr").unlink()
+    return lulc
+
+
+def moved(columns: float, rows: float, stride: int = 16) -> Affine:
+    """The usual place, so many cells further to the right and down."""
+    return PIXEL @ Affine.translation(columns * stride, rows * stride)
+
+
+def read(path: Path) -> np.ndarray:
+    with rasterio.open(path) as dataset:
+        return dataset.read(1)
+
+
+def confidence_of(lulc: Path) -> Path:
+    return lulc.with_name(lulc.name.replace("_lulc", "_confidence"))
+
+
+def test_the_more_confident_wins_and_the_rest_is_copied(tmp_path):
+    a = write_map(tmp_path / "A", [[1, 1, 1, 0], [1, 1, 255, 1]], [[90, 40, 50, 0], [80, 60, 30, 70]])
+    b = write_map(tmp_path / "B", [[2, 2, 2], [2, 0, 255]], [[40, 51, 50], [60, 0, 99]], pixel=moved(1, 0))
+    files = mosaic([a, b], tmp_path / "X_lulc.tif")
+    assert [file.name for file in files] == [
+        "X_lulc.tif",
+        "X_lulc.tif.aux.xml",
+        "X_lulc.qml",
+        "X_confidence.tif",
+        "X_confidence.qml",
+    ]
+    # Column 1: a tie goes to the map named first, then a lower one loses; column 2: 51 beats 50; no data never wins.
+    assert read(files[0]).tolist() == [[1, 1, 2, 2], [1, 1, 255, 255]]
+    assert read(files[3]).tolist() == [[90, 40, 51, 50], [80, 60, 30, 99]]
+    assert read(mosaic([b, a], tmp_path / "Y_lulc.tif")[0]).tolist() == [[1, 2, 2, 2], [1, 2, 255, 255]]
+
+
+def test_it_is_a_map(tmp_path):
+    """Opened again, and by another program, it says what a map says."""
+    a = write_map(tmp_path / "A", np.full((3, 4), 2), cut=5)
+    b = write_map(tmp_path / "B", np.full((3, 4), 9), pixel=moved(6, -5), cut=5)
+    files = mosaic([a, b], tmp_path / "X_lulc.tif")
+    opened = open_map(files[0])
+    assert (opened.grid.rows, opened.grid.columns, opened.grid.stride) == (8, 10, 1)
+    assert opened.grid.transform == Affine(160, 0, 600_000, 0, -160, 5_100_800)
+    assert opened.legend.names == EUROSAT.names
+    assert opened.confidence == files[3]
+    assert opened.model == "m"
+    for name in (files[0], files[3]):
+        assert cog_validate(name, strict=True) == (True, [], [])
+    with rasterio.open(files[0]) as dataset:
+        assert dataset.nodata == 0
+        assert dataset.tags()["GEOCFL_SOURCE"] == "A_lulc.tif, B_lulc.tif"
+        assert dataset.colormap(1)[9] == (*EUROSAT[9].rgb, 255)
+    if shutil.which("gdalinfo") is None:
+        pytest.skip("gdalinfo is not on PATH")
+    said = json.loads(
+        subprocess.run(["gdalinfo", "-json", files[0]], check=True, capture_output=True, text=True).stdout
+    )
+    counts = {row["f"][1]: row["f"][5] for row in said["rat"]["row"]}
+    assert (counts["Forest"], counts["River"]) == (12, 12)
+    assert said["rat"]["row"][1]["f"][6] == pytest.approx(12 * 2.56)  # whole cells, though the scenes had cut some
+
+
+@given(data=st.data(), strip=st.sampled_from([1, 40, 1_000_000]))
+@settings(max_examples=25)
+def test_aligned_maps_are_as_an_array_would_have_them(tmp_path_factory, data, strip):
+    folder = tmp_path_factory.mktemp("mosaic")
+    maps, placed = [], []
+    for index in range(data.draw(st.integers(1, 4))):
+        rows, columns = data.draw(st.tuples(st.integers(1, 6), st.integers(1, 6)))
+        left, top = data.draw(st.tuples(st.integers(-6, 6), st.integers(-6, 6)))
+        values = st.lists(st.integers(0, 100), min_size=rows * columns, max_size=rows * columns)
+        codes = np.array(data.draw(values)).reshape(rows, columns) % 11
+        sure = np.array(data.draw(values)).reshape(rows, columns)
+        maps.append(
+            write_map(folder / f"M{index}", codes, sure, pixel=moved(left, top), cut=data.draw(st.integers(0, 15)))
+        )
+        placed.append((left, top, codes, sure))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(work, "STRIP_CELLS", strip)
+        files = mosaic(maps, folder / "X_lulc.tif")
+    left, top = min(p[0] for p in placed), min(p[1] for p in placed)
+    expected = np.zeros((20, 20), int)
+    best = np.full((20, 20), -1)
+    for x, y, codes, sure in placed:
+        for (row, column), code in np.ndenumerate(codes):
+            there = (y - top + row, x - left + column)
+            if code and sure[row, column] > best[there]:
+                expected[there], best[there] = code, sure[row, column]
+    got = read(files[0])
+    assert (got == expected[: got.shape[0], : got.shape[1]]).all()
+    assert (np.where(got, read(files[3]).astype(int), -1) == best[: got.shape[0], : got.shape[1]]).all()
+    assert not expected[got.shape[0] :].any()
+    assert not expected[:, got.shape[1] :].any()
+
+
+def test_bytes_repeat(tmp_path):
+    written = []
+    for name in ("one", "two"):
+        a = write_map(tmp_path / name / "A", [[1, 2]])
+        b = write_map(tmp_path / name / "B", [[3, 4]], pixel=moved(1.5, 0.25))
+        written.append([file.read_bytes() for file in mosaic([a, b], tmp_path / name / "X_lulc.tif")])
+        written[-1] += [file.read_bytes() for file in mosaic([a, b], tmp_path / name / "V_lulc.vrt")]
+    assert written[0] == written[1]
+    assert not list(tmp_path.glob("*/.*"))
+
+
+def test_finer_maps_keep_their_detail(tmp_path):
+    coarse = write_map(tmp_path / "A", [[1, 2]], 90, stride=64)
+    fine = write_map(tmp_path / "B", np.arange(3, 11).reshape(2, 4), 80, pixel=moved(4, 2), stride=16)
+    files = mosaic([coarse, fine], tmp_path / "X_lulc.tif")
+    expected = np.repeat([[1, 1, 1, 1, 2, 2, 2, 2]], 4, axis=0)
+    assert read(files[0]).tolist() == expected.tolist()
+    files = mosaic([fine, coarse], tmp_path / "Y_lulc.tif")
+    assert open_map(files[0]).grid.transform.a == 160
+    write_map(tmp_path / "B", np.arange(3, 11).reshape(2, 4), 95, pixel=moved(4, 2), stride=16)
+    expected[2:, 4:] = np.arange(3, 11).reshape(2, 4)
+    assert read(mosaic([coarse, fine], tmp_path / "Z_lulc.tif")[0]).tolist() == expected.tolist()
+
+
+def nearest(maps: list[Path], files: list[Path]) -> tuple[np.ndarray, np.ndarray]:
+    """The mosaic's codes, and those that the maps have at its cells' centres by pyproj, the more confident first.
+
+    A cell whose centre lies on a border of cells, within a thousandth, is left out: either is right there.
+    """
+    with rasterio.open(files[0]) as dataset:
+        got, transform, crs = dataset.read(1), dataset.transform, dataset.crs
+    columns, rows = np.meshgrid(np.arange(got.shape[1]) + 0.5, np.arange(got.shape[0]) + 0.5)
+    x, y = transform @ (columns, rows)
+    expected, best = np.zeros(got.shape, int), np.full(got.shape, -1)
+    sharp = np.ones(got.shape, bool)
+    for path in maps:
+        with rasterio.open(path) as dataset, rasterio.open(confidence_of(path)) as sure:
+            to_map = pyproj.Transformer.from_crs(crs.to_wkt(), dataset.crs.to_wkt(), always_xy=True)
+            column, row = ~dataset.transform @ to_map.transform(x, y)
+            inside = (column >= 0) & (row >= 0) & (column < dataset.width) & (row < dataset.height)
+            near = np.minimum(np.abs(column - np.rint(column)), np.abs(row - np.rint(row))) < 2e-3
+            sharp &= ~(near & (np.abs(column) < 1e4))
+            there = row[inside].astype(int), column[inside].astype(int)
+            codes, values = dataset.read(1)[there], sure.read(1)[there].astype(int)
+        wins = (codes > 0) & (values > best[inside])
+        expected[inside], best[inside] = np.where(wins, codes, expected[inside]), np.where(wins, values, best[inside])
+    return got[sharp], expected[sharp]
+
+
+def noise(seed: int, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 11, (rows, columns)), rng.integers(0, 101, (rows, columns))
+
+
+def test_neighbouring_utm_zones_become_one(tmp_path):
+    """The second scene lies across the border of zones 33 and 34, given in the other zone."""
+    a = write_map(tmp_path / "A", *noise(0, 40, 50), pixel=Affine(10, 0, 728_000, 0, -10, 5_100_000))
+    b = write_map(
+        tmp_path / "B", *noise(1, 40, 50), pixel=Affine(10, 0, 268_000, 0, -10, 5_100_000), crs=CRS.from_epsg(32634)
+    )
+    files = mosaic([a, b], tmp_path / "X_lulc.tif")
+    got, expected = nearest([a, b], files)
+    assert (got == expected).all()
+    assert (expected > 0).mean() > 0.5
+    grid = open_map(files[0]).grid
+    assert grid.crs == UTM33
+    assert (grid.transform.c - 728_000) % 160 == 0  # so that the first map is copied
+    assert (
+        open_map(mosaic([a, b], tmp_path / "Y_lulc.tif", crs="EPSG:32634")[0]).grid.transform.c % 160 == 268_000 % 160
+    )
+
+
+@pytest.mark.parametrize(
+    ("crs", "side"),
+    [("EPSG:3035", 160), ("EPSG:4326", 0.0017), ("EPSG:3857", 230), ("+proj=laea +lat_0=46 +lon_0=16", 160)],
+)
+def test_maps_go_into_any_crs(tmp_path, crs, side):
+    a = write_map(tmp_path / "A", *noise(0, 30, 40), cut=7)
+    b = write_map(tmp_path / "B", *noise(1, 30, 40), pixel=moved(20.3, 10.6))
+    files = mosaic([a, b], tmp_path / "X_lulc.tif", crs=crs)
+    grid = open_map(files[0]).grid
+    assert (grid.transform.a, grid.transform.e) == (side, -side)
+    got, expected = nearest([a, b], files)
+    assert (got == expected).all()
+    assert (got > 0).sum() > 1000
+
+
+def test_the_southern_hemisphere_and_rotated_maps(tmp_path):
+    south = CRS.from_epsg(32733)
+    a = write_map(tmp_path / "A", *noise(0, 12, 15), pixel=Affine(8, 6, 600_000, 6, -8, 6_000_000), crs=south)
+    b = write_map(tmp_path / "B", *noise(1, 12, 15), pixel=Affine(10, 0, 600_900, 0, -10, 6_000_700), crs=south)
+    for maps in ([a, b], [b, a]):
+        files = mosaic(maps, tmp_path / f"{maps[0].name[0]}{maps[1].name[0]}_lulc.tif")
+        got, expected = nearest(maps, files)
+        assert (got == expected).all()
+    one = mosaic([a], tmp_path / "one_lulc.tif")[0]
+    assert (read(one) == read(a)).all()
+    assert open_map(one).grid.transform.almost_equals(open_map(a).grid.cell_transform)
+
+
+@pytest.fixture
+def either_side(tmp_path):
+    """A map in UTM zone 60 and one in zone 1, which overlap at 180 degrees."""
+    a = write_map(
+        tmp_path / "A", *noise(0, 40, 60), pixel=Affine(10, 0, 814_000, 0, -10, 1_900_000), crs=CRS.from_epsg(32660)
+    )
+    b = write_map(
+        tmp_path / "B", *noise(1, 40, 60), pixel=Affine(10, 0, 178_000, 0, -10, 1_902_000), crs=CRS.from_epsg(32601)
+    )
+    with rasterio.open(a) as left, rasterio.open(b) as right:
+        west = rasterio.warp.transform(left.crs, "EPSG:4326", [left.bounds.left, left.bounds.right], [1_900_000] * 2)[0]
+        east = rasterio.warp.transform(
+            right.crs, "EPSG:4326", [right.bounds.left, right.bounds.right], [1_900_000] * 2
+        )[0]
+    assert west[1] < -179.9 < 179.9 < west[0]  # each crosses 180 degrees
+    assert east[1] < -179.9 < 179.9 < east[0]
+    return [a, b]
+
+
+@pytest.mark.parametrize("crs", [None, "EPSG:32601", "EPSG:4326"])
+def test_across_the_antimeridian(tmp_path, either_side, crs):
+    files = mosaic(either_side, tmp_path / "X_lulc.tif", crs=crs)
+    got, expected = nearest(either_side, files)
+    assert got.size < 40 * 60 * 5
+    assert (got == expected).all()
+    assert (got > 0).sum() > 40 * 60
+
+
+def test_a_crs_that_tears_maps_apart_is_refused(tmp_path, either_side):
+    with pytest.raises(DataError, match=r"A_lulc\.tif: EPSG:3857 tears it.* --crs") as error:
+        mosaic(either_side, tmp_path / "X_lulc.tif", crs="EPSG:3857")
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.glob("*X_*"))
+
+
+def test_any_number_of_maps_with_one_open_at_a_time(tmp_path, monkeypatch):
+    maps = [
+        write_map(tmp_path / f"M{i}", np.full((4, 4), i % 9 + 1), pixel=moved(i % 9 * 3, i // 9 * 3)) for i in range(63)
+    ]
+    current, most = 0, 0
+    opened = rasterio.open
+
+    class Counted:
+        def __init__(self, *arguments, **options):
+            self.dataset = opened(*arguments, **options)
+
+        def __enter__(self):
+            nonlocal current, most
+            current += 1
+            most = max(most, current)
+            return self.dataset.__enter__()
+
+        def __exit__(self, *error):
+            nonlocal current
+            current -= 1
+            return self.dataset.__exit__(*error)
+
+    monkeypatch.setattr(mosaicking.rasterio, "open", Counted)
+    got = read(mosaic(maps, tmp_path / "X_lulc.tif")[0])
+    assert most == 1
+    columns = [1, *np.repeat(np.arange(1, 10), 3)]  # where two lie, that named first
+    assert (got == np.tile(columns, (22, 1))).all()
+
+
+def test_a_virtual_mosaic_refers_to_the_maps(tmp_path):
+    a = write_map(tmp_path / "maps" / "A & <1>", [[1, 1, 1], [1, 0, 1]], 99)
+    b = write_map(tmp_path / "maps" / "B", [[2, 2], [0, 2]], 1, pixel=moved(1, 0))
+    files = mosaic([a, b], tmp_path / "maps" / "X_lulc.vrt")
+    assert [file.name for file in files] == ["X_lulc.vrt", "X_lulc.qml"]
+    assert read(files[0]).tolist() == [[1, 2, 2], [1, 0, 2]]  # later over earlier, no data transparent
+    shutil.move(tmp_path / "maps", tmp_path / "moved")
+    vrt = tmp_path / "moved" / "X_lulc.vrt"
+    assert read(vrt).tolist() == [[1, 2, 2], [1, 0, 2]]
+    opened = open_map(vrt)
+    assert opened.legend.names == EUROSAT.names
+    assert opened.grid.transform == PIXEL @ Affine.scale(16)
+    with rasterio.open(vrt) as dataset:
+        assert dataset.nodata == 0
+        assert dataset.colormap(1)[2] == (*EUROSAT[2].rgb, 255)
+    if shutil.which("gdalinfo") is None:
+        pytest.skip("gdalinfo is not on PATH")
+    said = subprocess.run(["gdalinfo", vrt], check=True, capture_output=True, text=True)
+    assert "2: Forest" in said.stdout
+    assert "<F>Sea Lake</F>" in said.stdout
+    assert not said.stderr
+
+
+def test_a_virtual_mosaic_needs_no_confidence_but_one_crs(tmp_path):
+    a, b = write_map(tmp_path / "A", [[1]]), write_map(tmp_path / "B", [[2]], pixel=moved(0.5, 0))
+    confidence_of(a).unlink()
+    assert read(mosaic([a, b], tmp_path / "X_lulc.vrt")[0]).shape == (1, 2)
+    with pytest.raises(DataError, match=r"A_lulc\.tif: A_confidence\.tif is not beside it"):
+        mosaic([a, b], tmp_path / "X_lulc.tif", overwrite=True)
+    turned = write_map(tmp_path / "T", [[3]], pixel=Affine(8, 6, 600_000, 6, -8, 5_100_000))
+    with pytest.raises(DataError, match=r"T_lulc\.tif: is rotated .* --out .*Y_lulc\.tif"):
+        mosaic([b, turned], tmp_path / "Y_lulc.vrt")
+    other = write_map(tmp_path / "O", [[3]], crs=CRS.from_epsg(32634))
+    with pytest.raises(DataError, match=r"O_lulc\.tif: is not in EPSG:32633"):
+        mosaic([b, other], tmp_path / "Y_lulc.vrt")
+
+
+def test_what_cannot_be_meant_is_refused_in_one_sentence(tmp_path):
+    a = write_map(tmp_path / "A", [[1]])
+    two = Legend((LulcClass(1, "Wald", "", "#000000"), LulcClass(2, "Feld", "", "#ffffff")))
+    other = write_map(tmp_path / "B", [[1]], legend=two)
+    moved_confidence = write_map(tmp_path / "C", [[1]])
+    shutil.copy(confidence_of(write_map(tmp_path / "D", [[1, 1]])), confidence_of(moved_confidence))
+    for maps, out, options, kind, said in [
+        ([], "X_lulc.tif", {}, UsageError, "no maps"),
+        ([a], "X.tif", {}, UsageError, r"call it .*/X_lulc\.tif"),
+        ([a], "X_lulc.png", {}, UsageError, r"call it .*/X_lulc\.tif"),
+        ([a], "A_lulc.tif", {"overwrite": True}, UsageError, "is one of the maps"),
+        ([a], "X_lulc.tif", {"crs": "EPSG:nothing"}, UsageError, "--crs EPSG:nothing: not a coordinate"),
+        ([a, other], "X_lulc.tif", {}, DataError, r"B_lulc\.tif: has other classes than .*A_lulc\.tif"),
+        ([a, moved_confidence], "X_lulc.tif", {}, DataError, r"C_confidence\.tif: has other cells"),
+        ([a, tmp_path / "E_lulc.tif"], "X_lulc.tif", {}, DataError, "no such file"),
+    ]:
+        with pytest.raises(kind, match=said) as error:
+            mosaic(maps, tmp_path / out, **options)
+        assert "\n" not in str(error.value)
+    assert not list(tmp_path.glob("*X*"))
+
+
+def test_nothing_is_overwritten_unasked(tmp_path):
+    a = write_map(tmp_path / "A", [[1]])
+    for out in ("X_lulc.tif", "V_lulc.vrt"):
+        files = mosaic([a], tmp_path / out)
+        with pytest.raises(OutputError, match=r"_lulc\.\w+: .*in the way.*--overwrite"):
+            mosaic([a], tmp_path / out)
+        assert mosaic([a], tmp_path / out, overwrite=True) == files
+
+
+def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
+    a = write_map(tmp_path / "A", [[1]])
+    before = sorted(os.listdir(tmp_path))
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(mosaicking, "write_confidence", full)
+    with pytest.raises(OutputError, match="the disk is full"):
+        mosaic([a], tmp_path / "new" / "X_lulc.tif")
+    monkeypatch.setattr(mosaicking, "virtual_raster", lambda *_: "x" * 10)
+    monkeypatch.setattr(mosaicking, "write_style", full)
+    with pytest.raises(OutputError, match=r"X_lulc\.\w+: cannot be written \(No space left"):
+        mosaic([a], tmp_path / "X_lulc.vrt")
+    assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_a_code_beyond_the_legend_is_refused(tmp_path):
+    a = write_map(tmp_path / "A", [[1, 10]])
+    table = a.with_name(a.name + ".aux.xml")
+    start = table.read_text().index('<Row index="9">')
+    table.write_text(table.read_text()[:start] + "</GDALRasterAttributeTable></PAMRasterBand></PAMDataset>")
+    with pytest.raises(DataError, match=r"A_lulc\.tif: holds codes that its legend lacks"):
+        mosaic([a], tmp_path / "X_lulc.tif")
+    assert not list(tmp_path.glob("*X*"))
