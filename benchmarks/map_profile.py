@@ -20,7 +20,7 @@ import numpy as np
 
 import geocfl
 from geocfl.mapping.backends import BACKENDS, load_backend
-from geocfl.mapping.mapper import check_scene
+from geocfl.mapping.mapper import cells_of
 from geocfl.mapping.memory import STRIP_ROWS
 from geocfl.mapping.strips import cut, read_strips
 from geocfl.scene import open_scene
@@ -51,8 +51,8 @@ def main() -> None:
     print(f"{'':<42}{'elapsed':>10}{'processor':>12}")
     with stage("load the back end"):
         backend = load_backend(model, options.backend, "cpu")
-    with open_scene(options.scene) as scene:
-        grid = check_scene(scene, model, options.stride)
+    with open_scene(options.scene, needed=model.bands, gsd=model.gsd) as scene:
+        grid = cells_of(scene, model, options.stride)
         cell_rows = max(1, STRIP_ROWS // options.stride)
         with stage("read: decode, to reflectance, find no data"):
             strips = sum(1 for _ in read_strips(scene, model.bands, grid, cell_rows))

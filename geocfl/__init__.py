@@ -13,6 +13,7 @@ __version__ = "0.1.0.dev0"
 
 if TYPE_CHECKING:
     from geocfl.assessment import evaluate as evaluate
+    from geocfl.clouds import find_clouds as find_clouds
     from geocfl.comparison import compare as compare
     from geocfl.demonstration import demo as demo
     from geocfl.description import info as info
@@ -31,6 +32,7 @@ _HOMES = {
     "demo": "geocfl.demonstration",
     "evaluate": "geocfl.assessment",
     "export": "geocfl.exporting",
+    "find_clouds": "geocfl.clouds",
     "info": "geocfl.description",
     "load_model": "geocfl.model",
     "map_scene": "geocfl.mapping",
@@ -46,6 +48,7 @@ __all__ = [
     "demo",
     "evaluate",
     "export",
+    "find_clouds",
     "info",
     "load_model",
     "map_scene",

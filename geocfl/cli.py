@@ -45,7 +45,10 @@ BatchSize = Annotated[
 ]
 Scale = Annotated[float | None, typer.Option(help="In reflectance = (DN + offset) / scale; 10000 for Sentinel-2.")]
 Offset = Annotated[float | None, typer.Option(help="Likewise; -1000 for processing baseline 04.00 and later.")]
-SceneBands = Annotated[str, typer.Option(help="Which band is which where the scene does not say: B04=3,B03=2,B02=1.")]
+SceneBands = Annotated[
+    str,
+    typer.Option(help="Which band is which where the scene does not say: B04=3,B03=2,B02=1.", rich_help_panel="Scene"),
+]
 
 
 def _version(value: bool) -> None:
@@ -80,7 +83,13 @@ class _LevelFormatter(logging.Formatter):
 
 @app.command("map")
 def map_command(
-    scenes: Annotated[list[Path], typer.Argument(help="Sentinel-2 scenes: GeoTIFF or another raster that GDAL reads.")],
+    scenes: Annotated[
+        list[str],
+        typer.Argument(
+            help="Sentinel-2 scenes: GeoTIFF or another raster, SAFE product or its zip, folder or files of one band "
+            "each, STAC Item; paths or URLs.",
+        ),
+    ],
     out: Out = Path("maps"),
     model: ModelName = "eurosat-rgb-lite0",
     stride: Annotated[
@@ -98,6 +107,39 @@ def map_command(
     memory: Annotated[
         str, typer.Option(help="What the process may take, such as 2GB.", show_default="a quarter of what is free")
     ] = "",
+    bbox: Annotated[
+        str, typer.Option(help="Map this part alone: west,south,east,north in degrees.", rich_help_panel="Scene")
+    ] = "",
+    aoi: Annotated[
+        str, typer.Option(help="Map what these polygons cover alone; any CRS.", rich_help_panel="Scene")
+    ] = "",
+    mask: Annotated[
+        str,
+        typer.Option(
+            help="scl for clouds by the product's own classification (L2A), or a raster of masked pixels.",
+            rich_help_panel="Scene",
+        ),
+    ] = "",
+    mask_classes: Annotated[
+        str,
+        typer.Option(
+            help="Values of the mask that count.",
+            show_default="scl: 1,3,8,9,10; else all but 0",
+            rich_help_panel="Scene",
+        ),
+    ] = "",
+    max_masked: Annotated[
+        float, typer.Option(help="Cells of a larger masked share, 0..1, are no data.", rich_help_panel="Scene")
+    ] = 0.5,
+    no_warp: Annotated[
+        bool, typer.Option("--no-warp", help="Refuse scenes on another grid than the model's.", rich_help_panel="Scene")
+    ] = False,
+    allow_no_crs: Annotated[
+        bool,
+        typer.Option(
+            "--allow-no-crs", help="Map scenes without CRS, to maps without a place.", rich_help_panel="Scene"
+        ),
+    ] = False,
     products: Annotated[
         str,
         typer.Option(
@@ -168,7 +210,7 @@ def map_command(
     flags = {"probabilities": probabilities, "entropy": entropy, "windows": windows, "sld": sld}
     failed = None
     summaries = []
-    for path, result in geocfl.map_scenes(
+    for _, result in geocfl.map_scenes(
         scenes,
         out,
         model=model,
@@ -188,6 +230,13 @@ def map_command(
         simplify=simplify,
         min_area=min_area,
         datetime=datetime,
+        bbox=bbox,
+        aoi=aoi,
+        mask=mask,
+        mask_classes=mask_classes,
+        max_masked=max_masked,
+        warp=not no_warp,
+        allow_no_crs=allow_no_crs,
     ):
         if isinstance(result, GeocflError):
             if len(scenes) == 1:
@@ -197,19 +246,39 @@ def map_command(
         elif json:
             summaries.append(result.summary)
         else:
-            _print_map(path, result)
+            _print_map(result)
     if json:
         typer.echo(json_module.dumps(summaries[0] if len(scenes) == 1 else summaries, indent=2))
     if failed:
         raise typer.Exit(failed.exit_code)
 
 
-def _print_map(path: Path, result: Any) -> None:
-    typer.echo(f"{path.name}: {'already mapped, nothing to do' if result.already_done else 'mapped'}\n")
+def _print_map(result: Any) -> None:
+    name = result.summary["scene"]["file"]
+    typer.echo(f"{name}: {'already mapped, nothing to do' if result.already_done else 'mapped'}\n")
     typer.echo(result.table())
     typer.echo("")
     for file in result.paths.values():
         typer.echo(f"  {file}")
+
+
+@app.command()
+def clouds(
+    scene: Annotated[str, typer.Argument(help="A scene, as for geocfl map; it needs B02, B03, B04 and B08.")],
+    out: Annotated[Path, typer.Option(help="Mask to write, GeoTIFF: 1 cloud, 2 cloud shadow; for geocfl map --mask.")],
+    bands: SceneBands = "",
+    scale: Scale = None,
+    offset: Offset = None,
+    buffer: Annotated[int, typer.Option(help="Pixels of 30 m around clouds that are masked too.", min=0)] = 4,
+    overwrite: Overwrite = False,
+) -> None:
+    """Find clouds and their shadows in a scene without classification layer.
+
+    Example: geocfl clouds scene.tif --out clouds.tif
+    """
+    typer.echo(
+        geocfl.find_clouds(scene, out, bands=bands, scale=scale, offset=offset, buffer=buffer, overwrite=overwrite)
+    )
 
 
 @app.command()
@@ -294,7 +363,7 @@ def demo(
         agreement = {name: getattr(result, name) for name in names}
         typer.echo(json_module.dumps(result.result.summary | {"synthetic": True, "truth": agreement}, indent=2))
         return
-    _print_map(result.scene, result.result)
+    _print_map(result.result)
     typer.echo(f"  {result.scene}\n  {result.truth}\n")
     typer.echo(
         "The scene is synthetic: drawn by a program, not seen by a satellite. The map agrees with what was drawn in\n"

@@ -30,9 +30,11 @@ def info(
     Raises:
         GeocflError: It is neither, or broken.
     """
-    path = Path(path)
-    if path.is_dir() or (not path.exists() and (BUNDLED / str(path)).is_dir()):
-        return _model(path)
+    folder = Path(path)
+    if any((folder / name).is_file() for name in ("model.json", "model.safetensors")) or (
+        not folder.exists() and (BUNDLED / str(path)).is_dir()
+    ):
+        return _model(folder)
     with open_scene(path, bands, scale, offset) as scene:
         return _scene(scene)
 
@@ -58,13 +60,14 @@ def _scene(scene: Scene) -> dict[str, Any]:
     window = load_model(DEFAULT_MODEL).window
     facts: dict[str, Any] = {
         "kind": "scene",
-        "file": scene.path.name,
+        "file": scene.name,
         "size_px": [scene.width, scene.height],
         "dtype": scene.dtype,
         "bands": scene.bands,
         "crs": scene.crs.to_string() if scene.crs else None,
         "gsd_m": scene.gsd,
         "level": scene.level,
+        "taken": scene.taken.isoformat().replace("+00:00", "Z") if scene.taken else None,
         "nodata": scene.nodata,
         "windows": {
             f"stride {s}": -(-scene.width // s) * -(-scene.height // s) for s in (window, window // 2, window // 4)

@@ -56,6 +56,11 @@ class CellGrid:
         """Cell (column, row) to coordinates: the scene's own origin."""
         return self.transform @ Affine.scale(self.stride)
 
+    @property
+    def metres_per_unit(self) -> float:
+        """Metres of a unit of the CRS, if it is not geographic."""
+        return float(self.crs.linear_units_factor[1]) if self.crs.is_projected else 1.0
+
     def row_pixels(self) -> NDArray[np.int64]:
         """(rows,) pixel rows of each cell row inside the scene."""
         return np.minimum(self.stride, self.height - self.stride * np.arange(self.rows))
@@ -73,8 +78,7 @@ class CellGrid:
         if self.crs.is_geographic:
             pixel_rows = self._geodesic_pixel_hectares()
         else:
-            metres = self.crs.linear_units_factor[1]
-            area = abs(self.transform.determinant) * metres**2 / SQUARE_METRES_PER_HECTARE
+            area = abs(self.transform.determinant) * self.metres_per_unit**2 / SQUARE_METRES_PER_HECTARE
             pixel_rows = np.full(self.height, area)
         return np.add.reduceat(pixel_rows, self.stride * np.arange(self.rows))
 
@@ -103,7 +107,7 @@ class CellGrid:
         """What a pixel measures along rows and along columns: in the scene's middle, where the CRS is geographic."""
         a, b, _, d, e, _ = self.transform[:6]
         if not self.crs.is_geographic:
-            metres = self.crs.linear_units_factor[1]
+            metres = self.metres_per_unit
             return float(np.hypot(a, d) * metres), float(np.hypot(b, e) * metres)
         import pyproj
 

@@ -6,7 +6,7 @@ import rasterio
 from affine import Affine
 
 import geocfl
-from geocfl.errors import ModelError
+from geocfl.errors import ModelError, SceneError
 
 
 def write_scene(path: Path, dn: np.ndarray, bands) -> Path:
@@ -48,5 +48,8 @@ def test_a_model_in_facts(tiny_model: Path) -> None:
 
 
 def test_a_folder_that_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(SceneError, match="a folder without bands"):
+        geocfl.info(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"")
     with pytest.raises(ModelError, match=r"model\.json"):
         geocfl.info(tmp_path)

@@ -30,6 +30,7 @@ def classify_scene(
     decision: Decision,
     cell_rows: int,
     journal: Journal,
+    max_masked: float = 0.5,
 ) -> None:
     """Classifies every cell of a scene that the journal does not hold yet.
 
@@ -41,22 +42,23 @@ def classify_scene(
         decision: What a cell keeps of its window's probabilities.
         cell_rows: Rows of cells in a strip.
         journal: Takes the results, strip by strip.
+        max_masked: Share of a cell's pixels that may be masked, 0..1.
 
     Raises:
         SceneError: The scene cannot be decoded.
     """
-    strips = read_strips(scene, bands, grid, cell_rows, journal.row)
+    strips = read_strips(scene, bands, grid, cell_rows, journal.row, max_masked)
     with tqdm(
         total=grid.rows * grid.columns,
         initial=journal.row * grid.columns,
-        desc=scene.path.name,
+        desc=scene.name,
         unit="window",
         unit_scale=True,
         disable=None,
     ) as bar:
         for strip, placed in ahead((strip, backend.place(strip.pixels)) for strip in strips):
             cells = classify_strip(strip, placed, grid.stride, backend, decision, bar.update)
-            journal.append(cells, strip.inside, int(strip.valid.sum()))
+            journal.append(cells, strip.inside, int(strip.valid.sum()), int(strip.masked.sum()))
 
 
 def classify_strip(

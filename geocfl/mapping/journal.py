@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from geocfl.grid import CellGrid
 from geocfl.products.cells import CONFIDENCE, write_header
 
+_COUNTS = ("row", "windows", "masked")
+"""What a line of the log holds."""
+
 
 class Journal:
     """The results of a run in a folder, strip by strip, so that another run can go on after any of them.
@@ -34,6 +37,7 @@ class Journal:
         cells: Path of the work raster.
         row: Rows of cells that are done.
         windows: Windows that the classifier saw for them.
+        masked: Cells among them without a class for their masked pixels.
     """
 
     def __init__(
@@ -51,17 +55,19 @@ class Journal:
         self._grid, self._shown, self._cell_bands = grid, list(shown), cell_bands
         self._step = -(-max(grid.height, grid.width) // thumbnail_pixels)
         header, strips = self._read()
-        self.row, self.windows = 0, 0
-        if header == facts and strips:
-            self.row, self.windows = strips[-1]["row"], strips[-1]["windows"]
-            if any(not path.exists() or path.stat().st_size < size for path, size in self._sizes().items()):
-                self.row, self.windows = 0, 0
+        self._take(strips[-1] if header == facts and strips else None)
+        if any(not path.exists() or path.stat().st_size < size for path, size in self._sizes().items()):
+            self._take(None)
         lines = [facts, *strips] if self.row else [facts]
         self._log.write_text("".join(json.dumps(line) + "\n" for line in lines))
         for path, size in self._sizes().items():
             with path.open("ab") as file:
                 file.truncate(size)
         write_header(self.cells, grid.rows, grid.columns, cell_bands)
+
+    def _take(self, strip: dict[str, int] | None) -> None:
+        """Goes on after a strip, or begins anew."""
+        self.row, self.windows, self.masked = (strip[name] for name in _COUNTS) if strip else (0, 0, 0)
 
     def _read(self) -> tuple[Any, list[dict[str, int]]]:
         """The journal's first line and its others, without one that was not finished."""
@@ -83,13 +89,14 @@ class Journal:
     def _row_bytes(self) -> int:
         return 4 * len(self._shown) * -(-self._grid.width // self._step)
 
-    def append(self, cells: NDArray[np.uint8], inside: NDArray[np.float32], windows: int) -> None:
+    def append(self, cells: NDArray[np.uint8], inside: NDArray[np.float32], windows: int, masked: int = 0) -> None:
         """Adds a strip.
 
         Args:
             cells: (cell_bands, k, columns) values of the next k rows of cells.
             inside: (B, h, width) reflectance of the cells' own pixels.
             windows: Windows that the classifier saw.
+            masked: Cells without a class for their masked pixels.
         """
         offset = -self.row * self._grid.stride % self._step
         small = inside[self._shown, offset :: self._step, :: self._step].transpose(1, 0, 2)
@@ -99,8 +106,9 @@ class Journal:
             file.write(small.astype("<f4").tobytes())
         self.row += cells.shape[1]
         self.windows += windows
+        self.masked += masked
         with self._log.open("a") as file:
-            file.write(json.dumps({"row": self.row, "windows": self.windows}) + "\n")
+            file.write(json.dumps({name: getattr(self, name) for name in _COUNTS}) + "\n")
 
     def thumbnail(self) -> NDArray[np.float32]:
         """(h, w, bands shown) float32 reflectance of every n-th pixel, NaN no data; read from the disk when used."""

@@ -30,13 +30,11 @@ from geocfl.products.staging import FILES, Staging
 from geocfl.products.summary import format_table
 from geocfl.products.truecolor import PICTURE_PIXELS, PREVIEW_PIXELS
 from geocfl.products.writing import Finished, write_products
-from geocfl.scene import Scene, open_scene
-from geocfl.scene.acquisition import find_datetime
+from geocfl.scene import Area, Reading, Scene, Source, find_source, group_files, open_scene
+from geocfl.scene.identity import file_hash, identity
 
 log = logging.getLogger("geocfl")
 
-GSD_TOLERANCE = 0.05
-"""Relative difference of ground sampling distance that a model is not warned of."""
 COMMON_STRIDES = (64, 32, 16)
 GDAL_CACHE = 64
 """Megabytes that GDAL may keep of decoded blocks, instead of a twentieth of all memory: strips keep what is used
@@ -60,6 +58,13 @@ class MapSettings:
         simplify: Tolerance in metres that polygons are simplified by.
         min_area: Hectares; smaller polygons are merged into a neighbour.
         datetime: When the scene was taken, ISO 8601, UTC where no zone stands; empty where the scene says so itself.
+        warp: Whether a scene on another grid than the model's may be warped to it.
+        allow_no_crs: Whether a scene without coordinate reference system is mapped, to a map without a place.
+        bbox: What to map of the scene, as ``"west,south,east,north"`` in degrees; empty for all of it.
+        aoi: Likewise, as a file of polygons.
+        mask: ``"scl"`` for the scene's own classification layer, or a raster of masked pixels; empty for none.
+        mask_classes: Values of the mask that count, see `geocfl.scene.Reading`.
+        max_masked: Cells with more than this share of masked pixels, 0..1, are no data.
     """
 
     stride: int = 64
@@ -74,6 +79,13 @@ class MapSettings:
     simplify: float = 0.0
     min_area: float = 0.0
     datetime: str = ""
+    warp: bool = True
+    allow_no_crs: bool = False
+    bbox: str = ""
+    aoi: str = ""
+    mask: str = ""
+    mask_classes: str = ""
+    max_masked: float = 0.5
 
     def __post_init__(self) -> None:
         """Refuses what cannot be meant.
@@ -83,10 +95,25 @@ class MapSettings:
         """
         if not 0 <= self.min_confidence <= 1:
             raise UsageError(f"--min-confidence {self.min_confidence:g} is not between 0 and 1; 0.5 is half certain")
+        if not 0 <= self.max_masked <= 1:
+            raise UsageError(f"--max-masked {self.max_masked:g} is not between 0 and 1; 0.5 is half of a cell")
+        if self.bbox and self.aoi:
+            raise UsageError("--bbox and --aoi both say what to map; leave out one of them")
         for option, value, unit in (("simplify", self.simplify, "metres"), ("min-area", self.min_area, "hectares")):
             if not 0 <= value < float("inf"):
                 raise UsageError(f"--{option} {value:g} is no number of {unit} from 0 on")
         self.taken()
+
+    def reading(self) -> Reading:
+        """How scenes are read for it.
+
+        Raises:
+            GeocflError: An option cannot be meant, or the area's file cannot be read.
+        """
+        area = Area.of_box(self.bbox) if self.bbox else Area.of_file(self.aoi) if self.aoi else None
+        return Reading(
+            self.bands, self.scale, self.offset, self.warp, self.allow_no_crs, area, self.mask, self.mask_classes
+        )
 
     def taken(self) -> dt.datetime | None:
         """The moment that `datetime` states, None where it is empty.
@@ -127,7 +154,7 @@ class SceneMap:
 
 
 def map_scene(
-    scene: str | Path,
+    scene: str | Path | Source,
     out: str | Path,
     *,
     model: str | Path = DEFAULT_MODEL,
@@ -140,7 +167,7 @@ def map_scene(
     """Maps a Sentinel-2 scene and writes its products into a folder.
 
     Args:
-        scene: A raster with the model's bands, of the model's ground sampling distance.
+        scene: A raster, a SAFE product, a folder of one file a band or a STAC Item, as a path or a URL.
         out: Folder, made where it is missing.
         model: A bundle's folder or the name of a bundled model.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
@@ -156,7 +183,7 @@ def map_scene(
         GeocflError: The scene, model or output folder cannot be used; nothing half-written is left.
     """
     mapper = _Mapper(load_model(model), device, batch_size, memory, MapSettings(**settings))
-    return mapper.map(Path(scene), Path(out), overwrite)
+    return mapper.map(find_source(scene, mapper.settings.bands), Path(out), overwrite)
 
 
 def map_scenes(
@@ -169,8 +196,10 @@ def map_scenes(
     memory: str = "",
     overwrite: bool = False,
     **settings: Any,
-) -> Iterator[tuple[Path, SceneMap | GeocflError]]:
+) -> Iterator[tuple[str, SceneMap | GeocflError]]:
     """Maps scenes one after the other with the model loaded once; arguments are those of `map_scene`.
+
+    Files of one band each whose names differ by the band alone are one scene.
 
     Yields:
         Each scene's path with its map, or with the error that it ended in; the others go on.
@@ -179,15 +208,28 @@ def map_scenes(
         UsageError: Two scenes have the same stem, so that their products would have the same names.
         ModelError: The model cannot be used.
     """
-    paths = [Path(scene) for scene in scenes]
-    stems: dict[str, Path] = {}
-    for path in paths:
-        if (other := stems.setdefault(path.stem, path)) is not path:
-            raise UsageError(f"{path} and {other} would write products of the same names; map them into two folders")
     mapper = _Mapper(load_model(model), device, batch_size, memory, MapSettings(**settings))
-    for path in paths:
+    found: list[tuple[str, Source | GeocflError]] = []
+    stems: dict[str, str] = {}
+    for scene in group_files([str(scene) for scene in scenes]):
+        path = scene.path if isinstance(scene, Source) else scene
         try:
-            yield path, mapper.map(path, Path(out), overwrite)
+            source = find_source(scene, mapper.settings.bands)
+        except SceneError as error:
+            found.append((path, error))
+            continue
+        if source.stem in stems:
+            raise UsageError(
+                f"{path} and {stems[source.stem]} would write products of the same names; map them into two folders"
+            )
+        stems[source.stem] = path
+        found.append((path, source))
+    for path, scene_or_error in found:
+        if isinstance(scene_or_error, GeocflError):
+            yield path, scene_or_error
+            continue
+        try:
+            yield path, mapper.map(scene_or_error, Path(out), overwrite)
         except GeocflError as error:
             yield path, error
 
@@ -206,6 +248,7 @@ class _Mapper:
         self.selection = Selection.of(settings.products, settings.vector)
         self.decision = Decision(len(model.legend), settings.min_confidence, self.selection.detail)
         self.memory = parse_memory(memory)
+        self.reading = settings.reading()
 
     @cached_property
     def backend(self) -> Backend:
@@ -220,21 +263,28 @@ class _Mapper:
     @cached_property
     def model_hash(self) -> str:
         folder = self.model.path or Path()  # load_model always sets it
-        return _hash(folder / "model.json", folder / "model.safetensors")
+        return "".join(file_hash(folder / name) for name in ("model.json", "model.safetensors"))
 
-    def map(self, path: Path, out: Path, overwrite: bool) -> SceneMap:
+    def map(self, source: Source, out: Path, overwrite: bool) -> SceneMap:
         """One scene's products."""
         started = time.perf_counter()
-        settings = self.settings
+        settings, model = self.settings, self.model
         with (
             rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE),  # before GDAL first asks for it
-            open_scene(path, settings.bands, settings.scale, settings.offset) as scene,
+            open_scene(
+                source,
+                reading=self.reading,
+                needed=model.bands,
+                gsd=model.gsd,
+                stride=settings.stride,
+                window=model.window,
+            ) as scene,
         ):
-            grid = check_scene(scene, self.model, settings.stride)
+            grid = cells_of(scene, model, settings.stride)
             when = self._taken(scene)
-            digest = self._digest(path)
+            digest = self._digest(scene)
             files = {name: suffix for name, suffix in FILES.items() if name in self.selection.files}
-            with Staging(out, path.stem, digest, overwrite=overwrite, products=files.values()) as staging:
+            with Staging(out, source.stem, digest, overwrite=overwrite, products=files.values()) as staging:
                 targets = {name: staging.target(suffix) for name, suffix in files.items()}
                 if staging.state == "done":
                     return SceneMap(targets, json.loads(targets["summary"].read_text()), already_done=True)
@@ -253,18 +303,21 @@ class _Mapper:
                     thumbnail_pixels=PICTURE_PIXELS if self.selection.truecolor else PREVIEW_PIXELS,
                 )
                 before = journal.windows
-                classify_scene(scene, self.model.bands, grid, self.backend, self.decision, rows, journal)
+                classify_scene(
+                    scene, self.model.bands, grid, self.backend, self.decision, rows, journal, settings.max_masked
+                )
                 if not journal.windows:
-                    raise SceneError(f"{path}: no cell has data in half of its pixels; check the scene's nodata value")
+                    remedy = "allow more with --max-masked" if journal.masked else "check the scene's nodata value"
+                    raise SceneError(f"{scene.path}: no cell has data in half of its pixels; {remedy}")
                 read = time.perf_counter()
                 finished = Finished(
-                    path.stem,
+                    source.stem,
                     journal.cells,
                     grid,
                     self.model.legend,
                     journal.thumbnail(),
                     self._tags(scene, grid),
-                    self._facts(scene, grid, warnings, digest, when),
+                    self._facts(scene, grid, warnings, digest, when, journal.masked),
                     when,
                 )
                 summary = write_products(
@@ -288,14 +341,14 @@ class _Mapper:
         rows = choose_cell_rows(grid, bands, itemsize, scene.block_rows, self.memory - held)
         memory = held + strip_bytes(grid, bands, itemsize, rows, scene.block_rows)
         log.info("%r", self.backend)
-        log.info("%s", estimate(scene.path.name, grid, self.model.gsd, scene.data_share(), rate, memory))
+        log.info("%s", estimate(scene.name, grid, self.model.gsd, scene.data_share(), rate, memory))
         return rows
 
-    def _digest(self, path: Path) -> str:
-        """What products depend on: the scene's bytes, the model, the settings and this version."""
-        return hashlib.sha256(
-            json.dumps([__version__, self.model_hash, _hash(path), asdict(self.settings)]).encode()
-        ).hexdigest()
+    def _digest(self, scene: Scene) -> str:
+        """What products depend on: the scene's files, the model, the settings and this version."""
+        files = [*scene.files, *([self.settings.aoi] if self.settings.aoi else [])]
+        facts = [__version__, self.model_hash, [identity(file) for file in files], asdict(self.settings)]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def _taken(self, scene: Scene) -> dt.datetime | None:
         """When the scene was taken, where the option or the scene says so.
@@ -303,7 +356,7 @@ class _Mapper:
         Raises:
             SceneError: Neither does, and a product needs it.
         """
-        when = self.settings.taken() or find_datetime(scene.path.name, scene.tags)
+        when = self.settings.taken() or scene.taken
         if when is None and "stac" in self.selection.products:
             raise SceneError(
                 f"{scene.path}: does not say when it was taken, which a STAC Item needs; "
@@ -317,7 +370,7 @@ class _Mapper:
             "GEOCFL_VERSION": __version__,
             "GEOCFL_MODEL": self.model.name,
             "GEOCFL_MODEL_HASH": self.model_hash,
-            "GEOCFL_SOURCE": scene.path.name,
+            "GEOCFL_SOURCE": scene.name,
             "GEOCFL_SETTINGS": json.dumps(asdict(self.settings)),
             "GEOCFL_STRIDE": str(grid.stride),
             "GEOCFL_WIDTH": str(grid.width),
@@ -331,14 +384,14 @@ class _Mapper:
         return [bands.index(band) if band in bands else 0 for band in ("B04", "B03", "B02")]
 
     def _facts(
-        self, scene: Scene, grid: CellGrid, warnings: list[str], digest: str, when: dt.datetime | None
+        self, scene: Scene, grid: CellGrid, warnings: list[str], digest: str, when: dt.datetime | None, masked: int
     ) -> dict[str, Any]:
         model = self.model
         return {
             "geocfl": __version__,
             "hash": digest,
             "scene": {
-                "file": scene.path.name,
+                "file": scene.name,
                 "datetime": when.isoformat().replace("+00:00", "Z") if when else None,
                 "width": scene.width,
                 "height": scene.height,
@@ -352,32 +405,21 @@ class _Mapper:
             "model": {"name": model.name, "hash": self.model_hash, "origin": model.origin},
             "settings": asdict(self.settings) | {"classifier": repr(self.backend)},
             "cell_size_m": grid.stride * model.gsd,
+            "masked_cells": masked,
             "warnings": warnings,
         }
 
 
-def check_scene(scene: Scene, model: Model, stride: int) -> CellGrid:
-    """The cells of a scene that a model can read.
+def cells_of(scene: Scene, model: Model, stride: int) -> CellGrid:
+    """The cells of a scene that was opened for a model.
 
     Raises:
-        SceneError: It lacks a band or a CRS, is smaller than a window, or has another ground sampling distance.
+        SceneError: It is smaller than a window.
     """
-    scene.require(model.bands)
-    if scene.crs is None:
-        raise SceneError(
-            f"{scene.path}: has no coordinate reference system; add its own, such as gdal_edit.py -a_srs EPSG:32633"
-        )
     if min(scene.height, scene.width) < model.window:
         raise SceneError(
             f"{scene.path}: {scene.width} x {scene.height} px is smaller than the model's window of {model.window} px; "
             "pass a larger scene"
-        )
-    gsd = scene.gsd
-    if gsd is None or abs(gsd / model.gsd - 1) > GSD_TOLERANCE:
-        found = "degrees" if gsd is None else f"{gsd:g} m"
-        raise SceneError(
-            f"{scene.path}: its pixels are in {found} but the model was trained at {model.gsd:g} m; warp it to a UTM "
-            f"zone first, such as gdalwarp -t_srs EPSG:32633 -tr {model.gsd:g} {model.gsd:g}"
         )
     return CellGrid(scene.height, scene.width, stride, model.window, scene.transform, scene.crs)
 
@@ -407,15 +449,3 @@ def _duration(seconds: float) -> str:
     if seconds < 100:
         return f"{max(1, round(seconds))} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-
-
-def _hash(*paths: Path) -> str:
-    """SHA-256 of files' contents, one after the other."""
-    digest = hashlib.sha256()
-    for path in paths:
-        try:
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-        except OSError as error:
-            raise SceneError(f"{path}: cannot be read ({error.strerror}); pass a readable file") from error
-    return digest.hexdigest()

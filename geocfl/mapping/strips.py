@@ -21,17 +21,25 @@ class Strip:
         pixels: (B, h, w) float32 reflectance, NaN no data, mirrored beyond the scene: the window of cell (k, j) of the
             strip has its upper left pixel at (k * stride, j * stride).
         inside: (B, h', width) of the cells' own pixels; a view.
-        valid: (k, columns) bool, whether at least half of a cell's pixels inside the scene have data.
+        valid: (k, columns) bool, whether a cell is classified: at least half of its pixels inside the scene have data
+            and lie in the area that is to be mapped, and no more than allowed are masked.
+        masked: (k, columns) bool, whether it is not for the mask alone.
     """
 
     first: int
     pixels: NDArray[np.float32]
     inside: NDArray[np.float32]
     valid: NDArray[np.bool_]
+    masked: NDArray[np.bool_]
 
 
 def read_strips(
-    scene: Scene, bands: tuple[str, ...], grid: CellGrid, cell_rows: int, first: int = 0
+    scene: Scene,
+    bands: tuple[str, ...],
+    grid: CellGrid,
+    cell_rows: int,
+    first: int = 0,
+    max_masked: float = 0.5,
 ) -> Iterator[Strip]:
     """Reads a scene from top to bottom, no pixel twice: what the next strip needs of this one is kept.
 
@@ -43,6 +51,7 @@ def read_strips(
         grid: The cells.
         cell_rows: Rows of cells in a strip, the last but for the rest.
         first: Row of cells to begin at, a multiple of `cell_rows`.
+        max_masked: Share of a cell's pixels that may be masked, 0..1.
 
     Yields:
         Strips that cover every cell row from `first` on once.
@@ -74,12 +83,26 @@ def read_strips(
         held, top, stop = pixels, lowest, end
         below = min(grid.height, (row + cell_rows) * grid.stride)
         inside = held[:, row * grid.stride - top : below - top, left : left + grid.width]
-        yield Strip(
-            first=row,
-            pixels=_take(held, rows - top),
-            inside=inside,
-            valid=has_data(~np.isnan(inside[0]), grid.stride),
-        )
+        valid, masked = _judge(scene, ~np.isnan(inside[0]), row * grid.stride, below, grid.stride, max_masked)
+        yield Strip(first=row, pixels=_take(held, rows - top), inside=inside, valid=valid, masked=masked)
+
+
+def _judge(
+    scene: Scene, known: NDArray[np.bool_], start: int, stop: int, stride: int, max_masked: float
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """(k, columns) which cells are classified, and which are not for their masked pixels alone."""
+    wanted = scene.extent.inside(start, stop)
+    if wanted is not None:
+        known = known & wanted
+    if scene.mask is None:
+        valid = has_data(known, stride)
+        return valid, np.zeros_like(valid)
+    hidden = scene.mask.read(scene.extent, start, stop)
+    if wanted is not None:
+        hidden &= wanted
+    would_be = has_data(known | hidden, stride)
+    clear = (share(hidden, stride) <= max_masked) & (share(known, stride) > 0)
+    return would_be & clear, would_be & ~clear
 
 
 def _pixel_rows(grid: CellGrid, row: int, cell_rows: int) -> NDArray[np.int64]:
@@ -126,10 +149,15 @@ def has_data(mask: NDArray[np.bool_], stride: int) -> NDArray[np.bool_]:
     Returns:
         (ceil(h / stride), ceil(w / stride)) bool.
     """
+    return share(mask, stride) >= 0.5
+
+
+def share(mask: NDArray[np.bool_], stride: int) -> NDArray[np.float64]:
+    """Share of each cell's pixels that a mask holds; arguments and shape are those of `has_data`."""
     height, width = mask.shape
     edges = [np.arange(0, size, stride) for size in (height, width)]
     # Rows first, in the narrowest integers that hold a column's sum: most of the work is here.
     filled = np.add.reduceat(np.add.reduceat(mask, edges[0], axis=0, dtype=np.int16), edges[1], axis=1, dtype=np.int32)
     sizes = [np.minimum(stride, size - edge) for size, edge in zip((height, width), edges, strict=True)]
-    enough: NDArray[np.bool_] = 2 * filled >= np.outer(*sizes)
-    return enough
+    shares: NDArray[np.float64] = filled / np.outer(*sizes)
+    return shares

@@ -71,7 +71,7 @@ def simplify(polygons: gpd.GeoDataFrame, grid: CellGrid, metres: float) -> gpd.G
     """
     if not metres or polygons.empty:
         return polygons
-    units = metres / (111_320.0 if grid.crs.is_geographic else grid.crs.linear_units_factor[1])
+    units = metres / (111_320.0 if grid.crs.is_geographic else grid.metres_per_unit)
     outlines = shapely.coverage_simplify(polygons.geometry.to_numpy(), units, simplify_boundary=False)
     return polygons.set_geometry(gpd.GeoSeries(outlines, index=polygons.index, crs=polygons.crs, name=GEOMETRY))
 

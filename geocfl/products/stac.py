@@ -232,7 +232,7 @@ def _resolution(transform: rasterio.Affine, grid: CellGrid) -> float | None:
     """Metres down the columns from one pixel to the next; None where the CRS is geographic."""
     if not grid.crs.is_projected:
         return None
-    return round(math.hypot(transform.b, transform.e) * float(grid.crs.linear_units_factor[1]), 6)
+    return round(math.hypot(transform.b, transform.e) * grid.metres_per_unit, 6)
 
 
 def _map_classes(legend: Legend, summary: Mapping[str, Any]) -> list[Classification]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import re
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -16,13 +20,61 @@ from rasterio.enums import MaskFlags
 from rasterio.windows import Window
 
 from geocfl.errors import SceneError, UsageError
-from geocfl.radiometry import EUROSAT_RGB, SENTINEL2, Scaling
-from geocfl.scene.bands import find_bands
+from geocfl.radiometry import SENTINEL2, Scaling
+from geocfl.scene.assembling import assemble, open_dataset, reason
+from geocfl.scene.extent import Area, Extent
+from geocfl.scene.finding import chosen_bands, find_source
+from geocfl.scene.masking import SCL_CLASSES, Mask, parse_classes
+from geocfl.scene.remote import gdal_path, insist, is_remote, remote_settings
+from geocfl.scene.source import Band, Source, file_name
+from geocfl.scene.warping import ground, to_model_grid
+
+log = logging.getLogger("geocfl")
 
 UNHARMONISED_DN = 1000
 """A 0.1 percentile of B04 above this, with no offset applied, looks like baseline 04.00's DN + 1000."""
 NEGATIVE_SHARE = 0.05
 """More reflectance below 0 than this looks like an offset that was applied twice."""
+LOCAL = CRS.from_wkt('LOCAL_CS["pixels in metres",UNIT["metre",1]]')
+"""What a scene without CRS lies in, where that is allowed."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How scenes are to be read.
+
+    Attributes:
+        bands: Which band of a raster is which, as ``"B04=3,B03=2,B02=1"``; else the scene says.
+        scale: Digital numbers per unit of reflectance; else the scene says.
+        offset: Added to digital numbers first, as in ``reflectance = (DN + offset) / scale``; likewise.
+        warp: Whether scenes on another grid than the model's may be warped to it.
+        allow_no_crs: Whether scenes without CRS are read, as if their pixels were of the model's size.
+        area: The ground to be mapped; None for all of the scene.
+        mask: ``"scl"`` for the scene's own classification layer, or a raster of masked pixels; empty for none.
+        mask_classes: Values of the mask that count, as ``"3,8,9,10"``; by default those of clouds and their shadows in
+            a classification layer, and all but 0 in another raster.
+    """
+
+    bands: str = ""
+    scale: float | None = None
+    offset: float | None = None
+    warp: bool = True
+    allow_no_crs: bool = False
+    area: Area | None = None
+    mask: str = ""
+    mask_classes: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot be meant.
+
+        Raises:
+            UsageError: Likewise.
+        """
+        if (self.scale is not None and not 0 < self.scale < np.inf) or not np.isfinite(self.offset or 0.0):
+            raise UsageError(
+                "--scale must be above 0 and --offset a finite number, such as --scale 10000 --offset -1000"
+            )
+        parse_classes(self.mask_classes)
 
 
 @dataclass
@@ -30,45 +82,50 @@ class Scene:
     """An open scene; a context manager.
 
     Attributes:
-        path: The file.
-        bands: Band name to its index in the file, from 1.
+        path: What the user passed.
+        bands: Band name to its index in what is read, from 1.
         scaling: Band name to what makes its digital numbers reflectance.
         scaling_source: Where the scaling was found, in words.
         level: ``"L1C"``, ``"L2A"`` or ``"unknown"``.
+        taken: When it was taken, UTC; None where it does not say so.
+        files: Every raster that is read, as GDAL opens it.
+        notes: What was assumed of it, a sentence each.
+        extent: The part that is read.
+        crs: Coordinate reference system, None where it has none.
+        transform: Pixel (column, row) of the part to coordinates.
+        mask: Masked pixels; None where there is no mask.
     """
 
-    path: Path
+    path: str
     bands: dict[str, int]
     scaling: dict[str, Scaling]
     scaling_source: str
     level: str
-    _dataset: rasterio.DatasetReader = field(repr=False)
+    taken: datetime | None
+    files: tuple[str, ...]
+    notes: tuple[str, ...]
+    extent: Extent
+    crs: CRS | None
+    transform: Affine
+    mask: Mask | None = None
+    block_rows: int = 1
+    _dataset: rasterio.DatasetReader = field(repr=False, default=None)
+    _open_again: Callable[[], tuple[rasterio.DatasetReader, Any]] = field(repr=False, default=None)  # type: ignore[assignment]
+
+    @property
+    def name(self) -> str:
+        """Its file's name."""
+        return file_name(self.path)
 
     @property
     def height(self) -> int:
         """Rows, pixels."""
-        return int(self._dataset.height)
+        return self.extent.height
 
     @property
     def width(self) -> int:
         """Columns, pixels."""
-        return int(self._dataset.width)
-
-    @property
-    def transform(self) -> Affine:
-        """Pixel (column, row) to coordinates."""
-        transform: Affine = self._dataset.transform
-        return transform
-
-    @property
-    def crs(self) -> CRS | None:
-        """Coordinate reference system, None where the file has none."""
-        return self._dataset.crs
-
-    @property
-    def tags(self) -> dict[str, str]:
-        """The file's metadata, with what its driver knows of the acquisition."""
-        return {**self._dataset.tags(ns="IMAGERY"), **self._dataset.tags()}
+        return self.extent.width
 
     @property
     def dtype(self) -> str:
@@ -83,30 +140,8 @@ class Scene:
 
     @property
     def gsd(self) -> float | None:
-        """Ground sampling distance down the columns in metres; None where the CRS is missing or geographic."""
-        if self.crs is None or not self.crs.is_projected:
-            return None
-        return float(np.hypot(self.transform.b, self.transform.e) * self.crs.linear_units_factor[1])
-
-    def require(self, bands: tuple[str, ...]) -> None:
-        """Checks that every band is there.
-
-        Raises:
-            SceneError: One is not.
-        """
-        missing = [band for band in bands if band not in self.bands]
-        if missing:
-            known = f"only {', '.join(self.bands)}" if self.bands else "no band that its descriptions name"
-            example = ",".join(f"{band}={i}" for i, band in enumerate(bands, start=1))
-            raise SceneError(
-                f"{self.path}: the model needs {', '.join(bands)} but the scene has {known}; "
-                f"say which is which, such as --bands {example}"
-            )
-
-    @property
-    def block_rows(self) -> int:
-        """Pixel rows of the file's blocks, which are decoded whole."""
-        return int(self._dataset.block_shapes[0][0])
+        """Ground sampling distance down the columns in metres, to a centimetre; None where there is no CRS."""
+        return round(ground(self._dataset).down, 2) if self.crs is not None and self.crs != LOCAL else None
 
     def read(
         self, bands: tuple[str, ...], start: int, stop: int, out: NDArray[np.float32] | None = None
@@ -128,24 +163,45 @@ class Scene:
         Raises:
             SceneError: The file cannot be decoded there.
         """
-        return self._read(bands, Window(0, start, self.width, stop - start), out)
+        reflectance = self._read(bands, self.extent.window(start, stop), out)
+        if self.mask:
+            reflectance[:, self.mask.read(self.extent, start, stop)] = np.nan
+        return reflectance
 
     def _read(
         self, bands: tuple[str, ...], window: Window, out: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
         indices = [self.bands[band] for band in bands]
         try:
-            dn = self._dataset.read(indices, window=window)
-            missing = self._missing(dn, indices, window)
+            dn, missing = insist(self._far, lambda: self._attempt(indices, window))
         except rasterio.RasterioIOError as error:
             raise SceneError(
-                f"{self.path}: its pixels cannot be decoded ({_reason(error)}); get the file again"
+                f"{self.path}: its pixels cannot be decoded ({reason(error)}); get the file again"
             ) from error
         reflectance = np.empty(dn.shape, np.float32) if out is None else out
         for band, numbers, values in zip(bands, dn, reflectance, strict=True):
             self.scaling[band].to_reflectance(numbers, out=values)
             values[missing] = np.nan
         return reflectance
+
+    @property
+    def _far(self) -> str:
+        """A file of it that lies on a server, if one does."""
+        return next(filter(is_remote, self.files), self.path)
+
+    def _attempt(self, indices: list[int], window: Window) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+        """Digital numbers and which pixels have none, from a dataset that is opened anew after a failure."""
+        # The thread that reads is not the one that opened, and GDAL's options are each thread's own.
+        with remote_settings(*self.files):
+            if self._dataset.closed:
+                self._dataset, _ = self._open_again()
+            try:
+                dn = self._dataset.read(indices, window=window)
+                return dn, self._missing(dn, indices, window)
+            except rasterio.RasterioIOError:
+                if is_remote(self._far):
+                    self._dataset.close()
+                raise
 
     def _missing(self, dn: NDArray[np.generic], indices: list[int], window: Window) -> NDArray[np.bool_]:
         nodata = [self._dataset.nodatavals[i - 1] for i in indices]
@@ -163,10 +219,15 @@ class Scene:
 
     def sample(self, bands: tuple[str, ...], tiles: int = 5, side: int = 256) -> NDArray[np.float32]:
         """Reflectance of a grid of at most tiles x tiles squares spread over the scene: (B, n) of all their pixels."""
-        rows = np.unique(np.linspace(0, max(0, self.height - side), tiles).astype(int))
-        columns = np.unique(np.linspace(0, max(0, self.width - side), tiles).astype(int))
+        rows, columns = (
+            np.unique(np.linspace(0, max(0, size - side), min(tiles, -(-size // side))).astype(int))
+            for size in (self.height, self.width)
+        )
+        height, width = min(side, self.height), min(side, self.width)
         squares = [
-            self._read(bands, Window(x, y, min(side, self.width), min(side, self.height))).reshape(len(bands), -1)
+            self._read(bands, Window(self.extent.column + x, self.extent.row + y, width, height)).reshape(
+                len(bands), -1
+            )
             for y in rows
             for x in columns
         ]
@@ -174,32 +235,46 @@ class Scene:
 
     def data_share(self) -> float:
         """Share of pixels with data, 0..1, estimated from a sample."""
-        return float(np.isfinite(self.sample(tuple(self.bands)[:1])).mean())
+        return float(np.isfinite(self._red).mean())
+
+    @cached_property
+    def _red(self) -> NDArray[np.float32]:
+        """A sample of B04, or of the first band where there is none: a scene may be far away, so once."""
+        return self.sample(("B04",) if "B04" in self.bands else tuple(self.bands)[:1])[0]
 
     def warnings(self) -> list[str]:
-        """What looks wrong with the radiometry, judged by B04 on a sample; one sentence each."""
-        if "B04" not in self.bands or self.dtype == "uint8":
-            return []
-        red = self.sample(("B04",))[0]
-        red = red[np.isfinite(red)]
+        """What is assumed of the scene, or looks wrong with its radiometry, judged by B04 on a sample."""
+        found = list(self.notes)
+        if "B04" not in self.bands:
+            return found
+        if self.dtype == "uint8":
+            if self.scaling_source == EIGHT_BIT:
+                found.append(
+                    f"{self.path}: is an 8-bit picture, read by EuroSAT's stretch, so the map is less accurate; "
+                    "pass the product's own bands where you have them"
+                )
+            return found
+        red = self._red[np.isfinite(self._red)]
         scaling = self.scaling["B04"]
         if not red.size:
-            return []
+            return found
         if scaling.offset == 0 and np.percentile(red, 0.1) * scaling.scale > UNHARMONISED_DN:
-            return [
+            found.append(
                 f"{self.path}: its darkest B04 values are above DN {UNHARMONISED_DN}, as in products of processing "
                 "baseline 04.00 and later; if it is one, pass --offset -1000"
-            ]
-        if (share := float((red < 0).mean())) > NEGATIVE_SHARE:
-            return [
+            )
+        elif (share := float((red < 0).mean())) > NEGATIVE_SHARE:
+            found.append(
                 f"{self.path}: {share:.0%} of B04 is below 0 with offset {scaling.offset:g}; "
                 "if the offset was removed before, pass --offset 0"
-            ]
-        return []
+            )
+        return found
 
     def close(self) -> None:
-        """Closes the file."""
+        """Closes its files."""
         self._dataset.close()
+        if self.mask:
+            self.mask.close()
 
     def __enter__(self) -> Scene:
         return self
@@ -210,69 +285,172 @@ class Scene:
         self.close()
 
 
-def open_scene(path: str | Path, bands: str = "", scale: float | None = None, offset: float | None = None) -> Scene:
-    """Opens a raster of one or more Sentinel-2 bands.
+EIGHT_BIT = "EuroSAT's 8-bit stretch"
+
+
+def open_scene(
+    scene: str | Path | Source,
+    bands: str = "",
+    scale: float | None = None,
+    offset: float | None = None,
+    *,
+    reading: Reading | None = None,
+    needed: Sequence[str] = (),
+    gsd: float | None = None,
+    stride: int = 64,
+    window: int = 64,
+) -> Scene:
+    """Opens a scene of Sentinel-2, whatever form it comes in.
 
     Args:
-        path: Anything that GDAL reads.
-        bands: Which band is which, as ``"B04=3,B03=2,B02=1"``; else descriptions and colour interpretation say.
-        scale: Digital numbers per unit of reflectance; else the file's scale / offset tags, EuroSAT's stretch for 8-bit
-            files, or 10,000.
-        offset: Added to digital numbers first, as in ``reflectance = (DN + offset) / scale``.
+        scene: As for `geocfl.scene.finding.find_source`.
+        bands: Short for that of `Reading`; likewise `scale` and `offset`.
+        scale: Likewise.
+        offset: Likewise.
+        reading: How to read it.
+        needed: The bands wanted; all that it has by default.
+        gsd: Metres a pixel that they are wanted at, warped where they are not; as they are by default.
+        stride: Side of a map's cell, pixels, at which a part of the scene begins.
+        window: Side of a window, pixels, by which a part reaches beyond the area to be mapped.
 
     Raises:
-        SceneError: The file is missing or not a raster.
+        SceneError: It is missing or broken, lacks a band or a CRS, or may not be warped.
+        UsageError: An option cannot be meant.
     """
-    path = Path(path)
-    if (scale is not None and not 0 < scale < np.inf) or (offset is not None and not np.isfinite(offset)):
-        raise UsageError("--scale must be above 0 and --offset a finite number, such as --scale 10000 --offset -1000")
+    how = reading or Reading(bands, scale, offset)
+    source = find_source(scene, how.bands)
+    if needed:
+        source = chosen_bands(source, needed)
+    paths = tuple(dict.fromkeys(band.path for band in source.bands.values())) or (gdal_path(source.path),)
+
+    def open_again() -> tuple[rasterio.DatasetReader, _Placing]:
+        return _place(source, how, gsd, _open(source, paths))
+
+    with remote_settings(*paths):
+        dataset, placing = open_again()
+        try:
+            extent = Extent.whole(dataset)
+            if how.area:
+                if placing.crs is None or placing.crs == LOCAL:
+                    raise SceneError(f"{source.path}: has no coordinate reference system; leave out --bbox and --aoi")
+                extent = Extent.around(how.area, dataset, stride, window)
+            scaling, said = _scaling(source, how)
+            mask = _open_mask(source, how, dataset)
+        except BaseException:
+            dataset.close()
+            raise
+    names = source.bands if source.bands else {}
+    one = len(paths) == 1
+    return Scene(
+        path=source.path,
+        bands={name: band.index if one else number for number, (name, band) in enumerate(names.items(), start=1)},
+        scaling=scaling,
+        scaling_source=said,
+        level=source.level,
+        taken=source.taken,
+        files=(*paths, *([mask.path] if mask else [])),
+        notes=(*source.notes, *placing.notes),
+        extent=extent,
+        crs=placing.crs,
+        transform=placing.transform @ Affine.translation(extent.column, extent.row),
+        mask=mask,
+        block_rows=placing.block_rows,
+        _dataset=dataset,
+        _open_again=open_again,
+    )
+
+
+@dataclass(frozen=True)
+class _Placing:
+    """Where the pixels of a scene lie, and what was done for it.
+
+    Attributes:
+        crs: None where the scene has none and none is needed.
+        transform: Pixel (column, row) to coordinates.
+        block_rows: Rows of the blocks that are decoded whole.
+        notes: A sentence on warping.
+    """
+
+    crs: CRS | None
+    transform: Affine
+    block_rows: int
+    notes: tuple[str, ...] = ()
+
+
+def _open(source: Source, paths: Sequence[str]) -> rasterio.DatasetReader:
+    """The raster of all bands, a virtual one where they lie in several."""
     try:
-        # GeoTIFF drivers decide when they open a file how many threads will decode its blocks.
-        with rasterio.Env(GDAL_NUM_THREADS="ALL_CPUS"):
-            dataset = rasterio.open(path)
+        if len(paths) == 1:
+            return open_dataset(paths[0])
+        virtual = assemble(source.path, source.bands, source.nodata)
+        return open_dataset(virtual)
     except rasterio.RasterioIOError as error:
-        remedy = "pass a GeoTIFF or another raster that GDAL reads"
-        if not path.exists():
-            raise SceneError(f"{path}: no such file; {remedy}") from error
-        raise SceneError(f"{path}: not a readable raster ({_reason(error)}); {remedy}") from error
-    if dataset.count == 0:
-        dataset.close()
-        raise SceneError(f"{path}: holds no bands of its own; pass one of its subdatasets")
+        raise SceneError(f"{source.path}: cannot be opened ({reason(error)}); get the file again") from error
+
+
+def _place(
+    source: Source, how: Reading, gsd: float | None, dataset: rasterio.DatasetReader
+) -> tuple[rasterio.DatasetReader, _Placing]:
+    """A dataset on the grid that is wanted: itself, or a view of it, which is closed with it."""
+    block_rows = int(max(shape[0] for shape in dataset.block_shapes))
+    as_it_is = _Placing(dataset.crs, dataset.transform, block_rows)
+    if gsd is None:
+        return dataset, as_it_is
     try:
-        found = find_bands(str(path), dataset.descriptions, [c.name for c in dataset.colorinterp], bands)
-        scaling, source = _find_scaling(dataset, found, scale, offset)
+        if dataset.crs is None:
+            if not how.allow_no_crs:
+                raise SceneError(
+                    f"{source.path}: has no coordinate reference system; add its own, such as gdal_edit.py -a_srs "
+                    "EPSG:32633, or pass --allow-no-crs for a map without a place"
+                )
+            return dataset, _Placing(LOCAL, Affine.scale(gsd, -gsd), block_rows)
+        found = ground(dataset)
+        if found.fits(gsd):
+            return dataset, as_it_is
+        pixels = f"pixels of {found.across:.3g} x {found.down:.3g} m"
+        turned = f", turned by {found.skew:.3g} degrees" if found.turned else ""
+        if not how.warp:
+            raise SceneError(
+                f"{source.path}: has {pixels} in {_crs_name(dataset.crs)}{turned}, but {gsd:g} m are needed; leave out "
+                "--no-warp, or warp it first with gdalwarp"
+            )
+        view = to_model_grid(dataset, gsd)
     except BaseException:
         dataset.close()
         raise
-    return Scene(path, found, scaling, source, _find_level(dataset), dataset)
+    note = (
+        f"{source.path}: warped from {pixels} in {_crs_name(dataset.crs)}{turned} to {gsd:g} m in {_crs_name(view.crs)}"
+    )
+    return view, _Placing(view.crs, view.transform, block_rows, (note,))
 
 
-def _find_scaling(
-    dataset: rasterio.DatasetReader, bands: dict[str, int], scale: float | None, offset: float | None
-) -> tuple[dict[str, Scaling], str]:
-    eight_bit = dataset.dtypes[0] == "uint8"
-    tagged = any((dataset.scales[i - 1], dataset.offsets[i - 1]) != (1.0, 0.0) for i in bands.values())
-    default = EUROSAT_RGB if eight_bit else SENTINEL2
+def _scaling(source: Source, how: Reading) -> tuple[dict[str, Scaling], str]:
+    """What makes each band's digital numbers reflectance, and where that was found."""
     result = {}
-    for band, index in bands.items():
-        found = Scaling.from_gdal(dataset.scales[index - 1], dataset.offsets[index - 1]) if tagged else default
-        result[band] = Scaling(
-            found.scale if scale is None else scale, found.offset if offset is None else float(offset)
+    for name, band in source.bands.items():
+        found = band.scaling or SENTINEL2
+        result[name] = Scaling(
+            found.scale if how.scale is None else how.scale, found.offset if how.offset is None else float(how.offset)
         )
-    if scale is not None or offset is not None:
+    if how.scale is not None or how.offset is not None:
         return result, "options"
-    if tagged:
-        return result, "the file's scale and offset"
-    return result, "EuroSAT's 8-bit stretch" if eight_bit else "Sentinel-2's default"
+    return result, source.scaling_source or "Sentinel-2's default"
 
 
-def _find_level(dataset: rasterio.DatasetReader) -> str:
-    text = " ".join([Path(dataset.name).stem, *dataset.tags().values()]).upper()
-    found = set(re.findall(r"L1C|L2A", text))
-    return found.pop() if len(found) == 1 else "unknown"
+def _open_mask(source: Source, how: Reading, grid: rasterio.DatasetReader) -> Mask | None:
+    if not how.mask:
+        return None
+    classes = parse_classes(how.mask_classes)
+    if how.mask != "scl":
+        return Mask.over(Band(gdal_path(how.mask)), classes, grid)
+    if source.scl is None:
+        raise SceneError(
+            f"{source.path}: has no scene classification layer, which L2A products have; "
+            "pass a raster of clouds as --mask, or leave it out"
+        )
+    return Mask.over(source.scl, classes or frozenset(SCL_CLASSES), grid)
 
 
-def _reason(error: Exception) -> str:
-    """GDAL's own words, without the path that the message names anyway."""
-    detail = str(error.__cause__ or error)
-    return detail.splitlines()[0].rstrip(".") if detail else type(error).__name__
+def _crs_name(crs: CRS) -> str:
+    epsg = crs.to_epsg()
+    return f"EPSG:{epsg}" if epsg else "a CRS without EPSG code"

@@ -18,6 +18,7 @@ import pytest
 import rasterio
 from affine import Affine
 from PIL import Image
+from shapely import box
 
 import geocfl
 from geocfl.errors import GeocflError, ModelError, OutputError, SceneError, UsageError
@@ -200,7 +201,7 @@ def test_the_picture_takes_the_bands_by_name(tmp_path: Path, tiny_model: Path) -
     [
         pytest.param("EPSG:32760", Affine(10, 0, 818_200, 0, -10, 8_100_000), id="south, over the antimeridian"),
         pytest.param("+proj=laea +lat_0=47 +lon_0=13 +units=m", Affine(10, 0, 0, 0, -10, 0), id="no EPSG code"),
-        pytest.param("EPSG:32633", Affine(8, 6, 3e5, 6, -8, 5e6), id="rotated"),
+        pytest.param("EPSG:32733", Affine(10, 0, 3e5, 0, -10, 9e6), id="south"),
     ],
 )
 def test_every_product_of_awkward_scenes(
@@ -224,17 +225,78 @@ def test_every_product_of_awkward_scenes(
     assert (west > east) == (crs == "EPSG:32760")
 
 
+def test_a_part_is_mapped_as_in_the_whole_scene(tmp_path: Path, tiny_model: Path) -> None:
+    dn = np.random.default_rng(3).integers(200, 2000, (3, 400, 420), dtype=np.uint16)
+    dn[:, :, 200:] //= 2  # two kinds of ground, and something between them
+    scene = write_scene(tmp_path / "s.tif", dn)
+    options = {"model": tiny_model, "stride": 16, "precision": "float32"}
+    whole = geocfl.map_scene(scene, tmp_path / "whole", **options)
+    square = box(3e5 + 10 * 150, 5e6 - 10 * 290, 3e5 + 10 * 260, 5e6 - 10 * 130)
+    geopandas.GeoDataFrame(geometry=[square], crs=32633).to_crs(3035).to_file(tmp_path / "aoi.gpkg")
+    part = geocfl.map_scene(scene, tmp_path / "part", aoi=str(tmp_path / "aoi.gpkg"), **options)
+    with rasterio.open(whole.paths["lulc"]) as one, rasterio.open(part.paths["lulc"]) as other:
+        window = one.window(*other.bounds)
+        assert (window.col_off % 1, window.row_off % 1) == (0, 0)
+        expected, found = one.read(1, window=window), other.read(1)
+    inside = found != 0
+    assert inside.any()
+    assert (found[inside] == expected[inside]).all()
+    # Cells of which more than half lie in the area, and no others.
+    assert inside.sum() == 10 * 7
+    assert part.summary["scene"]["width"] < 420
+    assert geocfl.map_scene(scene, tmp_path / "part", aoi=str(tmp_path / "aoi.gpkg"), **options).already_done
+
+
+def test_masked_cells_are_counted(tmp_path: Path, tiny_model: Path, noise: np.ndarray) -> None:
+    scene = write_scene(tmp_path / "s.tif", noise)
+    clouds = np.zeros((1, 150, 200), np.uint8)
+    clouds[:, :50, :128] = 1  # 50 of 64 rows of two cells
+    mask = str(write_scene(tmp_path / "clouds.tif", clouds, bands=()))
+    result = geocfl.map_scene(scene, tmp_path / "out", model=tiny_model, mask=mask)
+    assert (codes(result) == 0).tolist() == [[True, True, False, False]] + [[False] * 4] * 2
+    assert result.summary["masked_cells"] == result.summary["nodata"]["cells"] == 2
+    lenient = geocfl.map_scene(scene, tmp_path / "lenient", model=tiny_model, mask=mask, max_masked=0.8)
+    assert (codes(lenient) != 0).all()
+    assert lenient.summary["masked_cells"] == 0
+    clouds[:] = 1
+    mask = str(write_scene(tmp_path / "all.tif", clouds, bands=()))
+    with pytest.raises(SceneError, match="--max-masked"):
+        geocfl.map_scene(scene, tmp_path / "none", model=tiny_model, mask=mask)
+
+
+def test_a_coarser_scene_is_warped(tmp_path: Path, tiny_model: Path, noise: np.ndarray, caplog) -> None:
+    scene = write_scene(tmp_path / "s.tif", noise, transform=Affine(20, 0, 3e5, 0, -20, 5e6))
+    with caplog.at_level(logging.INFO, "geocfl"):
+        result = geocfl.map_scene(scene, tmp_path / "out", model=tiny_model)
+    assert sum("warped from pixels of 20 x 20 m" in record.getMessage() for record in caplog.records) == 1
+    assert result.summary["scene"]["width"] == 400
+    assert any("warped" in warning for warning in result.summary["warnings"])
+    assert sum(row["hectares"] for row in result.summary["classes"]) == pytest.approx(300 * 400 / 100)
+
+
+def test_a_scene_without_a_place(tmp_path: Path, tiny_model: Path, noise: np.ndarray) -> None:
+    scene = write_scene(tmp_path / "s.tif", noise, crs=None, transform=Affine.identity())
+    result = geocfl.map_scene(scene, tmp_path / "out", model=tiny_model, allow_no_crs=True, products="default,report")
+    assert codes(result).shape == (3, 4)
+    assert result.summary["total"]["hectares"] == pytest.approx(150 * 200 / 100)
+    with rasterio.open(result.paths["lulc"]) as dataset:
+        assert dataset.crs is None or not dataset.crs.is_geographic
+
+
 def test_several_scenes_go_on_after_a_bad_one(tmp_path: Path, tiny_model: Path, noise: np.ndarray) -> None:
     good = write_scene(tmp_path / "good.tif", noise)
     bad = tmp_path / "bad.tif"
     bad.write_text("no raster")
     results = dict(geocfl.map_scenes([bad, good], tmp_path / "out", model=tiny_model))
-    assert isinstance(results[bad], SceneError)
-    assert results[good].paths["lulc"].is_file()
+    assert isinstance(results[str(bad)], SceneError)
+    assert results[str(good)].paths["lulc"].is_file()
     assert not list((tmp_path / "out").glob("bad*"))
 
 
-def test_scenes_of_one_name_are_refused(tmp_path: Path, tiny_model: Path) -> None:
+def test_scenes_of_one_name_are_refused(tmp_path: Path, tiny_model: Path, noise: np.ndarray) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        write_scene(tmp_path / folder / "s.tif", noise)
     with pytest.raises(UsageError, match="same names"):
         next(geocfl.map_scenes([tmp_path / "a/s.tif", tmp_path / "b/s.tif"], tmp_path, model=tiny_model))
 
@@ -391,12 +453,16 @@ class TestBadInput:
 
     def test_geographic_or_coarse(self, tmp_path: Path, noise: np.ndarray, refused) -> None:
         degrees = Affine(1e-4, 0, 12, 0, -1e-4, 46)
-        refused(write_scene(tmp_path / "s.tif", noise, crs="EPSG:4326", transform=degrees), "degrees.*gdalwarp")
+        scene = write_scene(tmp_path / "s.tif", noise, crs="EPSG:4326", transform=degrees)
+        refused(scene, r"s\.tif: has pixels of 7\.7.* m in EPSG:4326.*--no-warp", warp=False)
         coarse = Affine(20, 0, 3e5, 0, -20, 5e6)
-        refused(write_scene(tmp_path / "t.tif", noise, transform=coarse), "20 m.*gdalwarp")
+        refused(write_scene(tmp_path / "t.tif", noise, transform=coarse), "pixels of 20 x 20 m.*gdalwarp", warp=False)
 
     def test_without_the_bands(self, tmp_path: Path, noise: np.ndarray, refused) -> None:
-        refused(write_scene(tmp_path / "s.tif", noise, bands=("B08", "B11", "B12")), r"s\.tif.*needs B04.*--bands")
+        refused(
+            write_scene(tmp_path / "s.tif", noise, bands=("B08", "B11", "B12")),
+            r"s\.tif: B04, B03, B02 are needed.*--bands",
+        )
 
     def test_smaller_than_a_window(self, tmp_path: Path, noise: np.ndarray, refused) -> None:
         refused(write_scene(tmp_path / "s.tif", noise[:, :63]), r"200 x 63 px is smaller.*64 px")

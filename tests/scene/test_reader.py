@@ -115,11 +115,22 @@ def test_level_from_the_name(tmp_path: Path, dn: np.ndarray, name: str, level: s
 
 
 def test_missing_bands_name_the_remedy(tmp_path: Path, dn: np.ndarray) -> None:
-    with (
-        open_scene(write(tmp_path / "s.tif", dn, bands=None, photometric="MINISBLACK")) as scene,
-        pytest.raises(SceneError, match=r"s\.tif.*--bands B04=1,B03=2,B02=3"),
-    ):
-        scene.require(RGB)
+    path = write(tmp_path / "s.tif", dn[:2], bands=None, photometric="MINISBLACK")
+    with pytest.raises(SceneError, match=r"s\.tif.*--bands B04=1,B03=2,B02=3"):
+        open_scene(path, needed=RGB)
+
+
+def test_bands_without_names_are_assumed_and_said(tmp_path: Path, dn: np.ndarray) -> None:
+    with open_scene(write(tmp_path / "s.tif", dn, bands=None, photometric="MINISBLACK"), needed=RGB) as scene:
+        np.testing.assert_allclose(scene.read(RGB, 0, 9), dn[:, :9] / 10_000, rtol=1e-6)
+        assert "taken for B04, B03, B02" in scene.warnings()[0]
+
+
+def test_eight_bit_pictures_are_warned_of(tmp_path: Path) -> None:
+    with open_scene(write(tmp_path / "s.tif", np.full((3, 64, 64), 255, np.uint8))) as scene:
+        assert "8-bit picture" in scene.warnings()[0]
+    with open_scene(write(tmp_path / "s.tif", np.full((3, 64, 64), 255, np.uint8)), scale=255) as scene:
+        assert scene.warnings() == []
 
 
 def test_files_that_are_no_scene(tmp_path: Path) -> None:

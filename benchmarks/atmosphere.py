@@ -1,0 +1,78 @@
+"""Whether maps from above the atmosphere and from the surface agree: a scene as L2A, and as the L1C it may have been.
+
+    python benchmarks/atmosphere.py scene.tif [--offset -1000] [--model eurosat-rgb-lite0] [--stride 32]
+
+Between a pair of real products of one place, L2A = gain x L1C + offset was found band by band (B04 1.15, -0.028; B03
+1.27, -0.053; B02 1.26, -0.090). The scene, taken for L2A, is turned into L1C by the inverse, at several strengths of
+that atmosphere; the maps of both are compared in the cells that both call with a confidence of at least 0.5.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+import geocfl
+from geocfl.data.augmentation import SURFACE_FIT
+from geocfl.mapping.backends import load_backend
+from geocfl.mapping.decision import Decision
+from geocfl.mapping.engine import classify_scene
+from geocfl.mapping.journal import Journal
+from geocfl.mapping.mapper import cells_of
+from geocfl.products.cells import open_cells
+from geocfl.radiometry import Scaling
+from geocfl.scene import Reading, open_scene
+
+STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
+SURE = 50
+
+
+def through(scaling: Scaling, gain: float, offset: float) -> Scaling:
+    """What makes the same digital numbers reflectance at the top: (surface - offset) / gain."""
+    return Scaling(scaling.scale * gain, scaling.offset - offset * scaling.scale)
+
+
+def classify(path: Path, offset: float | None, model: geocfl.model.Model, stride: int, strength: float) -> NDArray:
+    with tempfile.TemporaryDirectory() as folder:
+        with open_scene(path, reading=Reading(offset=offset), needed=model.bands, gsd=model.gsd) as scene:
+            for band in model.bands:
+                gain, haze = SURFACE_FIT[band]
+                scene.scaling[band] = through(scene.scaling[band], 1 + strength * (gain - 1), strength * haze)
+            grid = cells_of(scene, model, stride)
+            journal = Journal(Path(folder), grid, [0], {})
+            classify_scene(scene, model.bands, grid, load_backend(model), Decision(len(model.legend)), 16, journal)
+        with open_cells(journal.cells) as dataset:
+            return dataset.read()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("scene", type=Path)
+    parser.add_argument("--offset", type=float)
+    parser.add_argument("--model", default="eurosat-rgb-lite0")
+    parser.add_argument("--stride", type=int, default=32)
+    options = parser.parse_args()
+    model = geocfl.load_model(options.model)
+    surface, *tops = (
+        classify(options.scene, options.offset, model, options.stride, strength) for strength in STRENGTHS
+    )
+    print("strength   cells sure in both   of all   agree")
+    for strength, top in zip(STRENGTHS[1:], tops, strict=True):
+        data = (surface[0] > 0) & (top[0] > 0)
+        sure = data & (surface[1] >= SURE) & (top[1] >= SURE)
+        agree = (surface[0] == top[0])[sure].mean()
+        print(f"{strength:8g}   {sure.sum():18,}   {sure.sum() / data.sum():6.1%}   {agree:6.1%}")
+    top = tops[STRENGTHS.index(1.0) - 1]
+    sure = (surface[0] > 0) & (surface[1] >= SURE) & (top[1] >= SURE) & (surface[0] != top[0])
+    pairs, counts = np.unique(np.stack([surface[0][sure], top[0][sure]]), axis=1, return_counts=True)
+    for index in np.argsort(-counts)[:5]:
+        names = [model.legend[int(code)].name for code in pairs[:, index]]
+        print(f"  {counts[index]:5,} cells: {names[0]} at the surface, {names[1]} at the top")
+
+
+if __name__ == "__main__":
+    main()

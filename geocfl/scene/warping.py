@@ -1,0 +1,124 @@
+"""Scenes on another grid than the model's are warped to it while they are read."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pyproj
+import rasterio
+from affine import Affine
+from numpy.typing import NDArray
+from pyproj.aoi import AreaOfInterest
+from pyproj.database import query_utm_crs_info
+from rasterio.crs import CRS
+from rasterio.enums import MaskFlags, Resampling
+from rasterio.vrt import WarpedVRT
+
+GSD_TOLERANCE = 0.05
+"""Relative difference of ground sampling distance that a model does not mind."""
+TOLERANCE = 1e-3
+"""Pixels by which GDAL may be off where it interpolates between projected points; rasterio fails at 0."""
+SIDE_POINTS = 51
+"""Points along each side of a scene that say where its edges come to lie."""
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What a pixel is on the ground, in the scene's middle.
+
+    Attributes:
+        across: Metres from a pixel to the next one in its row, along the ellipsoid.
+        down: Metres to the next one in its column.
+        skew: Degrees by which rows are off the CRS's axes, 0..45.
+    """
+
+    across: float
+    down: float
+    skew: float
+
+    def fits(self, gsd: float) -> bool:
+        """Whether a model of this ground sampling distance reads such pixels as they are."""
+        near = all(abs(side / gsd - 1) <= GSD_TOLERANCE for side in (self.across, self.down))
+        return near and not self.turned
+
+    @property
+    def turned(self) -> bool:
+        """Whether rows are off the axes by more than rounding."""
+        return self.skew > 1e-3
+
+
+def ground(dataset: rasterio.DatasetReader) -> Ground:
+    """Measures a dataset that has a CRS.
+
+    By geodesics, not by the CRS's unit: a metre of Web Mercator is 0.7 m at 46 degrees north.
+    """
+    crs = pyproj.CRS.from_wkt(dataset.crs.to_wkt())
+    geodetic = crs.geodetic_crs
+    geod = crs.get_geod() or pyproj.Geod(ellps="WGS84")
+    to_degrees = pyproj.Transformer.from_crs(crs, geodetic, always_xy=True)
+    x, y = dataset.width / 2, dataset.height / 2
+    corners = [dataset.transform @ point for point in ((x, y), (x + 1, y), (x, y + 1))]
+    (lon, lat), *others = (to_degrees.transform(*corner) for corner in corners)
+    across, down = (geod.inv(lon, lat, *other)[2] for other in others)
+    turn = math.degrees(math.atan2(dataset.transform.d, dataset.transform.a)) % 90
+    return Ground(across, down, min(turn, 90 - turn))
+
+
+def to_model_grid(dataset: rasterio.DatasetReader, gsd: float) -> WarpedVRT:
+    """A view of a dataset in its UTM zone, north up, with pixels of a model's size.
+
+    Args:
+        dataset: Open, with a CRS.
+        gsd: Metres a pixel.
+
+    Returns:
+        The view, resampled bilinearly, or averaged from much finer pixels; pixels without data in all bands stay so.
+    """
+    crs = _utm_zone(dataset)
+    xs, ys = outline(dataset, pyproj.CRS.from_wkt(crs.to_wkt()))
+    found = ground(dataset)
+    # Upper left corner: the scene's own where it is in that CRS, else a whole pixel of the CRS.
+    x, y = (min(xs), max(ys)) if crs == dataset.crs and not found.turned else (0.0, 0.0)
+    west, east = x + gsd * np.floor(round((min(xs) - x) / gsd, 3)), x + gsd * np.ceil(round((max(xs) - x) / gsd, 3))
+    south, north = y + gsd * np.floor(round((min(ys) - y) / gsd, 3)), y + gsd * np.ceil(round((max(ys) - y) / gsd, 3))
+    finer = gsd / max(found.across, found.down) > 2
+    masked = MaskFlags.per_dataset in dataset.mask_flag_enums[0]
+    nodata = dataset.nodata if dataset.nodata is not None else 0
+    return WarpedVRT(
+        dataset,
+        crs=crs,
+        transform=Affine(gsd, 0, west, 0, -gsd, north),
+        width=round((east - west) / gsd),
+        height=round((north - south) / gsd),
+        resampling=Resampling.average if finer else Resampling.bilinear,
+        add_alpha=masked,
+        src_nodata=None if masked else nodata,
+        nodata=None if masked else nodata,
+        UNIFIED_SRC_NODATA="YES",
+        tolerance=TOLERANCE,
+        NUM_THREADS="ALL_CPUS",
+    )
+
+
+def _utm_zone(dataset: rasterio.DatasetReader) -> CRS:
+    """WGS 84's UTM zone of a dataset's middle; the one that it is in already, if it is in one."""
+    crs = pyproj.CRS.from_wkt(dataset.crs.to_wkt())
+    if crs.utm_zone:
+        return dataset.crs
+    x, y = dataset.transform @ (dataset.width / 2, dataset.height / 2)
+    lon, lat = pyproj.Transformer.from_crs(crs, 4326, always_xy=True).transform(x, y)
+    lon = (lon + 180) % 360 - 180
+    zones = query_utm_crs_info(datum_name="WGS 84", area_of_interest=AreaOfInterest(lon, lat, lon, lat))
+    return CRS.from_epsg(int(zones[0].code))
+
+
+def outline(dataset: rasterio.DatasetReader, crs: pyproj.CRS) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Coordinates of points around a dataset, in another CRS; not finite where that has no place for them."""
+    along = np.linspace(0, 1, SIDE_POINTS)
+    columns = np.concatenate([along, along, 0 * along, 0 * along + 1]) * dataset.width
+    rows = np.concatenate([0 * along, 0 * along + 1, along, along]) * dataset.height
+    transformer = pyproj.Transformer.from_crs(pyproj.CRS.from_wkt(dataset.crs.to_wkt()), crs, always_xy=True)
+    x, y = transformer.transform(*(dataset.transform @ (columns, rows)))
+    return np.asarray(x), np.asarray(y)
