@@ -10,7 +10,7 @@ map: $(VENV)/.installed
 	$(BIN)/geocfl demo --out demo --overwrite
 
 test: $(VENV)/.installed-test
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadscope
 
 test-slow: $(VENV)/.installed-test
 	$(BIN)/pytest -m slow

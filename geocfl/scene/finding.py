@@ -10,7 +10,6 @@ from pathlib import Path, PurePosixPath
 import rasterio
 
 from geocfl.errors import SceneError
-from geocfl.radiometry import EUROSAT_RGB, Scaling
 from geocfl.scene.acquisition import find_datetime
 from geocfl.scene.assembling import open_dataset, reason
 from geocfl.scene.bands import find_bands
@@ -63,27 +62,15 @@ def _describe(path: str, opened: str, dataset: rasterio.DatasetReader, chosen: s
         raise SceneError(f"{path}: holds no bands of its own; pass one of its subdatasets")
     name = file_name(path)
     found, note = find_bands(path, dataset.descriptions, [c.name for c in dataset.colorinterp], chosen)
-    scaling, said = _scaling(dataset, list(found.values()))
     tags = {**dataset.tags(ns="IMAGERY"), **dataset.tags()}
     return Source(
         path=path,
         stem=PurePosixPath(name).stem,
-        bands={band: Band(opened, index, scaling.get(index)) for band, index in found.items()},
-        scaling_source=said,
+        bands={band: Band(opened, index) for band, index in found.items()},
         level=_level(name, tags.values()),
         taken=find_datetime(name, tags),
         notes=(note,) if note else (),
     )
-
-
-def _scaling(dataset: rasterio.DatasetReader, indices: Sequence[int]) -> tuple[dict[int, Scaling], str]:
-    """What the file's own tags, or its type, say of digital numbers."""
-    lines = {i: (dataset.scales[i - 1], dataset.offsets[i - 1]) for i in indices}
-    if any(line != (1.0, 0.0) for line in lines.values()):
-        return {i: Scaling.from_gdal(*line) for i, line in lines.items()}, "the file's scale and offset"
-    if dataset.dtypes[0] == "uint8":
-        return dict.fromkeys(indices, EUROSAT_RGB), "EuroSAT's 8-bit stretch"
-    return {}, ""
 
 
 def _level(name: str, tags: Iterable[str]) -> str:

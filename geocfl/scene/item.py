@@ -42,8 +42,8 @@ OFFSET_APPLIED = ("earthsearch:boa_offset_applied", "sentinel:boa_offset_applied
 the same (Element84/earth-search#9). The JP2s that it lists beside them are ESA's own and still have it."""
 UNHARMONISED_BASELINE = 4.0
 """The first processing baseline with digital numbers that are 1000 too high."""
-STEM_LENGTH = 150
-"""Characters of an Item's id that products are named after, so that their names fit any file system."""
+STEM_BYTES = 150
+"""Of an Item's id that products are named after, so that their names fit any file system."""
 
 _SUFFIX = re.compile(r"(?:[-_](?:jp2|cog|\d+m))+$", re.IGNORECASE)
 _PICTURE = re.compile(r"visual|tci|true", re.IGNORECASE)
@@ -312,7 +312,7 @@ def _notes(item: pystac.Item, name: str, picture: list[_Layer], scaled: bool) ->
 
 
 def _stem(item: pystac.Item, place: str) -> str:
-    stem = re.sub(r"[^\w.-]+", "_", str(item.id))[:STEM_LENGTH].strip("._")
+    stem = re.sub(r"[^\w.-]+", "_", str(item.id)).encode()[:STEM_BYTES].decode(errors="ignore").strip("._")
     return stem or PurePosixPath(urlsplit(place).path).stem
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,7 +20,7 @@ from rasterio.enums import MaskFlags
 from rasterio.windows import Window
 
 from geocfl.errors import SceneError, UsageError
-from geocfl.radiometry import SENTINEL2, Scaling
+from geocfl.radiometry import EUROSAT_RGB, SENTINEL2, Scaling
 from geocfl.scene.assembling import assemble, open_dataset, reason
 from geocfl.scene.extent import Area, Extent
 from geocfl.scene.finding import chosen_bands, find_source
@@ -240,7 +240,8 @@ class Scene:
     @cached_property
     def _red(self) -> NDArray[np.float32]:
         """A sample of B04, or of the first band where there is none: a scene may be far away, so once."""
-        return self.sample(("B04",) if "B04" in self.bands else tuple(self.bands)[:1])[0]
+        sampled: NDArray[np.float32] = self.sample(("B04",) if "B04" in self.bands else tuple(self.bands)[:1])[0]
+        return sampled
 
     def warnings(self) -> list[str]:
         """What is assumed of the scene, or looks wrong with its radiometry, judged by B04 on a sample."""
@@ -425,16 +426,37 @@ def _place(
 
 
 def _scaling(source: Source, how: Reading) -> tuple[dict[str, Scaling], str]:
-    """What makes each band's digital numbers reflectance, and where that was found."""
-    result = {}
-    for name, band in source.bands.items():
-        found = band.scaling or SENTINEL2
-        result[name] = Scaling(
-            found.scale if how.scale is None else how.scale, found.offset if how.offset is None else float(how.offset)
-        )
+    """What makes each band's digital numbers reflectance, and where that was found.
+
+    The options count before what metadata outside the rasters says, and that before the rasters' own tags and type.
+    """
+    result, said = {}, ""
+    for path in dict.fromkeys(band.path for band in source.bands.values()):
+        here = {name: band for name, band in source.bands.items() if band.path == path}
+        own: dict[str, Scaling] = {}
+        if any(band.scaling is None for band in here.values()):
+            with open_dataset(path) as dataset:
+                own, found = _own_scaling(dataset, {name: band.index for name, band in here.items()})
+            said = said or found
+        for name, band in here.items():
+            given = band.scaling or own.get(name, SENTINEL2)
+            result[name] = Scaling(
+                given.scale if how.scale is None else how.scale,
+                given.offset if how.offset is None else float(how.offset),
+            )
     if how.scale is not None or how.offset is not None:
         return result, "options"
-    return result, source.scaling_source or "Sentinel-2's default"
+    return result, source.scaling_source or said or "Sentinel-2's default"
+
+
+def _own_scaling(dataset: rasterio.DatasetReader, indices: dict[str, int]) -> tuple[dict[str, Scaling], str]:
+    """What a raster's own tags, or its type, say of digital numbers."""
+    lines = {name: (dataset.scales[i - 1], dataset.offsets[i - 1]) for name, i in indices.items()}
+    if any(line != (1.0, 0.0) for line in lines.values()):
+        return {name: Scaling.from_gdal(*line) for name, line in lines.items()}, "the file's scale and offset"
+    if dataset.dtypes[0] == "uint8":
+        return dict.fromkeys(indices, EUROSAT_RGB), EIGHT_BIT
+    return {}, ""
 
 
 def _open_mask(source: Source, how: Reading, grid: rasterio.DatasetReader) -> Mask | None:

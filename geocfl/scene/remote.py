@@ -43,6 +43,9 @@ SETTINGS = PATIENCE | {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     # The header of a whole tile's cloud-optimised GeoTIFF comes with the first request (16 KB by default).
     "GDAL_INGESTED_BYTES_AT_OPEN": "32768",
+    # Where a TIFF's blocks lie is read at once. Bit by bit, GDAL 3.10 takes blocks for empty whose place it did not get
+    # because the connection broke off, and hands out zeros.
+    "GTIFF_USE_DEFER_STRILE_LOADING": "NO",
     # Once a file is closed, nothing of it is kept: else what a broken connection left, a file's absence or its former
     # content would be believed until the process ends.
     "CPL_VSIL_CURL_NON_CACHED": "/vsicurl/:/vsis3/:/vsigs/:/vsiaz/",
@@ -234,14 +237,14 @@ def explain(error: BaseException, path: str) -> str:
         case Trouble.REFUSED:
             why = f"the server refuses the request{said}; check the address, or download it and pass the copy"
         case Trouble.FAILING:
-            why = f"the server failed {_tries()} times{said}; {later}"
+            why = f"the server failed {_often()}{said}; {later}"
         case Trouble.SILENT:
             seconds = _patience("GDAL_HTTP_TIMEOUT")
-            why = f"the server was asked {_tries()} times and did not answer within {seconds:g} s; {later}"
+            why = f"the server was asked {_often()} and did not answer within {seconds:g} s; {later}"
         case Trouble.UNREACHABLE:
             why = "the server cannot be reached; check the address and the network"
         case Trouble.BROKEN:
-            why = f"was tried {_tries()} times and is damaged, no raster, or the connection breaks off; {later}"
+            why = f"was tried {_often()} and is damaged, no raster, or the connection breaks off; {later}"
     return f"{name}: {why}"
 
 
@@ -285,14 +288,14 @@ def fingerprint(path: str) -> str:
         path = archive[1]
     if path.startswith("/vsicurl/"):
         parts = insist(path, lambda: list(_identity(path.removeprefix("/vsicurl/"))))
-    elif path.startswith("/vsi"):
+    elif is_remote(path):
         parts = insist(path, lambda: list(_description(path)))
     else:
         try:
-            stat = Path(path).stat()
+            stat = None if path.startswith("/vsi") else Path(path).stat()
+            parts = [str(stat.st_size), str(stat.st_mtime_ns)] if stat else list(_description(path))
         except OSError as error:
-            raise SceneError(f"{path}: cannot be read ({error.strerror}); pass a readable file") from error
-        parts = [str(stat.st_size), str(stat.st_mtime_ns)]
+            raise SceneError(f"{path}: cannot be read; pass a readable file") from error
     return sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -307,9 +310,10 @@ def _identity(url: str) -> Iterator[str]:
 
 
 def _description(path: str) -> Iterator[str]:
+    import rasterio
     from rasterio.windows import Window
 
-    with remote_settings(path), open_remote(path) as dataset:
+    with remote_settings(path), open_remote(path) if is_remote(path) else rasterio.open(path) as dataset:
         yield from (f"{key}: {value}" for key, value in sorted(dataset.profile.items()))
         yield from (f"{key}: {value}" for key, value in sorted(dataset.tags().items()))
         height, width = dataset.block_shapes[0]
@@ -353,6 +357,10 @@ def _tries() -> int:
     return 1 + int(_patience("GDAL_HTTP_MAX_RETRY"))
 
 
+def _often() -> str:
+    return "once" if _tries() == 1 else f"{_tries()} times"
+
+
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
@@ -373,7 +381,8 @@ def _status(error: BaseException) -> int:
 def _trouble(error: BaseException) -> Trouble:
     if status := _status(error):
         return _OF_STATUS.get(status, Trouble.FAILING if status >= 500 else Trouble.REFUSED)
-    text = "\n".join(str(cause) for cause in _causes(error))
+    # Without addresses and the queries of file names, which may hold any word, such as that of a signature.
+    text = re.sub(r"\S*(?:://|\?)\S*", "", "\n".join(str(cause) for cause in _causes(error)))
     return next((trouble for trouble, words in _OF_WORDS.items() if words.search(text)), Trouble.BROKEN)
 
 

@@ -144,8 +144,9 @@ class State:
     def names(self) -> list[str]:
         return sorted({request.name for request in self.log})
 
-    def next_fault(self, name: str) -> Fault:
-        if waiting := self.faults.get(name):
+    def next_fault(self, name: str, body: bool) -> Fault:
+        waiting = self.faults.get(name)
+        if waiting and (body or waiting[0].cut is None):  # what has no body cannot be cut
             return waiting.pop(0)
         return self.always.get(name, Fault())
 
@@ -170,7 +171,7 @@ class Handler(BaseHTTPRequestHandler):
         span = self.headers.get("Range", "")
         with self.state.lock:
             self.state.log.append(Request(self.command, name, span))
-            fault = self.state.next_fault(name)
+            fault = self.state.next_fault(name, body)
         if fault.delay:
             threading.Event().wait(fault.delay)
         path = self.state.folder / name

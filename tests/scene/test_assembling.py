@@ -51,6 +51,18 @@ def test_every_band_has_its_own_scaling(tmp_path: Path, dn: np.ndarray) -> None:
     np.testing.assert_allclose(got[1], dn[1] / 5_000, rtol=1e-6)
 
 
+def test_the_rasters_own_tags_and_type_count_where_nothing_else_does(tmp_path: Path, dn: np.ndarray) -> None:
+    tagged = write(tmp_path / "B04.tif", dn[0])
+    with rasterio.open(tagged, "r+") as dataset:
+        dataset.scales, dataset.offsets = (1e-4,), (-0.1,)
+    eight_bit = write(tmp_path / "B03.tif", np.full((120, 160), 255, np.uint8))
+    with open_scene(source({"B04": Band(tagged), "B03": Band(eight_bit)})) as scene:
+        got = scene.read(("B04", "B03"), 0, 120)
+        assert scene.scaling_source == "the file's scale and offset"
+    np.testing.assert_allclose(got[0], dn[0] * 1e-4 - 0.1, atol=1e-6)
+    np.testing.assert_allclose(got[1], 0.275, rtol=1e-5)
+
+
 def test_coarser_bands_are_brought_to_the_finest(tmp_path: Path) -> None:
     ramp = np.arange(80, dtype=np.uint16) * 20 + 100
     fine = write(tmp_path / "B04.tif", np.full((120, 160), 900, np.uint16))

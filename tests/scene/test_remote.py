@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import zipfile
 from collections.abc import Iterator
@@ -226,6 +225,25 @@ def test_a_connection_that_breaks_off_while_pixels_are_read(
         np.testing.assert_array_equal(read(path), pixels[70:270, 60:360])  # nothing of it is remembered
 
 
+def test_a_header_that_comes_in_part_makes_no_wrong_pixels(
+    folder: Path, server: RangeServer, pixels: NDArray[np.uint16]
+) -> None:
+    write(folder / "header.tif", pixels, "GTiff", tiled=True, blockxsize=128, blockysize=128)
+    path = gdal_path(server.url("header.tif"))
+    failed = 0
+    for cut in range(100, 700, 20):  # the tables of where its blocks lie, among others
+        server.fail("header.tif", cut=cut, times=1)
+        try:
+            with remote_settings(path), rasterio.open(path) as dataset:
+                got = dataset.read(1)
+        except rasterio.RasterioIOError:
+            failed += 1
+        else:
+            np.testing.assert_array_equal(got, pixels)
+        server.heal("header.tif")
+    assert failed
+
+
 @pytest.mark.parametrize(
     ("fault", "sentence"),
     [
@@ -242,7 +260,7 @@ def test_what_fails_for_good_is_said_in_one_sentence(
 ) -> None:
     server.fail(name, **fault)
     with pytest.raises(SceneError, match=sentence) as caught:
-        read(f"{server.url(name)}?sig=SECRET")
+        read(f"{server.url(name)}?X-Amz-Signature=SECRET")
     text = str(caught.value)
     assert text.startswith(f"{server.url(name)}: ")
     assert "SECRET" not in text
@@ -250,12 +268,12 @@ def test_what_fails_for_good_is_said_in_one_sentence(
 
 
 def test_servers_that_do_not_answer(server: RangeServer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GDAL_HTTP_TIMEOUT", "1")
+    monkeypatch.setenv("GDAL_HTTP_TIMEOUT", "0.3")
     monkeypatch.setenv("GDAL_HTTP_MAX_RETRY", "1")
-    server.fail(name, delay=3)
-    with pytest.raises(SceneError, match="asked 2 times and did not answer within 1 s; try again later"):
+    server.fail(name, delay=2)
+    with pytest.raises(SceneError, match=r"asked 2 times and did not answer within 0\.3 s; try again later"):
         read(server.url(name))
-    with pytest.raises(SceneError, match="asked 2 times and did not answer within 1 s; try again later"):
+    with pytest.raises(SceneError, match=r"asked 2 times and did not answer within 0\.3 s; try again later"):
         fetch(server.url(name), lambda _: True)
 
 
@@ -327,14 +345,6 @@ def test_fingerprints_change_when_the_file_does(folder: Path, server: RangeServe
         assert fingerprint(of) != before
     assert fingerprint(f"{url}?sig=1") == fingerprint(f"{url}?sig=2")
     assert server.sent("print.tif") < 100
-    with pytest.raises(SceneError, match=r"none\.tif: cannot be read \(No such file"):
-        fingerprint("none.tif")
-
-
-def test_fingerprints_of_memory() -> None:
-    content = io.BytesIO()
-    with rasterio.MemoryFile() as memory:
-        with memory.open(driver="GTiff", height=4, width=4, count=1, dtype="uint8") as dataset:
-            dataset.write(np.ones((4, 4), np.uint8), 1)
-        assert fingerprint(memory.name) == fingerprint(memory.name)
-    assert not content.getvalue()
+    for none in ("none.tif", "/vsimem/none.tif"):
+        with pytest.raises(SceneError, match=r"none\.tif: cannot be read; pass a readable file"):
+            fingerprint(none)
