@@ -94,6 +94,7 @@ class Scene:
         crs: Coordinate reference system, None where it has none.
         transform: Pixel (column, row) of the part to coordinates.
         mask: Masked pixels; None where there is no mask.
+        block_rows: Pixel rows of the blocks that are decoded whole.
     """
 
     path: str
