@@ -16,6 +16,8 @@ from affine import Affine
 from PIL import Image
 from shapely import box
 
+from tests.scene.safe_product import write_safe
+
 COMMAND = str(Path(sys.executable).parent / "geocfl")
 
 
@@ -128,6 +130,30 @@ def test_map_as_json(scene: Path, tiny_model: Path, tmp_path: Path) -> None:
     assert json.loads(done.stdout)["scene"]["file"] == "s.tif"
 
 
+def test_a_safe_product_and_files_of_one_band_each(tmp_path: Path, tiny_model: Path) -> None:
+    product = write_safe(tmp_path, "L2A", zipped=True)
+    said = json.loads(run("info", product.path, "--json", cwd=tmp_path).stdout)
+    assert (said["level"], said["offset"]["B04"], said["taken"][:10]) == ("L2A", -1000, "2022-06-01")
+    done = run("map", product.path, "--out", "maps", "--model", tiny_model, "--mask", "scl", cwd=tmp_path)
+    assert f"maps/{product.path.stem}_lulc.tif" in done.stdout
+    for band in ("B02", "B03", "B04"):
+        pixels = np.random.default_rng(0).integers(200, 2000, (1, 130, 140), dtype=np.uint16)
+        with rasterio.open(
+            tmp_path / f"T33TUL_{band}.tif", "w", driver="GTiff", height=130, width=140, count=1, dtype="uint16",
+            crs="EPSG:32633", transform=Affine(10, 0, 3e5, 0, -10, 5e6),
+        ) as dataset:  # fmt: skip
+            dataset.write(pixels)
+    files = [f"T33TUL_{band}.tif" for band in ("B02", "B03", "B04")]
+    done = run("map", *files, "--out", "maps", "--model", tiny_model, cwd=tmp_path)
+    assert "maps/T33TUL_lulc.tif" in done.stdout
+
+
+def test_a_model_is_described_for_catalogues(tmp_path: Path) -> None:
+    done = run("export", "eurosat-rgb-lite0", "--format", "stac-mlm", cwd=tmp_path)
+    item = json.loads((tmp_path / done.stdout.splitlines()[0]).read_text())
+    assert item["properties"]["mlm:name"] == "eurosat-rgb-lite0"
+
+
 def test_map_several_scenes_with_a_bad_one(scene: Path, tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.tif").write_text("no raster")
     done = run("map", "bad.tif", scene, "--out", "maps", "--model", tiny_model, cwd=tmp_path, code=1)
@@ -141,6 +167,10 @@ def test_map_several_scenes_with_a_bad_one(scene: Path, tiny_model: Path, tmp_pa
         (["map", "none.tif"], 1, "none.tif: no such file"),
         (["map", "none.tif", "--model", "nowhere"], 1, "nowhere: no such model"),
         (["info", "none.tif"], 1, "none.tif: no such file"),
+        (["stats", "none.tif", "--zones", "none.gpkg"], 1, "none.tif"),
+        (["mosaic", "none_lulc.tif", "--out", "all_lulc.tif"], 1, "none_lulc.tif"),
+        (["clouds", "none.tif", "--out", "clouds.tif"], 1, "none.tif: no such file"),
+        (["map", "http://127.0.0.1:9/s.tif"], 1, "http://127.0.0.1:9/s.tif: the server cannot be reached"),
         (["train", "--data", "none.zip", "--out", "run"], 1, "none.zip"),
         (["train", "--data", "none.zip", "--out", "run", "--split", "thirds"], 2, "paper, spatial or random"),
         (["train", "--data", "none.zip", "--out", "run", "--loss", "hinge"], 2, "class-focal"),
