@@ -17,6 +17,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.enums import MaskFlags
+from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
 from geocfl.errors import SceneError, UsageError
@@ -275,6 +276,8 @@ class Scene:
     def close(self) -> None:
         """Closes its files."""
         self._dataset.close()
+        if isinstance(self._dataset, WarpedVRT):
+            self._dataset.src_dataset.close()
         if self.mask:
             self.mask.close()
 
@@ -393,7 +396,7 @@ def _open(source: Source, paths: Sequence[str]) -> rasterio.DatasetReader:
 def _place(
     source: Source, how: Reading, gsd: float | None, dataset: rasterio.DatasetReader
 ) -> tuple[rasterio.DatasetReader, _Placing]:
-    """A dataset on the grid that is wanted: itself, or a view of it, which is closed with it."""
+    """A dataset on the grid that is wanted: itself, or a view of it."""
     block_rows = int(max(shape[0] for shape in dataset.block_shapes))
     as_it_is = _Placing(dataset.crs, dataset.transform, block_rows)
     if gsd is None:
