@@ -32,6 +32,7 @@ from geocfl.products.truecolor import PICTURE_PIXELS, PREVIEW_PIXELS
 from geocfl.products.writing import Finished, write_products
 from geocfl.scene import Area, Reading, Scene, Source, find_source, group_files, open_scene
 from geocfl.scene.identity import file_hash, identity
+from geocfl.scene.remote import shown
 
 log = logging.getLogger("geocfl")
 
@@ -114,6 +115,10 @@ class MapSettings:
         return Reading(
             self.bands, self.scale, self.offset, self.warp, self.allow_no_crs, area, self.mask, self.mask_classes
         )
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings as products keep them: without the tokens of signed links."""
+        return asdict(self) | {"mask": shown(self.mask), "aoi": shown(self.aoi)}
 
     def taken(self) -> dt.datetime | None:
         """The moment that `datetime` states, None where it is empty.
@@ -371,7 +376,7 @@ class _Mapper:
             "GEOCFL_MODEL": self.model.name,
             "GEOCFL_MODEL_HASH": self.model_hash,
             "GEOCFL_SOURCE": scene.name,
-            "GEOCFL_SETTINGS": json.dumps(asdict(self.settings)),
+            "GEOCFL_SETTINGS": json.dumps(self.settings.to_json()),
             "GEOCFL_STRIDE": str(grid.stride),
             "GEOCFL_WIDTH": str(grid.width),
             "GEOCFL_HEIGHT": str(grid.height),
@@ -403,7 +408,7 @@ class _Mapper:
                 "scaling_from": scene.scaling_source,
             },
             "model": {"name": model.name, "hash": self.model_hash, "origin": model.origin},
-            "settings": asdict(self.settings) | {"classifier": repr(self.backend)},
+            "settings": self.settings.to_json() | {"classifier": repr(self.backend)},
             "cell_size_m": grid.stride * model.gsd,
             "masked_cells": masked,
             "warnings": warnings,

@@ -14,6 +14,7 @@ from rasterio.vrt import WarpedVRT
 from geocfl.errors import SceneError, UsageError
 from geocfl.scene.assembling import open_raster, reason
 from geocfl.scene.extent import Extent
+from geocfl.scene.remote import remote_settings
 from geocfl.scene.source import Band
 
 SCL_CLASSES = {
@@ -92,7 +93,8 @@ class Mask:
             SceneError: It cannot be decoded there.
         """
         try:
-            values = self._view.read(1, window=extent.window(start, stop))
+            with remote_settings(self.path):  # in the thread that reads
+                values = self._view.read(1, window=extent.window(start, stop))
         except rasterio.RasterioIOError as error:
             raise SceneError(
                 f"{self._dataset.name}: cannot be decoded ({reason(error)}); get the mask again"
