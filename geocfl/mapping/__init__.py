@@ -1,5 +1,7 @@
 """Scenes to maps: windows, the read-classify-write pipeline, and the back end that classifies."""
 
-from geocfl.mapping.mapper import MapSettings, SceneMap, map_scene, map_scenes
+from geocfl.mapping.mapper import map_scene, map_scenes
+from geocfl.mapping.scene_map import SceneMap
+from geocfl.mapping.settings import MapSettings
 
 __all__ = ["MapSettings", "SceneMap", "map_scene", "map_scenes"]

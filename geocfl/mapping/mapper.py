@@ -8,7 +8,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,15 +24,15 @@ from geocfl.mapping.decision import Decision
 from geocfl.mapping.engine import classify_scene
 from geocfl.mapping.journal import Journal
 from geocfl.mapping.memory import RESERVE, choose_cell_rows, parse_memory, resident, strip_bytes
+from geocfl.mapping.scene_map import SceneMap
+from geocfl.mapping.settings import MapSettings
 from geocfl.model import DEFAULT_MODEL, Model, load_model
 from geocfl.products.selection import Selection
 from geocfl.products.staging import FILES, Staging
-from geocfl.products.summary import format_table
 from geocfl.products.truecolor import PICTURE_PIXELS, PREVIEW_PIXELS
 from geocfl.products.writing import Finished, write_products
-from geocfl.scene import Area, Reading, Scene, Source, find_source, group_files, open_scene
+from geocfl.scene import Scene, Source, find_source, group_files, open_scene
 from geocfl.scene.identity import file_hash, identity
-from geocfl.scene.remote import shown
 
 log = logging.getLogger("geocfl")
 
@@ -40,122 +40,6 @@ COMMON_STRIDES = (64, 32, 16)
 GDAL_CACHE = 64
 """Megabytes that GDAL may keep of decoded blocks, instead of a twentieth of all memory: strips keep what is used
 again."""
-
-
-@dataclass(frozen=True)
-class MapSettings:
-    """What decides a map, beside scene and model.
-
-    Attributes:
-        stride: Side of a cell, pixels, 1 to the model's window.
-        bands: Which band is which, as ``"B04=3,B03=2,B02=1"``; empty where the scene says so itself.
-        scale: Digital numbers per unit of reflectance; None where the scene says so itself.
-        offset: Added to digital numbers first; None likewise.
-        backend: One of `geocfl.mapping.backends.BACKENDS`.
-        precision: One of `geocfl.mapping.backends.PRECISIONS`.
-        min_confidence: Cells below this confidence, 0..1, are unclassified.
-        products: Names of `geocfl.products.selection.PRODUCTS`, separated by commas, or ``default`` or ``all``.
-        vector: Formats of the polygons, of `geocfl.products.vector.VECTOR_FORMATS`, separated by commas, or ``none``.
-        simplify: Tolerance in metres that polygons are simplified by.
-        min_area: Hectares; smaller polygons are merged into a neighbour.
-        datetime: When the scene was taken, ISO 8601, UTC where no zone stands; empty where the scene says so itself.
-        warp: Whether a scene on another grid than the model's may be warped to it.
-        allow_no_crs: Whether a scene without coordinate reference system is mapped, to a map without a place.
-        bbox: What to map of the scene, as ``"west,south,east,north"`` in degrees; empty for all of it.
-        aoi: Likewise, as a file of polygons.
-        mask: ``"scl"`` for the scene's own classification layer, or a raster of masked pixels; empty for none.
-        mask_classes: Values of the mask that count, see `geocfl.scene.Reading`.
-        max_masked: Cells with more than this share of masked pixels, 0..1, are no data.
-    """
-
-    stride: int = 64
-    bands: str = ""
-    scale: float | None = None
-    offset: float | None = None
-    backend: str = "auto"
-    precision: str = "auto"
-    min_confidence: float = 0.0
-    products: str = "default"
-    vector: str = "gpkg"
-    simplify: float = 0.0
-    min_area: float = 0.0
-    datetime: str = ""
-    warp: bool = True
-    allow_no_crs: bool = False
-    bbox: str = ""
-    aoi: str = ""
-    mask: str = ""
-    mask_classes: str = ""
-    max_masked: float = 0.5
-
-    def __post_init__(self) -> None:
-        """Refuses what cannot be meant.
-
-        Raises:
-            UsageError: An option is out of its range.
-        """
-        if not 0 <= self.min_confidence <= 1:
-            raise UsageError(f"--min-confidence {self.min_confidence:g} is not between 0 and 1; 0.5 is half certain")
-        if not 0 <= self.max_masked <= 1:
-            raise UsageError(f"--max-masked {self.max_masked:g} is not between 0 and 1; 0.5 is half of a cell")
-        if self.bbox and self.aoi:
-            raise UsageError("--bbox and --aoi both say what to map; leave out one of them")
-        for option, value, unit in (("simplify", self.simplify, "metres"), ("min-area", self.min_area, "hectares")):
-            if not 0 <= value < float("inf"):
-                raise UsageError(f"--{option} {value:g} is no number of {unit} from 0 on")
-        self.taken()
-
-    def reading(self) -> Reading:
-        """How scenes are read for it.
-
-        Raises:
-            GeocflError: An option cannot be meant, or the area's file cannot be read.
-        """
-        area = Area.of_box(self.bbox) if self.bbox else Area.of_file(self.aoi) if self.aoi else None
-        return Reading(
-            self.bands, self.scale, self.offset, self.warp, self.allow_no_crs, area, self.mask, self.mask_classes
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """The settings as products keep them: without the tokens of signed links."""
-        return asdict(self) | {"mask": shown(self.mask), "aoi": shown(self.aoi)}
-
-    def taken(self) -> dt.datetime | None:
-        """The moment that `datetime` states, None where it is empty.
-
-        Raises:
-            UsageError: It is none.
-        """
-        if not self.datetime:
-            return None
-        try:
-            moment = dt.datetime.fromisoformat(self.datetime)
-        except ValueError as error:
-            raise UsageError(
-                f"--datetime {self.datetime!r} is no date; pass one such as 2019-04-16 or 2019-04-16T10:00:31Z"
-            ) from error
-        return moment.astimezone(dt.UTC) if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
-
-
-@dataclass(frozen=True)
-class SceneMap:
-    """A finished map.
-
-    Attributes:
-        paths: File, such as ``"lulc"`` or ``"gpkg"``, to where it lies; names are those of
-            `geocfl.products.staging.FILES`.
-        summary: The content of ``S_summary.json``.
-        already_done: Whether an earlier run of the same command had written it.
-    """
-
-    paths: dict[str, Path]
-    summary: dict[str, Any]
-    already_done: bool = False
-
-    def table(self) -> str:
-        """Cells, hectares, share and mean confidence of every class, as plain text."""
-        table: Any = self.summary
-        return format_table(table)
 
 
 def map_scene(
@@ -187,7 +71,7 @@ def map_scene(
     Raises:
         GeocflError: The scene, model or output folder cannot be used; nothing half-written is left.
     """
-    mapper = _Mapper(load_model(model), device, batch_size, memory, MapSettings(**settings))
+    mapper = Mapper(load_model(model), device, batch_size, memory, MapSettings(**settings))
     return mapper.map(find_source(scene, mapper.settings.bands), Path(out), overwrite)
 
 
@@ -213,7 +97,7 @@ def map_scenes(
         UsageError: Two scenes have the same stem, so that their products would have the same names.
         ModelError: The model cannot be used.
     """
-    mapper = _Mapper(load_model(model), device, batch_size, memory, MapSettings(**settings))
+    mapper = Mapper(load_model(model), device, batch_size, memory, MapSettings(**settings))
     found: list[tuple[str, Source | GeocflError]] = []
     stems: dict[str, str] = {}
     for scene in group_files([str(scene) for scene in scenes]):
@@ -239,7 +123,7 @@ def map_scenes(
             yield path, error
 
 
-class _Mapper:
+class Mapper:
     """A model, its network loaded at the first scene that needs it, and the settings of every scene."""
 
     def __init__(self, model: Model, device: str, batch_size: int | None, memory: str, settings: MapSettings) -> None:
@@ -257,6 +141,7 @@ class _Mapper:
 
     @cached_property
     def backend(self) -> Backend:
+        """The classifier."""
         settings = self.settings
         return load_backend(self.model, settings.backend, self._device, settings.precision, self._batch_size)
 
@@ -267,6 +152,7 @@ class _Mapper:
 
     @cached_property
     def model_hash(self) -> str:
+        """SHA-256 of the model's description and of its weights, one after the other."""
         folder = self.model.path or Path()  # load_model always sets it
         return "".join(file_hash(folder / name) for name in ("model.json", "model.safetensors"))
 
