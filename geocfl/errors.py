@@ -1,10 +1,23 @@
 """What a user did wrong, in one sentence that names the file and the remedy."""
 
+DOCUMENTATION = "https://geocfl.readthedocs.io/en/latest/"
+"""Where the pages of ``docs/`` are read."""
+
 
 class GeocflError(Exception):
-    """Base of every error that geocfl raises on purpose; the command line prints it and exits with `exit_code`."""
+    """Base of every error that geocfl raises on purpose; the command line prints it and exits with `exit_code`.
+
+    Args:
+        message: The sentence.
+        page: Address of the page below `DOCUMENTATION` that explains it, such as ``"how-to/formats/"``; empty where
+            the sentence says all.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str = "", *, page: str = "") -> None:
+        super().__init__(message)
+        self.page = page
 
 
 class UsageError(GeocflError):

@@ -1,0 +1,57 @@
+"""What the shell offers after an option when TAB is pressed.
+
+The names stand here once more, since the modules that they belong to import torch, which takes seconds; a test compares
+them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+BACKBONES = ("resnet18", "resnet34", "resnet50", "lite0")
+BACKENDS = ("auto", "openvino", "onnx", "torch")
+BANDS = ("rgb", "all")
+CLASS_ORDERS = ("legend", "reversed", "random")
+DEVICES = ("auto", "cpu", "cuda", "mps")
+EXPORT_FORMATS = ("onnx", "torchscript", "openvino", "stac-mlm")
+IMBALANCES = ("none", "long-tail:50", "step:50")
+LOSSES = ("ce", "weighted-ce", "focal", "class-focal", "cb-focal", "balanced-softmax", "logit-adjusted", "ldam")
+LOSS_FORMS = ("exponent", "factor")
+PARTS = ("test", "validation", "train")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+PRODUCTS = (
+    "default", "all", "lulc", "confidence", "vector", "windows", "probabilities", "entropy", "sld", "truecolor",
+    "project", "preview", "report", "stac", "summary",
+)  # fmt: skip
+RECIPES = ("default", "paper")
+SPLITS = ("paper", "spatial", "random:0.8")
+VECTOR_FORMATS = ("gpkg", "geoparquet", "flatgeobuf", "geojson", "none")
+WEIGHTS = ("imagenet", "none", "SENTINEL2_RGB_MOCO", "SENTINEL2_ALL_MOCO", "SENTINEL2_RGB_SECO")
+
+Complete = Callable[[str], list[str]]
+
+
+def one_of(names: Iterable[str]) -> Complete:
+    """Completes a name."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [name for name in names if name.startswith(incomplete)]
+
+    return complete
+
+
+def some_of(names: Iterable[str]) -> Complete:
+    """Completes the last of names that are separated by commas; those before it are not offered again."""
+
+    def complete(incomplete: str) -> list[str]:
+        before, comma, last = incomplete.rpartition(",")
+        return [before + comma + name for name in names if name.startswith(last) and name not in before.split(",")]
+
+    return complete
+
+
+def a_model(incomplete: str) -> list[str]:
+    """Completes the name of a bundled model; where none fits, the shell completes a path."""
+    from geocfl.model import bundled_models
+
+    return [name for name in bundled_models() if name.startswith(incomplete)]

@@ -1,0 +1,383 @@
+"""``geocfl train``, ``evaluate`` and ``compare``: models from labelled patches, and what they are worth."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import geocfl
+from geocfl.cli import completion, options
+from geocfl.cli.bars import bars
+from geocfl.cli.completion import a_model, one_of, some_of
+from geocfl.cli.entry import LEARN, app, examples
+from geocfl.cli.options import DATA, TEACHER, TRAINING
+
+
+@app.command(
+    rich_help_panel=LEARN,
+    epilog=examples(
+        (
+            "the network of the bundled model, tested on places it has not seen",
+            "geocfl train --data EuroSAT.zip --out run --backbone lite0 --split spatial",
+        ),
+        (
+            "minutes on a CPU, on patches and classes of yours",
+            "geocfl train --data patches --out runs/mine --backbone lite0 --freeze",
+        ),
+        (
+            "the same once more, with another loss",
+            "geocfl train --config runs/mine/config.json --loss ce --out runs/ce",
+        ),
+        ("then map with it", "geocfl map scene.tif --model runs/mine"),
+    ),
+)
+def train(
+    out: options.Out,
+    config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="config.json of a run to repeat; options given here go before it."),
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Settings to start from: default, or paper for those that the paper states.",
+            show_default="default",
+            autocompletion=one_of(completion.RECIPES),
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Number that all chance follows from; the same, the same result.", show_default="0"
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", metavar="", help="Go on from the checkpoint of a stopped run.")
+    ] = False,
+    overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
+    data: options.Data = "",
+    split: options.SplitName = None,
+    imbalance: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FORM:R",
+            help="none, long-tail:R or step:R: thin the training patches to R : 1 between largest and smallest class.",
+            show_default="none",
+            autocompletion=one_of(completion.IMBALANCES),
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    class_order: options.ClassOrder = None,
+    bands: options.PatchBands = None,
+    scale: options.PatchScale = None,
+    offset: options.PatchOffset = None,
+    skip_bad: options.SkipBad = None,
+    refit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            help="A finished run of the same settings: train on its validation patches too.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    backbone: options.BackboneName = None,
+    weights: options.Weights = None,
+    freeze: options.Freeze = None,
+    input_size: options.InputSize = None,
+    loss: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="What is minimised: ce (cross-entropy), weighted-ce, focal, class-focal, cb-focal, balanced-softmax, "
+            "logit-adjusted or ldam.",
+            show_default="class-focal",
+            autocompletion=one_of(completion.LOSSES),
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
+    gamma: options.Gamma = None,
+    form: options.Form = None,
+    mixup: Annotated[
+        float | None,
+        typer.Option(
+            metavar="A",
+            help="Train on mixtures of two views of patches, drawn from Beta(A, A).",
+            show_default="0, none",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
+    epochs: options.Epochs = None,
+    batch_size: options.StepSize = None,
+    lr: options.LearningRate = None,
+    compile: options.Compile = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Model to imitate as well; several, separated by commas, are averaged.",
+            autocompletion=a_model,
+            rich_help_panel=TEACHER,
+        ),
+    ] = None,
+    distill: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Weight of the teacher's part, 0 to 1.",
+            show_default="0.9",
+            rich_help_panel=TEACHER,
+        ),
+    ] = None,
+    hint: Annotated[
+        float | None,
+        typer.Option(
+            metavar="NUMBER",
+            help="Weight of looking like the teacher before the last layer.",
+            show_default="2",
+            rich_help_panel=TEACHER,
+        ),
+    ] = None,
+    device: options.Device = "auto",
+) -> None:
+    """Train a model on labelled patches: model, test figures, curves and a report in one folder.
+
+    The folder is what geocfl map --model takes. A ResNet-18 learns by the class
+    focal loss, which cares for small classes, unless options say otherwise.
+    """
+    from geocfl.settings import parse_bands
+
+    with bars() as shown:
+        run = geocfl.train(
+            data,
+            out,
+            config=config,
+            device=device,
+            resume=resume,
+            overwrite=overwrite,
+            recipe=recipe,
+            split=split,
+            imbalance=imbalance,
+            class_order=class_order,
+            bands=parse_bands(bands) if bands is not None else None,
+            scale=scale,
+            offset=offset,
+            skip_bad=skip_bad,
+            backbone=backbone,
+            weights=weights,
+            freeze=freeze,
+            input_size=input_size,
+            loss=loss,
+            gamma=gamma,
+            form=form,
+            teacher=teacher,
+            distill=distill,
+            hint=hint,
+            mixup=mixup,
+            epochs=epochs,
+            batch_size=batch_size,
+            lr=lr,
+            compile=compile,
+            seed=seed,
+            refit=refit,
+            progress=shown,
+        )
+    typer.echo(json.dumps(run.metrics, indent=2) if as_json else run.table())
+
+
+@app.command(
+    rich_help_panel=LEARN,
+    epilog=examples(
+        (
+            "the bundled model on the places that it was not trained on",
+            "geocfl evaluate eurosat-rgb-lite0 --data EuroSAT.zip --out evaluation",
+        ),
+        (
+            "a model on all patches of a folder",
+            "geocfl evaluate runs/mine --data patches --split all --out evaluation",
+        ),
+    ),
+)
+def evaluate(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="The folder of a model or a run, or the name of a model that comes with geocfl.",
+            metavar="MODEL",
+            autocompletion=a_model,
+        ),
+    ],
+    data: options.Data,
+    out: options.Out,
+    overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
+    split: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="paper, spatial, random:SHARE, all, or a text file that names patches, such as RUN/test_patches.txt.",
+            show_default="the model's own",
+            autocompletion=one_of((*completion.SPLITS, "all")),
+            rich_help_panel=DATA,
+        ),
+    ] = "",
+    part: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Part of the split to judge on: test, validation or train.",
+            autocompletion=one_of(completion.PARTS),
+            rich_help_panel=DATA,
+        ),
+    ] = "test",
+    seed: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Seed of a random split.", show_default="the model's own", rich_help_panel=DATA),
+    ] = None,
+    scale: options.PatchScale = None,
+    offset: options.PatchOffset = None,
+    skip_bad: options.SkipBad = False,
+    device: options.Device = "auto",
+    batch_size: options.BatchSize = None,
+) -> None:
+    """Judge a model on labelled patches: accuracy, each class, calibration, figures and a report."""
+    with bars() as shown:
+        evaluation = geocfl.evaluate(
+            model,
+            data=data,
+            out=out,
+            split=split,
+            part=part,
+            seed=seed,
+            scale=scale,
+            offset=offset,
+            skip_bad=bool(skip_bad),
+            device=device,
+            batch_size=batch_size,
+            overwrite=overwrite,
+            progress=shown,
+        )
+    typer.echo(json.dumps(evaluation.metrics, indent=2) if as_json else evaluation.table())
+
+
+@app.command(
+    rich_help_panel=LEARN,
+    epilog=examples(
+        (
+            "how long it would take here",
+            "geocfl compare --data EuroSAT.zip --out comparison --freeze --dry-run",
+        ),
+        (
+            "two losses, with and without imbalance, three trainings of each",
+            "geocfl compare --data EuroSAT.zip --out comparison --losses ce,class-focal",
+        ),
+    ),
+)
+def compare(
+    out: options.Out,
+    data: options.Data,
+    losses: Annotated[
+        str,
+        typer.Option(
+            metavar="NAMES",
+            help="Losses, separated by commas; geocfl train --help names them.",
+            autocompletion=some_of(completion.LOSSES),
+        ),
+    ] = "ce,focal,class-focal",
+    seeds: Annotated[
+        int, typer.Option(metavar="N", help="Trainings of each loss under each imbalance, of seeds 0, 1, ...")
+    ] = 3,
+    results: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder of finished trainings, which are read and not done again.",
+            show_default="OUT/cells",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            metavar="",
+            help="Say how many trainings are left and, from measured steps, how long they take.",
+        ),
+    ] = False,
+    overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
+    imbalance: Annotated[
+        str,
+        typer.Option(
+            metavar="FORM:R,...",
+            help="none, long-tail:R and step:R, separated by commas: R : 1 between largest and smallest class.",
+            autocompletion=some_of(completion.IMBALANCES),
+            rich_help_panel=DATA,
+        ),
+    ] = "none,long-tail:50",
+    split: options.SplitName = None,
+    class_order: options.ClassOrder = None,
+    bands: options.PatchBands = None,
+    scale: options.PatchScale = None,
+    offset: options.PatchOffset = None,
+    skip_bad: options.SkipBad = None,
+    backbone: options.BackboneName = None,
+    weights: options.Weights = None,
+    freeze: options.Freeze = None,
+    input_size: options.InputSize = None,
+    gamma: options.Gamma = None,
+    form: options.Form = None,
+    epochs: options.Epochs = None,
+    batch_size: options.StepSize = None,
+    lr: options.LearningRate = None,
+    compile: options.Compile = None,
+    device: options.Device = "auto",
+) -> None:
+    """Compare losses on classes of unequal size: train each, test it against cross-entropy.
+
+    Writes the table as CSV, Markdown and a page. Give a stopped command again,
+    and it trains what is left.
+    """
+    from geocfl.settings import parse_bands
+
+    grid: dict[str, Any] = {
+        "losses": _names(losses),
+        "imbalance": _names(imbalance),
+        "seeds": seeds,
+        "results": results,
+        "device": device,
+        "split": split,
+        "class_order": class_order,
+        "bands": parse_bands(bands) if bands is not None else None,
+        "scale": scale,
+        "offset": offset,
+        "skip_bad": skip_bad,
+        "backbone": backbone,
+        "weights": weights,
+        "freeze": freeze,
+        "input_size": input_size,
+        "gamma": gamma,
+        "form": form,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "lr": lr,
+        "compile": compile,
+    }
+    if dry_run:
+        from geocfl.comparison import plan
+
+        prepared = plan(data, out, **grid)
+        typer.echo(json.dumps(asdict(prepared), indent=2) if as_json else prepared.table())
+        return
+    with bars() as shown:
+        comparison = geocfl.compare(data, out, overwrite=overwrite, progress=shown, **grid)
+    rows = [row.to_json() for row in comparison.rows]
+    typer.echo(json.dumps(rows, indent=2) if as_json else comparison.table())
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]

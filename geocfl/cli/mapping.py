@@ -1,0 +1,357 @@
+"""``geocfl demo``, ``map`` and ``clouds``: from a scene to its map."""
+
+from __future__ import annotations
+
+import json
+from glob import has_magic
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import geocfl
+from geocfl.cli import options
+from geocfl.cli.bars import bars
+from geocfl.cli.completion import one_of
+from geocfl.cli.entry import MAP, app, examples
+from geocfl.cli.options import MANY, PRODUCTS, SCENE
+from geocfl.errors import GeocflError
+
+if TYPE_CHECKING:
+    from geocfl.mapping.scene_map import SceneMap
+
+
+@app.command(
+    rich_help_panel=MAP,
+    epilog=examples(("a map to look at, in the folder demo", "geocfl demo")),
+)
+def demo(
+    out: options.Out = Path("demo"),
+    model: options.ModelName = "eurosat-rgb-lite0",
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Make a map without any data of yours, to see what geocfl does.
+
+    The scene is drawn by a program, and so is the truth that the map is compared with.
+    """
+    with bars() as shown:
+        result = geocfl.demo(out, model=model, seed=seed, device=device, overwrite=overwrite, progress=shown)
+    if as_json:
+        names = ("cells", "agreement", "clear_cells", "clear_agreement")
+        agreement = {name: getattr(result, name) for name in names}
+        typer.echo(json.dumps(result.result.summary | {"synthetic": True, "truth": agreement}, indent=2))
+        return
+    typer.echo(_described(result.result))
+    typer.echo(f"  {result.scene}\n  {result.truth}\n")
+    typer.echo(
+        "The scene is synthetic: drawn by a program, not seen by a satellite. The map agrees with what was drawn in\n"
+        f"{result.agreement:.1%} of {result.cells} cells, and in {result.clear_agreement:.1%} of the "
+        f"{result.clear_cells} that are clearly of one class."
+    )
+
+
+@app.command(
+    "map",
+    rich_help_panel=MAP,
+    epilog=examples(
+        ("map a scene; open maps/scene_lulc.tif in QGIS", "geocfl map scene.tif --out maps"),
+        (
+            "finer cells, a QGIS project and a page for the browser",
+            "geocfl map scene.tif --stride 16 --products default,project,report",
+        ),
+        ("a product as it was downloaded, without its clouds", "geocfl map S2A_MSIL2A_20190416.SAFE.zip --mask scl"),
+        (
+            "a part of a scene on a server, which alone is read",
+            "geocfl map https://example.com/scene.tif --bbox 13.0,52.3,13.8,52.7",
+        ),
+        ("with a model that you trained", "geocfl map scene.tif --model runs/mine"),
+        ("many scenes, in two processes; again, what is missing", "geocfl map 'scenes/*.tif' --workers 2"),
+    ),
+)
+def map_scenes(
+    scenes: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Sentinel-2 scenes, as paths, URLs or patterns in quotes: GeoTIFF or another raster, SAFE product or "
+            "its zip, folder or files of one band each, STAC Item.",
+            metavar="SCENE",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        str,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder to write into, made where it is missing; or one of an object store, such as s3://bucket/maps.",
+        ),
+    ] = "maps",
+    model: options.ModelName = "eurosat-rgb-lite0",
+    stride: options.Stride = 64,
+    overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
+    bands: options.SceneBands = "",
+    scale: options.SceneScale = None,
+    offset: options.SceneOffset = None,
+    bbox: options.Bbox = "",
+    aoi: options.Aoi = "",
+    mask: Annotated[
+        str,
+        typer.Option(
+            metavar="scl|FILE",
+            help="Leave out clouds: scl takes the product's own classification (L2A), else a raster of masked pixels, "
+            "such as geocfl clouds writes.",
+            autocompletion=one_of(("scl",)),
+            rich_help_panel=SCENE,
+        ),
+    ] = "",
+    mask_classes: Annotated[
+        str,
+        typer.Option(
+            metavar="N,N,...",
+            help="Values of the mask that are left out.",
+            show_default="scl: 1,3,8,9,10; else all but 0",
+            rich_help_panel=SCENE,
+        ),
+    ] = "",
+    max_masked: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE", help="Cells of a larger masked share, 0 to 1, have no class.", rich_help_panel=SCENE
+        ),
+    ] = 0.5,
+    no_warp: Annotated[
+        bool,
+        typer.Option(
+            "--no-warp",
+            metavar="",
+            help="Refuse scenes of another pixel size than the model's instead of resampling them.",
+            rich_help_panel=SCENE,
+        ),
+    ] = False,
+    allow_no_crs: Annotated[
+        bool,
+        typer.Option(
+            "--allow-no-crs",
+            metavar="",
+            help="Map scenes without a coordinate system, to maps without a place.",
+            rich_help_panel=SCENE,
+        ),
+    ] = False,
+    products: options.ProductNames = "default",
+    vector: options.VectorNames = "gpkg",
+    probabilities: Annotated[
+        bool,
+        typer.Option(
+            "--probabilities",
+            metavar="",
+            help="Also a raster of every class's probability.",
+            rich_help_panel=PRODUCTS,
+        ),
+    ] = False,
+    entropy: Annotated[
+        bool,
+        typer.Option(
+            "--entropy",
+            metavar="",
+            help="Also a raster of how undecided each cell is, 0 to 1.",
+            rich_help_panel=PRODUCTS,
+        ),
+    ] = False,
+    windows: Annotated[
+        bool,
+        typer.Option(
+            "--windows",
+            metavar="",
+            help="Also the cells as squares in the GeoPackage, with their probabilities.",
+            rich_help_panel=PRODUCTS,
+        ),
+    ] = False,
+    sld: Annotated[
+        bool,
+        typer.Option("--sld", metavar="", help="Also styles for GeoServer and MapServer.", rich_help_panel=PRODUCTS),
+    ] = False,
+    min_confidence: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE",
+            help="Cells below this confidence, 0 to 1, are unclassified.",
+            show_default="0, none",
+            rich_help_panel=PRODUCTS,
+        ),
+    ] = 0.0,
+    min_area: Annotated[
+        float,
+        typer.Option(
+            metavar="HECTARES",
+            help="Merge smaller polygons into the neighbour of the longest border.",
+            show_default="0, none",
+            rich_help_panel=PRODUCTS,
+        ),
+    ] = 0.0,
+    simplify: Annotated[
+        float,
+        typer.Option(
+            metavar="METRES",
+            help="Simplify the polygons by so much; borders that they share stay shared.",
+            show_default="0, not",
+            rich_help_panel=PRODUCTS,
+        ),
+    ] = 0.0,
+    datetime: Annotated[
+        str,
+        typer.Option(
+            metavar="TIME",
+            help="When the scene was taken, such as 2019-04-16T10:00Z, for the STAC Item.",
+            show_default="what the scene says",
+            rich_help_panel=PRODUCTS,
+        ),
+    ] = "",
+    device: options.Device = "auto",
+    backend: options.Backend = "auto",
+    precision: options.Precision = "auto",
+    batch_size: options.BatchSize = None,
+    memory: options.Memory = "",
+    list_file: options.ListFile = None,
+    stac_items: options.StacItems = None,
+    workers: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            help="Processes on this machine that share the scenes, on Dask.",
+            show_default="0, only this one",
+            min=0,
+            rich_help_panel=MANY,
+        ),
+    ] = 0,
+    scheduler: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Dask scheduler whose workers map the scenes, such as tcp://10.0.0.1:8786.",
+            show_default="none",
+            rich_help_panel=MANY,
+        ),
+    ] = "",
+    retries: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            help="How often Dask tries a scene again after a failure that may pass.",
+            min=0,
+            rich_help_panel=MANY,
+        ),
+    ] = 2,
+) -> None:
+    """Map what covers the land in Sentinel-2 scenes: raster, polygons, styles, preview, hectares.
+
+    Each window of 64 x 64 pixels gets one of the model's classes, and a
+    confidence. The model that comes along knows ten, from forest to highway.
+    Give a stopped command again, and it goes on where it was.
+    """
+    from geocfl.scene import group_files
+
+    flags = {"probabilities": probabilities, "entropy": entropy, "windows": windows, "sld": sld}
+    named = scenes or []
+    several = bool(list_file or stac_items) or len(group_files(named)) != 1 or has_magic(named[0])
+    tally = geocfl.Tally()
+    facts: list[dict[str, Any]] = []
+    with bars() as shown:
+        for path, result in geocfl.map_scenes(
+            named,
+            out,
+            list_file=list_file,
+            stac_items=stac_items,
+            workers=workers,
+            scheduler=scheduler,
+            retries=retries,
+            model=model,
+            stride=stride,
+            bands=bands,
+            scale=scale,
+            offset=offset,
+            device=device,
+            backend=backend,
+            precision=precision,
+            batch_size=batch_size,
+            memory=memory,
+            overwrite=overwrite,
+            products=",".join([products, *(name for name, wanted in flags.items() if wanted)]),
+            vector=vector,
+            min_confidence=min_confidence,
+            simplify=simplify,
+            min_area=min_area,
+            datetime=datetime,
+            bbox=bbox,
+            aoi=aoi,
+            mask=mask,
+            mask_classes=mask_classes,
+            max_masked=max_masked,
+            warp=not no_warp,
+            allow_no_crs=allow_no_crs,
+            progress=shown,
+        ):
+            status = tally.add(path, result)
+            fact: dict[str, Any] = {"scene": path, "result": status, "reason": "", "summary": None}
+            if isinstance(result, GeocflError):
+                if not several:
+                    raise result
+                fact["reason"] = str(result)
+            else:
+                fact["summary"] = result.summary
+                if not several and not as_json:
+                    shown.say(_described(result))
+                elif status == "done" and not as_json:
+                    shown.say(f"{path}: {result.summary['total']['cells']:,} cells mapped")
+            if as_json:
+                facts.append(fact)
+    if as_json:
+        typer.echo(json.dumps(facts if several else facts[0]["summary"], indent=2))
+    elif several:
+        typer.echo(tally.table())
+    if tally.failures:
+        raise typer.Exit(1)
+
+
+def _described(result: SceneMap) -> str:
+    name = result.summary["scene"]["file"]
+    done = "already mapped, nothing to do" if result.already_done else "mapped"
+    return "\n".join([f"{name}: {done}\n", result.table(), "", *(f"  {file}" for file in result.paths.values())])
+
+
+@app.command(
+    rich_help_panel=MAP,
+    epilog=examples(
+        ("find the clouds", "geocfl clouds scene.tif --out clouds.tif"),
+        ("then map without them", "geocfl map scene.tif --mask clouds.tif"),
+    ),
+)
+def clouds(
+    scene: Annotated[
+        str, typer.Argument(help="A scene, as for geocfl map; it needs B02, B03, B04 and B08.", metavar="SCENE")
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(metavar="FILE", help="Mask to write, GeoTIFF: 1 cloud, 2 cloud shadow; for geocfl map --mask."),
+    ],
+    overwrite: options.Overwrite = False,
+    bands: options.SceneBands = "",
+    scale: options.SceneScale = None,
+    offset: options.SceneOffset = None,
+    buffer: Annotated[
+        int, typer.Option(metavar="N", help="Pixels of 30 m around clouds that are masked too.", min=0)
+    ] = 4,
+) -> None:
+    r"""Find clouds and their shadows in a scene that does not say where they are.
+
+    For scenes of level L1C, and others without a classification of their own;
+    products of level L2A have one, which geocfl map --mask scl takes.
+    Comes with: pip install 'geocfl\[clouds]'
+    """
+    with bars() as shown:
+        mask = geocfl.find_clouds(
+            scene, out, bands=bands, scale=scale, offset=offset, buffer=buffer, overwrite=overwrite, progress=shown
+        )
+    typer.echo(mask)

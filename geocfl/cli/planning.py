@@ -1,0 +1,110 @@
+"""``geocfl plan``: what many maps will take."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from geocfl.cli import options
+from geocfl.cli.bars import bars
+from geocfl.cli.entry import MAP, app, examples
+from geocfl.cli.options import SCENE
+
+
+@app.command(
+    rich_help_panel=MAP,
+    epilog=examples(
+        ("these scenes, on this machine", "geocfl plan 'scenes/*.tif'"),
+        (
+            "finer cells, on ten machines that read 100 MB/s each",
+            "geocfl plan --list scenes.txt --stride 16 --workers 10 --read-rate 100",
+        ),
+        ("all land, some 20,000 tiles like this one", "geocfl plan tile.tif --tiles 20000 --workers 100"),
+    ),
+)
+def plan(
+    scenes: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Scenes, as for geocfl map; without any, --tiles are taken to be like a generated one.",
+            metavar="SCENE",
+            show_default=False,
+        ),
+    ] = None,
+    tiles: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Plan for so many scenes like the given ones instead. All land is some 20,000 tiles.",
+            show_default="the given scenes",
+            min=1,
+        ),
+    ] = None,
+    workers: Annotated[int, typer.Option(metavar="N", help="Machines like this one that share the scenes.", min=1)] = 1,
+    read_rate: Annotated[
+        float | None,
+        typer.Option(
+            metavar="MB/S",
+            help="Megabytes a second at which each of them gets its files.",
+            show_default="as fast as here",
+        ),
+    ] = None,
+    model: options.ModelName = "eurosat-rgb-lite0",
+    stride: options.Stride = 64,
+    as_json: options.AsJson = False,
+    bands: options.SceneBands = "",
+    scale: options.SceneScale = None,
+    offset: options.SceneOffset = None,
+    bbox: options.Bbox = "",
+    aoi: options.Aoi = "",
+    allow_no_crs: Annotated[
+        bool,
+        typer.Option(
+            "--allow-no-crs", metavar="", help="Plan for scenes without a coordinate system.", rich_help_panel=SCENE
+        ),
+    ] = False,
+    products: options.ProductNames = "default",
+    vector: options.VectorNames = "gpkg",
+    device: options.Device = "auto",
+    backend: options.Backend = "auto",
+    precision: options.Precision = "auto",
+    batch_size: options.BatchSize = None,
+    memory: options.Memory = "",
+    list_file: options.ListFile = None,
+    stac_items: options.StacItems = None,
+) -> None:
+    """Say how long geocfl map will take for many scenes, and how much it will read and write.
+
+    Measured here in seconds, on parts of up to three of the scenes; nothing is
+    left behind. Options that geocfl map has, too, mean the same.
+    """
+    from geocfl.planning import plan as measure
+
+    with bars() as shown:
+        planned = measure(
+            scenes or [],
+            tiles=tiles,
+            workers=workers,
+            read_rate=read_rate,
+            list_file=list_file,
+            stac_items=stac_items,
+            model=model,
+            stride=stride,
+            bands=bands,
+            scale=scale,
+            offset=offset,
+            bbox=bbox,
+            aoi=aoi,
+            allow_no_crs=allow_no_crs,
+            products=products,
+            vector=vector,
+            device=device,
+            backend=backend,
+            precision=precision,
+            batch_size=batch_size,
+            memory=memory,
+            progress=shown,
+        )
+    typer.echo(json.dumps(planned.to_json(), indent=2) if as_json else planned.table())

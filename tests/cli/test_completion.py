@@ -1,0 +1,78 @@
+"""What TAB offers in a shell."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from geocfl.cli import completion
+from geocfl.cli.completion import a_model, one_of, some_of
+from tests.cli.program import COMMAND
+
+
+def test_the_names_are_those_that_the_commands_know() -> None:
+    from geocfl import comparison, exporting, losses, network, settings
+    from geocfl.assessment import PARTS
+    from geocfl.data.imbalance import parse_imbalance, parse_order
+    from geocfl.data.splits import train_share
+    from geocfl.mapping.backends import BACKENDS, PRECISIONS
+    from geocfl.products.selection import PRODUCTS
+    from geocfl.products.vector import VECTOR_FORMATS
+
+    assert tuple(network.BACKBONES) == completion.BACKBONES
+    assert completion.BACKENDS == BACKENDS
+    assert completion.PRECISIONS == PRECISIONS
+    assert tuple(exporting.FORMATS) == completion.EXPORT_FORMATS
+    assert tuple(losses.LOSSES) == completion.LOSSES
+    assert tuple(PARTS) == completion.PARTS
+    assert sorted(completion.PRODUCTS) == sorted([*PRODUCTS, "default", "all"])
+    assert tuple(settings.RECIPES) == completion.RECIPES
+    assert (*VECTOR_FORMATS, "none") == completion.VECTOR_FORMATS
+    for form in completion.LOSS_FORMS:
+        settings.resolve("patches", form=form)
+    for name in completion.IMBALANCES:
+        parse_imbalance(name)
+    for order in completion.CLASS_ORDERS:
+        assert parse_order(order) is None
+    for split in completion.SPLITS:
+        assert split == "spatial" or train_share(split)
+    assert comparison.compare.__kwdefaults__["losses"] <= completion.LOSSES
+
+
+def test_lists_complete_their_last_name_and_offer_none_twice() -> None:
+    complete = some_of(("lulc", "confidence", "vector"))
+    assert complete("") == ["lulc", "confidence", "vector"]
+    assert complete("lulc,c") == ["lulc,confidence"]
+    assert complete("lulc,") == ["lulc,confidence", "lulc,vector"]
+    assert one_of(("paper", "spatial"))("s") == ["spatial"]
+
+
+def test_models_that_come_along_are_offered() -> None:
+    assert "eurosat-rgb-lite0" in a_model("euro")
+    assert a_model("./") == [], "the shell completes a path"
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("geocfl mo", ["mosaic"]),
+        ("geocfl map scene.tif --strid", ["--stride"]),
+        ("geocfl map scene.tif --products lulc,pre", ["lulc,preview"]),
+        ("geocfl train --loss b", ["balanced-softmax"]),
+        ("geocfl info eurosat", ["eurosat-rgb-lite0"]),
+    ],
+)
+def test_bash_completes_names(line: str, offered: list[str], tmp_path: Path) -> None:
+    words = line.split()
+    asked = {"_GEOCFL_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
+    done = subprocess.run([COMMAND], cwd=tmp_path, env=os.environ | asked, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == offered
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+def test_bash_takes_the_script(tmp_path: Path) -> None:
+    script = f'eval "$(_GEOCFL_COMPLETE=source_bash {COMMAND})" && complete -p geocfl'
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "geocfl" in done.stdout

@@ -1,0 +1,112 @@
+import subprocess
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from geocfl.cli import app
+from geocfl.cli.entry import print_error
+from geocfl.errors import DOCUMENTATION, SceneError
+from tests.cli.program import COMMAND, run
+
+
+def test_version(tmp_path: Path) -> None:
+    import geocfl
+
+    assert run("--version", cwd=tmp_path).stdout.strip() == f"geocfl {geocfl.__version__}"
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        (["map", "none.tif"], 1, "none.tif: no such file"),
+        (["map", "none.tif", "--model", "nowhere"], 1, "nowhere: no such model"),
+        (["info", "none.tif"], 1, "none.tif: no such file"),
+        (["stats", "none.tif", "--zones", "none.gpkg"], 1, "none.tif"),
+        (["mosaic", "none_lulc.tif", "--out", "all_lulc.tif"], 1, "none_lulc.tif"),
+        (["clouds", "none.tif", "--out", "clouds.tif"], 1, "none.tif: no such file"),
+        (["map", "http://127.0.0.1:9/s.tif"], 1, "http://127.0.0.1:9/s.tif: the server cannot be reached"),
+        (["train", "--data", "none.zip", "--out", "run"], 1, "none.zip"),
+        (["train", "--data", "none.zip", "--out", "run", "--split", "thirds"], 2, "paper, spatial, random:SHARE"),
+        (["train", "--data", "none.zip", "--out", "run", "--loss", "hinge"], 2, "class-focal"),
+        (["train", "--data", "none.zip", "--out", "run", "--backbone", "vgg"], 2, "resnet18"),
+        (["train", "--data", "none.zip", "--out", "run", "--imbalance", "tail"], 2, "long-tail:R"),
+        (["train", "--out", "run"], 2, "--data"),
+        (["train", "--config", "none.json", "--out", "run"], 2, "none.json"),
+        (["evaluate", "nowhere", "--data", "none.zip", "--out", "out"], 1, "nowhere: no such model"),
+        (["evaluate", "eurosat-rgb-lite0", "--data", "none.zip", "--out", "out"], 1, "none.zip"),
+        (["compare", "--data", "none.zip", "--out", "out", "--losses", "ce,hinge"], 2, "class-focal"),
+    ],
+)
+def test_errors_are_one_sentence(tmp_path: Path, args: list[str], code: int, words: str) -> None:
+    done = run(*args, cwd=tmp_path, code=code)
+    sentence, *rest = done.stderr.strip().splitlines()
+    assert words in sentence
+    assert all(line.startswith(f"  see {DOCUMENTATION}") for line in rest)
+    assert len(rest) <= 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_usage_errors_exit_with_two(tmp_path: Path) -> None:
+    assert "stride" in run("map", "s.tif", "--stride", 65, cwd=tmp_path, code=2).stderr
+    run("map", cwd=tmp_path, code=2)
+    run("nonsense", cwd=tmp_path, code=2)
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [COMMAND, "--debug", "info", "none.tif"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+def test_an_error_leads_to_the_page_that_explains_it(capsys: pytest.CaptureFixture[str]) -> None:
+    print_error(SceneError("s.tif: odd; pass another", page="how-to/formats/"))
+    assert capsys.readouterr().err == f"geocfl: s.tif: odd; pass another\n  see {DOCUMENTATION}how-to/formats/\n"
+    print_error(SceneError("s.tif: no such file"))
+    assert capsys.readouterr().err == "geocfl: s.tif: no such file\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "meant"),
+    [
+        (["mpa"], "No such command 'mpa'. Did you mean 'map'"),
+        (["map", "s.tif", "--strid", "32"], "--stride"),
+        (["map", "s.tif", "--products", "lulc,previw"], "unknown product 'previw'; did you mean 'preview'?"),
+        (["map", "s.tif", "--products", "LULC"], "unknown product 'LULC'; did you mean 'lulc'?"),
+        (["map", "s.tif", "--vector", "gpgk"], "unknown vector format 'gpgk'; did you mean 'gpkg'?"),
+        (["map", "s.tif", "--model", "eurosat-rgb-lite"], "no such model; did you mean 'eurosat-rgb-lite0'?"),
+        (["train", "--data", "d", "--out", "o", "--loss", "class_focal"], "'class_focal'; did you mean 'class-focal'?"),
+        (["train", "--data", "d", "--out", "o", "--split", "spatail"], "'spatail'; did you mean 'spatial'?"),
+        (["train", "--data", "d", "--out", "o", "--backbone", "ResNet-18"], "'ResNet-18'; did you mean 'resnet18'?"),
+        (["train", "--data", "d", "--out", "o", "--recipe", "papr"], "'papr'; did you mean 'paper'?"),
+        (["train", "--data", "d", "--out", "o", "--imbalance", "longtail:9"], "did you mean 'long-tail:R'?"),
+        (["train", "--data", "d", "--out", "o", "--class-order", "reverse"], "did you mean 'reversed'?"),
+        (["evaluate", "eurosat-rgb-lite0", "--data", "d", "--out", "o", "--part", "tets"], "did you mean 'test'?"),
+        (["export", "eurosat-rgb-lite0", "--format", "onxn"], "unknown format 'onxn'; did you mean 'onnx'?"),
+    ],
+)
+def test_a_misspelt_name_is_guessed(
+    args: list[str], meant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, args, env={"COLUMNS": "200"})
+    assert done.exit_code in {1, 2}
+    assert meant in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_scene_in_place_of_a_command_is_told_how_to_map_it(tmp_path: Path) -> None:
+    (tmp_path / "scene.tif").touch()
+    done = run("scene.tif", cwd=tmp_path, code=2)
+    assert done.stderr.startswith("geocfl: scene.tif is no command; to map it: geocfl map scene.tif\n")
+
+
+def test_an_interrupt_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("geocfl.info", stop, raising=False)
+    done = CliRunner().invoke(app, ["info", "s.tif"])
+    assert (done.exit_code, done.stderr) == (130, "geocfl: stopped\n")

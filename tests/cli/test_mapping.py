@@ -1,0 +1,96 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+
+from tests.cli.program import run
+from tests.scene.safe_product import write_safe
+
+
+def test_map_prints_the_table_and_the_paths(scene: Path, tiny_model: Path, tmp_path: Path) -> None:
+    done = run("map", scene, "--out", "maps", "--model", tiny_model, "--stride", 32, cwd=tmp_path)
+    assert "cells of 320 m" in done.stderr
+    assert "--stride 16" in done.stderr
+    for name in ("s_lulc.tif", "s_lulc.gpkg", "s_preview.png", "s_summary.json"):
+        assert f"maps/{name}" in done.stdout
+        assert (tmp_path / "maps" / name).is_file()
+    again = run("map", scene, "--out", "maps", "--model", tiny_model, "--stride", 32, cwd=tmp_path)
+    assert "already" in again.stdout
+
+
+def test_map_writes_every_product(scene: Path, tiny_model: Path, tmp_path: Path) -> None:
+    options = ["--model", tiny_model, "--products", "all", "--vector", "gpkg,geoparquet,flatgeobuf,geojson"]
+    done = run("map", scene, "--out", "maps", *options, "--datetime", "2024-06-01", cwd=tmp_path)
+    printed = {line.strip() for line in done.stdout.splitlines() if line.startswith("  maps/")}
+    assert printed == {f"maps/{path.name}" for path in (tmp_path / "maps").iterdir()}
+    assert len(printed) == 21
+    flags = ["--probabilities", "--entropy", "--windows", "--sld"]
+    run("map", scene, "--out", "flags", "--model", tiny_model, *flags, "--products", "lulc", cwd=tmp_path)
+    assert {path.name for path in (tmp_path / "flags").iterdir()} == {
+        "s_lulc.tif", "s_lulc.tif.aux.xml", "s_lulc.qml", "s_lulc.sld", "s_lulc_polygons.sld", "s_lulc.gpkg",
+        "s_probabilities.tif", "s_entropy.tif", "s_entropy.qml", "s_summary.json",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--products", "maps"], "unknown product 'maps'; choose from"),
+        (["--vector", "shp"], "unknown vector format 'shp'; choose from"),
+        (["--min-confidence", "50"], "--min-confidence 50 is not between 0 and 1"),
+        (["--min-area", "-1"], "--min-area -1 is no number of hectares"),
+        (["--simplify", "nan"], "--simplify nan is no number of metres"),
+        (["--datetime", "yesterday"], "--datetime 'yesterday' is no date"),
+    ],
+)
+def test_map_refuses_products_that_cannot_be_meant(
+    scene: Path, tiny_model: Path, tmp_path: Path, options: list[str], message: str
+) -> None:
+    done = run("map", scene, "--out", "maps", "--model", tiny_model, *options, cwd=tmp_path, code=2)
+    assert message in done.stderr
+    assert not (tmp_path / "maps").exists()
+
+
+def test_map_as_json(scene: Path, tiny_model: Path, tmp_path: Path) -> None:
+    done = run("map", scene, "--out", tmp_path, "--model", tiny_model, "--json", cwd=tmp_path)
+    assert json.loads(done.stdout)["scene"]["file"] == "s.tif"
+
+
+def test_a_safe_product_and_files_of_one_band_each(tmp_path: Path, tiny_model: Path) -> None:
+    product = write_safe(tmp_path, "L2A", zipped=True)
+    said = json.loads(run("info", product.path, "--json", cwd=tmp_path).stdout)
+    assert (said["level"], said["offset"]["B04"], said["taken"][:10]) == ("L2A", -1000, "2022-06-01")
+    done = run("map", product.path, "--out", "maps", "--model", tiny_model, "--mask", "scl", cwd=tmp_path)
+    assert f"maps/{product.path.stem}_lulc.tif" in done.stdout
+    for band in ("B02", "B03", "B04"):
+        pixels = np.random.default_rng(0).integers(200, 2000, (1, 130, 140), dtype=np.uint16)
+        with rasterio.open(
+            tmp_path / f"T33TUL_{band}.tif", "w", driver="GTiff", height=130, width=140, count=1, dtype="uint16",
+            crs="EPSG:32633", transform=Affine(10, 0, 3e5, 0, -10, 5e6),
+        ) as dataset:  # fmt: skip
+            dataset.write(pixels)
+    files = [f"T33TUL_{band}.tif" for band in ("B02", "B03", "B04")]
+    done = run("map", *files, "--out", "maps", "--model", tiny_model, cwd=tmp_path)
+    assert "maps/T33TUL_lulc.tif" in done.stdout
+
+
+def test_map_several_scenes_with_a_bad_one(scene: Path, tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.tif").write_text("no raster")
+    done = run("map", "bad.tif", scene, "--out", "maps", "--model", tiny_model, cwd=tmp_path, code=1)
+    assert "bad.tif: not a readable raster" in done.stdout
+    assert (tmp_path / "maps" / "s_summary.json").is_file()
+
+
+def test_plan_says_hours_and_bytes(scene: Path, tiny_model: Path, tmp_path: Path) -> None:
+    options = ["--model", tiny_model, "--tiles", 20_000, "--workers", 10]
+    done = run("plan", scene, *options, cwd=tmp_path)
+    assert "20,000 scenes" in done.stdout
+    assert "10 workers" in done.stdout
+    assert "bounds it" in done.stdout
+    facts = json.loads(run("plan", scene, *options, "--json", cwd=tmp_path).stdout)
+    assert facts["windows"] == 20_000 * 12
+    assert list(tmp_path.iterdir()) == []
+    assert "--tiles" in run("plan", cwd=tmp_path, code=2).stderr

@@ -1,0 +1,45 @@
+import json
+from pathlib import Path
+
+import geopandas
+import pytest
+import rasterio
+from shapely import box
+
+from tests.cli.program import run
+
+
+def test_stats_and_mosaic(scene: Path, tiny_model: Path, tmp_path: Path) -> None:
+    run("map", scene, "--out", "maps", "--model", tiny_model, cwd=tmp_path)
+    square = geopandas.GeoDataFrame({"name": ["here"]}, geometry=[box(3e5, 5e6 - 640, 3e5 + 1280, 5e6)], crs=32633)
+    square.to_file(tmp_path / "zones.gpkg")
+    done = run("stats", "maps/s_lulc.tif", "--zones", "zones.gpkg", "--by", "name", "--out", "areas.csv", cwd=tmp_path)
+    assert "81.92" in done.stdout
+    assert "areas.csv" in done.stdout
+    assert (tmp_path / "areas.csv").is_file()
+    rows = json.loads(run("stats", "maps/s_lulc.tif", "--zones", "zones.gpkg", "--json", cwd=tmp_path).stdout)
+    assert sum(row["hectares"] for row in rows) == pytest.approx(81.92)
+    for out in ("all_lulc.tif", "all_lulc.vrt"):
+        done = run("mosaic", "maps/s_lulc.tif", "--out", out, "--overwrite", cwd=tmp_path)
+        assert out in done.stdout
+        with rasterio.open(tmp_path / out) as dataset, rasterio.open(tmp_path / "maps/s_lulc.tif") as one:
+            assert (dataset.read(1) == one.read(1)).all()
+    again = run("mosaic", "maps/s_lulc.tif", "--out", "all_lulc.tif", cwd=tmp_path, code=1)
+    assert "--overwrite" in again.stderr
+
+
+def test_one_map_for_each_region(scene: Path, tiny_model: Path, tmp_path: Path) -> None:
+    run("map", scene, "--out", "maps", "--model", tiny_model, cwd=tmp_path)
+    halves = [box(3e5, 5e6 - 1300, 3e5 + 960, 5e6), box(3e5 + 960, 5e6 - 1300, 3e5 + 2000, 5e6)]
+    regions = geopandas.GeoDataFrame({"name": ["west", "east"]}, geometry=halves, crs=32633)
+    regions.to_file(tmp_path / "regions.gpkg")
+    options = ["--regions", "regions.gpkg", "--by", "name", "--vector", "gpkg"]
+    done = run("mosaic", "maps", "--out", "out", *options, cwd=tmp_path)
+    for region in ("west", "east"):
+        assert f"  out/{region}_lulc.tif" in done.stdout.splitlines()
+        assert (tmp_path / "out" / f"{region}_lulc.gpkg").is_file()
+    facts = json.loads(run("mosaic", "maps", "--out", "again", *options, "--json", cwd=tmp_path).stdout)
+    assert facts.keys() == {"west", "east"}
+    misspelt = run("mosaic", "maps", "--out", "x", "--regions", "regions.gpkg", "--by", "nmae", cwd=tmp_path, code=2)
+    assert "did you mean 'name'?" in misspelt.stderr
+    assert not (tmp_path / "x").exists()
