@@ -73,7 +73,7 @@ def open_map(path: str | Path) -> FinishedMap:
         path=path,
         confidence=_confidence_beside(path),
         grid=_grid(shape, transform, crs, tags),
-        legend=_legend(path),
+        legend=read_legend(path),
         model=tags.get("GEOCFL_MODEL", ""),
     )
 
@@ -91,8 +91,15 @@ def _grid(shape: tuple[int, int], transform: Affine, crs: rasterio.CRS, tags: Ma
     return CellGrid(*shape, 1, 1, transform, crs)
 
 
-def _legend(path: Path) -> Legend:
-    """The legend in the attribute table, which a virtual raster holds itself and others have beside them."""
+def read_legend(path: Path) -> Legend:
+    """The legend in a map's attribute table, which a virtual raster holds itself and others have beside them.
+
+    Args:
+        path: The class raster, on disk or in a store.
+
+    Raises:
+        DataError: There is none, or none that geocfl has written.
+    """
     virtual = path.suffix.lower() == ".vrt"
     missing = DataError(
         f"{path}: has no legend; "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from geocfl.errors import UsageError
+from geocfl.naming import unknown_name
 from geocfl.products.vector import VECTOR_FORMATS, check_vector_format
 
 PRODUCTS: dict[str, tuple[str, ...]] = {
@@ -60,7 +61,7 @@ class Selection:
         chosen = {"summary"}
         for name in _names(products):
             if name not in (*PRODUCTS, "default", "all"):
-                raise UsageError(f"unknown product {name!r}; choose from: {', '.join(PRODUCTS)}, default, all")
+                raise UsageError(unknown_name("product", name, (*PRODUCTS, "default", "all")), page="how-to/products/")
             chosen |= set(DEFAULT if name == "default" else PRODUCTS if name == "all" else [name])
         formats = _names(vector)
         if "none" in formats and len(formats) > 1:

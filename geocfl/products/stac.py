@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -25,6 +26,7 @@ from pystac.extensions.raster import DataType, RasterBand, RasterExtension, Samp
 
 from geocfl.grid import CellGrid
 from geocfl.legend import NODATA, Legend
+from geocfl.products.destination import open_raster, write_text
 from geocfl.products.style import WITHHELD
 
 PROCESSING = "https://stac-extensions.github.io/processing/v1.1.0/schema.json"
@@ -80,7 +82,7 @@ def write_item(
     path: Path,
     stem: str,
     grid: CellGrid,
-    legend: Legend,
+    legend: Legend | None,
     summary: Mapping[str, Any],
     assets: Mapping[str, str],
     when: datetime,
@@ -93,7 +95,7 @@ def write_item(
         path: JSON file to write, beside the products.
         stem: Stem of the scene's file name; the Item's id.
         grid: Where the cells lie.
-        legend: Names and colours of the codes.
+        legend: Names and colours of the codes; needed for the asset ``lulc`` alone.
         summary: The content of ``S_summary.json``, of which nothing is used that depends on the clock.
         assets: Key of `TITLES` to the name of its file beside the Item, of an ending out of `MEDIA`.
         when: When the scene was taken, with a time zone.
@@ -120,9 +122,9 @@ def write_item(
         item.add_asset(key, asset)
         if media_type == pystac.MediaType.COG:
             _describe_raster(asset, path.parent / name, grid)
-        if key == "lulc":
+        if key == "lulc" and legend:
             ClassificationExtension.ext(asset, add_if_missing=True).classes = _map_classes(legend, summary)
-    path.write_text(to_text(item), encoding="utf-8", newline="\n")
+    write_text(path, to_text(item))
 
 
 def footprint(grid: CellGrid) -> shapely.Polygon | shapely.MultiPolygon | None:
@@ -136,20 +138,24 @@ def footprint(grid: CellGrid) -> shapely.Polygon | shapely.MultiPolygon | None:
         CRS has no known place on Earth, or does not reach to where the scene lies.
     """
     try:
-        wgs84 = pyproj.Transformer.from_crs(grid.crs.to_wkt(), "OGC:CRS84", always_xy=True)
-        lon, lat = wgs84.transform(*_ring(grid, SIDE_PIECES))
+        lon, lat = _to_lonlat(grid.crs.to_wkt()).transform(*_ring(grid, SIDE_PIECES))
     except pyproj.exceptions.ProjError:
         return None
     if not np.isfinite([lon, lat]).all():
         return None
     ring = np.column_stack([lon, lat])
-    fixed = antimeridian.fix_polygon(
-        shapely.Polygon(ring if _is_ccw(ring) else ring[::-1]), fix_winding=False, great_circle=False
-    )
+    fixed = shapely.Polygon(ring if _is_ccw(ring) else ring[::-1])
+    if max(np.abs(lon).max(), np.abs(np.diff(lon)).max()) >= 180:  # else nothing is to be cut, which takes long to find
+        fixed = antimeridian.fix_polygon(fixed, fix_winding=False, great_circle=False)
     simple = shapely.simplify(shapely.get_parts(fixed), TOLERANCE)
     rounded = shapely.transform(simple, lambda points: points.round(DECIMALS))
     parts = [part for part in rounded if part.area]  # an edge on the antimeridian leaves a part without width
     return parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
+
+
+@lru_cache(maxsize=128)  # as many as there are UTM zones
+def _to_lonlat(wkt: str) -> pyproj.Transformer:
+    return pyproj.Transformer.from_crs(wkt, "OGC:CRS84", always_xy=True)
 
 
 def relative_href(name: str) -> str:
@@ -207,7 +213,7 @@ def _project(item: pystac.Item, grid: CellGrid) -> None:
 
 def _describe_raster(asset: pystac.Asset, path: Path, grid: CellGrid) -> None:
     """Adds size, place and bands as the file has them."""
-    with rasterio.open(path) as dataset:
+    with open_raster(path) as dataset:
         projection = ProjectionExtension.ext(asset)
         projection.shape = list(dataset.shape)
         projection.transform = list(dataset.transform)[:6]

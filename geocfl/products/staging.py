@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
+import logging
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
+from filelock import FileLock, Timeout
+
 from geocfl.errors import GeocflError, OutputError
+from geocfl.products.destination import existing, in_store, output_folder, put, reaching
+
+log = logging.getLogger("geocfl")
 
 SUMMARY = "_summary.json"
 FILES = {
@@ -44,6 +53,12 @@ PRODUCTS = tuple(FILES.values())
 _HASH = "hash"
 _COMMITTING = "committing"
 _FULL = 1 << 20  # a disk with less than this left, in bytes, is taken for the cause of a failed write
+_PATIENCE = 0.2  # seconds to wait for a lock that is just being let go
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}  # what file systems answer
+
+
+class BusyError(OutputError):
+    """Another process, or another thread, is at work on the same scene and folder."""
 
 
 class Staging:
@@ -59,7 +74,13 @@ class Staging:
 
     Leaving the block by an exception other than KeyboardInterrupt removes the partial folder, and the output folder if
     it was made here; after an interrupt, or a crash, the same work is continued from what the partial folder holds.
-    A full disk is reported as an `OutputError`.
+    A full disk is reported as an `OutputError`. As long as the block lasts, a lock on ``.S.lock`` keeps others out; the
+    system lets it go when the process dies.
+
+    Where the output folder is in an object store, the partial folder lies in this machine's folder for temporary files,
+    and products are put into place by upload. Before the first, an object ``.S.partial`` gets the hash, so that this
+    very work knows what an upload that broke off has left; it goes after the summary. There is no lock over machines:
+    the same work done by two of them gives the same products.
 
     Attributes:
         state: ``"done"`` if this very work lies finished in the output folder, ``"continue"`` if the partial folder
@@ -70,21 +91,34 @@ class Staging:
     state: Literal["new", "continue", "done"]
 
     def __init__(
-        self, out: Path, stem: str, digest: str, *, overwrite: bool = False, products: Iterable[str] = PRODUCTS
+        self,
+        out: str | Path,
+        stem: str,
+        digest: str,
+        *,
+        overwrite: bool = False,
+        products: Iterable[str] = PRODUCTS,
     ) -> None:
         """Nothing is touched before the ``with`` block.
 
         Args:
-            out: Output folder; made if absent.
+            out: Output folder; made if absent. As for `geocfl.products.destination.output_folder`.
             stem: Stem of the scene's file name.
             digest: Hash of input, model and settings; also to be the summary's ``"hash"``.
             overwrite: Replace products that are in the way, even if they are this very work's.
             products: Suffixes, out of `PRODUCTS`, that the work will have made.
+
+        Raises:
+            UsageError: `out` is an address that cannot be written to.
         """
-        self.folder = out / f".{stem}.partial"
-        self._out, self._stem, self._digest, self._overwrite = out, stem, digest, overwrite
+        self._out, self._stem, self._digest, self._overwrite = output_folder(out), stem, digest, overwrite
         self._products = tuple(products)
+        self._work = _spool(f"{self._out} {stem} {digest}") if in_store(self._out) else self._out
+        self.folder = self._work / f".{stem}.partial"
+        self._mark = self._out / f".{stem}.partial"  # in a store
+        self._lock = FileLock(self._work / f".{stem}.lock", thread_local=False, fallback_to_soft=False)
         self._made: list[Path] = []
+        self._begun = self._tried = False
 
     def path(self, suffix: str) -> Path:
         """Where to write the product with this suffix of `PRODUCTS`."""
@@ -98,40 +132,35 @@ class Staging:
         """Finds out the state and makes the partial folder.
 
         Raises:
+            BusyError: Another process is at work on the same scene.
             OutputError: Something is in the way, or the output folder cannot be written.
         """
         try:
-            continued = self._written_hash(self.folder / _HASH) == self._digest
-            if continued and self._committing():
-                self.commit()
-                self.state = "done"
-            elif not self._overwrite and self._is_done():
-                self.state = "done"
-            else:
-                self._refuse_what_is_in_the_way()
-                self.state = "continue" if continued else "new"
-                if not continued:
-                    self._begin()
-        except OSError as error:
-            self._clean_up()
-            reason = error.strerror or str(error)
-            raise OutputError(
-                f"{self._out}: cannot be written to ({reason}); choose another folder with --out"
-            ) from error
+            self._start()
+        except BaseException as error:
+            if self._begun and not isinstance(error, KeyboardInterrupt):
+                self._clean_up()
+            self._leave()
+            if isinstance(error, OSError):
+                reason = error.strerror or str(error)
+                raise OutputError(
+                    f"{self._out}: cannot be written to ({reason}); choose another folder with --out"
+                ) from error
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Leaves nothing half-written behind, except what an interrupted run can continue from."""
-        if error is None or isinstance(error, KeyboardInterrupt):
-            return
         full = isinstance(error, Exception) and not isinstance(error, GeocflError) and self._disk_is_full(error)
-        if not self._committing():
+        failed = error is not None and not isinstance(error, KeyboardInterrupt)
+        if failed and self.state != "done" and not self._committing():
             self._clean_up()
+        self._leave()
         if full:
             raise OutputError(
-                f"{self._out}: the disk is full; free some space, or choose another folder with --out"
+                f"{self._work}: the disk is full; free some space, or choose another folder with --out"
             ) from error
 
     def commit(self) -> None:
@@ -142,19 +171,93 @@ class Staging:
 
         Raises:
             FileNotFoundError: A promised product was not written.
+            OutputError: The object store failed.
         """
         if not self._committing():
             for suffix in self._products:
                 self.path(suffix).stat()
             (self.folder / _COMMITTING).touch()
-        if self.path(SUMMARY).exists():
-            self.target(SUMMARY).unlink(missing_ok=True)
-        for suffix in [*(s for s in PRODUCTS if s != SUMMARY), SUMMARY]:
-            if suffix not in self._products:
-                self.target(suffix).unlink(missing_ok=True)
-            elif self.path(suffix).exists():
-                os.replace(self.path(suffix), self.target(suffix))
+        with reaching(self._out, "run the same command again, which goes on from here"):
+            if in_store(self._mark):
+                self._mark.write_text(self._digest, encoding="utf-8")
+                self._tried = False
+            if self.path(SUMMARY).exists():
+                self.target(SUMMARY).unlink(missing_ok=True)
+            for target in existing(self.target(suffix) for suffix in PRODUCTS if suffix not in self._products):
+                target.unlink()
+            for suffix in [*(s for s in self._products if s != SUMMARY), SUMMARY]:
+                if self.path(suffix).exists():
+                    put(self.path(suffix), self.target(suffix))
+            if in_store(self._mark):
+                self._mark.unlink(missing_ok=True)
         shutil.rmtree(self.folder)
+
+    def _start(self) -> None:
+        with reaching(self._out, "check the address and the store's credentials, or choose another --out"):
+            if in_store(self._out):
+                self._out.fs.invalidate_cache()  # what others have written since counts
+            if not self.folder.exists() and not self._overwrite and self._is_done():
+                self.state = "done"  # told without writing a thing
+                return
+            self._claim()
+            continued = self._written_hash(self.folder / _HASH) == self._digest
+            if continued and self._committing():
+                self.commit()
+                self.state = "done"
+            elif not self._overwrite and self._is_done():
+                self.state = "done"
+            else:
+                self._refuse_what_is_in_the_way()
+                if in_store(self._mark) and not self._mark.exists():
+                    self._mark.write_text("", encoding="utf-8")  # not after hours that the store lets nobody write
+                    self._tried = True
+                self.state = "continue" if continued else "new"
+                if not continued:
+                    self._begin()
+
+    def _claim(self) -> None:
+        """Makes the folder to work in, and takes its lock.
+
+        Raises:
+            BusyError: It is taken.
+        """
+        for left in (2, 1, 0):
+            self._made = [folder for folder in (self._work, *self._work.parents) if not folder.exists()]
+            if in_store(self._out):
+                self._made = [self._work]  # an earlier run's counts as made here
+            self._work.mkdir(0o700 if in_store(self._out) else 0o777, parents=True, exist_ok=True)
+            if in_store(self._out) and hasattr(os, "getuid") and self._work.stat().st_uid != os.getuid():
+                raise PermissionError(errno.EACCES, "belongs to another user", str(self._work))
+            try:
+                self._lock.acquire(timeout=_PATIENCE)
+                return
+            except Timeout as error:
+                raise BusyError(
+                    f"{self._out}: another geocfl is at work on {self._stem} there; wait for it, or stop it"
+                ) from error
+            except FileNotFoundError:  # other work, which had made the folder, failed just now
+                if not left:
+                    raise
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    raise
+                log.debug("%s: the file system has no locks (%s)", self._work, error.strerror)
+                with suppress(OSError):
+                    os.unlink(self._lock.lock_file)
+                return
+
+    def _leave(self) -> None:
+        """Lets the lock go, and removes what was made here and holds nothing."""
+        if self._tried:
+            with suppress(Exception):
+                self._mark.unlink()
+        if self._lock.is_locked:
+            with suppress(OSError):  # Windows lets nobody remove an open file; there filelock does
+                os.unlink(self._lock.lock_file)
+            self._lock.release()
+        with suppress(OSError):  # not empty, so no longer ours alone
+            for folder in self._made:
+                folder.rmdir()
 
     def _committing(self) -> bool:
         """Whether all products were ready, and `commit` had begun to put them into place."""
@@ -168,7 +271,7 @@ class Staging:
 
     @staticmethod
     def _written_hash(path: Path) -> str | None:
-        """The hash in a summary or a partial folder's mark; None where there is none."""
+        """The hash in a summary, a partial folder's mark, or a store's; None where there is none."""
         try:
             text = path.read_text(encoding="utf-8")
             return str(json.loads(text)["hash"]) if path.suffix == ".json" else text
@@ -177,41 +280,46 @@ class Staging:
 
     def _refuse_what_is_in_the_way(self) -> None:
         """Raises OutputError for products of other work, unless they are to be overwritten."""
-        for target in map(self.target, PRODUCTS):
-            if target.is_dir():
-                raise OutputError(f"{target}: a folder of that name is in the way; remove it, or choose another --out")
-            if not self._overwrite and os.path.lexists(target):
-                raise OutputError(
-                    f"{target}: in the way, from other input, model or settings; "
-                    "give --overwrite to replace it, or choose another folder with --out"
-                )
+        if in_store(self._out) and (self._overwrite or self._written_hash(self._mark) == self._digest):
+            return
+        present = existing(map(self.target, PRODUCTS))
+        if not in_store(self._out) and (folder := next(filter(Path.is_dir, present), None)):
+            raise OutputError(f"{folder}: a folder of that name is in the way; remove it, or choose another --out")
+        if present and not self._overwrite:
+            raise OutputError(
+                f"{present[0]}: in the way, from other input, model or settings; "
+                "give --overwrite to replace it, or choose another folder with --out",
+                page="how-to/resume/",
+            )
 
     def _begin(self) -> None:
         """Makes an empty partial folder, in place of one that other work has left."""
         if os.path.lexists(self.folder):
             ours = self.folder.is_dir() and not self.folder.is_symlink()
             if not ours or (any(self.folder.iterdir()) and not (self.folder / _HASH).is_file()):
-                raise OutputError(f"{self.folder}: not made by geocfl, yet in the way; move it elsewhere")
+                raise OutputError(
+                    f"{self.folder}: not made by geocfl, yet in the way; move it elsewhere", page="how-to/resume/"
+                )
             shutil.rmtree(self.folder)
-        self._made = [folder for folder in (self.folder, *self.folder.parents) if not folder.exists()]
-        self.folder.mkdir(parents=True)
+        self.folder.mkdir()
+        self._begun = True
         (self.folder / _HASH).write_text(self._digest, encoding="utf-8")
 
     def _clean_up(self) -> None:
-        """Removes the partial folder, and the folders above it that were made here and are empty."""
-        if self.folder in self._made or self._written_hash(self.folder / _HASH) == self._digest:
+        """Removes the partial folder."""
+        if self._begun or self._written_hash(self.folder / _HASH) == self._digest:
             shutil.rmtree(self.folder, ignore_errors=True)
-        for folder in self._made[1:]:
-            try:
-                folder.rmdir()
-            except OSError:  # not empty, so no longer ours alone
-                return
 
     def _disk_is_full(self, error: Exception) -> bool:
         """Whether a full disk is why a write failed; GDAL's errors do not say so, the disk does."""
         if isinstance(error, OSError) and error.errno is not None:
             return error.errno in (errno.ENOSPC, errno.EDQUOT)
         try:
-            return shutil.disk_usage(self._out).free < _FULL
+            return shutil.disk_usage(self._work).free < _FULL
         except OSError:
             return False
+
+
+def _spool(work: str) -> Path:
+    """This machine's folder for work whose products go into a store, the same when it is done again."""
+    return Path(tempfile.gettempdir()) / f"geocfl-{hashlib.sha256(work.encode()).hexdigest()[:16]}"

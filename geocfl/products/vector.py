@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -18,6 +19,7 @@ from rasterio.windows import Window
 from geocfl.errors import UsageError
 from geocfl.grid import CellGrid
 from geocfl.legend import NODATA, Legend
+from geocfl.naming import unknown_name
 from geocfl.products.cells import CODE, CONFIDENCE, FIRST_PROBABILITY, open_cells
 from geocfl.products.polygons import GEOMETRY
 from geocfl.products.style import shown_classes
@@ -37,9 +39,12 @@ def check_vector_format(name: str) -> None:
         UsageError: Likewise.
     """
     if name not in VECTOR_FORMATS:
-        raise UsageError(f"unknown vector format {name!r}; choose from: {', '.join(VECTOR_FORMATS)}, none")
+        raise UsageError(unknown_name("vector format", name, (*VECTOR_FORMATS, "none")), page="how-to/products/")
     if name == "geoparquet" and not find_spec("pyarrow"):
-        raise UsageError("--vector geoparquet needs pyarrow; pip install 'geocfl[geoparquet]' or choose another format")
+        raise UsageError(
+            "--vector geoparquet needs pyarrow; pip install 'geocfl[geoparquet]' or choose another format",
+            page="how-to/products/",
+        )
 
 
 def write_polygons(polygons: gpd.GeoDataFrame, path: Path, format: str) -> None:
@@ -175,12 +180,16 @@ def write_default_styles(path: Path, styles: dict[str, str]) -> None:
         )
 
 
+_DATED = threading.RLock()
+
+
 @contextmanager
 def fixed_date() -> Iterator[None]:
-    """Lets GDAL write one date instead of today's."""
-    before = pyogrio.get_gdal_config_option("OGR_CURRENT_DATE")
-    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": EPOCH})
-    try:
-        yield
-    finally:
-        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": before})
+    """Lets GDAL write one date instead of today's, in one thread at a time: its options are the process's."""
+    with _DATED:
+        before = pyogrio.get_gdal_config_option("OGR_CURRENT_DATE")
+        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": EPOCH})
+        try:
+            yield
+        finally:
+            pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": before})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,12 @@ class Area:
     polygons: tuple[shapely.Geometry, ...]
     crs: pyproj.CRS
 
+    @property
+    def identity(self) -> str:
+        """A text that changes when the ground does."""
+        content = b"".join(shapely.to_wkb(polygon) for polygon in self.polygons)
+        return hashlib.sha256(content + self.crs.to_wkt().encode()).hexdigest()
+
     @classmethod
     def of_box(cls, text: str) -> Area:
         """Reads ``"west,south,east,north"`` in degrees; west may be greater than east, where 180 degrees lie between.
@@ -51,7 +58,10 @@ class Area:
         except ValueError:
             west = south = east = north = math.nan
         if not (-180 <= west <= 360 and -180 <= east <= 360 and -90 <= south < north <= 90 and west != east):
-            raise UsageError(f"{name}: is not west,south,east,north in degrees, such as --bbox 13.2,45.7,13.4,45.8")
+            raise UsageError(
+                f"{name}: is not west,south,east,north in degrees, such as --bbox 13.2,45.7,13.4,45.8",
+                page="how-to/parts/",
+            )
         return cls(name, (shapely.box(west, south, east + 360 * (east < west), north),), pyproj.CRS.from_epsg(4326))
 
     @classmethod
@@ -121,7 +131,10 @@ class Extent:
         frame = shapely.box(0, 0, dataset.width, dataset.height)
         inside = [shape for shape in shapely.intersection(shapes, frame) if shape.area > 0]
         if not inside:
-            raise SceneError(f"{area.name}: lies outside the scene {Path(dataset.name).name}; pass an area within it")
+            raise SceneError(
+                f"{area.name}: lies outside the scene {Path(dataset.name).name}; pass an area within it",
+                page="how-to/parts/",
+            )
         west, north, east, south = shapely.total_bounds(inside)
         margin = -(-(window // 2) // stride) * stride
         rows = _span(north, south, stride, margin, window, dataset.height)

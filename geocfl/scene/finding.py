@@ -52,9 +52,12 @@ def _find_raster(path: str, chosen: str) -> Source:
             raise SceneError(f"{path}: no such file; {remedy}") from error
         if Path(path).is_dir():
             raise SceneError(
-                f"{path}: a folder without bands of Sentinel-2, whose files are named such as B04.tif; {remedy}"
+                f"{path}: a folder without bands of Sentinel-2, whose files are named such as B04.tif; {remedy}",
+                page="how-to/formats/",
             ) from error
-        raise SceneError(f"{path}: not a readable raster ({reason(error)}); {remedy}") from error
+        raise SceneError(
+            f"{path}: not a readable raster ({reason(error)}); {remedy}", page="how-to/formats/"
+        ) from error
 
 
 def _describe(path: str, opened: str, dataset: rasterio.DatasetReader, chosen: str) -> Source:
@@ -90,5 +93,8 @@ def chosen_bands(source: Source, needed: Sequence[str]) -> Source:
         one_raster = len({band.path for band in source.bands.values()}) <= 1
         remedy = f"say which is which, such as --bands {example}" if one_raster else "get the missing ones"
         notes = "".join(f"; {note.removeprefix(f'{source.path}: ')}" for note in source.notes)
-        raise SceneError(f"{source.path}: {', '.join(needed)} are needed but the scene has {known}{notes}; {remedy}")
+        raise SceneError(
+            f"{source.path}: {', '.join(needed)} are needed but the scene has {known}{notes}; {remedy}",
+            page="how-to/formats/#which-band-is-which",
+        )
     return replace(source, bands={band: source.bands[band] for band in needed})

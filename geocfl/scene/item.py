@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -21,6 +22,7 @@ from geocfl.scene.source import Band, Source
 
 if TYPE_CHECKING:
     import pystac
+    import requests
 
 JSON = {".json", ".geojson"}
 NO_JSON = {".tif", ".tiff", ".jp2", ".j2k", ".vrt", ".img", ".nc", ".h5", ".hdf", ".png", ".jpg", ".jpeg"}
@@ -44,6 +46,8 @@ UNHARMONISED_BASELINE = 4.0
 """The first processing baseline with digital numbers that are 1000 too high."""
 STEM_BYTES = 150
 """Of an Item's id that products are named after, so that their names fit any file system."""
+
+log = logging.getLogger("geocfl")
 
 _SUFFIX = re.compile(r"(?:[-_](?:jp2|cog|\d+m))+$", re.IGNORECASE)
 _PICTURE = re.compile(r"visual|tci|true", re.IGNORECASE)
@@ -119,12 +123,99 @@ def find_item(path: str) -> Source | None:
     """
     content = _read(path)
     name = shown(path)
-    if not _is_item(content, name):
-        return None
+    return _find(content, _place(path), name) if _is_item(content, name) else None
+
+
+def find_items(path: str) -> list[tuple[str, Source | SceneError]]:
+    """Finds the bands of all STAC Items in a file or behind a URL.
+
+    Args:
+        path: An ItemCollection or any other GeoJSON FeatureCollection of Items, as a STAC API answers or pystac-client
+            saves; a list of Items; Items one a line (newline-delimited JSON); or one Item.
+
+    Returns:
+        ``PATH#ID`` of each Item with its bands as by `find_item`, or with the error that it ended in.
+
+    Raises:
+        SceneError: It cannot be read, or holds no Item.
+    """
+    name = shown(path)
+    documents = _documents(path)
+    contents = [content for document in documents for content in _features(document, name)]
+    if not any(isinstance(content, dict) and "stac_version" in content for content in contents):
+        raise SceneError(f"{name}: holds no STAC Item; pass what a STAC API answers to a search, or one Item")
+    if len(documents) == 1 and contents == documents:
+        _is_item(contents[0], name)  # a Catalog or Collection is an error of the file, not of one among many
+    return [_one_of_many(content, _place(path), name, number) for number, content in enumerate(contents, start=1)]
+
+
+def _one_of_many(content: object, place: str, name: str, number: int) -> tuple[str, Source | SceneError]:
+    """An Item of a collection; `number` names it where it has no id."""
+    known = content.get("id") if isinstance(content, dict) else None
+    name = f"{name}#{known or number}"
+    try:
+        if not _is_item(content, name):
+            raise SceneError(f"{name}: is no STAC Item; take it out of the collection")
+        return name, _find(content, _own_place(content) or place, name)
+    except SceneError as error:
+        return name, error
+
+
+def _own_place(content: dict[str, Any]) -> str:
+    """The URL that an Item says it lies at, to which it refers; a place on this machine is not for it to say."""
+    hrefs = (str(link.get("href")) for link in _links(content) if link.get("rel") == "self")
+    return next(filter(is_remote, hrefs), "")
+
+
+def _links(content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    links = content.get("links")
+    return [link for link in links if isinstance(link, dict)] if isinstance(links, list) else []
+
+
+def _documents(path: str) -> list[object]:
+    """What a file or URL holds: one JSON document, or one a line."""
+    name = shown(path)
+    if is_remote(path):
+        text = _download(path, lambda _: True) or b""
+    else:
+        try:
+            text = Path(path).read_bytes()
+        except OSError as error:
+            raise SceneError(
+                f"{name}: cannot be read ({error.strerror}); pass a file or URL with STAC Items"
+            ) from error
+    try:
+        try:
+            return [json.loads(text)]
+        except ValueError:
+            return [json.loads(line) for line in text.splitlines() if line.strip()]
+    except (ValueError, RecursionError) as error:
+        raise SceneError(f"{name}: is not valid JSON; get it again") from error
+
+
+def _features(document: object, name: str) -> list[object]:
+    """The members of a list or FeatureCollection; any other document by itself."""
+    if isinstance(document, list):
+        return document
+    features = document.get("features") if isinstance(document, dict) else None
+    if not isinstance(document, dict) or not isinstance(features, list):
+        return [document]
+    if any(link.get("rel") == "next" for link in _links(document)):
+        log.warning(
+            "%s: is one page of a search that found more Items than its %d; pystac-client saves all of them",
+            name, len(features),
+        )  # fmt: skip
+    return features
+
+
+def _place(path: str) -> str:
+    """Where relative references of an Item begin."""
+    return path.removeprefix("/vsicurl/") if is_remote(path) else str(Path(path).resolve())
+
+
+def _find(content: dict[str, Any], place: str, name: str) -> Source:
     import pystac
 
-    url = path.removeprefix("/vsicurl/")
-    place = url if is_remote(path) else str(Path(path).resolve())
     try:
         return _describe(pystac.Item.from_dict(content, href=place, migrate=True), place, name)
     except SceneError:
@@ -160,16 +251,22 @@ def _read(path: str) -> object:
     ending = PurePosixPath(urlsplit(url).path if remote else path).suffix.lower()
     if ending in NO_JSON or (ending not in JSON and not url.lower().startswith(("https://", "http://"))):
         return None
-    if not remote:
-        text = Path(path).read_bytes() if Path(path).is_file() else None
-    elif url.lower().startswith(("https://", "http://")):
-        text = fetch(url, lambda answer: ending in JSON or "json" in answer.headers.get("Content-Type", ""))
+    if remote:
+        text = _download(path, lambda answer: ending in JSON or "json" in answer.headers.get("Content-Type", ""))
     else:
-        raise SceneError(f"{shown(path)}: Items are read from files and https://; download it and pass the copy")
+        text = Path(path).read_bytes() if Path(path).is_file() else None
     try:
         return None if text is None else json.loads(text)
     except (ValueError, RecursionError) as error:
         raise SceneError(f"{shown(path)}: is not valid JSON; get it again") from error
+
+
+def _download(path: str, wanted: Callable[[requests.Response], bool]) -> bytes | None:
+    """The content behind a URL, None where it is not wanted."""
+    url = path.removeprefix("/vsicurl/")
+    if not url.lower().startswith(("https://", "http://")):
+        raise SceneError(f"{shown(path)}: Items are read from files and https://; download it and pass the copy")
+    return fetch(url, wanted)
 
 
 def _is_item(content: object, name: str) -> TypeGuard[dict[str, Any]]:
@@ -180,6 +277,8 @@ def _is_item(content: object, name: str) -> TypeGuard[dict[str, Any]]:
         kind = "ItemCollection"
     elif "stac_version" not in content:
         return False
+    if kind == "ItemCollection":
+        raise SceneError(f"{name}: is a STAC ItemCollection, not an Item; pass it as --stac-items")
     if kind != "Feature":
         raise SceneError(f"{name}: is a STAC {kind or 'Catalog'}, not an Item; pass the file or URL of an Item in it")
     return True

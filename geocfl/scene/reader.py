@@ -73,7 +73,8 @@ class Reading:
         """
         if (self.scale is not None and not 0 < self.scale < np.inf) or not np.isfinite(self.offset or 0.0):
             raise UsageError(
-                "--scale must be above 0 and --offset a finite number, such as --scale 10000 --offset -1000"
+                "--scale must be above 0 and --offset a finite number, such as --scale 10000 --offset -1000",
+                page="how-to/reflectance/",
             )
         parse_classes(self.mask_classes)
 
@@ -406,7 +407,8 @@ def _place(
             if not how.allow_no_crs:
                 raise SceneError(
                     f"{source.path}: has no coordinate reference system; add its own, such as gdal_edit.py -a_srs "
-                    "EPSG:32633, or pass --allow-no-crs for a map without a place"
+                    "EPSG:32633, or pass --allow-no-crs for a map without a place",
+                    page="how-to/grids/",
                 )
             return dataset, _Placing(LOCAL, Affine.scale(gsd, -gsd), block_rows)
         found = ground(dataset)
@@ -417,7 +419,8 @@ def _place(
         if not how.warp:
             raise SceneError(
                 f"{source.path}: has {pixels} in {_crs_name(dataset.crs)}{turned}, but {gsd:g} m are needed; leave out "
-                "--no-warp, or warp it first with gdalwarp"
+                "--no-warp, or warp it first with gdalwarp",
+                page="how-to/grids/",
             )
         view = to_model_grid(dataset, gsd)
     except BaseException:
@@ -472,7 +475,8 @@ def _open_mask(source: Source, how: Reading, grid: rasterio.DatasetReader) -> Ma
     if source.scl is None:
         raise SceneError(
             f"{source.path}: has no scene classification layer, which L2A products have; "
-            "pass a raster of clouds as --mask, or leave it out"
+            "pass a raster of clouds as --mask, or leave it out",
+            page="how-to/clouds/",
         )
     return Mask.over(source.scl, classes or frozenset(SCL_CLASSES), grid)
 

@@ -187,7 +187,8 @@ def open_remote(path: str) -> rasterio.DatasetReader:
         dataset.close()
         raise SceneError(
             f"{shown(path)}: is of the format {dataset.driver}, which is not read from servers; pass a GeoTIFF or JP2, "
-            "or download it and pass the copy"
+            "or download it and pass the copy",
+            page="how-to/servers/",
         )
     return dataset
 
@@ -213,7 +214,7 @@ def insist(path: str, attempt: Callable[[], T]) -> T:
             return attempt()
         except OSError as error:  # rasterio's and requests' errors are some
             if left == 0 or _trouble(error) is not Trouble.BROKEN:
-                raise SceneError(explain(error, path)) from error
+                raise SceneError(explain(error, path), page="how-to/servers/") from error
         time.sleep(pause)
         pause *= 2
     raise AssertionError  # the last attempt returns or raises

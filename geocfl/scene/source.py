@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import PurePath
 from urllib.parse import urlsplit
@@ -56,3 +58,22 @@ class Source:
 def file_name(path: str) -> str:
     """The file's name in a path or URL, without what a URL asks for after it."""
     return PurePath(urlsplit(path).path if "://" in path else path).name
+
+
+_ARCHIVED = re.compile(r"(/vsi(?:zip|tar|gzip)/\{?)?(.*)", re.DOTALL)
+
+
+def absolute_path(path: str) -> str:
+    """A raster's path as a process in another folder opens it; URLs, and what is in them, stay as they are."""
+    archive, rest = _ARCHIVED.fullmatch(path).groups(default="")  # type: ignore[union-attr]
+    return path if "://" in path or rest.startswith("/vsi") else archive + os.path.abspath(rest)
+
+
+def absolute(source: Source) -> Source:
+    """A source that a process in another folder opens; what it is called in messages stays."""
+
+    def placed(band: Band) -> Band:
+        return replace(band, path=absolute_path(band.path))
+
+    bands = {name: placed(band) for name, band in source.bands.items()}
+    return replace(source, bands=bands, scl=placed(source.scl) if source.scl else None)

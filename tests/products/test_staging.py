@@ -1,12 +1,17 @@
 import errno
 import json
+import logging
 import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from geocfl.errors import OutputError
-from geocfl.products.staging import PRODUCTS, SUMMARY, Staging
+from geocfl.products.staging import PRODUCTS, SUMMARY, BusyError, Staging
 
 
 def write_all(staging, text="new"):
@@ -45,7 +50,7 @@ def test_puts_all_into_place_and_then_is_done(tmp_path):
 def test_nothing_lies_in_place_before_the_commit(tmp_path):
     with Staging(tmp_path, "S", "h1") as staging:
         write_all(staging)
-        assert [path.name for path in tmp_path.iterdir()] == [".S.partial"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".S.lock", ".S.partial"]
         staging.commit()
 
 
@@ -235,3 +240,145 @@ def test_a_broken_summary_is_in_the_way(tmp_path):
         (tmp_path / f"S{suffix}").write_text("[]")
     with pytest.raises(OutputError, match="--overwrite"):
         finish(tmp_path)
+
+
+AT_WORK = """
+import sys, time
+from geocfl.products.staging import Staging
+with Staging(sys.argv[1], "S", sys.argv[2], overwrite=len(sys.argv) > 3) as staging:
+    (staging.folder / "cells.tif").write_text("half")
+    print(staging.state, flush=True)
+    sys.stdin.readline()
+    raise SystemExit
+"""
+
+
+@pytest.fixture
+def another():
+    """Starts another process that is at work on the scene, until it is told to fail or killed."""
+    processes = []
+
+    def start(out: Path, digest: str = "h1", *options: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", AT_WORK, str(out), digest, *options]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        processes.append(process)
+        assert process.stdout.readline() == "new\n"
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("digest", ["h1", "h2"])
+def test_one_at_a_time_works_on_a_scene(tmp_path, another, digest):
+    process = another(tmp_path)
+    with pytest.raises(BusyError, match=r"another geocfl is at work on S there; wait for it, or stop it"):
+        finish(tmp_path, digest, overwrite=True)
+    assert (tmp_path / ".S.partial" / "cells.tif").read_text() == "half"
+    with Staging(tmp_path, "T", "h1") as other:
+        assert other.state == "new"
+    process.communicate("fail\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".T.partial"]
+    assert finish(tmp_path, digest) == "new"
+    assert not list(tmp_path.glob("*.lock"))
+
+
+def test_a_process_that_is_killed_lets_go(tmp_path, another):
+    process = another(tmp_path / "out")
+    process.kill()
+    process.wait()
+    with Staging(tmp_path / "out", "S", "h1") as staging:
+        assert staging.state == "continue"
+        assert (staging.folder / "cells.tif").read_text() == "half"
+        write_all(staging, "h1")
+        staging.commit()
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {f"S{suffix}" for suffix in PRODUCTS}
+
+
+def test_what_is_done_is_told_without_the_lock(tmp_path, another):
+    finish(tmp_path, "h1")
+    another(tmp_path, "h2", "overwrite")
+    with pytest.raises(BusyError):  # what it overwrites may be gone at any time
+        finish(tmp_path, "h1")
+    read_only = tmp_path / "more"
+    finish(read_only)
+    assert [path.name for path in read_only.glob(".*")] == []
+    assert finish(read_only) == "done"
+
+
+def test_threads_keep_each_other_out(tmp_path):
+    seen = []
+    waiting = threading.Barrier(4)
+
+    def work():
+        waiting.wait()
+        try:
+            with Staging(tmp_path / "out", "S", "h1") as staging:
+                seen.append(staging.state)
+                finished.wait(20)
+                write_all(staging, "h1")
+                staging.commit()
+        except BusyError:
+            seen.append("busy")
+            if seen.count("busy") == 3:
+                finished.set()
+
+    finished = threading.Event()
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(seen) == ["busy", "busy", "busy", "new"]
+    assert finish(tmp_path / "out") == "done"
+
+
+def test_a_folder_that_goes_away_is_made_again(tmp_path):
+    """Scenes that fail remove a folder that they have made, while others are about to use it."""
+    failures = []
+
+    def work(name):
+        for _ in range(40):
+            try:
+                with Staging(tmp_path / "deep" / "out", name, "h1"):
+                    raise ValueError
+            except ValueError:
+                pass
+            except BaseException as error:
+                failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in "ABC"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_will_do(tmp_path, monkeypatch, caplog, number):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with caplog.at_level(logging.DEBUG, "geocfl"):
+        assert finish(tmp_path) == "new"
+    assert "the file system has no locks" in caplog.text
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_lock_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
+    (tmp_path / ".S.lock").mkdir()
+    with pytest.raises(OutputError, match=r"cannot be written to .*--out"):
+        finish(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [".S.lock"]
+
+
+def test_leaving_an_unfinished_scene_keeps_it_and_lets_go(tmp_path):
+    with Staging(tmp_path, "S", "h1") as staging:
+        (staging.folder / "cells.tif").write_text("half")
+    with Staging(tmp_path, "S", "h1") as staging:
+        assert staging.state == "continue"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from copy import deepcopy
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ from hypothesis import strategies as st
 
 from geocfl.errors import SceneError
 from geocfl.radiometry import EUROSAT_RGB, Scaling
-from geocfl.scene.item import BANDS, find_item
-from geocfl.scene.source import Band
+from geocfl.scene.item import BANDS, find_item, find_items
+from geocfl.scene.source import Band, Source
 from tests.scene.range_server import RangeServer
 
 COG, JP2 = "image/tiff; application=geotiff; profile=cloud-optimized", "image/jp2"
@@ -307,7 +308,6 @@ def test_json_that_is_no_stac(save, content: object) -> None:
         ({"type": "Catalog", "stac_version": "1.0.0"}, "Catalog"),
         ({"type": "Collection", "stac_version": "1.1.0"}, "Collection"),
         ({"stac_version": "0.9.0", "id": "x", "links": []}, "Catalog"),
-        ({"type": "FeatureCollection", "features": [earth_search()]}, "ItemCollection"),
     ],
 )
 def test_other_objects_of_stac(save, content: object, kind: str) -> None:
@@ -315,6 +315,114 @@ def test_other_objects_of_stac(save, content: object, kind: str) -> None:
         SceneError, match=rf"item\.json: is a STAC {kind}, not an Item; pass the file or URL of an Item"
     ):
         find_item(save(content))
+
+
+def test_a_collection_of_items_is_for_another_option(save) -> None:
+    with pytest.raises(SceneError, match=r"item\.json: is a STAC ItemCollection, not an Item; pass it as --stac-items"):
+        find_item(save({"type": "FeatureCollection", "features": [earth_search()]}))
+
+
+def renamed(content: Json, name: str) -> Json:
+    return deepcopy(content) | {"id": name}
+
+
+COLLECTION = {"type": "FeatureCollection", "features": [renamed(earth_search(), "A"), renamed(copernicus(), "B")]}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        COLLECTION,
+        COLLECTION | {"stac_version": "1.0.0", "type": "ItemCollection"},
+        COLLECTION["features"],
+        "\n".join([json.dumps(each) for each in COLLECTION["features"]]) + "\n\n",
+        "\ufeff" + json.dumps(COLLECTION),
+    ],
+    ids=["GeoJSON", "with a version", "list", "one a line", "byte order mark"],
+)
+def test_items_in_one_file(save, content: object) -> None:
+    path = save(content, "items.json")
+    found = dict(find_items(path))
+    assert list(found) == [f"{path}#A", f"{path}#B"]
+    for name, each in zip("AB", COLLECTION["features"], strict=True):
+        source, alone = found[f"{path}#{name}"], find(save(each, "alone.json"))
+        assert source == replace(alone, path=f"{path}#{name}")
+
+
+def test_one_item_and_one_line_of_items(save) -> None:
+    for file in ("one.json", "one.ndjson", "one.txt"):
+        ((name, source),) = find_items(save(earth_search(), file))
+        assert isinstance(source, Source)
+        assert name.endswith(f"{file}#S2B_33UXP_20250302_0")
+
+
+def test_an_item_that_is_none_does_not_stop_the_others(save) -> None:
+    polygon = {"type": "Feature", "geometry": None, "properties": {}}
+    nothing = renamed(item({}), "bare")
+    path = save([polygon, renamed(earth_search(), "A"), nothing, 7, {"type": "Catalog", "stac_version": "1.0.0"}])
+    found = find_items(path)
+    assert [name.rpartition("#")[2] for name, _ in found] == ["1", "A", "bare", "4", "5"]
+    assert isinstance(found[1][1], Source)
+    no_item = "is no STAC Item; take it out"
+    for index, message in {0: no_item, 2: "none of its assets", 3: no_item, 4: "is a STAC Catalog"}.items():
+        name, error = found[index]
+        assert isinstance(error, SceneError)
+        assert str(error).startswith(f"{name}: {message}")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"type": "FeatureCollection", "features": []}, "holds no STAC Item"),
+        ([], "holds no STAC Item"),
+        ("", "holds no STAC Item"),
+        ({"type": "FeatureCollection", "features": [{"type": "Feature"}]}, "holds no STAC Item"),
+        (7, "holds no STAC Item"),
+        ({"type": "Catalog", "stac_version": "1.0.0"}, "is a STAC Catalog, not an Item"),
+        ('{"type": "Feature"}\n{"ty', "not valid JSON"),
+        ("scene.tif\n", "not valid JSON"),
+    ],
+)
+def test_files_without_items(save, content: object, message: str) -> None:
+    with pytest.raises(SceneError, match=rf"items\.json: .*{message}"):
+        find_items(save(content, "items.json"))
+
+
+def test_a_missing_file_of_items(tmp_path: Path) -> None:
+    with pytest.raises(SceneError, match=r"items\.json: cannot be read \(No such file"):
+        find_items(str(tmp_path / "items.json"))
+
+
+def test_one_page_of_a_search_is_said(save, caplog: pytest.LogCaptureFixture) -> None:
+    find_items(save(COLLECTION))
+    assert not caplog.messages
+    find_items(save(COLLECTION | {"links": [{"rel": "next", "href": "https://example.com/search?page=2"}]}))
+    assert len(caplog.messages) == 1
+    assert "is one page of a search that found more Items than its 2" in caplog.messages[0]
+
+
+def test_items_refer_to_where_they_say_they_lie(server: RangeServer, folder: Path) -> None:
+    relative = {"B04": {"href": "./B04.tif", "type": COG, "eo:bands": [{"name": "B04"}]}}
+    told = [
+        [{"rel": "self", "href": "https://example.com/items/A.json"}],
+        [{"rel": "self", "href": "file:///etc/A.json"}],
+        [],
+    ]
+    features = [renamed(item(relative), str(number)) | {"links": links} for number, links in enumerate(told)]
+    (folder / "search.json").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    sources = [source for _, source in find_items(server.url("search.json") + "?token=secret")]
+    here = server.url("B04.tif")
+    assert [source.bands["B04"].path for source in sources if isinstance(source, Source)] == [
+        "/vsicurl/https://example.com/items/B04.tif", f"/vsicurl/{here}", f"/vsicurl/{here}",
+    ]  # fmt: skip
+    assert all("secret" not in source.path for source in sources if isinstance(source, Source))
+
+
+def test_items_from_a_server_name_no_file_of_this_machine(server: RangeServer, folder: Path) -> None:
+    local = {"B04": {"href": "file:///etc/B04.tif", "type": COG, "eo:bands": [{"name": "B04"}]}}
+    (folder / "search.json").write_text(json.dumps({"type": "FeatureCollection", "features": [item(local)]}))
+    ((_, error),) = find_items(server.url("search.json"))
+    assert "is a file on this machine" in str(error)
 
 
 def test_items_in_buckets_are_to_be_downloaded() -> None:
