@@ -1,301 +1,360 @@
-"""Many maps into one: on a common grid, the most confident cell on top; or a virtual raster that refers to them."""
+"""Many maps into one, or into one a region: the most confident cell on top; or a virtual raster that refers to them."""
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
+import logging
 import math
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Collection, Iterator, Sequence, Set
+from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyproj
 import rasterio
+import shapely
 from affine import Affine
 from numpy.typing import NDArray
-from rasterio.enums import Resampling
-from rasterio.errors import CRSError
-from rasterio.vrt import WarpedVRT
+from rasterio.errors import RasterioError
+from rasterio.features import geometry_mask
 from rasterio.windows import Window
-from tqdm import tqdm
+from shapely.affinity import translate
 
 from geocfl import __version__
+from geocfl.common_grid import ALIGNED, Placed, crop, crs_name, parse_crs, place_maps
 from geocfl.errors import DataError, UsageError
 from geocfl.grid import CellGrid
-from geocfl.legend import NODATA, UNCLASSIFIED
+from geocfl.legend import NODATA, UNCLASSIFIED, Legend
 from geocfl.products import cells as work
 from geocfl.products.finished import LULC, FinishedMap, open_map
 from geocfl.products.placing import put_into_place, refuse_what_is_in_the_way
+from geocfl.products.polygons import dissolve
 from geocfl.products.raster import write_confidence, write_lulc
+from geocfl.products.selection import Selection
 from geocfl.products.staging import FILES, Staging
-from geocfl.products.style import confidence_qml, lulc_qml, write_style
+from geocfl.products.style import confidence_qml, lulc_qml, polygons_qml, write_style
+from geocfl.products.summary import ClassTable, class_table, format_table
+from geocfl.products.vector import POLYGONS, write_default_styles, write_polygons
 from geocfl.products.virtual import Source, virtual_raster
+from geocfl.progress import Progress, counted, silent
 
-PRODUCTS = ("lulc", "attributes", "lulc_style", "confidence", "confidence_style")
-"""What a mosaic consists of, out of `geocfl.products.staging.FILES`."""
-ALIGNED = 1e-3
-"""Cells by which a map's may lie beside the mosaic's and still be copied as they are."""
-SIDE_POINTS = 101
-"""Points along each side of a map that are reprojected to see where it comes to lie."""
-TORN = 20
-"""Times as far apart as on the ground: a projection that puts maps so has torn them apart."""
-DEGREE = 111_320.0
-"""Metres of a degree of latitude, about."""
-TOLERANCE = 1e-3
-"""Cells by which GDAL may be wrong where it reprojects; rasterio fails at 0."""
+if TYPE_CHECKING:
+    from geocfl.regions import Regions
+
+log = logging.getLogger("geocfl")
+
+STRIP_CELLS = 8_000_000
+"""Cells pasted at a time, some 60 MB: the higher a strip, the fewer times each map is opened."""
 GDAL_CACHE = 64
 """Megabytes that GDAL may keep of decoded blocks."""
+NAMED = 100
+"""Maps that a mosaic names in its metadata, which readers fetch before any cell."""
+
+
+@dataclass(frozen=True)
+class Mosaic:
+    """Many maps made one, or one for each region. Iterates over the files.
+
+    Attributes:
+        paths: The files.
+        classes: What each class covers, by the region's name; by "" where there are no regions. A virtual raster's has
+            no confidence.
+    """
+
+    paths: list[Path]
+    classes: dict[str, ClassTable]
+
+    def table(self) -> str:
+        """Cells, hectares, share and mean confidence of every class, as plain text; a table a region."""
+        return "\n\n".join(
+            f"{region}\n{format_table(classes)}" if region else format_table(classes)
+            for region, classes in self.classes.items()
+        )
+
+    def __iter__(self) -> Iterator[Path]:
+        return iter(self.paths)
 
 
 def mosaic(
-    maps: Sequence[str | Path], out: str | Path, *, crs: str | None = None, overwrite: bool = False
-) -> list[Path]:
-    """Makes one map of many.
+    maps: Sequence[str | Path],
+    out: str | Path,
+    *,
+    crs: str | None = None,
+    vector: str = "none",
+    regions: str | Path | None = None,
+    by: str | None = None,
+    layer: str | None = None,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> Mosaic:
+    """Makes one map of many, or one for each region.
 
     With an `out` of ``X_lulc.tif``, the class raster, its attribute table, its style and the raster of confidence, as
     `geocfl.map_scene` writes them. Where maps overlap, the cell of the highest confidence wins, unclassified ones like
     the others; of equal ones that of the map named first. No data never wins. The cells are those of the map with the
     smallest ones in the mosaic's CRS, or where none is in it, squares about as large as the first map's, their side in
     two figures. Maps whose cells fall on them are copied as they are; of others each cell of the mosaic takes the
-    nearest one. Cells are whole ones, also where a scene had cut them.
+    nearest one. Cells are whole ones, also where a scene had cut them. One map is open at a time, and but for polygons
+    memory does not grow with their number.
 
     With an `out` of ``X_lulc.vrt``, a virtual raster that refers to the maps in the same CRS, later ones on top,
     whatever their confidence, and its style.
 
+    With `regions`, `out` is a folder: for each region the mosaic of the maps that reach into it, ``NAME_lulc.tif`` and
+    what belongs to it, NAME being the region's without what file systems or shells object to. Cells whose centres lie
+    outside the region are no data. A region in which no map has data is told of in the log, and has no files.
+
     Args:
         maps: Class rasters that geocfl has written, of one legend; for ``X_lulc.tif`` with confidences beside them.
-        out: ``X_lulc.tif`` or ``X_lulc.vrt``.
-        crs: Coordinate reference system of the mosaic, such as ``"EPSG:32633"``; the first map's by default.
+            A folder stands for the ``*_lulc.tif`` in it, a pattern such as ``"maps/**/*_lulc.tif"`` for those that it
+            matches, in order of name, without what is about to be written.
+        out: ``X_lulc.tif`` or ``X_lulc.vrt``, or a folder.
+        crs: Coordinate reference system of the mosaic, such as ``"EPSG:32633"``; by default that of the first map, or
+            of the first that reaches into a region.
+        vector: Formats of the polygons to write as well, of `geocfl.products.vector.VECTOR_FORMATS`, separated by
+            commas, or ``none``. A mosaic's polygons are all in memory.
+        regions: Polygons, in any format that GDAL reads.
+        by: Field that names the regions; polygons of the same value are one region.
+        layer: Layer of `regions`; needed where there are several.
         overwrite: Replace files in the way.
-
-    Returns:
-        The files.
+        progress: Told of strips, or of regions.
 
     Raises:
-        UsageError: `maps` is empty, `out` has another name or is one of them, or `crs` is none.
-        DataError: A map cannot be read, differs in legend, lacks its confidence, or cannot be shown in the CRS.
+        UsageError: `maps` is empty, `out` has another name or is one of them, options do not go together, or `regions`
+            has no such layer or field.
+        DataError: A map cannot be read, differs in legend, lacks its confidence, or cannot be shown in the CRS; a
+            folder or pattern holds none; `regions` cannot be read, or has names that make no different files, or no
+            map reaches into any.
         OutputError: Something is in the way, or cannot be written; nothing half-written is left.
     """
     target = Path(out)
-    if not maps:
-        raise UsageError("no maps to make one of; pass class rasters, such as A_lulc.tif B_lulc.tif")
+    formats = Selection.of("vector", vector)
+    chosen = parse_crs(crs) if crs else None
+    if regions is not None:
+        return _write_regions(maps, target, chosen, formats, regions, by, layer, overwrite, progress)
+    if by or layer:
+        raise UsageError("--by and --layer choose among regions; pass their polygons as --regions")
     if not target.name.endswith((f"{LULC}.tif", f"{LULC}.vrt")) or target.stem == LULC:
         stem = target.stem.removesuffix(LULC) or "mosaic"
         raise UsageError(f"--out {target}: call it {target.with_name(f'{stem}{LULC}.tif')}, or .vrt for a virtual one")
-    if any(Path(path).resolve() == target.resolve() for path in maps):
-        raise UsageError(f"--out {target}: is one of the maps; choose another name")
-    opened = [open_map(path) for path in maps]
-    for other in opened[1:]:
-        if other.legend != opened[0].legend:
-            raise DataError(f"{other.path}: has other classes than {opened[0].path}; make one map of one model's maps")
-    grid, placed = _place(opened, _parse_crs(crs) if crs else opened[0].grid.crs)
+    opened = _open_maps(maps, {target.resolve()})
+    grid, placed = place_maps(opened, chosen or opened[0].grid.crs)
     if target.suffix == ".vrt":
-        return _write_virtual(placed, grid, target, overwrite)
-    return _write_raster(placed, grid, target, overwrite)
+        if formats.vector:
+            raise UsageError(
+                f"--vector {vector}: a virtual raster has no confidence to give polygons; choose --out "
+                f"{target.with_suffix('.tif')}"
+            )
+        return _write_virtual(grid, placed, target, overwrite)
+    return _write_raster(grid, placed, target, formats, overwrite, progress)
 
 
-@dataclass(frozen=True)
-class _Placed:
-    """A map on the grid of a mosaic.
+def _write_regions(
+    maps: Sequence[str | Path],
+    folder: Path,
+    crs: rasterio.CRS | None,
+    formats: Selection,
+    path: str | Path,
+    by: str | None,
+    layer: str | None,
+    overwrite: bool,
+    progress: Progress,
+) -> Mosaic:
+    """A mosaic for each region that maps have data in."""
+    from geocfl.regions import Regions  # with exactextract and pandas
 
-    Attributes:
-        map: The map.
-        top: First row of the mosaic that it reaches into.
-        bottom: Row after the last.
-        left: First column.
-        right: Column after the last.
-        place: Its cells to the mosaic's; None where it is in another CRS.
-    """
-
-    map: FinishedMap
-    top: int
-    bottom: int
-    left: int
-    right: int
-    place: Affine | None
-
-    @property
-    def copied(self) -> bool:
-        """Whether its cells are cells of the mosaic."""
-        if self.place is None:
-            return False
-        a, b, c, d, e, f = self.place[:6]
-        size = max(self.map.grid.rows, self.map.grid.columns)
-        off = (size * (a - 1), size * b, c - self.left, size * d, size * (e - 1), f - self.top)
-        return bool(max(map(abs, off)) < ALIGNED)
-
-    def read(self, path: Path, grid: CellGrid, first: int, last: int) -> NDArray[np.uint8]:
-        """(last - first, right - left) cells of one of its rasters in rows of the mosaic; no data where it has none."""
-        with rasterio.open(path) as dataset:
-            window = Window(0, first - self.top, self.right - self.left, last - first)
-            if self.copied:
-                values: NDArray[np.uint8] = dataset.read(1, window=window)
-                return values
-            transform = grid.cell_transform @ Affine.translation(self.left, self.top)
-            with WarpedVRT(
-                dataset,
-                crs=grid.crs,
-                transform=transform,
-                width=self.right - self.left,
-                height=self.bottom - self.top,
-                resampling=Resampling.nearest,
-                tolerance=TOLERANCE,
-            ) as warped:
-                values = warped.read(1, window=window)
-                return values
+    if not by:
+        raise UsageError(f"--regions {path}: name the field that holds their names with --by")
+    if folder.suffix in (".tif", ".vrt"):
+        raise UsageError(f"--out {folder}: is a folder where there are --regions; choose such as {folder.parent}")
+    regions = Regions(path, by, layer)
+    targets = [folder / f"{region.stem}{LULC}.tif" for region in regions.all]
+    opened = _open_maps(maps, {target.resolve() for target in targets})
+    reached = regions.reached_by(opened)
+    for target, here in zip(targets, reached, strict=True):
+        if here:  # before any of them is made
+            refuse_what_is_in_the_way(target, overwrite=overwrite)
+    paths: list[Path] = []
+    classes: dict[str, ClassTable] = {}
+    numbers = counted(range(len(targets)), progress, folder.name, len(targets), "region")
+    for number in numbers:
+        part = _part(regions, number, reached[number], crs)
+        try:
+            if part:
+                made = _write_raster(*part[:2], targets[number], formats, overwrite, silent, part[2])
+                paths += made.paths
+                classes[regions.all[number].name] = made.classes[""]
+        except _NoDataError:
+            pass
+    without = [region.name for region in regions.all if region.name not in classes]
+    if not classes:
+        raise DataError(f"{path}: no map has data in any region; pass regions, or maps, of the same place")
+    if without:
+        log.warning("%s: no map has data in %s; nothing is written for it", path, ", ".join(without))
+    return Mosaic(paths, classes)
 
 
-def _place(maps: Sequence[FinishedMap], crs: rasterio.CRS) -> tuple[CellGrid, list[_Placed]]:
-    """The grid of a mosaic, one pixel a cell, and where each map lies on it."""
-    inside = [m for m in maps if m.grid.crs == crs]
-    # No map loses detail to coarser ones.
-    finest = min(inside, key=lambda m: abs(m.grid.cell_transform.determinant), default=None)
-    lattice = finest.grid.cell_transform if finest else _squares(maps[0], crs)
-    nearby = _outline(finest or maps[0], crs, None)[0, 0]
-    bounds, places = [], []
-    for m in maps:
-        place = ~lattice @ m.grid.cell_transform if m.grid.crs == crs else None
-        if place is not None:
-            corners = np.array([place @ (x, y) for x in (0, m.grid.columns) for y in (0, m.grid.rows)])
-        else:
-            corners = np.column_stack(~lattice @ tuple(_outline(m, crs, nearby).T))
-        if not np.isfinite(corners).all():
-            raise DataError(f"{m.path}: lies where {_name(crs)} is not defined; choose another CRS with --crs")
-        bounds.append([*np.floor(corners.min(axis=0) + ALIGNED), *np.ceil(corners.max(axis=0) - ALIGNED)])
-        places.append(place)
-    left, top = np.min(bounds, axis=0)[:2]
-    right, bottom = np.max(bounds, axis=0)[2:]
-    grid = CellGrid(int(bottom - top), int(right - left), 1, 1, lattice @ Affine.translation(left, top), crs)
-    _refuse_torn(maps, grid)
-    shift = Affine.translation(-left, -top)
-    return grid, [
-        _Placed(m, int(y0 - top), int(y1 - top), int(x0 - left), int(x1 - left), shift @ place if place else None)
-        for m, (x0, y0, x1, y1), place in zip(maps, bounds, places, strict=True)
-    ]
+class _NoDataError(DataError):
+    """A region in which no map has data."""
 
 
-def _squares(example: FinishedMap, crs: rasterio.CRS) -> Affine:
-    """North-up squares of a CRS about as large as a map's cells: side in two figures, corners at multiples of it."""
-    grid = example.grid
-    column, row = grid.columns / 2, grid.rows / 2
-    x, y = _project(grid, crs, np.array([(column, row), (column + 1, row), (column, row + 1)]))
-    across, down = np.array([x[1] - x[0], y[1] - y[0]]), np.array([x[2] - x[0], y[2] - y[0]])
-    if crs.is_geographic:
-        across[0], down[0] = (across[0] + 180) % 360 - 180, (down[0] + 180) % 360 - 180
-    area = abs(across[0] * down[1] - across[1] * down[0])
-    if not np.isfinite(area):
-        raise DataError(f"{example.path}: lies where {_name(crs)} is not defined; choose another CRS with --crs")
-    side = float(f"{math.sqrt(area):.1e}")
-    return Affine(side, 0, 0, 0, -side, 0)
+def _part(
+    regions: Regions, number: int, maps: Sequence[FinishedMap], crs: rasterio.CRS | None
+) -> tuple[CellGrid, list[Placed], Any] | None:
+    """The cells around a region, the maps on them, and the region on them as a shape; None where no map reaches in."""
+    if not maps:
+        return None
+    grid, placed = place_maps(maps, crs or maps[0].grid.crs)
+    shape = regions.on_grid(number, grid)
+    if shape.is_empty:
+        return None
+    left, top = (math.floor(edge) for edge in shape.bounds[:2])
+    right, bottom = (math.ceil(edge) for edge in shape.bounds[2:])
+    grid, placed = crop(grid, placed, slice(top, bottom), slice(left, right))
+    return grid, placed, translate(shape, -left, -top)
 
 
-def _outline(m: FinishedMap, crs: rasterio.CRS, nearby: float | None) -> NDArray[np.float64]:
-    """(n, 2) points around a map in a CRS; longitudes within half a turn of `nearby`, so that none is cut at 180."""
-    rows, columns = m.grid.rows, m.grid.columns
-    along = np.linspace(0, 1, SIDE_POINTS)
-    edge = np.concatenate([np.zeros(SIDE_POINTS), along, np.ones(SIDE_POINTS), 1 - along])
-    points = np.column_stack([columns * np.roll(edge, -SIDE_POINTS), rows * edge])
-    x, y = _project(m.grid, crs, points)
-    if crs.is_geographic and nearby is not None:
-        x = nearby + (x - nearby + 180) % 360 - 180
-    return np.column_stack([x, y])
+def _open_maps(maps: Sequence[str | Path], targets: Set[Path]) -> list[FinishedMap]:
+    """The maps that paths, folders and patterns name, each once.
 
-
-def _project(grid: CellGrid, crs: rasterio.CRS, cells: NDArray[np.float64]) -> tuple[Any, Any]:
-    """Coordinates in a CRS of (n, 2) columns and rows of cells; infinite where it is not defined."""
-    x, y = grid.cell_transform @ tuple(cells.T)
-    if grid.crs == crs:
-        return x, y
-    projected: tuple[Any, Any] = _transformer(grid.crs.to_wkt(), crs.to_wkt()).transform(x, y)
-    return projected
-
-
-@cache
-def _transformer(source: str, target: str) -> pyproj.Transformer:
-    return pyproj.Transformer.from_crs(source, target, always_xy=True)
-
-
-def _refuse_torn(maps: Sequence[FinishedMap], grid: CellGrid) -> None:
-    """Refuses a mosaic many times as wide as the ground is, such as one around the world for both sides of 180 degrees.
+    Args:
+        maps: Likewise.
+        targets: Absolute paths of what is about to be written.
 
     Raises:
-        DataError: Likewise.
+        UsageError: There are none, or one that is named is a target.
+        DataError: A folder or pattern holds none, a map cannot be read, or they differ in legend.
     """
-    degrees = np.concatenate([_degrees(m.grid) for m in maps])
-    degrees[:, 0] = (degrees[:, 0] - degrees[0, 0] + 180) % 360 - 180
-    width, height = np.ptp(degrees, axis=0) * DEGREE
-    on_ground = math.hypot(width * np.cos(np.radians(degrees[:, 1].mean())), height)
-    unit = DEGREE if grid.crs.is_geographic else grid.metres_per_unit
-    west, south, east, north = grid.bounds()
-    if math.hypot(east - west, north - south) * unit > TORN * on_ground:
+    if not maps:
+        raise UsageError("no maps to make one of; pass class rasters, such as A_lulc.tif B_lulc.tif")
+    paths: dict[Path, Path] = {}
+    for entry in map(str, maps):
+        for path in _named(entry, targets):
+            paths.setdefault(path.resolve(), path)
+    for path in targets & paths.keys():
+        raise UsageError(f"--out {path}: is one of the maps; choose another name")
+    opened = [open_map(path) for path in paths.values()]
+    for other in opened[1:]:
+        if other.legend != opened[0].legend:
+            raise DataError(
+                f"{other.path}: has other classes than {opened[0].path}; make one map of one model's maps",
+                page="how-to/mosaic/",
+            )
+    return opened
+
+
+def _named(entry: str, targets: Collection[Path]) -> list[Path]:
+    """The class rasters that a path, a folder or a pattern stands for."""
+    path = Path(entry)
+    if path.is_dir():
+        pattern, kind = str(Path(glob.escape(entry), f"*{LULC}.tif")), "a folder"
+    elif glob.has_magic(entry) and not path.exists():
+        pattern, kind = entry, "a pattern"
+    else:
+        return [path]
+    names = (name for name in sorted(glob.glob(pattern, recursive=True)) if name.endswith(f"{LULC}.tif"))
+    found = [path for path in map(Path, names) if path.resolve() not in targets]
+    if not found:
         raise DataError(
-            f"{maps[0].path}: {_name(grid.crs)} tears it, or it and the others, apart, as at the antimeridian; "
-            "choose another CRS with --crs, such as the UTM zone of one"
+            f"{entry}: {kind} without maps, whose names end in {LULC}.tif; pass what geocfl map has written"
         )
+    return found
 
 
-def _degrees(grid: CellGrid) -> NDArray[np.float64]:
-    """(4, 2) longitudes and latitudes of a map's corners."""
-    geographic: Any = pyproj.CRS.from_wkt(grid.crs.to_wkt()).geodetic_crs
-    corners = np.array([(x, y) for x in (0.0, grid.columns) for y in (0.0, grid.rows)])
-    x, y = grid.cell_transform @ tuple(corners.T)
-    return np.column_stack(_transformer(grid.crs.to_wkt(), geographic.to_wkt()).transform(x, y))
+def _write_raster(
+    grid: CellGrid,
+    placed: Sequence[Placed],
+    target: Path,
+    formats: Selection,
+    overwrite: bool,
+    progress: Progress,
+    region: Any = None,
+) -> Mosaic:
+    """The mosaic's cells, those outside a region without data, and the products of them, whole or not at all.
 
-
-def _write_raster(placed: Sequence[_Placed], grid: CellGrid, target: Path, overwrite: bool) -> list[Path]:
-    """The mosaic's cells, and the products of them, whole or not at all."""
+    Raises:
+        _NoDataError: No map has data in the region.
+    """
     for part in placed:
         _require_confidence(part.map)
     legend = placed[0].map.legend
-    suffixes = [FILES[name] for name in PRODUCTS]
+    wanted = [name for name in FILES if name in Selection.of("lulc,confidence", "none").files | formats.files]
+    suffixes = [FILES[name] for name in wanted if name != "summary"]
     stem = target.stem.removesuffix(LULC)
-    with Staging(target.parent, stem, _digest(placed, grid), overwrite=overwrite, products=suffixes) as staging:
-        if staging.state != "done":
-            cells = staging.folder / "cells"
-            with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE):
-                unclassified = _paste(placed, grid, cells)
-                tags = _tags(placed, grid)
-                write_lulc(cells, staging.path(FILES["lulc"]), grid, legend, tags)
-                write_confidence(cells, staging.path(FILES["confidence"]), grid, tags)
-            write_style(staging.path(FILES["lulc_style"]), lulc_qml(legend, unclassified=unclassified))
-            write_style(staging.path(FILES["confidence_style"]), confidence_qml())
-            staging.commit()
-        return [staging.target(suffix) for suffix in suffixes]
+    digest = _digest(grid, placed, [*formats.vector, shapely.to_wkt(region, -1) if region is not None else ""])
+    with Staging(target.parent, stem, digest, overwrite=overwrite, products=suffixes) as staging:
+        paths = [staging.target(suffix) for suffix in suffixes]
+        if staging.state == "done":  # but for moving the last files
+            with tempfile.TemporaryDirectory() as scratch:
+                table = _count(target, staging.target(FILES["confidence"]), grid, legend, Path(scratch))
+            return Mosaic(paths, {"": table})
+        cells = staging.folder / "cells"
+        with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE):
+            _paste(grid, placed, cells, region, progress, target.name)
+            table = class_table(cells, grid, legend)
+            if region is not None and table["nodata"]["cells"] == table["total"]["cells"]:
+                raise _NoDataError(f"{target}: no map has data there")
+            tags = _tags(placed, grid)
+            write_lulc(cells, staging.path(FILES["lulc"]), grid, legend, tags)
+            write_confidence(cells, staging.path(FILES["confidence"]), grid, tags)
+        unclassified = bool(table["unclassified"]["cells"])
+        write_style(staging.path(FILES["lulc_style"]), lulc_qml(legend, unclassified=unclassified))
+        write_style(staging.path(FILES["confidence_style"]), confidence_qml())
+        if formats.vector:
+            _write_polygons(cells, grid, legend, formats, staging, unclassified)
+        staging.commit()
+    return Mosaic(paths, {"": table})
 
 
-def _paste(placed: Sequence[_Placed], grid: CellGrid, cells: Path) -> bool:
-    """Writes the work raster, strip by strip with one map open at a time; whether it has unclassified cells."""
+def _write_polygons(
+    cells: Path, grid: CellGrid, legend: Legend, formats: Selection, staging: Staging, unclassified: bool
+) -> None:
+    """The polygons of a mosaic in every format, styled."""
+    polygons = dissolve(cells, grid, legend)
+    for format in formats.vector:
+        write_polygons(polygons, staging.path(FILES[format]), format)
+    style = polygons_qml(legend, unclassified=unclassified)
+    if "gpkg" in formats.vector:
+        write_default_styles(staging.path(FILES["gpkg"]), {POLYGONS: style})
+    if "polygons_style" in formats.files:
+        write_style(staging.path(FILES["polygons_style"]), style)
+
+
+def _paste(grid: CellGrid, placed: Sequence[Placed], cells: Path, region: Any, progress: Progress, name: str) -> None:
+    """Writes the work raster, strip by strip with one map open at a time."""
     work.write_header(cells, grid.rows, grid.columns)
-    step = max(1, work.STRIP_CELLS // grid.columns)
-    unclassified = False
+    step = max(1, STRIP_CELLS // grid.columns)
     with cells.open("wb") as file:
-        for first in tqdm(range(0, grid.rows, step), desc="mosaic", unit="strip", disable=None):
+        for first in counted(range(0, grid.rows, step), progress, name, -(-grid.rows // step), "strip"):
             last = min(first + step, grid.rows)
             codes = np.full((last - first, grid.columns), NODATA, np.uint8)
             score = np.full(codes.shape, -1, np.int16)
             for part in placed:
-                begin, end = max(first, part.top), min(last, part.bottom)
-                if begin < end:
-                    there = np.s_[begin - first : end - first, part.left : part.right]
-                    _overlay(part, grid, begin, end, codes[there], score[there])
-            unclassified |= bool((codes == UNCLASSIFIED).any())
+                rows = slice(max(first, part.top), min(last, part.bottom))
+                columns = slice(max(0, part.left), min(grid.columns, part.right))
+                if rows.start < rows.stop and columns.start < columns.stop:
+                    there = slice(rows.start - first, rows.stop - first), columns
+                    _overlay(part, grid, rows, columns, codes[there], score[there])
+            if region is not None:
+                outside = geometry_mask([region], codes.shape, Affine.translation(0, first))
+                codes[outside], score[outside] = NODATA, -1
             confidence = np.where(score < 0, work.NO_CONFIDENCE, score).astype(np.uint8)
             file.write(np.stack([codes, confidence], axis=1).tobytes())
-    return unclassified
 
 
 def _overlay(
-    part: _Placed, grid: CellGrid, begin: int, end: int, codes: NDArray[np.uint8], score: NDArray[np.int16]
+    part: Placed, grid: CellGrid, rows: slice, columns: slice, codes: NDArray[np.uint8], score: NDArray[np.int16]
 ) -> None:
     """Puts a map's cells over `codes` and `score`, in place, where it is surer of them; no data has a score of -1."""
     m = part.map
-    mine = part.read(m.path, grid, begin, end)
+    mine = part.read(m.path, grid, rows, columns)
     if ((mine > len(m.legend)) & (mine != UNCLASSIFIED)).any():
         raise DataError(f"{m.path}: holds codes that its legend lacks; pass an unchanged map")
-    sure = part.read(m.confidence or m.path, grid, begin, end).astype(np.int16)
+    sure = part.read(m.confidence or m.path, grid, rows, columns).astype(np.int16)
     sure[sure == work.NO_CONFIDENCE] = 0
     sure[mine == NODATA] = -1
     wins = sure > score
@@ -313,21 +372,23 @@ def _require_confidence(m: FinishedMap) -> None:
             raise DataError(f"{m.confidence}: has other cells than {m.path.name}; pass both as geocfl has written them")
 
 
-def _tags(placed: Sequence[_Placed], grid: CellGrid) -> dict[str, str]:
+def _tags(placed: Sequence[Placed], grid: CellGrid) -> dict[str, str]:
     """What a mosaic says about itself."""
+    names = [part.map.path.name for part in placed]
+    rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return {
         "GEOCFL_VERSION": __version__,
-        "GEOCFL_MODEL": ", ".join(sorted({p.map.model for p in placed} - {""})),
-        "GEOCFL_SOURCE": ", ".join(p.map.path.name for p in placed),
+        "GEOCFL_MODEL": ", ".join(sorted({part.map.model for part in placed} - {""})),
+        "GEOCFL_SOURCE": ", ".join(names[:NAMED]) + rest,
         "GEOCFL_STRIDE": "1",
         "GEOCFL_WIDTH": str(grid.width),
         "GEOCFL_HEIGHT": str(grid.height),
     }
 
 
-def _digest(placed: Sequence[_Placed], grid: CellGrid) -> str:
-    """What a mosaic depends on: the maps' bytes, their order, its grid and this version."""
-    facts: list[Any] = [__version__, grid.crs.to_wkt(), *grid.transform]
+def _digest(grid: CellGrid, placed: Sequence[Placed], options: Sequence[str]) -> str:
+    """What a mosaic depends on: the maps' bytes, their order, its grid, options and this version."""
+    facts: list[Any] = [__version__, grid.crs.to_wkt(), *grid.transform, *options]
     for part in placed:
         for path in (part.map.path, part.map.confidence or part.map.path):
             with path.open("rb") as file:
@@ -335,14 +396,14 @@ def _digest(placed: Sequence[_Placed], grid: CellGrid) -> str:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
-def _write_virtual(placed: Sequence[_Placed], grid: CellGrid, target: Path, overwrite: bool) -> list[Path]:
+def _write_virtual(grid: CellGrid, placed: Sequence[Placed], target: Path, overwrite: bool) -> Mosaic:
     """A virtual raster and its style."""
     sources = []
     for part in placed:
         m, place = part.map, part.place
         if place is None:
             raise DataError(
-                f"{m.path}: is not in {_name(grid.crs)}, and a virtual raster reprojects nothing; "
+                f"{m.path}: is not in {crs_name(grid.crs)}, and a virtual raster reprojects nothing; "
                 f"choose --out {target.with_suffix('.tif')}"
             )
         a, b, c, d, e, f = place[:6]
@@ -359,22 +420,45 @@ def _write_virtual(placed: Sequence[_Placed], grid: CellGrid, target: Path, over
         refuse_what_is_in_the_way(path, overwrite=overwrite)
     legend = placed[0].map.legend
     text = virtual_raster(target.parent, grid, legend, sources, _tags(placed, grid))
+    # Read once from here, so that a broken map is found before the file is there.
+    seen = virtual_raster(Path.cwd(), grid, legend, sources, {})
     with put_into_place(style) as styled, put_into_place(target) as partial:
-        write_style(styled, lulc_qml(legend, unclassified=True))
+        table = _count(seen, None, grid, legend, partial.parent)
+        write_style(styled, lulc_qml(legend, unclassified=bool(table["unclassified"]["cells"])))
         partial.write_text(text, encoding="utf-8", newline="\n")
-    return [target, style]
+    return Mosaic([target, style], {"": table})
 
 
-def _parse_crs(text: str) -> rasterio.CRS:
+def _count(raster: str | Path, confidence: Path | None, grid: CellGrid, legend: Legend, scratch: Path) -> ClassTable:
+    """What each class covers in a raster that is written already; without confidences where there are none.
+
+    Args:
+        raster: Class raster, or the text of a virtual one.
+        confidence: Raster of the confidences in percent.
+        grid: The cells.
+        legend: Names of the codes.
+        scratch: Folder for a work raster.
+
+    Raises:
+        DataError: It cannot be decoded, or holds codes that the legend lacks.
+    """
+    cells = scratch / "cells"
+    work.write_header(cells, grid.rows, grid.columns)
+    step = max(1, STRIP_CELLS // grid.columns)
     try:
-        crs = rasterio.CRS.from_user_input(text)
-    except (CRSError, ValueError) as error:
-        raise UsageError(f"--crs {text}: not a coordinate reference system; give one such as EPSG:32633") from error
-    if not (crs.is_projected or crs.is_geographic):
-        raise UsageError(f"--crs {text}: neither projected nor geographic; give one such as EPSG:32633")
-    return crs
-
-
-def _name(crs: rasterio.CRS) -> str:
-    """What people call a CRS."""
-    return crs.to_string() if crs.to_epsg() else str(pyproj.CRS.from_wkt(crs.to_wkt()).name)
+        with ExitStack() as stack, cells.open("wb") as file:
+            stack.enter_context(rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE))
+            datasets = [stack.enter_context(rasterio.open(path)) for path in (raster, confidence) if path]
+            for first in range(0, grid.rows, step):
+                window = Window(0, first, grid.columns, min(step, grid.rows - first))
+                bands = [dataset.read(1, window=window) for dataset in datasets]
+                file.write(np.stack([bands[0], bands[-1]], axis=1).tobytes())
+        table = class_table(cells, grid, legend)
+    except RasterioError as error:
+        raise DataError(f"a map's cells cannot be decoded ({error.__cause__ or error}); map its scene again") from error
+    except ValueError as error:
+        raise DataError(f"a map holds codes that its legend lacks ({error}); pass unchanged maps") from error
+    if confidence is None:
+        for row in table["classes"]:
+            row["confidence"] = None
+    return table

@@ -27,11 +27,13 @@ from rasterio.windows import Window
 from geocfl.errors import DataError, UsageError
 from geocfl.grid import SQUARE_METRES_PER_HECTARE, CellGrid
 from geocfl.legend import NODATA, UNCLASSIFIED, Legend
+from geocfl.naming import did_you_mean
 from geocfl.products.finished import FinishedMap, open_map
 from geocfl.products.placing import put_into_place, refuse_what_is_in_the_way
 from geocfl.products.polygons import GEOMETRY
 from geocfl.products.style import WITHHELD
 from geocfl.products.vector import fixed_date
+from geocfl.progress import Progress, silent
 from geocfl.table import align
 
 log = logging.getLogger("geocfl")
@@ -49,7 +51,7 @@ SHOWN = 0.005
 Polygons = NDArray[np.object_]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class ZoneTable:
     """Hectares by zone and class.
 
@@ -110,6 +112,18 @@ class ZoneTable:
             lines.append((str(zone), number, name, f"{hectares:,.2f}", "" if pd.isna(share) else f"{share:.1%}"))
         return align(lines, text_columns=[0, 2])
 
+    def __repr__(self) -> str:
+        """One line: how many zones, how much of them is mapped."""
+        hectares = f"{self.hectares.sum():,.0f} ha of {len(self.legend)} classes"
+        outside = f", {self.outside.sum():,.0f} ha beyond the map" if self.outside.sum() >= SHOWN else ""
+        return f"<ZoneTable: {len(self.zones):,} zone{'' if len(self.zones) == 1 else 's'}, {hectares}{outside}>"
+
+    def _repr_html_(self) -> str:
+        frame = self.frame()
+        return str(
+            frame[frame.hectares >= SHOWN].to_html(index=False, na_rep="", max_rows=60, float_format="{:,.3f}".format)
+        )
+
 
 def stats(
     map: str | Path,
@@ -119,6 +133,7 @@ def stats(
     layer: str | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
+    progress: Progress = silent,
 ) -> ZoneTable:
     """Counts hectares of each class in each zone, cells in part where a zone covers them in part.
 
@@ -133,6 +148,7 @@ def stats(
         layer: Layer of `zones`; needed where there are several.
         out: Also write ``.csv`` (the long form) or ``.gpkg`` (the wide form, layer ``zones``).
         overwrite: Replace `out`.
+        progress: Told how many zones are counted.
 
     Raises:
         DataError: `map` is no map, or `zones` holds no polygons, has no coordinate reference system, or lies elsewhere.
@@ -145,9 +161,9 @@ def stats(
     if target:
         refuse_what_is_in_the_way(target, overwrite=overwrite)
     finished, source = open_map(map), Path(zones)
-    names, outlines = _read_zones(source, layer, by)
+    names, outlines = read_zones(source, layer, by)
     placed = _place(source, outlines, finished)
-    by_code = _hectares(finished, placed.shapes)
+    by_code = _hectares(finished, placed.shapes, progress)
     legend = finished.legend
     table = ZoneTable(
         legend=legend,
@@ -173,8 +189,21 @@ def hectare_fields(legend: Legend) -> list[str]:
     return taken[4:]
 
 
-def _read_zones(path: Path, layer: str | None, by: str | None) -> tuple[list[int] | list[str], gpd.GeoSeries]:
-    """The zones' names and their valid polygons, in the order of the file."""
+def read_zones(path: Path, layer: str | None, by: str | None) -> tuple[list[int] | list[str], gpd.GeoSeries]:
+    """Reads zones or regions.
+
+    Args:
+        path: Polygons, in any format that GDAL reads.
+        layer: Layer of the file; needed where several have geometries.
+        by: Field that names them, polygons of the same value are one; numbered from 1 without it.
+
+    Returns:
+        Their names and their valid polygons, in the order of the file.
+
+    Raises:
+        DataError: The file holds no polygons, or has no coordinate reference system.
+        UsageError: It has no such layer or field.
+    """
     if not path.exists():
         raise DataError(f"{path}: no such file; pass polygons, such as a GeoPackage")
     try:
@@ -182,7 +211,7 @@ def _read_zones(path: Path, layer: str | None, by: str | None) -> tuple[list[int
         fields = list(pyogrio.read_info(path, layer=layer)["fields"])
         if by is not None and by not in fields:
             has = f"it has: {', '.join(fields)}" if fields else "it has none"
-            raise UsageError(f"{path}: has no field {by!r} to name zones --by; {has}")
+            raise UsageError(f"{path}: has no field {by!r} to name zones --by; {did_you_mean(by, fields)}{has}")
         frame = pyogrio.read_dataframe(path, layer=layer, columns=[by] if by else [], force_2d=True)
     except (DataSourceError, DataLayerError) as error:
         raise DataError(f"{path}: not a vector file that GDAL reads; pass polygons, such as a GeoPackage") from error
@@ -212,7 +241,8 @@ def _choose_layer(path: Path, layer: str | None) -> str:
     if layer is None and len(spatial) > 1:
         raise UsageError(f"{path}: has several layers; choose one with --layer: {', '.join(spatial)}")
     if layer is not None and layer not in spatial:
-        raise UsageError(f"{path}: has no layer {layer!r} of geometries; choose from: {', '.join(spatial)}")
+        remedy = f"{did_you_mean(layer, spatial)}choose from: {', '.join(spatial)}"
+        raise UsageError(f"{path}: has no layer {layer!r} of geometries; {remedy}")
     return layer or spatial[0]
 
 
@@ -256,14 +286,14 @@ def _place(path: Path, outlines: gpd.GeoSeries, finished: FinishedMap) -> _Place
     crs = pyproj.CRS.from_wkt(grid.crs.to_wkt())
     if outlines.crs != crs:
         log.info("%s: reprojected from %s to the map's %s", path, outlines.crs.name, crs.name)
-        shapes = _reprojected(path, shapes, outlines.crs, grid, crs)
+        shapes = reproject(path, shapes, outlines.crs, grid, crs)
     to_cell = ~_from_cells(grid)
     shapes = shapely.transform(shapes, lambda x, y: to_cell @ (x, y), interleaved=False)
     if (invalid := ~shapely.is_valid(shapes)).any():
         shapes[invalid] = shapely.make_valid(shapes[invalid], method="structure", keep_collapsed=False)
     scene = shapely.box(0, grid.rows - grid.height / grid.stride, grid.width / grid.stride, grid.rows)
     cut = ~shapely.covered_by(shapes, scene)
-    shapes[cut] = _polygonal(shapely.intersection(shapes[cut], scene))
+    shapes[cut] = polygonal(shapely.intersection(shapes[cut], scene))
     if elsewhere := int(shapely.is_empty(shapes).sum()):
         if elsewhere == len(shapes):
             raise DataError(f"{path}: no zone overlaps {finished.path}; pass zones, or a map, of the same place")
@@ -276,8 +306,19 @@ def _from_cells(grid: CellGrid) -> Affine:
     return grid.cell_transform @ Affine(1, 0, 0, 0, -1, grid.rows)
 
 
-def _reprojected(path: Path, shapes: Polygons, source: pyproj.CRS, grid: CellGrid, target: pyproj.CRS) -> Polygons:
-    """The zones in the map's CRS, cut first to what is near it: elsewhere its projection may not be defined."""
+def reproject(path: Path, shapes: Polygons, source: pyproj.CRS, grid: CellGrid, target: pyproj.CRS) -> Polygons:
+    """Polygons in a map's CRS, cut first to what is near it: elsewhere its projection may not be defined.
+
+    Args:
+        path: Their file, for messages.
+        shapes: (Z,) polygons.
+        source: Their coordinate reference system.
+        grid: The map's cells.
+        target: The map's coordinate reference system.
+
+    Raises:
+        DataError: They cannot be reprojected.
+    """
     try:
         transformer = pyproj.Transformer.from_crs(source, target, always_xy=True)
     except pyproj.exceptions.ProjError as error:
@@ -293,7 +334,7 @@ def _reprojected(path: Path, shapes: Polygons, source: pyproj.CRS, grid: CellGri
     )
     shapes = shapes.copy()
     cut = ~shapely.covered_by(shapes, near)
-    shapes[cut] = _polygonal(shapely.intersection(shapes[cut], near))
+    shapes[cut] = polygonal(shapely.intersection(shapes[cut], near))
     shapes = shapely.segmentize(shapes, _step(source))
     shapes = shapely.transform(shapes, transformer.transform, interleaved=False)
     if not np.isfinite(shapely.get_coordinates(shapes)).all():
@@ -308,7 +349,7 @@ def _step(crs: pyproj.CRS) -> float:
     return DEGREES if crs.is_geographic else METRES / crs.axis_info[0].unit_conversion_factor
 
 
-def _polygonal(shapes: Polygons) -> Polygons:
+def polygonal(shapes: Polygons) -> Polygons:
     """Shapes without the lines and points in which polygons touch."""
     parts, index = shapely.get_parts(shapes, return_index=True)
     parts, inner = shapely.get_parts(parts, return_index=True)  # of multipolygons in collections
@@ -371,7 +412,7 @@ class _Shapes(FeatureSource):  # type: ignore[misc]
         return None
 
 
-def _hectares(finished: FinishedMap, shapes: Polygons) -> NDArray[np.float64]:
+def _hectares(finished: FinishedMap, shapes: Polygons, progress: Progress) -> NDArray[np.float64]:
     """(Z, 256) hectares of each code in each shape, placed in cells."""
     grid = finished.grid
     # Of a whole cell: in one that is cut, the shapes cover the part inside alone.
@@ -386,7 +427,13 @@ def _hectares(finished: FinishedMap, shapes: Polygons) -> NDArray[np.float64]:
             Operation("weighted_frac", "shares", codes, weights),
         ]
         present = np.flatnonzero(~shapely.is_empty(shapes))
-        features = exact_extract(codes, _Shapes(shapes[present]), operations, max_cells_in_memory=CELLS_AT_A_TIME)
+
+        def tell(share: float, _: str) -> None:
+            progress("zones", round(share * len(present)), len(present), "zone")
+
+        features = exact_extract(
+            codes, _Shapes(shapes[present]), operations, max_cells_in_memory=CELLS_AT_A_TIME, progress=tell
+        )
     for zone, feature in zip(present, features, strict=True):
         found = feature["properties"]
         out[zone, found["codes"]] = found["shares"] * found["hectares"]
@@ -420,7 +467,7 @@ def _geodesic_hectares(shapes: Polygons, crs: pyproj.CRS) -> NDArray[np.float64]
         west, _, east, _ = shape.bounds
         if crs.is_geographic and east - west > 180:  # around the earth, inside and outside cannot be told apart
             quarters = [shapely.box(edge, -90, edge + 90, 90) for edge in range(-360, 540, 90)]
-            parts = _polygonal(shapely.intersection(shape, quarters))
+            parts = polygonal(shapely.intersection(shape, quarters))
             return float(sum(map(area, shapely.orient_polygons(parts))))
         return abs(float(geod.geometry_area_perimeter(shape)[0]))
 
