@@ -21,13 +21,16 @@ if TYPE_CHECKING:
     from geocfl.exporting import export as export
     from geocfl.mapping import map_scene as map_scene
     from geocfl.mapping import map_scenes as map_scenes
+    from geocfl.mapping.many import Tally as Tally
     from geocfl.model import load_model as load_model
     from geocfl.mosaicking import mosaic as mosaic
+    from geocfl.planning import plan as plan
     from geocfl.training import train as train
     from geocfl.zones import stats as stats
 
 _HOMES = {
     "GeocflError": "geocfl.errors",
+    "Tally": "geocfl.mapping.many",
     "compare": "geocfl.comparison",
     "demo": "geocfl.demonstration",
     "evaluate": "geocfl.assessment",
@@ -38,11 +41,13 @@ _HOMES = {
     "map_scene": "geocfl.mapping",
     "map_scenes": "geocfl.mapping",
     "mosaic": "geocfl.mosaicking",
+    "plan": "geocfl.planning",
     "stats": "geocfl.zones",
     "train": "geocfl.training",
 }
 __all__ = [
     "GeocflError",
+    "Tally",
     "__version__",
     "compare",
     "demo",
@@ -54,6 +59,7 @@ __all__ = [
     "map_scene",
     "map_scenes",
     "mosaic",
+    "plan",
     "stats",
     "train",
 ]

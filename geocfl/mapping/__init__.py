@@ -1,6 +1,7 @@
 """Scenes to maps: windows, the read-classify-write pipeline, and the back end that classifies."""
 
-from geocfl.mapping.mapper import map_scene, map_scenes
+from geocfl.mapping.many import map_scenes
+from geocfl.mapping.mapper import map_scene
 from geocfl.mapping.scene_map import SceneMap
 from geocfl.mapping.settings import MapSettings
 

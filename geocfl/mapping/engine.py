@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from geocfl.grid import CellGrid
 from geocfl.legend import NODATA
@@ -17,6 +18,7 @@ from geocfl.mapping.decision import Decision
 from geocfl.mapping.journal import Journal
 from geocfl.mapping.strips import Strip, read_strips
 from geocfl.products.cells import NO_CONFIDENCE
+from geocfl.progress import Progress, silent
 from geocfl.scene import Scene
 
 T = TypeVar("T")
@@ -31,8 +33,12 @@ def classify_scene(
     cell_rows: int,
     journal: Journal,
     max_masked: float = 0.5,
-) -> None:
-    """Classifies every cell of a scene that the journal does not hold yet.
+    *,
+    last: int | None = None,
+    progress: Progress = silent,
+    turn: AbstractContextManager[Any] | None = None,
+) -> float:
+    """Classifies every cell of a scene, or of some of its rows, that the journal does not hold yet.
 
     Args:
         scene: An open scene of at least one window's size.
@@ -43,22 +49,32 @@ def classify_scene(
         cell_rows: Rows of cells in a strip.
         journal: Takes the results, strip by strip.
         max_masked: Share of a cell's pixels that may be masked, 0..1.
+        last: Row of cells to end before, a multiple of `cell_rows`; all by default.
+        progress: Told the windows that are done; what it raises stops the work after a batch.
+        turn: Held while windows are classified, from when the first strip has begun to be read: a lock, where several
+            scenes share the back end.
+
+    Returns:
+        Seconds from when its turn came.
 
     Raises:
         SceneError: The scene cannot be decoded.
     """
-    strips = read_strips(scene, bands, grid, cell_rows, journal.row, max_masked)
-    with tqdm(
-        total=grid.rows * grid.columns,
-        initial=journal.row * grid.columns,
-        desc=scene.name,
-        unit="window",
-        unit_scale=True,
-        disable=None,
-    ) as bar:
-        for strip, placed in ahead((strip, backend.place(strip.pixels)) for strip in strips):
-            cells = classify_strip(strip, placed, grid.stride, backend, decision, bar.update)
+    strips = read_strips(scene, bands, grid, cell_rows, journal.row, max_masked, last)
+    total, done = grid.rows * grid.columns, journal.row * grid.columns
+
+    def advance(cells: int) -> None:
+        nonlocal done
+        done += cells
+        progress(scene.name, done, total, "window")
+
+    with ahead((strip, backend.place(strip.pixels)) for strip in strips) as coming, turn or nullcontext():
+        started = time.perf_counter()
+        advance(0)
+        for strip, placed in coming:
+            cells = classify_strip(strip, placed, grid.stride, backend, decision, advance)
             journal.append(cells, strip.inside, int(strip.valid.sum()), int(strip.masked.sum()))
+    return time.perf_counter() - started
 
 
 def classify_strip(
@@ -95,12 +111,21 @@ def classify_strip(
     return cells
 
 
-def ahead(items: Iterator[T]) -> Iterator[T]:
-    """The same items, each made in another thread while the one before is used: two exist at a time, never more."""
+@contextmanager
+def ahead(items: Iterator[T]) -> Iterator[Iterator[T]]:
+    """The same items, each made in another thread while the one before is used: two exist at a time, never more.
+
+    The first is begun at once, before it is asked for.
+    """
     end = object()
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="read") as pool:
         coming = pool.submit(next, items, end)
-        while (item := coming.result()) is not end:
-            coming = pool.submit(next, items, end)
-            yield item  # type: ignore[misc]
-            del item  # or the next one would be the third
+
+        def each() -> Iterator[T]:
+            nonlocal coming
+            while (item := coming.result()) is not end:
+                coming = pool.submit(next, items, end)
+                yield item  # type: ignore[misc]
+                del item  # or the next one would be the third
+
+        yield each()

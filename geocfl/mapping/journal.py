@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ class Journal:
             facts is begun anew.
         cell_bands: Bands of the work raster.
         thumbnail_pixels: Longer side of the overview picture that is taken along, at most.
+        first: Row of cells that it begins at, where it is that of a block of a scene.
 
     Attributes:
         cells: Path of the work raster.
@@ -49,30 +51,54 @@ class Journal:
         *,
         cell_bands: int = CONFIDENCE,
         thumbnail_pixels: int = 1024,
+        first: int = 0,
     ) -> None:
         self.cells = folder / "cells"
         self._thumbnail, self._log = folder / "thumbnail", folder / "journal.jsonl"
         self._grid, self._shown, self._cell_bands = grid, list(shown), cell_bands
+        self._facts = facts
+        self._first = first
         self._step = -(-max(grid.height, grid.width) // thumbnail_pixels)
-        header, strips = self._read()
+        header, strips = self._read(self._log)
         self._take(strips[-1] if header == facts and strips else None)
         if any(not path.exists() or path.stat().st_size < size for path, size in self._sizes().items()):
             self._take(None)
-        lines = [facts, *strips] if self.row else [facts]
+        lines = [facts, *strips] if self.row > first else [facts]
         self._log.write_text("".join(json.dumps(line) + "\n" for line in lines))
         for path, size in self._sizes().items():
             with path.open("ab") as file:
                 file.truncate(size)
         write_header(self.cells, grid.rows, grid.columns, cell_bands)
 
+    def join(self, folders: Sequence[Path]) -> None:
+        """Adds the rows of blocks of the same scene, the first of which begins where this journal ends.
+
+        Args:
+            folders: Where the blocks' journals are kept, in the order of their rows. One of other facts, such as
+                another back end, is left out, with those after it, so that the same cells are computed again.
+        """
+        for folder in folders:
+            header, strips = self._read(folder / self._log.name)
+            if header != self._facts or not strips:
+                return
+            for mine in (self.cells, self._thumbnail):
+                with mine.open("ab") as file, (folder / mine.name).open("rb") as block:
+                    shutil.copyfileobj(block, file)
+            counts = {"row": 0, "windows": self.windows, "masked": self.masked}
+            with self._log.open("a") as file:
+                for strip in strips:
+                    file.write(json.dumps({name: strip[name] + counts[name] for name in _COUNTS}) + "\n")
+            self._take({name: strips[-1][name] + counts[name] for name in _COUNTS})
+
     def _take(self, strip: dict[str, int] | None) -> None:
         """Goes on after a strip, or begins anew."""
-        self.row, self.windows, self.masked = (strip[name] for name in _COUNTS) if strip else (0, 0, 0)
+        self.row, self.windows, self.masked = (strip[name] for name in _COUNTS) if strip else (self._first, 0, 0)
 
-    def _read(self) -> tuple[Any, list[dict[str, int]]]:
-        """The journal's first line and its others, without one that was not finished."""
+    @staticmethod
+    def _read(log: Path) -> tuple[Any, list[dict[str, int]]]:
+        """A journal's first line and its others, without one that was not finished."""
         try:
-            lines = self._log.read_text().splitlines(keepends=True)
+            lines = log.read_text().splitlines(keepends=True)
             whole = [json.loads(line) for line in lines if line.endswith("\n")]
             return whole[0], whole[1:]
         except (OSError, ValueError, IndexError):
@@ -80,10 +106,12 @@ class Journal:
 
     def _sizes(self) -> dict[Path, int]:
         """Bytes of the files of pixels, for the rows of cells that are done."""
-        thumbnail_rows = -(-min(self._grid.height, self.row * self._grid.stride) // self._step)
+        first, end = (
+            -(-min(self._grid.height, row * self._grid.stride) // self._step) for row in (self._first, self.row)
+        )
         return {
-            self.cells: self.row * self._cell_bands * self._grid.columns,
-            self._thumbnail: thumbnail_rows * self._row_bytes(),
+            self.cells: (self.row - self._first) * self._cell_bands * self._grid.columns,
+            self._thumbnail: (end - first) * self._row_bytes(),
         }
 
     def _row_bytes(self) -> int:

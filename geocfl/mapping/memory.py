@@ -18,14 +18,18 @@ SHARE = 0.25
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
-def parse_memory(text: str) -> int:
+def parse_memory(text: str, sharers: int = 1) -> int:
     """Bytes of ``"2GB"``, ``"1.5 G"`` or ``"800MB"``; of "" a quarter of what is free.
+
+    Args:
+        text: What the user states for each process.
+        sharers: Processes of geocfl on this machine, which share the quarter.
 
     Raises:
         UsageError: It is none of these.
     """
     if not text:
-        return int(psutil.virtual_memory().available * SHARE) + resident()
+        return int(psutil.virtual_memory().available * SHARE / sharers) + resident()
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", text, re.IGNORECASE)
     if not found or not float(found[1]):
         raise UsageError(f"--memory {text!r} is not a size; pass one such as 2GB or 800MB")
@@ -83,6 +87,7 @@ def choose_cell_rows(grid: CellGrid, bands: int, itemsize: int, block_rows: int,
         needed = strip_bytes(grid, bands, itemsize, 1, block_rows) - budget
         raise UsageError(
             f"--memory is too little for a scene of this width by {needed / 1e6:.0f} MB; raise it, or close other "
-            "programs where it was not given"
+            "programs where it was not given",
+            page="how-to/memory/",
         )
     return rows

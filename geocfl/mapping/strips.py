@@ -40,6 +40,7 @@ def read_strips(
     cell_rows: int,
     first: int = 0,
     max_masked: float = 0.5,
+    last: int | None = None,
 ) -> Iterator[Strip]:
     """Reads a scene from top to bottom, no pixel twice: what the next strip needs of this one is kept.
 
@@ -52,6 +53,7 @@ def read_strips(
         cell_rows: Rows of cells in a strip, the last but for the rest.
         first: Row of cells to begin at, a multiple of `cell_rows`.
         max_masked: Share of a cell's pixels that may be masked, 0..1.
+        last: Row of cells to end before, likewise; all by default.
 
     Yields:
         Strips that cover every cell row from `first` on once.
@@ -64,7 +66,7 @@ def read_strips(
     outside = np.flatnonzero((np.arange(len(columns)) < left) | (np.arange(len(columns)) >= left + grid.width))
     align = scene.block_rows if scene.block_rows <= cell_rows * grid.stride else 1
 
-    needs = [_pixel_rows(grid, row, cell_rows) for row in range(first, grid.rows, cell_rows)]
+    needs = [_pixel_rows(grid, row, cell_rows) for row in range(first, last or grid.rows, cell_rows)]
     if not needs:
         return
     # Mirrored at the bottom, the last strip may reach further up than the one before it.

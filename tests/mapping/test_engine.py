@@ -136,10 +136,13 @@ def test_the_next_item_is_made_meanwhile_and_no_more() -> None:
             made.append((i, threading.current_thread().name))
             yield i
 
-    for item in ahead(items()):
+    with ahead(items()) as each:
         time.sleep(0.05)
-        assert len(made) <= item + 2
-        used.append(item)
+        assert len(made) == 1  # before it is asked for
+        for item in each:
+            time.sleep(0.05)
+            assert len(made) <= item + 2
+            used.append(item)
     assert used == [0, 1, 2, 3, 4]
     assert all(name.startswith("read") for _, name in made)
 
@@ -149,8 +152,8 @@ def test_an_error_of_the_reading_thread_arrives() -> None:
         yield 1
         raise SceneError("broken")
 
-    with pytest.raises(SceneError, match="broken"):
-        list(ahead(items()))
+    with pytest.raises(SceneError, match="broken"), ahead(items()) as each:
+        list(each)
 
 
 def test_broken_pixels_end_in_one_sentence(tmp_path: Path) -> None:

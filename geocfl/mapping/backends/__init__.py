@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from geocfl.errors import UsageError
 from geocfl.model import Model
+from geocfl.naming import unknown_name
 
 BACKENDS = ("auto", "openvino", "onnx", "torch")
 """Those after ``auto`` in the order of their speed on a CPU, which is the order in which ``auto`` looks for them."""
@@ -56,7 +57,12 @@ class Backend(Protocol):
 
 
 def load_backend(
-    model: Model, backend: str = "auto", device: str = "auto", precision: str = "auto", batch_size: int | None = None
+    model: Model,
+    backend: str = "auto",
+    device: str = "auto",
+    precision: str = "auto",
+    batch_size: int | None = None,
+    threads: int | None = None,
 ) -> Backend:
     """A model on the back end and device of these names.
 
@@ -66,6 +72,7 @@ def load_backend(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         precision: ``auto`` is half precision where the device is faster at it, else float32.
         batch_size: Windows classified at a time; what is fast by default.
+        threads: Cores of the CPU to use; all by default.
 
     Raises:
         UsageError: A name is not valid, the device is not there, or the back end cannot do what is asked.
@@ -73,26 +80,32 @@ def load_backend(
     """
     for option, name, known in (("backend", backend, BACKENDS), ("precision", precision, PRECISIONS)):
         if name not in known:
-            raise UsageError(f"unknown {option} {name!r}; choose one of: {', '.join(known)}")
+            raise UsageError(unknown_name(option, name, known))
     if backend == "auto":
         gpu = device not in ("auto", "cpu") or (device == "auto" and has_gpu())
         backend = "torch" if gpu else next(name for name in BACKENDS[1:] if find_spec(PACKAGES[name]))
     elif backend != "torch" and device not in ("auto", "cpu"):
-        raise UsageError(f"--backend {backend} runs on the CPU; leave out --device {device}, or pass --backend torch")
+        raise UsageError(
+            f"--backend {backend} runs on the CPU; leave out --device {device}, or pass --backend torch",
+            page="how-to/gpu/",
+        )
     if not find_spec(PACKAGES[backend]):
-        raise UsageError(f"--backend {backend} is not installed; pip install 'geocfl[{backend}]' or choose another")
+        raise UsageError(
+            f"--backend {backend} is not installed; pip install 'geocfl[{backend}]' or choose another",
+            page="how-to/gpu/",
+        )
     # Each imports its library, and none but its own.
     if backend == "openvino":
         from geocfl.mapping.backends.openvino import OpenVinoBackend
 
-        return OpenVinoBackend(model, precision, batch_size)
+        return OpenVinoBackend(model, precision, batch_size, threads)
     if backend == "onnx":
         from geocfl.mapping.backends.onnx import OnnxBackend
 
-        return OnnxBackend(model, precision, batch_size)
+        return OnnxBackend(model, precision, batch_size, threads)
     from geocfl.mapping.backends.torch import TorchBackend
 
-    return TorchBackend(model, device, precision, batch_size)
+    return TorchBackend(model, device, precision, batch_size, threads)
 
 
 def has_gpu() -> bool:

@@ -22,18 +22,23 @@ class OnnxBackend:
         model: The bundle.
         precision: ``auto`` or ``float32``.
         batch_size: Windows at a time.
+        threads: Cores to use; all by default.
 
     Raises:
         UsageError: Another precision.
         ModelError: The model cannot be exported.
     """
 
-    def __init__(self, model: Model, precision: str = "auto", batch_size: int | None = None) -> None:
+    def __init__(
+        self, model: Model, precision: str = "auto", batch_size: int | None = None, threads: int | None = None
+    ) -> None:
         if precision not in ("auto", "float32"):
             raise UsageError(f"--backend onnx computes in float32; leave out --precision {precision}")
         self.precision = "float32"
         self.batch_size = batch_size or CPU_BATCH_SIZE
-        self._session = ort.InferenceSession(cached_onnx(model), providers=["CPUExecutionProvider"])
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads or 0  # 0: as many as there are cores
+        self._session = ort.InferenceSession(cached_onnx(model), options, providers=["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
         self._window, self._name = model.window, model.name
 

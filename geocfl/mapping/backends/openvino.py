@@ -25,15 +25,21 @@ class OpenVinoBackend:
         model: The bundle.
         precision: ``auto`` is what OpenVINO holds fastest on the processor.
         batch_size: Windows at a time.
+        threads: Cores to use; all by default.
 
     Raises:
         UsageError: The processor has no such precision.
         ModelError: The model cannot be exported.
     """
 
-    def __init__(self, model: Model, precision: str = "auto", batch_size: int | None = None) -> None:
+    def __init__(
+        self, model: Model, precision: str = "auto", batch_size: int | None = None, threads: int | None = None
+    ) -> None:
         core = ov.Core()
         hints: dict[str, str] = {"PERFORMANCE_HINT": "THROUGHPUT"}
+        if threads:
+            # Processes that share a machine would all be pinned to its first cores.
+            hints |= {"INFERENCE_NUM_THREADS": str(threads), "ENABLE_CPU_PINNING": "NO"}
         if precision != "auto":
             needed = _CAPABILITIES.get(precision)
             if needed and needed not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):

@@ -26,6 +26,7 @@ class TorchBackend:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         precision: ``auto`` is float16 on CUDA, bfloat16 on processors that have it, else float32.
         batch_size: Windows at a time; what is fast on the device by default.
+        threads: Cores of the CPU to use, in all of this process; as torch finds them by default.
 
     Raises:
         UsageError: The device is not there, or is a CPU that is to compute in float16.
@@ -33,7 +34,12 @@ class TorchBackend:
     """
 
     def __init__(
-        self, model: Model, device: str = "auto", precision: str = "auto", batch_size: int | None = None
+        self,
+        model: Model,
+        device: str = "auto",
+        precision: str = "auto",
+        batch_size: int | None = None,
+        threads: int | None = None,
     ) -> None:
         self.device = choose_device(device)
         if precision == "auto":
@@ -45,6 +51,8 @@ class TorchBackend:
         self.precision = precision
         self.batch_size = batch_size or fast_batch_size(self.device)
         self._window, self._temperature, self._name = model.window, model.temperature, model.name
+        if threads:
+            torch.set_num_threads(threads)
         self._network = model.network().to(self.device).to(memory_format=torch.channels_last)
         on_cuda = self.device.type == "cuda"
         self._copying = torch.cuda.Stream(self.device) if on_cuda else None  # type: ignore[no-untyped-call]

@@ -1,0 +1,160 @@
+"""Many scenes: scenes a minute by a loop of `geocfl map`, by one command, and on Dask; what Dask costs.
+
+    python benchmarks/many_scenes.py --scenes 12 --side 2048 --rounds 3
+
+Scenes are generated: three uint16 bands of noise, deflate, blocks of 512 pixels. Everything runs in processes of its
+own, rounds alternate, figures are medians. What a scene costs on Dask is measured with a model that does nothing, for
+one worker and for a thousand in one process: what the scheduler and the client can do, whatever the model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from affine import Affine
+
+GEOCFL = str(Path(sys.executable).with_name("geocfl"))
+
+
+def write_scenes(folder: Path, count: int, side: int) -> list[Path]:
+    """Noise, the same in all but for a roll."""
+    noise = np.random.default_rng(0).integers(200, 2000, (3, side, side), dtype=np.uint16)
+    paths = []
+    for index in range(count):
+        path = folder / f"S2A_20240601T{index:06}.tif"
+        with rasterio.open(
+            path, "w", driver="GTiff", height=side, width=side, count=3, dtype="uint16", crs="EPSG:32633",
+            transform=Affine(10, 0, 3e5, 0, -10, 5e6), tiled=True, blockxsize=512, blockysize=512, compress="deflate",
+            predictor=2,
+        ) as dataset:  # fmt: skip
+            dataset.write(np.roll(noise, 64 * index, axis=2))
+            dataset.descriptions = ("B04", "B03", "B02")
+        paths.append(path)
+    return paths
+
+
+def elapsed(commands: Sequence[Sequence[str]]) -> float:
+    """Seconds that commands take, one after the other."""
+    started = time.perf_counter()
+    for command in commands:
+        subprocess.run(command, check=True, capture_output=True)
+    return time.perf_counter() - started
+
+
+def compare(scenes: list[Path], folder: Path, rounds: int) -> dict[str, dict[str, float]]:
+    """Each way's seconds for all scenes, and for the first alone, so that start-up is known."""
+    ways = {"loop of geocfl map": None, "geocfl map A B ...": [], "--workers 1": ["--workers", "1"]}
+    ways["--workers 2"] = ["--workers", "2"]
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, options in ways.items():
+            out = str(folder / "maps")
+            base = [GEOCFL, "map", "--out", out]
+            found = []
+            for chosen in (scenes[: max(1, 0 if options is None else 2)], scenes):
+                if options is None:
+                    found.append(elapsed([[*base, str(scene)] for scene in chosen]))
+                else:
+                    found.append(elapsed([[*base, *map(str, chosen), *options]]))
+                shutil.rmtree(out)
+            times[name].append((found[0], found[1]))
+    rows = {}
+    for name, pairs in times.items():
+        few = 1 if ways[name] is None else 2
+        slope = statistics.median((whole - part) / (len(scenes) - few) for part, whole in pairs)
+        whole = statistics.median(whole for _, whole in pairs)
+        rows[name] = {"seconds": whole, "seconds_per_scene": slope, "start_up": whole - slope * len(scenes)}
+    return rows
+
+
+def dispatch(workers: int, count: int) -> dict[str, float]:
+    """Seconds a scene with a model that does nothing, on workers in this process."""
+    from distributed import LocalCluster
+
+    from geocfl import load_model
+    from geocfl.mapping import distributed
+    from geocfl.mapping.mapper import Mapper
+    from geocfl.mapping.scene_map import SceneMap
+    from geocfl.mapping.settings import MapSettings
+    from geocfl.scene.listing import Listed
+    from geocfl.scene.source import Band, Source
+
+    model = load_model()
+    bands = {name: Band("/vsicurl/https://example.com/scene.tif") for name in model.bands}
+    listed = [Listed(f"s{n}.tif", Source(f"s{n}.tif", f"s{n}", bands)) for n in range(count)]
+    summary = {"scene": {"file": "s.tif"}, "classes": [{"name": str(n), "cells": n} for n in range(10)]}
+    distributed._map_scene = lambda *_: SceneMap({}, summary)
+    distributed._Plugin.setup = lambda plugin, worker: None
+    distributed._Plugin.teardown = lambda plugin, worker: None
+    started = time.perf_counter()
+    with (
+        tempfile.TemporaryDirectory() as out,
+        LocalCluster(
+            n_workers=workers, threads_per_worker=1, processes=False, dashboard_address=None, silence_logs=logging.ERROR
+        ) as cluster,
+    ):
+        ready = time.perf_counter()
+        mapper = Mapper(model, MapSettings())
+        results = distributed.map_on_dask(mapper, listed, out, scheduler=cluster.scheduler_address)
+        next(results)
+        first = time.perf_counter()
+        done = sum(1 for _ in results)
+        end = time.perf_counter()
+    assert done == count - 1
+    return {
+        "workers": workers,
+        "scenes": count,
+        "start_workers_s": ready - started,
+        "first_scene_s": first - ready,
+        "ms_per_scene": 1000 * (end - ready) / count,
+        "scenes_per_s": count / (end - ready),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scenes", type=int, default=12)
+    parser.add_argument("--side", type=int, default=2048, help="pixels")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--tile-seconds", type=float, default=41.0, help="of a full tile")
+    parser.add_argument("--dispatch", nargs=2, type=int, metavar=("WORKERS", "SCENES"), help="only this")
+    parser.add_argument("--no-maps", action="store_true", help="only what Dask costs")
+    options = parser.parse_args()
+    if options.dispatch:
+        print(json.dumps(dispatch(*options.dispatch)))
+        return
+    if not options.no_maps:
+        with tempfile.TemporaryDirectory() as folder:
+            scenes = write_scenes(Path(folder), options.scenes, options.side)
+            rows = compare(scenes, Path(folder), options.rounds)
+        print(f"{options.scenes} scenes of {options.side} x {options.side} pixels, medians of {options.rounds}:\n")
+        print("| | scenes a minute | seconds a scene, without start-up | start-up |\n| --- | ---: | ---: | ---: |")
+        for name, row in rows.items():
+            rate = 60 * options.scenes / row["seconds"]
+            print(f"| {name} | {rate:.1f} | {row['seconds_per_scene']:.2f} | {row['start_up']:.1f} s |")
+        print()
+    for workers, count in ((1, 1000), (1000, 20_000)):
+        command = [sys.executable, __file__, "--dispatch", str(workers), str(count)]
+        found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        share = found["ms_per_scene"] / 1000 / options.tile_seconds
+        print(
+            f"{workers:,} worker{'s' * (workers > 1)}, {count:,} scenes, a model that does nothing: "
+            f"{found['ms_per_scene']:.1f} ms a scene ({found['scenes_per_s']:.0f} scenes/s), {share:.2%} of a tile's "
+            f"{options.tile_seconds:g} s; workers up after {found['start_workers_s']:.0f} s"
+        )
+
+
+if __name__ == "__main__":
+    main()

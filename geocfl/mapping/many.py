@@ -1,0 +1,195 @@
+"""Many scenes into one folder: on this machine, one read while another is classified, or on a Dask cluster."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from geocfl.errors import GeocflError, SceneError, UsageError
+from geocfl.mapping.mapper import Mapper
+from geocfl.mapping.scene_map import SceneMap
+from geocfl.mapping.settings import MapSettings
+from geocfl.model import DEFAULT_MODEL, load_model
+from geocfl.products.catalogue import check_catalogue, write_catalogue
+from geocfl.progress import Progress, silent
+from geocfl.scene import Source
+from geocfl.scene.listing import Listed, list_scenes
+from geocfl.table import align
+
+log = logging.getLogger("geocfl")
+
+SCENES_AT_ONCE = 2
+"""One is classified; meanwhile another one is hashed and read, or its products are written."""
+
+Result = tuple[str, SceneMap | GeocflError]
+
+
+def map_scenes(
+    scenes: Iterable[str | Path | Source] = (),
+    out: str | Path = "maps",
+    *,
+    list_file: str | Path | None = None,
+    stac_items: str | Path | None = None,
+    model: str | Path = DEFAULT_MODEL,
+    device: str = "auto",
+    batch_size: int | None = None,
+    memory: str = "",
+    overwrite: bool = False,
+    workers: int = 0,
+    scheduler: str = "",
+    retries: int = 2,
+    progress: Progress = silent,
+    **settings: Any,
+) -> Iterator[Result]:
+    """Maps scenes into one folder with the model loaded once, and catalogues the folder where there are several.
+
+    Scenes that are mapped already are left alone, so that the same call again does only what is missing.
+
+    Args:
+        scenes: Scenes as `map_scene` takes them, and patterns such as ``"scenes/*.tif"``.
+        out: Folder, made where it is missing, or one of an object store, such as ``"s3://bucket/maps"``.
+        list_file: Text file with more of them, one a line.
+        stac_items: STAC Items that are more of them, as JSON: a collection of Items, such as a search's result.
+        model: As for `map_scene`; likewise the others that it has.
+        device: Likewise.
+        batch_size: Likewise.
+        memory: What each process may take.
+        overwrite: Replace products of other settings that are in the way.
+        workers: Processes on this machine to share the scenes, on Dask; 0 for none but this one.
+        scheduler: Address of a Dask scheduler whose workers map the scenes instead.
+        retries: How often a scene is tried again there after a failure that may pass, such as a full memory.
+        progress: Told the scenes that are done and, without Dask, the windows of those at work.
+        **settings: Fields of `MapSettings`.
+
+    Yields:
+        Each scene's path, as it was passed, with its map, or with the error that it ended in, as they finish. After
+        the last one, ``catalog.json`` is in the folder.
+
+    Raises:
+        UsageError: There are no scenes, an option cannot be meant, or the cluster cannot do what is asked.
+        ModelError: The model cannot be used.
+        OutputError: A ``catalog.json`` of other making is in the way.
+    """
+    if workers and scheduler:
+        raise UsageError("--workers and --scheduler both say where to map; leave out one of them")
+    if workers < 0 or retries < 0:
+        raise UsageError("--workers and --retries are numbers from 0 on")
+    chosen, bundle = MapSettings(**settings), load_model(model)
+    listed = list_scenes(scenes, list_file=list_file, stac_items=stac_items, bands=chosen.bands, progress=progress)
+    several = len(listed) > 1
+    if several:
+        check_catalogue(out, overwrite=overwrite)
+    on_dask = bool(workers or scheduler)
+    mapper = Mapper(
+        bundle,
+        chosen,
+        device=device,
+        batch_size=batch_size,
+        memory=memory,
+        scenes_at_once=min(SCENES_AT_ONCE, len(listed)),
+    )
+    if on_dask:
+        from geocfl.mapping.distributed import map_on_dask
+
+        results = map_on_dask(
+            mapper, listed, out, overwrite=overwrite, workers=workers, scheduler=scheduler, retries=retries
+        )
+    else:
+        results = _map_here(mapper, listed, out, overwrite, progress)
+    mapped = False
+    for finished, (path, result) in enumerate(results, start=1):
+        mapped |= isinstance(result, SceneMap)
+        if several:
+            progress("scenes", finished, len(listed), "scene")
+        yield path, result
+    if several and mapped:
+        undated = write_catalogue(out, overwrite=overwrite).undated
+        if undated:
+            log.warning(
+                "catalog.json lacks %d of the maps, since their scenes do not say when they were taken, such as %s; "
+                "pass --datetime where it is known",
+                len(undated),
+                undated[0],
+            )
+
+
+def attempt(
+    mapper: Mapper, scene: Listed, out: str | Path, overwrite: bool, progress: Progress
+) -> SceneMap | GeocflError:
+    """A scene's map, or why there is none."""
+    if scene.source is None:
+        return scene.error or SceneError(f"{scene.path}: cannot be read")
+    try:
+        return mapper.map(scene.source, out, overwrite=overwrite, progress=progress)
+    except GeocflError as error:
+        return error
+
+
+def unexpected(path: str, error: BaseException) -> GeocflError:
+    """What one scene's failure that nobody foresaw is to a run of many."""
+    log.debug("%s", path, exc_info=error)
+    failure = SceneError(f"{path}: failed unexpectedly ({type(error).__name__}: {error}); map it alone, with --debug")
+    failure.__cause__ = error
+    return failure
+
+
+def _map_here(
+    mapper: Mapper, listed: Sequence[Listed], out: str | Path, overwrite: bool, progress: Progress
+) -> Iterator[Result]:
+    """Threads, which take turns at classifying; a caller who stops, stops them after the batch that they are at."""
+    stopped = threading.Event()
+
+    def told(what: str, done: int, total: int, unit: str) -> None:
+        if stopped.is_set():
+            raise KeyboardInterrupt
+        progress(what, done, total, unit)
+
+    with ThreadPoolExecutor(SCENES_AT_ONCE, thread_name_prefix="scene") as pool:
+        try:
+            coming = {pool.submit(attempt, mapper, scene, out, overwrite, told): scene.path for scene in listed}
+            for future in as_completed(list(coming)):
+                path, error = coming.pop(future), future.exception()
+                yield path, unexpected(path, error) if error else future.result()
+        finally:
+            stopped.set()
+            pool.shutdown(cancel_futures=True)
+
+
+@dataclass
+class Tally:
+    """What became of the scenes of a run.
+
+    Attributes:
+        counts: How many are ``"done"``, ``"skipped"`` (mapped already) and ``"failed"``.
+        failures: Path and reason of each that failed.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    failures: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(self, path: str, result: SceneMap | GeocflError) -> str:
+        """Counts a result; under what."""
+        if isinstance(result, GeocflError):
+            self.failures.append((path, str(result)))
+            status = "failed"
+        else:
+            status = "skipped" if result.already_done else "done"
+        self.counts[status] += 1
+        return status
+
+    def table(self) -> str:
+        """Counts and reasons as plain text, without a newline at its end."""
+        notes = {"done": "mapped", "skipped": "mapped already", "failed": "not mapped, for the reasons below"}
+        rows = [
+            (status, str(self.counts[status]), note if self.counts[status] else "") for status, note in notes.items()
+        ]
+        lines = [align([("result", "scenes", ""), *rows], text_columns=[0, 2])]
+        if self.failures:
+            lines += ["", *(reason for _, reason in self.failures)]
+        return "\n".join(lines)

@@ -1,0 +1,181 @@
+import json
+import threading
+from pathlib import Path
+
+import numpy as np
+import pystac
+import pytest
+import rasterio
+from affine import Affine
+
+import geocfl
+from geocfl.errors import GeocflError, OutputError, SceneError, UsageError
+from geocfl.mapping import many
+from geocfl.mapping.many import Tally
+from geocfl.mapping.mapper import Mapper
+from geocfl.mapping.scene_map import SceneMap
+
+
+def write_scene(path: Path, seed: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dn = np.random.default_rng(seed).integers(200, 2000, (3, 130, 200), dtype=np.uint16)
+    with rasterio.open(
+        path, "w", driver="GTiff", height=130, width=200, count=3, dtype="uint16", crs="EPSG:32633",
+        transform=Affine(10, 0, 3e5, 0, -10, 5e6),
+    ) as dataset:  # fmt: skip
+        dataset.write(dn)
+        dataset.descriptions = ("B04", "B03", "B02")
+    return path
+
+
+def test_one_bad_scene_does_not_stop_the_rest(tmp_path: Path, tiny_model: Path) -> None:
+    good = [write_scene(tmp_path / f"in/S2A_20240601T10003{n}.tif", n) for n in range(3)]
+    bad = tmp_path / "in/bad.tif"
+    bad.write_text("no raster")
+    told: list[tuple[str, int, int, str]] = []
+    options = {"model": tiny_model, "progress": lambda *said: told.append(said)}
+    results = dict(geocfl.map_scenes([tmp_path / "in/*.tif"], tmp_path / "maps", **options))
+    assert set(results) == {str(path) for path in [*good, bad]}
+    assert isinstance(results[str(bad)], SceneError)
+    assert all(results[str(path)].paths["lulc"].is_file() for path in good)
+    assert not list((tmp_path / "maps").glob("bad*"))
+    assert [said for said in told if said[3] == "scene" and said[0] == "scenes"][-1] == ("scenes", 4, 4, "scene")
+    assert {said[0] for said in told if said[3] == "window" and said[1] == said[2]} == {path.name for path in good}
+    items = list(pystac.Catalog.from_file(str(tmp_path / "maps/catalog.json")).get_items())
+    assert [item.id for item in items] == [path.stem for path in good]
+    assert all(Path(asset.get_absolute_href()).is_file() for item in items for asset in item.assets.values())
+
+    bad.unlink()
+    write_scene(bad, 9)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "maps").iterdir() if path.name != "catalog.json"}
+    tally = Tally()
+    statuses = {
+        path: tally.add(path, r) for path, r in geocfl.map_scenes([tmp_path / "in/*.tif"], tmp_path / "maps", **options)
+    }
+    assert statuses == {str(path): "skipped" for path in good} | {str(bad): "done"}
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert tally.table().splitlines()[2:] == [
+        "done          1  mapped", "skipped       3  mapped already", "failed        0",
+    ]  # fmt: skip
+
+
+def test_maps_are_those_of_one_scene_at_a_time(tmp_path: Path, tiny_model: Path) -> None:
+    scenes = [write_scene(tmp_path / f"in/s{n}.tif", n) for n in range(4)]
+    settings = {"model": tiny_model, "stride": 16, "products": "default,project,report,truecolor"}
+    for path, together in geocfl.map_scenes(scenes, tmp_path / "together", **settings):
+        alone = geocfl.map_scene(path, tmp_path / "alone", **settings)
+        for name, file in alone.paths.items():
+            if name == "summary":
+                one, other = (json.loads(p.read_text()) | {"timing": None} for p in (file, together.paths[name]))
+                assert one == other
+            else:
+                assert file.read_bytes() == together.paths[name].read_bytes(), name
+
+
+def test_the_next_scene_is_read_while_one_is_classified(tmp_path: Path, tiny_model: Path, monkeypatch) -> None:
+    from geocfl.mapping import engine
+
+    scenes = [write_scene(tmp_path / f"s{n}.tif", n) for n in range(2)]
+    both_read = threading.Event()
+    read: set[str] = set()
+    reading, classifying = engine.read_strips, engine.classify_strip
+
+    def read_strips(scene, *rest):
+        for strip in reading(scene, *rest):
+            read.add(scene.name)
+            if len(read) == 2:
+                both_read.set()
+            yield strip
+
+    def classify_strip(*arguments):
+        assert both_read.wait(30), "the second scene was not read while the first one was being classified"
+        return classifying(*arguments)
+
+    monkeypatch.setattr(engine, "read_strips", read_strips)
+    monkeypatch.setattr(engine, "classify_strip", classify_strip)
+    results = dict(geocfl.map_scenes(scenes, tmp_path / "maps", model=tiny_model))
+    assert all(isinstance(result, SceneMap) for result in results.values())
+
+
+def test_scenes_of_one_name_are_kept_apart(tmp_path: Path, tiny_model: Path) -> None:
+    for seed, folder in enumerate("ab"):
+        write_scene(tmp_path / folder / "s.tif", seed)
+    results = dict(geocfl.map_scenes([tmp_path / "*/s.tif"], tmp_path / "maps", model=tiny_model))
+    stems = {Path(path).parent.name: result.paths["lulc"].name for path, result in results.items()}
+    assert len(set(stems.values())) == 2
+    assert all(name.startswith(folder) for folder, name in stems.items())
+    assert {path.name for path in (tmp_path / "maps").glob("*_lulc.tif")} == set(stems.values())
+
+
+def test_a_failure_that_nobody_foresaw_is_that_scene_s_alone(tmp_path: Path, tiny_model: Path, monkeypatch) -> None:
+    scenes = [write_scene(tmp_path / f"s{n}.tif", n) for n in range(3)]
+    mapping = Mapper.map
+
+    def fail(mapper, source, *rest, **options):
+        if source.stem == "s1":
+            raise ZeroDivisionError("of all things")
+        return mapping(mapper, source, *rest, **options)
+
+    monkeypatch.setattr(Mapper, "map", fail)
+    results = dict(geocfl.map_scenes(scenes, tmp_path / "maps", model=tiny_model))
+    failed = results.pop(str(scenes[1]))
+    assert isinstance(failed, GeocflError)
+    assert "s1.tif: failed unexpectedly (ZeroDivisionError: of all things); map it alone, with --debug" in str(failed)
+    assert all(isinstance(result, SceneMap) for result in results.values())
+
+
+def test_a_caller_who_stops_leaves_what_can_be_gone_on_with(tmp_path: Path, tiny_model: Path) -> None:
+    scenes = [write_scene(tmp_path / f"s{n}.tif", n) for n in range(4)]
+    settings = {"model": tiny_model, "stride": 4, "batch_size": 8}
+
+    def stop(what: str, done: int, total: int, unit: str) -> None:
+        if what == "scenes":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(geocfl.map_scenes(scenes, tmp_path / "maps", progress=stop, **settings))
+    done = len(list((tmp_path / "maps").glob("*_summary.json")))
+    assert 1 <= done < 4
+    assert threading.active_count() < 10
+    tally = Tally()
+    for path, result in geocfl.map_scenes(scenes, tmp_path / "maps", **settings):
+        tally.add(path, result)
+    assert tally.counts == {"skipped": done, "done": 4 - done}
+    assert not list((tmp_path / "maps").glob(".*"))
+
+
+def test_what_cannot_be_meant(tmp_path: Path, tiny_model: Path) -> None:
+    scenes = [write_scene(tmp_path / f"s{n}.tif", n) for n in range(2)]
+
+    def attempt(*given, **options) -> None:
+        list(geocfl.map_scenes(*given, tmp_path / "maps", model=tiny_model, **options))
+
+    with pytest.raises(UsageError, match="no scene to map"):
+        attempt([])
+    with pytest.raises(UsageError, match="matches no scene"):
+        attempt([tmp_path / "none*.tif"])
+    with pytest.raises(UsageError, match="both say where to map"):
+        attempt(scenes, workers=2, scheduler="tcp://127.0.0.1:1")
+    with pytest.raises(UsageError, match="from 0 on"):
+        attempt(scenes, workers=-1)
+    assert not (tmp_path / "maps").exists()
+    (tmp_path / "maps").mkdir()
+    (tmp_path / "maps/catalog.json").write_text("{}")
+    with pytest.raises(OutputError, match=r"catalog\.json: in the way"):
+        attempt(scenes)
+    assert [path.name for path in (tmp_path / "maps").iterdir()] == ["catalog.json"]
+
+
+def test_maps_without_a_date_are_not_catalogued(tmp_path: Path, tiny_model: Path, caplog) -> None:
+    scenes = [write_scene(tmp_path / f"{name}.tif", 1) for name in ("s", "S2A_20240601T100031")]
+    list(geocfl.map_scenes(scenes, tmp_path / "maps", model=tiny_model))
+    assert any("catalog.json lacks 1 of the maps" in record.getMessage() for record in caplog.records)
+    items = pystac.Catalog.from_file(str(tmp_path / "maps/catalog.json")).get_items()
+    assert [item.id for item in items] == ["S2A_20240601T100031"]
+
+
+def test_memory_is_shared_by_the_scenes_at_work(tiny_model: Path) -> None:
+    settings = many.MapSettings()
+    model = geocfl.load_model(tiny_model)
+    one, two = (Mapper(model, settings, memory="4GB", scenes_at_once=n) for n in (1, 2))
+    assert two.strip_memory == pytest.approx(one.strip_memory / 2, rel=0.2)
