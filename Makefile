@@ -1,10 +1,11 @@
 # make map  - map a demonstration scene with the bundled model
 # make test - the test suite
+# make docs - the site in site/, to be read from the disk
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: map test test-slow lint clean
+.PHONY: map test test-slow lint docs clean
 
 map: $(VENV)/.installed
 	$(BIN)/geocfl demo --out demo --overwrite
@@ -33,5 +34,8 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/pip install --quiet --editable '.[test]'
 	touch $@
 
+docs: $(VENV)/.installed-test
+	OFFLINE=true $(BIN)/mkdocs build --strict
+
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo site

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from geocfl.errors import UsageError
+from geocfl.naming import unknown_name
 
 COSINE_SCALE = 30.0
 """Factor *s* from cosines to logits in the network's last layer, for `LDAMLoss`."""
@@ -28,7 +29,8 @@ def _checked_counts(counts: Sequence[int] | Tensor, *, every_class: bool) -> Ten
         absent = ", ".join(str(i + 1) for i in (checked == 0).nonzero().flatten().tolist())
         raise UsageError(
             f"this loss needs training patches of every class, but of {len(checked)} classes these have none: "
-            f"no. {absent}; choose class-focal, focal or ce, or leave the class out"
+            f"no. {absent}; choose class-focal, focal or ce, or leave the class out",
+            page="how-to/imbalance/",
         )
     return checked
 
@@ -372,7 +374,7 @@ LOSSES: dict[str, LossFacts] = {
     "logit-adjusted": LossFacts(lambda counts, gamma, form: _posthoc(counts), posthoc=True),
     "ldam": LossFacts(lambda counts, gamma, form: LDAMLoss(counts), head="cosine"),
 }
-"""The losses by name; docs/losses.md compares them."""
+"""The losses by name; docs/reference/losses.md compares them."""
 
 
 def loss_facts(name: str) -> LossFacts:
@@ -382,7 +384,7 @@ def loss_facts(name: str) -> LossFacts:
         UsageError: The name is not known.
     """
     if name not in LOSSES:
-        raise UsageError(f"unknown loss {name!r}; choose one of: {', '.join(LOSSES)}")
+        raise UsageError(unknown_name("loss", name, LOSSES), page="reference/losses/")
     return LOSSES[name]
 
 
