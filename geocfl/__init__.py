@@ -19,17 +19,23 @@ if TYPE_CHECKING:
     from geocfl.description import info as info
     from geocfl.errors import GeocflError as GeocflError
     from geocfl.exporting import export as export
+    from geocfl.mapping import SceneMap as SceneMap
     from geocfl.mapping import map_scene as map_scene
     from geocfl.mapping import map_scenes as map_scenes
     from geocfl.mapping.many import Tally as Tally
+    from geocfl.model import Model as Model
     from geocfl.model import load_model as load_model
     from geocfl.mosaicking import mosaic as mosaic
     from geocfl.planning import plan as plan
+    from geocfl.prediction import Prediction as Prediction
     from geocfl.training import train as train
     from geocfl.zones import stats as stats
 
 _HOMES = {
     "GeocflError": "geocfl.errors",
+    "Model": "geocfl.model",
+    "Prediction": "geocfl.prediction",
+    "SceneMap": "geocfl.mapping",
     "Tally": "geocfl.mapping.many",
     "compare": "geocfl.comparison",
     "demo": "geocfl.demonstration",
@@ -47,6 +53,9 @@ _HOMES = {
 }
 __all__ = [
     "GeocflError",
+    "Model",
+    "Prediction",
+    "SceneMap",
     "Tally",
     "__version__",
     "compare",

@@ -13,17 +13,19 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
-from tqdm import tqdm
 
 from geocfl.cache import cache_folder
 from geocfl.data.patches import Patches
 from geocfl.network import Reflectance, fast_batch_size
+from geocfl.progress import Progress, silent
 
 logger = logging.getLogger("geocfl")
 
 
 @torch.inference_mode()
-def read_activations(module: Reflectance, patches: Patches, batch_size: int | None = None) -> Tensor:
+def read_activations(
+    module: Reflectance, patches: Patches, batch_size: int | None = None, progress: Progress = silent
+) -> Tensor:
     """Pooled activations of every patch as it is, from the cache where they were computed before.
 
     The cache's file is named after everything that decides its content: pixels, radiometry, weights, input,
@@ -33,6 +35,7 @@ def read_activations(module: Reflectance, patches: Patches, batch_size: int | No
         module: Network in whose head the activations end; set to evaluation mode.
         patches: N patches.
         batch_size: Patches at a time; what is fast on the device by default.
+        progress: Told how many patches are through, where they are computed.
 
     Returns:
         (N, D) float32 on the CPU, of half precision, which is how they are stored.
@@ -44,9 +47,11 @@ def read_activations(module: Reflectance, patches: Patches, batch_size: int | No
     module.eval()
     batch_size = batch_size or fast_batch_size(device)
     rows = []
-    for start in tqdm(range(0, len(patches), batch_size), "activations", unit="batch", disable=None):
-        x = torch.from_numpy(patches.reflectance(np.arange(start, min(start + batch_size, len(patches)))))
+    for start in range(0, len(patches), batch_size):
+        stop = min(start + batch_size, len(patches))
+        x = torch.from_numpy(patches.reflectance(np.arange(start, stop)))
         rows.append(module.activations(x.to(device, memory_format=torch.channels_last)).half().cpu())
+        progress("activations", stop, len(patches), "img")
     activations = torch.cat(rows)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from geocfl.data.patches import Patches
 from geocfl.data.splits import listed
 from geocfl.errors import DataError, OutputError, UsageError
-from geocfl.evaluation import format_metrics, judge
+from geocfl.evaluation import describe_metrics, format_metrics, judge, metrics_html
 from geocfl.fitting import predict
 from geocfl.model import DEFAULT_MODEL, Model, load_model
+from geocfl.naming import unknown_name
 from geocfl.network import choose_device
+from geocfl.progress import Progress, silent
 from geocfl.settings import Settings, resolve
 from geocfl.training import load_patches, split_patches
 
@@ -29,21 +31,34 @@ PARTS = ("test", "validation", "train")
 OUTPUTS = ("predictions.csv", "report.html", "metrics.json")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
     """What an evaluation found.
 
     Attributes:
         path: Folder of its outputs.
         metrics: Content of ``metrics.json``, by split.
+        model: What was judged.
     """
 
     path: Path
     metrics: dict[str, Any]
+    model: Model
 
     def table(self) -> str:
         """The figures as plain text."""
-        return format_metrics(next(iter(self.metrics.values())))
+        return format_metrics(self._figures())
+
+    def __repr__(self) -> str:
+        """One line: how good the model is, where it is written."""
+        return f"<Evaluation of {self.model.name}: {describe_metrics(self._figures())}; in {self.path}>"
+
+    def _repr_html_(self) -> str:
+        return metrics_html(self._figures(), self.model.legend, repr(self)[1:-1])
+
+    def _figures(self) -> dict[str, Any]:
+        figures: dict[str, Any] = next(iter(self.metrics.values()))
+        return figures
 
 
 def evaluate(
@@ -60,6 +75,7 @@ def evaluate(
     device: str = "auto",
     batch_size: int | None = None,
     overwrite: bool = False,
+    progress: Progress = silent,
 ) -> Evaluation:
     """Judges a model on labelled patches and writes ``metrics.json``, ``predictions.csv``, figures and ``report.html``.
 
@@ -77,6 +93,7 @@ def evaluate(
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         batch_size: Patches at a time; what is fast on the device by default.
         overwrite: Replace an earlier evaluation in `out`.
+        progress: Told how many patches are read, and how many are classified.
 
     Raises:
         GeocflError: Bad data, classes or bands that differ from the model's, an `out` that is in use. Nothing is
@@ -93,7 +110,7 @@ def evaluate(
     if in_parts and listing.suffix == ".txt":
         raise UsageError(f"{split}: no such list of patches; pass a text file, or paper, spatial, random:SHARE or all")
     if part not in PARTS:
-        raise UsageError(f"unknown part {part!r}; choose one of: {', '.join(PARTS)}")
+        raise UsageError(unknown_name("part", part, PARTS))
     settings = resolve(
         str(data),
         split=split if in_parts else None,
@@ -103,7 +120,7 @@ def evaluate(
         offset=offset,
         skip_bad=skip_bad,
     )
-    patches = load_patches(settings)
+    patches = load_patches(settings, progress)
     _check(bundle, patches)
     if in_parts:
         indices = getattr(split_patches(patches, settings), part)
@@ -113,7 +130,7 @@ def evaluate(
         logger.warning("whether %s was trained on some of these patches cannot be told from here", bundle.name)
     torch_device = choose_device(device)
     module = bundle.network().to(torch_device).to(memory_format=torch.channels_last)
-    logits = predict(module, patches, indices, batch_size)
+    logits = predict(module, patches, indices, batch_size, progress)
     result = {part: judge(logits, torch.from_numpy(patches.labels[indices]), bundle.legend, bundle.temperature)}
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -125,7 +142,7 @@ def evaluate(
         (out / "metrics.json").write_text(json.dumps(result, indent=2) + "\n")
     except OSError as error:
         raise OutputError(f"{out}: cannot be written ({error.strerror}); pass another --out") from error
-    return Evaluation(out, result)
+    return Evaluation(out, result, bundle)
 
 
 def _claim(out: Path, overwrite: bool) -> None:

@@ -9,10 +9,10 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.windows import Window
-from tqdm import tqdm
 
 from geocfl.errors import UsageError
 from geocfl.products.placing import put_into_place, refuse_what_is_in_the_way
+from geocfl.progress import Progress, counted, silent
 from geocfl.scene import Reading, find_source, open_scene
 
 log = logging.getLogger("geocfl")
@@ -37,6 +37,7 @@ def find_clouds(
     offset: float | None = None,
     buffer: int = 4,
     overwrite: bool = False,
+    progress: Progress = silent,
 ) -> Path:
     """Writes a mask of clouds and cloud shadows, for `geocfl.map_scene(mask=...)`.
 
@@ -51,6 +52,7 @@ def find_clouds(
         offset: Likewise.
         buffer: Pixels of 30 m around clouds and shadows that are masked too.
         overwrite: Replace `out`.
+        progress: Told how many strips are done.
 
     Raises:
         UsageError: The network is not installed.
@@ -60,7 +62,9 @@ def find_clouds(
     try:
         from ukis_csmask.mask import CSmask
     except ImportError as error:
-        raise UsageError("clouds need ukis-csmask; pip install 'geocfl[clouds]', or pass a mask of your own") from error
+        raise UsageError(
+            "clouds need ukis-csmask; pip install 'geocfl[clouds]', or pass a mask of your own", page="how-to/clouds/"
+        ) from error
     target = Path(out)
     refuse_what_is_in_the_way(target, overwrite=overwrite)
     source = find_source(scene, bands)
@@ -82,7 +86,8 @@ def find_clouds(
         place = {"height": opened.height, "width": opened.width, "crs": opened.crs, "transform": opened.transform}
         with rasterio.open(partial, "w", **profile, **place) as dataset:
             dataset.set_band_description(1, "clouds")
-            for start in tqdm(range(0, opened.height, ROWS), desc=opened.name, unit="strip", disable=None):
+            starts = range(0, opened.height, ROWS)
+            for start in counted(starts, progress, opened.name, len(starts), "strip"):
                 stop = min(opened.height, start + ROWS)
                 top, bottom = max(0, start - MARGIN), min(opened.height, stop + MARGIN)
                 pixels = opened.read(needed, top, bottom).transpose(1, 2, 0)

@@ -10,32 +10,46 @@ from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from geocfl.data.patches import Patches
 from geocfl.data.splits import Split
 from geocfl.errors import DataError, OutputError, UsageError
 from geocfl.evaluation import judge
 from geocfl.fitting import Learner, fit, make_learner, make_optimiser, predict, train_step
-from geocfl.leaderboard import FIGURES, REFERENCE, Cell, Row, format_rows, minority_recall, summarise, write_tables
+from geocfl.leaderboard import (
+    FIGURES,
+    REFERENCE,
+    Cell,
+    Row,
+    format_rows,
+    minority_recall,
+    rows_frame,
+    rows_html,
+    summarise,
+    write_tables,
+)
 from geocfl.losses import loss_facts, make_loss
 from geocfl.model import Model
 from geocfl.network import choose_device
 from geocfl.objective import Objective
+from geocfl.progress import Progress, counted, silent
 from geocfl.settings import Settings, resolve
 from geocfl.training import calibrate, load_patches, split_patches, start
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FORMAT_VERSION = 1
 # Where the patches lie and how fast a step is do not change what a cell computes.
 IRRELEVANT = ("data", "compile", "refit", "skip_bad")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """A finished grid.
 
@@ -50,6 +64,19 @@ class Comparison:
     def table(self) -> str:
         """The comparison as plain text."""
         return format_rows(self.rows)
+
+    def frame(self) -> pd.DataFrame:
+        """The comparison as numbers, 0..1: means over seeds, half widths of 95 % intervals, by imbalance and loss."""
+        return rows_frame(self.rows)
+
+    def __repr__(self) -> str:
+        """One line: what was compared, where the tables are."""
+        losses, imbalances = (dict.fromkeys(getattr(row, name) for row in self.rows) for name in ("loss", "imbalance"))
+        seeds = max((row.seeds for row in self.rows), default=0)
+        return f"<Comparison of {', '.join(losses)} under {', '.join(imbalances)}, {seeds} seeds; in {self.path}>"
+
+    def _repr_html_(self) -> str:
+        return rows_html(self.rows)
 
 
 @dataclass(frozen=True)
@@ -89,6 +116,7 @@ def compare(
     results: str | Path | None = None,
     device: str = "auto",
     overwrite: bool = False,
+    progress: Progress = silent,
     **options: Any,
 ) -> Comparison:
     """Trains every loss under every imbalance with every seed, and writes the table of what came of it.
@@ -105,6 +133,7 @@ def compare(
         results: Folder of the cells; ``out/cells`` by default.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         overwrite: Replace the tables of another grid in `out`.
+        progress: Told how many trainings are done, and how far each one is.
         **options: Other fields of `geocfl.settings.Settings`, for all cells.
 
     Raises:
@@ -115,7 +144,7 @@ def compare(
     grid = _grid(data, losses, imbalance, seeds, options)
     _claim(out, grid, overwrite)
     torch_device = choose_device(device)
-    patches = load_patches(grid[0])
+    patches = load_patches(grid[0], progress)
     fingerprint = _fingerprint(patches)
     groups = _unfinished(grid, patches, fingerprint, results)
     if groups:  # what cannot be had is found out before anything is written
@@ -126,8 +155,8 @@ def compare(
         (out / "grid.json").write_text(json.dumps(_identity(grid), indent=2) + "\n")
     except OSError as error:
         raise OutputError(f"{error.filename}: cannot be written ({error.strerror}); pass another folder") from error
-    for group in tqdm(groups, "trainings", unit="run", disable=None):
-        _train(group, patches, fingerprint, results, out / "checkpoints", torch_device)
+    for group in counted(groups, progress, "trainings", len(groups), "run"):
+        _train(group, patches, fingerprint, results, out / "checkpoints", torch_device, progress)
     cells = [_read(_file(settings, fingerprint, results)) for settings in grid]
     comparison = Comparison(out, tuple(summarise(cells)))
     write_tables(out, comparison.rows)
@@ -274,17 +303,23 @@ def _digest(patches: Patches, indices: NDArray[np.int64]) -> str:
 
 
 def _train(
-    group: list[Settings], patches: Patches, fingerprint: str, results: Path, checkpoints: Path, device: torch.device
+    group: list[Settings],
+    patches: Patches,
+    fingerprint: str,
+    results: Path,
+    checkpoints: Path,
+    device: torch.device,
+    progress: Progress,
 ) -> None:
     # Adjusting the logits afterwards changes the network, and comes last.
     group = sorted(group, key=lambda settings: loss_facts(settings.loss).posthoc)
     first = group[0]
     split = split_patches(patches, first)
     model, module = start(first, patches, split, first.loss, device)
-    learner = make_learner(module, model, patches, split, first)
+    learner = make_learner(module, model, patches, split, first, progress)
     checkpoint = checkpoints / f"{_file(first, fingerprint, results).stem}.pt"
     started = time.perf_counter()
-    history = fit(learner, patches, split, first, checkpoint)
+    history = fit(learner, patches, split, first, checkpoint, progress)
     counts = patches.counts(split.train)
     labels = torch.from_numpy(patches.labels[split.test])
     for settings in group:

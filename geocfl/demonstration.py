@@ -16,7 +16,7 @@ from geocfl.model import DEFAULT_MODEL
 from geocfl.synthetic import write_synthetic_scene
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Demo:
     """A mapped demonstration scene.
 
@@ -37,6 +37,14 @@ class Demo:
     agreement: float
     clear_cells: int
     clear_agreement: float
+
+    def __repr__(self) -> str:
+        """One line: how far the map agrees with the truth."""
+        clear = f"{self.clear_agreement:.1%} of {self.clear_cells} clear ones"
+        return f"<Demo: map and truth agree in {self.agreement:.1%} of {self.cells} cells, {clear}; {self.scene}>"
+
+    def _repr_html_(self) -> str:
+        return self.result._repr_html_()
 
 
 def demo(

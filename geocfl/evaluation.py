@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from geocfl.display import html_table
 from geocfl.legend import Legend
 from geocfl.table import align
 
@@ -135,6 +136,23 @@ def format_metrics(figures: Mapping[str, Any]) -> str:
     lines.append(("", "All (F1: mean of the classes)", *total))
     parts = [align(lines, text_columns=[1]), _format_balance(figures), _format_calibration(figures)]
     return "\n\n".join(part for part in parts if part)
+
+
+def describe_metrics(figures: Mapping[str, Any]) -> str:
+    """One split's figures in a line."""
+    return (
+        f"accuracy {figures['accuracy']:.1%}, macro F1 {figures['macro_f1']:.3f}, calibration error "
+        f"{figures['ece']:.3f} on {figures['n']:,} patches"
+    )
+
+
+def metrics_html(figures: Mapping[str, Any], legend: Legend, caption: str) -> str:
+    """One split's figures by class, for a notebook."""
+    lines = [
+        (legend[row["code"]].color, [row["name"], f"{row['count']:,}", f"{row['accuracy']:.1%}", f"{row['f1']:.3f}"])
+        for row in figures["per_class"]
+    ]
+    return html_table(["class", "patches", "accuracy", "F1"], lines, caption=caption)
 
 
 def _format_balance(figures: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from geocfl import __version__
 from geocfl.cache import cache_folder
 from geocfl.errors import ModelError, OutputError, UsageError
 from geocfl.model import Model, load_model
+from geocfl.naming import unknown_name
 
 if TYPE_CHECKING:
     from torch import nn
@@ -56,7 +57,7 @@ def export(
         OutputError: Something is in the way, or cannot be written.
     """
     if format not in FORMATS:
-        raise UsageError(f"unknown format {format!r}; choose one of: {', '.join(FORMATS)}")
+        raise UsageError(unknown_name("format", format, FORMATS))
     _require(format)
     loaded = load_model(model)
     path = Path(out) if out else Path(f"{loaded.name}{FORMATS[format]}")
@@ -131,7 +132,7 @@ def _require(format: str) -> None:
     }
     if missing := [name for name in needed[format] if not find_spec(name)]:
         extra = "openvino" if "openvino" in missing else "onnx"
-        raise UsageError(f"{', '.join(missing)} not installed; pip install 'geocfl[{extra}]'")
+        raise UsageError(f"{', '.join(missing)} not installed; pip install 'geocfl[{extra}]'", page="how-to/export/")
 
 
 def _module(model: Model) -> nn.Module:

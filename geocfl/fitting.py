@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from geocfl.activations import read_activations
 from geocfl.data.patches import Patches
@@ -23,7 +22,10 @@ from geocfl.losses import make_loss
 from geocfl.model import Model
 from geocfl.network import Reflectance, fast_batch_size, has_fast_bfloat16
 from geocfl.objective import Imitator, Objective, load_teacher
+from geocfl.progress import Progress, silent
 from geocfl.settings import Settings
+
+log = logging.getLogger("geocfl")
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
@@ -45,7 +47,14 @@ class Learner:
     objective: Objective
 
 
-def make_learner(module: Reflectance, model: Model, patches: Patches, split: Split, settings: Settings) -> Learner:
+def make_learner(
+    module: Reflectance,
+    model: Model,
+    patches: Patches,
+    split: Split,
+    settings: Settings,
+    progress: Progress = silent,
+) -> Learner:
     """The network as it is to be trained: whole, or its head alone where `settings.freeze` is set.
 
     Raises:
@@ -66,7 +75,8 @@ def make_learner(module: Reflectance, model: Model, patches: Patches, split: Spl
             lambda indices: predict(module, patches, indices),
             Objective(criterion, settings.mixup, teacher, settings.distill, settings.hint),
         )
-    activations, labels = read_activations(module, patches).to(device), torch.from_numpy(patches.labels)
+    activations = read_activations(module, patches, progress=progress).to(device)
+    labels = torch.from_numpy(patches.labels)
     head = nn.Sequential(nn.Dropout(settings.dropout), module.head)
 
     def views(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -113,9 +123,14 @@ def batches(
 
 
 def fit(
-    learner: Learner, patches: Patches, split: Split, settings: Settings, checkpoint: Path
+    learner: Learner,
+    patches: Patches,
+    split: Split,
+    settings: Settings,
+    checkpoint: Path,
+    progress: Progress = silent,
 ) -> list[dict[str, float]]:
-    """Trains in place, epoch by epoch, each one checkpointed.
+    """Trains in place, epoch by epoch, each one checkpointed; every epoch's row is logged.
 
     Returns:
         One row per epoch (``epoch``, ``loss``, ``validation_loss``, ``validation_accuracy``, ``lr``, ``seconds``). The
@@ -133,6 +148,7 @@ def fit(
         scheduler.load_state_dict(saved["scheduler"])
         history, best = saved["history"], saved["best"]
     labels = torch.from_numpy(patches.labels)[split.validation]
+    shown = len(split.train) - (len(split.train) % settings.batch_size == 1)  # see _shuffled
     # Compiled for one batch size: the last, smaller batch of an epoch is not worth compiling again.
     compiled = torch.compile(module, dynamic=False) if settings.compile else module
     for epoch in range(len(history) + 1, settings.epochs + 1):
@@ -140,14 +156,12 @@ def fit(
         torch.manual_seed(settings.seed * 100_003 + epoch)  # dropout; a resumed run draws what an unbroken one does
         total, seen = 0.0, 0
         module.train()
-        with tqdm(total=len(split.train), desc=f"epoch {epoch}/{settings.epochs}", unit="img", disable=None) as bar:
-            for x, y in learner.views(epoch):
-                network = compiled if len(y) == settings.batch_size else module
-                total += train_step(network, learner, optimiser, x, y) * len(y)
-                scheduler.step()
-                seen += len(y)
-                bar.update(len(y))
-                bar.set_postfix(loss=f"{total / seen:.3f}")
+        for x, y in learner.views(epoch):
+            network = compiled if len(y) == settings.batch_size else module
+            total += train_step(network, learner, optimiser, x, y) * len(y)
+            scheduler.step()
+            seen += len(y)
+            progress(f"epoch {epoch}/{settings.epochs}", seen, shown, "img")
         row = {"epoch": epoch, "loss": total / seen}
         if len(labels):
             logits = learner.logits(split.validation)
@@ -155,7 +169,7 @@ def fit(
             row["validation_accuracy"] = float((logits.argmax(1) == labels).float().mean())
         row |= {"lr": float(scheduler.get_last_lr()[0]), "seconds": time.perf_counter() - started}
         history.append(row)
-        tqdm.write("  ".join(f"{key} {value:.4g}" for key, value in history[-1].items()), file=sys.stderr)
+        log.info("%s", "  ".join(f"{key} {value:.4g}" for key, value in row.items()))
         # Without validation all rows score 0; ties go to the later epoch.
         if row.get("validation_accuracy", 0) == max(past.get("validation_accuracy", 0) for past in history):
             best = {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
@@ -218,7 +232,13 @@ def _read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
 
 
 @torch.inference_mode()
-def predict(module: Reflectance, patches: Patches, indices: NDArray[np.int64], batch_size: int | None = None) -> Tensor:
+def predict(
+    module: Reflectance,
+    patches: Patches,
+    indices: NDArray[np.int64],
+    batch_size: int | None = None,
+    progress: Progress = silent,
+) -> Tensor:
     """(n, C) float32 logits, on the CPU, of the patches at `indices`, as they are."""
     device = next(module.parameters()).device
     module.eval()
@@ -228,4 +248,5 @@ def predict(module: Reflectance, patches: Patches, indices: NDArray[np.int64], b
         x = torch.from_numpy(patches.reflectance(indices[start : start + batch_size]))
         with torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bfloat16(device)):
             rows.append(module(x.to(device, memory_format=torch.channels_last)).float().cpu())
+        progress("classifying", min(start + batch_size, len(indices)), len(indices), "img")
     return torch.cat(rows)

@@ -9,14 +9,18 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from geocfl.display import html_table
 from geocfl.errors import DataError
 from geocfl.significance import holm, mcnemar, t_interval
 from geocfl.table import align
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 REFERENCE = "ce"
 """The loss that others are tested against."""
@@ -137,6 +141,25 @@ def minority_recall(recall: Sequence[float], counts: Sequence[int]) -> float | N
 def format_rows(rows: Sequence[Row]) -> str:
     """The rows as aligned plain text, under their titles."""
     return align([TITLES, *map(_texts, rows)], text_columns=[0, 1, len(TITLES) - 1])
+
+
+def rows_html(rows: Sequence[Row]) -> str:
+    """The rows as a table for a notebook."""
+    return html_table(TITLES, [(None, _texts(row)) for row in rows], text_columns=2)
+
+
+def rows_frame(rows: Sequence[Row]) -> pd.DataFrame:
+    """The rows as numbers: the index is imbalance and loss, a figure's ``_half_width`` is that of its 95 % interval."""
+    import pandas as pd
+
+    records = []
+    for row in rows:
+        figures = {name: row.intervals[name] or (np.nan, np.nan) for name in FIGURES}
+        numbers = {
+            key: v for name, pair in figures.items() for key, v in zip((name, f"{name}_half_width"), pair, strict=True)
+        }
+        records.append({"imbalance": row.imbalance, "loss": row.loss, "seeds": row.seeds, **numbers})
+    return pd.DataFrame(records).set_index(["imbalance", "loss"])
 
 
 def _texts(row: Row) -> list[str]:

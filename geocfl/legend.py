@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from geocfl.display import html_table
+
 NODATA = 0
 """Raster code of cells without data."""
 UNCLASSIFIED = 255
@@ -38,7 +40,7 @@ class LulcClass:
         return red, green, blue
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Legend:
     """The classes of a model in the order of its outputs: output ``k`` is the class with code ``k + 1``."""
 
@@ -61,6 +63,13 @@ class Legend:
         if not 1 <= code <= len(self.classes):
             raise KeyError(code)
         return self.classes[code - 1]
+
+    def __repr__(self) -> str:
+        """One line: codes and names."""
+        return f"<Legend: {', '.join(f'{c.code} {c.name}' for c in self.classes)}>"
+
+    def _repr_html_(self) -> str:
+        return html_table(["class", "code"], [(c.color, [c.name, str(c.code)]) for c in self.classes])
 
     @property
     def names(self) -> list[str]:

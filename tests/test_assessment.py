@@ -51,7 +51,7 @@ def test_every_prediction_is_listed(data, run, tmp_path):
     assert right == pytest.approx(found.metrics["test"]["accuracy"])
     patches = read_patches(data, RGB)
     index = patches.names.index(rows[0]["patch"])
-    confidence = run.model.predict(patches.reflectance([index])).max()
+    confidence = run.model.predict(patches.reflectance([index]), backend="torch", precision="float32").confidence.item()
     assert float(rows[0]["confidence"]) == pytest.approx(confidence, abs=2e-4)
 
 
@@ -82,7 +82,11 @@ def test_bad_input_is_refused_and_nothing_is_written(data, run, tmp_path, write_
     cases: list[tuple[dict[str, Any], type[GeocflError], str]] = [
         ({"split": "thirds"}, UsageError, "unknown split 'thirds'"),
         ({"split": "nowhere.txt"}, UsageError, "nowhere.txt: no such list"),
-        ({"part": "rest"}, UsageError, "unknown part 'rest'; choose one of: test, validation, train"),
+        (
+            {"part": "rest"},
+            UsageError,
+            "unknown part 'rest'; did you mean 'test'. choose from: test, validation, train",
+        ),
         ({"data": other}, DataError, "classes are not those of run, for one 'SeaLake'"),
         ({"data": tmp_path / "none"}, DataError, "no such folder"),
         ({"split": str(listing)}, DataError, "Forest_999"),

@@ -45,9 +45,9 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     made: list[str] = []
     whole = comparison.fit
 
-    def counted(learner: Any, patches: Any, split: Any, settings: Any, checkpoint: Path) -> Any:
+    def counted(learner: Any, patches: Any, split: Any, settings: Any, checkpoint: Path, progress: Any) -> Any:
         made.append(f"{settings.imbalance} {settings.loss} {settings.seed}")
-        return whole(learner, patches, split, settings, checkpoint)
+        return whole(learner, patches, split, settings, checkpoint, progress)
 
     monkeypatch.setattr(comparison, "fit", counted)
     return made

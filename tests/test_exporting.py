@@ -66,7 +66,9 @@ def test_other_programs_get_the_same_probabilities(
     model = geocfl.load_model(tiny_model)
     for count in (1, 3):
         got, facts = READERS[format](files[0], windows[:count])
-        np.testing.assert_allclose(got, model.predict(windows[:count]), atol=2e-4)
+        np.testing.assert_allclose(
+            got, model.predict(windows[:count], backend="torch", precision="float32").probabilities, atol=2e-4
+        )
     assert json.loads(facts) == json.loads(json.dumps(model.to_json()))
 
 

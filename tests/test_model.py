@@ -5,6 +5,7 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from geocfl.errors import ModelError
 from geocfl.legend import Legend
 from geocfl.model import Model, bundled_models, load_model
 from geocfl.network import build_network
+
+EXACT: Any = {"backend": "torch", "device": "cpu", "precision": "float32"}
 
 
 @pytest.fixture(scope="module")
@@ -73,14 +76,26 @@ def test_files_follow_the_umask(model, tmp_path):
 def test_probabilities_are_calibrated_whatever_the_batch(saved):
     windows = np.random.default_rng(0).uniform(0, 0.3, (5, 3, 64, 64)).astype(np.float32)
     windows[0, :, :8] = np.nan
-    rows = saved.predict(windows)
+    rows = saved.predict(windows, **EXACT).probabilities
     assert (rows.shape, rows.dtype) == ((5, 2), np.float32)
     np.testing.assert_allclose(rows.sum(1), 1, rtol=1e-6)
-    np.testing.assert_allclose(saved.predict(windows, batch_size=2), rows, atol=1e-5)
+    np.testing.assert_allclose(saved.predict(windows, batch_size=2, **EXACT).probabilities, rows, atol=1e-5)
     with torch.inference_mode():
         logits = saved.network()(torch.from_numpy(windows))
     np.testing.assert_allclose(rows, (logits / 1.5).softmax(1), atol=1e-5)
-    assert saved.predict(windows[:0]).shape == (0, 2)
+
+
+def test_a_model_shows_itself_in_a_line_and_in_a_notebook(model):
+    judged = {"metrics": {"test": {"n": 5400, "accuracy": 0.953, "macro_f1": 0.933}}}
+    known = replace(model, name="<b>", origin=judged)
+    line = "resnet18, 2 classes of 64 x 64 px at 10 m in B04, B03, B02"
+    assert repr(known) == f"<Model <b>: {line}; accuracy 95.3%, macro F1 0.933 on 5,400 test patches>"
+    page = known._repr_html_()
+    assert "<b>" not in page
+    assert "&lt;b&gt;" in page
+    assert all(c.color in page and c.name in page for c in model.legend)
+    for origin in ({}, {"metrics": None}, {"metrics": {"test": {"accuracy": "good"}}}):
+        assert repr(replace(model, origin=origin)).endswith(f"{line}>")
 
 
 def test_an_unsaved_model_has_no_weights(model):

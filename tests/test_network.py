@@ -61,7 +61,7 @@ def test_stage_dropout_needs_stages():
 
 def test_unknown_backbones_are_refused_with_the_known_ones():
     for call in (backbone_facts, lambda name: build_network(name, 3, 4)):
-        with pytest.raises(UsageError, match="choose one of: resnet18, resnet34, resnet50, lite0"):
+        with pytest.raises(UsageError, match="choose from: resnet18, resnet34, resnet50, lite0"):
             call("vit")
 
 
@@ -241,7 +241,7 @@ def test_a_cosine_head_bounds_its_logits():
         expected = 30 * F.cosine_similarity(activations[:, None], network.fc.weight[None], dim=2)
         torch.testing.assert_close(network(x), expected)
     torch.testing.assert_close(network.fc.weight.norm(dim=1), torch.ones(4))
-    with pytest.raises(UsageError, match="unknown head 'round'; choose one of: linear, cosine"):
+    with pytest.raises(UsageError, match="unknown head 'round'; choose from: linear, cosine"):
         build_network("resnet18", 3, 4, head="round")
 
 

@@ -15,6 +15,7 @@ from geocfl.synthetic import (
     SEA,
     SyntheticScene,
     cell_truth,
+    write_synthetic_patches,
     write_synthetic_scene,
 )
 
@@ -129,3 +130,25 @@ def test_cell_truth_follows_its_rules_in_order():
     assert cell((NODATA, 32)) == (PASTURE, False)
     assert cell((NODATA, 33)) == (NODATA, False)
     assert cell((NODATA, 30), (HIGHWAY, 2)) == (HIGHWAY, False)
+
+
+def test_patches_are_cut_where_their_class_is_beyond_doubt(tmp_path, scene):
+    names = {"River": "Water", "SeaLake": "Water", "Forest": "Woodland"}
+    count = write_synthetic_patches(tmp_path / "patches", names=names)
+    files = sorted((tmp_path / "patches").glob("*/*.tif"))
+    assert len(files) == count
+    assert {file.parent.name for file in files} == {"Water", "Woodland"}
+    expected = scene.clear & np.isin(scene.truth, [2, 9, 10])
+    assert count == expected.sum()
+    whole = read(scene.path)
+    with rasterio.open(scene.path) as dataset:
+        for file in files[:: len(files) // 5]:
+            row, column = map(int, file.stem.split("_")[-2:])
+            assert names[EUROSAT[int(scene.truth[row, column])].folder] == file.parent.name
+            with rasterio.open(file) as patch:
+                square = whole[:, row * CELL : (row + 1) * CELL, column * CELL : (column + 1) * CELL]
+                assert np.array_equal(patch.read(), square)
+                assert patch.descriptions == BANDS
+                assert patch.transform @ (0, 0) == dataset.transform @ (column * CELL, row * CELL)
+    assert write_synthetic_patches(tmp_path / "all", seed=1) > 150
+    assert {folder.name for folder in (tmp_path / "all").iterdir()} == {c.folder for c in EUROSAT}

@@ -109,7 +109,7 @@ def test_what_is_judged_is_what_ships(run, data):
     assert model.origin["metrics"]["test"]["accuracy"] == run.metrics["test"]["accuracy"]
     patches = read_patches(data, RGB)
     test = listed(patches, run.path / "test_patches.txt")
-    probabilities = model.predict(patches.reflectance(test))
+    probabilities = model.predict(patches.reflectance(test), backend="torch", precision="float32").probabilities
     assert (probabilities.argmax(1) == patches.labels[test]).mean() == run.metrics["test"]["accuracy"]
     nll = -np.log(probabilities[np.arange(18), patches.labels[test]]).mean()
     assert nll == pytest.approx(run.metrics["test"]["nll"], rel=1e-4)

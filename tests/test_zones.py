@@ -438,6 +438,14 @@ def test_a_read_only_folder_is_said(tmp_path, codes, monkeypatch):
         stats(path, zones, out=tmp_path / "areas.csv")
 
 
+def test_progress_is_told_of_zones(tmp_path, codes):
+    lulc, grid = write_map(tmp_path, codes)
+    zones = write_zones(tmp_path / "zones.gpkg", [box_of(grid, 0, 0, 0.5, 1), box_of(grid, 0.5, 0, 1, 1)], HERE)
+    told = []
+    stats(lulc, zones, progress=lambda *step: told.append(step))
+    assert told[-1] == ("zones", 2, 2, "zone")
+
+
 def test_memory_is_bounded(tmp_path, codes, monkeypatch):
     """Large zones are counted piece by piece, with the same result."""
     path, grid = write_map(tmp_path, codes, cut=(14, 24))

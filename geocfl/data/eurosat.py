@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from geocfl.data.patches import Patches
 from geocfl.errors import DataError
 from geocfl.legend import Legend
+from geocfl.naming import unknown_name
+from geocfl.progress import Progress, counted, silent
 from geocfl.radiometry import SENTINEL2
 
 DEFAULT_ROOT = Path("data/eurosat")
@@ -21,7 +22,9 @@ def is_torchgeo_root(path: Path) -> bool:
     return (path / "ds").is_dir() or (path / "EuroSATallBands.zip").is_file()
 
 
-def read_torchgeo(root: Path, bands: tuple[str, ...], spatial: bool, download: bool = False) -> Patches:
+def read_torchgeo(
+    root: Path, bands: tuple[str, ...], spatial: bool, download: bool = False, progress: Progress = silent
+) -> Patches:
     """Reads all patches of torchgeo's `EuroSAT` (or `EuroSATSpatial`), its three splits one after the other.
 
     Args:
@@ -29,6 +32,7 @@ def read_torchgeo(root: Path, bands: tuple[str, ...], spatial: bool, download: b
         bands: Bands wanted, in this order.
         spatial: Use `EuroSATSpatial`, so that its split lists lie in `root` afterwards.
         download: Let torchgeo fetch what is missing.
+        progress: Told how many patches are read.
 
     Raises:
         DataError: Data or lists are missing, or cannot be downloaded.
@@ -38,28 +42,29 @@ def read_torchgeo(root: Path, bands: tuple[str, ...], spatial: bool, download: b
     dataset_class = EuroSATSpatial if spatial else EuroSAT
     unknown = [band for band in bands if band not in EuroSAT.all_band_names]
     if unknown:
-        raise DataError(f"{root}: EuroSAT has no band {', '.join(unknown)}; its bands are {EuroSAT.all_band_names}")
+        raise DataError(f"{root}: {unknown_name('band', unknown[0], EuroSAT.all_band_names)}")
     try:
         datasets = [dataset_class(str(root), split, bands, download=download) for split in dataset_class.splits]
     except DatasetNotFoundError as error:
         lists = ", ".join(dataset_class.split_filenames.values())
         raise DataError(
             f"{root}: torchgeo's EuroSAT is not complete there; it needs EuroSATallBands.zip and {lists}, "
-            "or pass --data eurosat to download them"
+            "or pass --data eurosat to download them",
+            page="how-to/training/",
         ) from error
     except Exception as error:  # urllib, zipfile and torchvision each have errors of their own
         if not download:
             raise _unreadable(root, error) from error
         raise DataError(
             f"EuroSAT cannot be downloaded to {root} ({_line(error)}); "
-            "without a network, pass the path of EuroSAT.zip or of a folder of patches as --data"
+            "without a network, pass the path of EuroSAT.zip or of a folder of patches as --data",
+            page="how-to/training/",
         ) from error
     samples = [sample for dataset in datasets for sample in dataset.samples]
     legend = Legend.from_folders(datasets[0].classes)
     pixels = np.empty((len(samples), len(bands), 64, 64), np.uint16)
     items = ((dataset, item) for dataset in datasets for item in range(len(dataset)))
-    bar = tqdm(items, "reading EuroSAT", len(samples), unit="img", disable=None)
-    for index, (dataset, item) in enumerate(bar):
+    for index, (dataset, item) in enumerate(counted(items, progress, "reading patches", len(samples), "img")):
         try:
             pixels[index] = dataset[item]["image"].numpy()
         except (OSError, ValueError, IndexError) as error:  # not decodable, another size, fewer bands

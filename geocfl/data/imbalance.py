@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from geocfl.data.patches import Patches
 from geocfl.data.splits import Split
 from geocfl.errors import DataError, UsageError
+from geocfl.naming import unknown_name
 
 
 def thin(patches: Patches, split: Split, imbalance: str, seed: int, order: str = "legend") -> Split:
@@ -80,7 +81,10 @@ def parse_imbalance(imbalance: str) -> tuple[str, float]:
     except ValueError:
         ratio = math.nan
     if form not in {"long-tail", "step"} or not math.isfinite(ratio):
-        raise UsageError(f"unknown imbalance {imbalance!r}; choose none, long-tail:R or step:R such as long-tail:50")
+        raise UsageError(
+            f"{unknown_name('imbalance', imbalance, ('none', 'long-tail:R', 'step:R'))}, such as step:50",
+            page="how-to/imbalance/",
+        )
     if ratio < 1:
         raise UsageError(f"imbalance {imbalance!r}: the largest class to the smallest is 1 or more; try {form}:50")
     return form, ratio
@@ -101,10 +105,8 @@ def parse_order(order: str) -> tuple[int, ...] | None:
     except ValueError:
         codes = ()
     if not codes or sorted(codes) != list(range(1, len(codes) + 1)):
-        raise UsageError(
-            f"unknown order of classes {order!r}; "
-            "choose legend, reversed, random or every class code once such as 3,1,2"
-        )
+        orders = ("legend", "reversed", "random", "every class code once")
+        raise UsageError(f"{unknown_name('order of classes', order, orders)}, such as 3,1,2")
     return codes
 
 

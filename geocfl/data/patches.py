@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import MemoryFile
-from tqdm import tqdm
 
 from geocfl.errors import DataError
 from geocfl.legend import MAX_CLASSES, Legend
+from geocfl.progress import Progress, counted, silent
 from geocfl.radiometry import EUROSAT_RGB, SENTINEL2, Scaling
 
 log = logging.getLogger("geocfl")
@@ -70,7 +70,13 @@ class Patches:
         return counts
 
 
-def read_patches(path: Path, bands: tuple[str, ...], scaling: Scaling | None = None, skip_bad: bool = False) -> Patches:
+def read_patches(
+    path: Path,
+    bands: tuple[str, ...],
+    scaling: Scaling | None = None,
+    skip_bad: bool = False,
+    progress: Progress = silent,
+) -> Patches:
     """Reads a folder, or a zip archive of one, whose sub-folders are named after classes.
 
     The EuroSAT RGB archive is one such, under its folder ``2750``. An archive is read in place, never unpacked.
@@ -82,13 +88,17 @@ def read_patches(path: Path, bands: tuple[str, ...], scaling: Scaling | None = N
         scaling: Digital numbers to reflectance; by default EuroSAT's for 8-bit files, 1 / 10,000 for others.
         skip_bad: Leave out patches that cannot be read, lack bands, or are of another size or type than most; they are
             counted in a warning and named in `Patches.skipped`.
+        progress: Told how many patches are read.
 
     Raises:
         DataError: Nothing to read, a bad patch without `skip_bad`, or no good one in a class.
     """
     files = _list_zip(path) if path.suffix.lower() == ".zip" else _list_folder(path)
     if not files:
-        raise DataError(f"{path}: no .tif, .png or .jpg files in class-named folders; pass the folder that holds them")
+        raise DataError(
+            f"{path}: no .tif, .png or .jpg files in class-named folders; pass the folder that holds them",
+            page="tutorials/own-classes/",
+        )
     folders = sorted({folder for folder, _, _ in files})
     if len(folders) > MAX_CLASSES:
         raise DataError(
@@ -99,7 +109,7 @@ def read_patches(path: Path, bands: tuple[str, ...], scaling: Scaling | None = N
         raise DataError(f"{path}: only one class folder, '{legend[1].folder}'; training needs two or more")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)  # a patch may lie anywhere
-        pixels, bad = _decode_all(path, files, bands, skip_bad)
+        pixels, bad = _decode_all(path, files, bands, skip_bad, progress)
     good = [file for index, file in enumerate(files) if index not in bad]
     skipped = tuple(_name(files[index]) for index in bad)
     for lost in sorted(set(folders) - {folder for folder, _, _ in good}):
@@ -133,7 +143,10 @@ def _name(file: _File) -> str:
 
 def _list_folder(path: Path) -> list[_File]:
     if not path.is_dir():
-        raise DataError(f"{path}: no such folder or .zip archive; pass the path of EuroSAT.zip or a folder of patches")
+        raise DataError(
+            f"{path}: no such folder or .zip archive; pass the path of EuroSAT.zip or a folder of patches",
+            page="how-to/training/",
+        )
     found = sorted(p for p in path.rglob("*") if _is_patch(p) and p.parent != path)
     return [(p.parent.name, p.name, p.read_bytes) for p in found]
 
@@ -155,12 +168,12 @@ def _is_patch(path: PurePath) -> bool:
 
 
 def _decode_all(
-    path: Path, files: list[_File], bands: tuple[str, ...], skip_bad: bool
+    path: Path, files: list[_File], bands: tuple[str, ...], skip_bad: bool, progress: Progress
 ) -> tuple[NDArray[np.generic], dict[int, str]]:
     """The pixels of the good patches, and what is wrong with each of the others by its index in `files`."""
     # A sample tells how most patches look, so that all are decoded once, into an array that is already there.
     guess = _most_common(_try_decode(file, bands)[0] for file in files[:: 1 + len(files) // 16])
-    pixels, outcomes = _fill(files, bands, guess)
+    pixels, outcomes = _fill(files, bands, guess, progress)
     kind = _most_common(outcomes)
     bad: dict[int, str] = {}
     for index, outcome in enumerate(outcomes):
@@ -176,7 +189,7 @@ def _decode_all(
         raise DataError(f"{problem}, or leave it{more} out with --skip-bad")
     if kind != guess:
         del pixels  # before there is another
-        pixels, _ = _fill(files, bands, kind)
+        pixels, _ = _fill(files, bands, kind, progress)
     # In place, as a copy of all would double the memory.
     for target, index in enumerate(index for index in range(len(files)) if index not in bad):
         if target != index:
@@ -185,7 +198,7 @@ def _decode_all(
 
 
 def _fill(
-    files: list[_File], bands: tuple[str, ...], kind: _Kind | None
+    files: list[_File], bands: tuple[str, ...], kind: _Kind | None, progress: Progress
 ) -> tuple[NDArray[np.generic], list[_Kind | str]]:
     """An array with the patches of one kind at their places, and every patch's kind, or what is wrong with it."""
     shape, dtype = kind or ((0,), np.dtype(np.uint8))
@@ -199,7 +212,7 @@ def _fill(
 
     with ThreadPoolExecutor() as pool:
         found = pool.map(fill, range(len(files)))
-        return pixels, list(tqdm(found, "reading patches", len(files), unit="img", disable=None))
+        return pixels, list(counted(found, progress, "reading patches", len(files), "img"))
 
 
 def _most_common(outcomes: Iterable[_Kind | str]) -> _Kind | None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from geocfl.data.patches import Patches
 from geocfl.errors import DataError, UsageError
+from geocfl.naming import unknown_name
 
 VALIDATION_SHARE = 0.1
 """Part of the training half that validates where a split has no validation list of its own."""
@@ -111,7 +112,10 @@ def train_share(how: str) -> float:
     except ValueError:
         share = -1.0
     if name != "random" or not 0 < share < 1:
-        raise UsageError(f"unknown split {how!r}; choose paper, spatial or random:SHARE such as random:0.8")
+        raise UsageError(
+            f"{unknown_name('split', how, ('paper', 'spatial', 'random:SHARE'))}, such as random:0.8",
+            page="how-to/training/",
+        )
     return share
 
 

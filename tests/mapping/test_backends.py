@@ -36,7 +36,9 @@ def test_batches_of_a_strip_are_the_models_own_predictions(tiny_model: Path, str
     backend = load_backend(model, name, device="cpu", precision="float32", batch_size=4)
     rng = np.random.default_rng(1)
     rows, columns = rng.integers(0, 27, 19), rng.integers(0, 137, 19)
-    expected = model.predict(cut(strip, 64, rows, columns))
+    expected = model.predict(
+        cut(strip, 64, rows, columns), backend="torch", device="cpu", precision="float32"
+    ).probabilities
     np.testing.assert_allclose(predict(backend, strip, rows, columns), expected, atol=2e-5)
     assert predict(backend, strip, rows[:1], columns[:1]).shape == (1, 10), "fewer than a batch"
     assert list(backend.classify(backend.place(strip), rows[:0], columns[:0])) == []
@@ -117,7 +119,9 @@ def test_a_gpu_gives_the_same(tiny_model: Path, strip: np.ndarray) -> None:
     model = geocfl.load_model(tiny_model)
     rng = np.random.default_rng(1)
     rows, columns = rng.integers(0, 27, 19), rng.integers(0, 137, 19)
-    expected = model.predict(cut(strip, 64, rows, columns))
+    expected = model.predict(
+        cut(strip, 64, rows, columns), backend="torch", device="cpu", precision="float32"
+    ).probabilities
     for precision, tolerance in (("float32", 1e-3), ("float16", 2e-2)):
         backend = load_backend(model, "auto", "cuda", precision, batch_size=4)
         np.testing.assert_allclose(predict(backend, strip, rows, columns), expected, atol=tolerance)
