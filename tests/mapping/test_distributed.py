@@ -22,6 +22,7 @@ import geocfl
 from geocfl.errors import GeocflError, UsageError
 from geocfl.mapping import distributed
 from geocfl.mapping.mapper import Mapper
+from geocfl.mapping.scene_map import SceneMap
 from geocfl.mapping.settings import MapSettings
 from geocfl.scene.listing import list_scenes
 
@@ -225,3 +226,25 @@ def test_what_a_cluster_cannot_do_is_said_before_work_starts(
     assert not (tmp_path / "out").exists()
     with pytest.raises(UsageError, match="both say where to map"):
         attempt(scheduler=processes.address, workers=2)
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_does_not_come_back(
+    tmp_path: Path, tiny_model: Path, processes: Processes, monkeypatch
+) -> None:
+    write_scenes(tmp_path / "in", 4, 0)
+    processes.start_scheduler()
+    processes.start_worker()
+    results = geocfl.map_scenes(
+        [tmp_path / "in/*.tif"], tmp_path / "maps", model=tiny_model, stride=STRIDE, scheduler=processes.address
+    )
+    assert isinstance(next(results)[1], SceneMap)
+    monkeypatch.setattr(distributed, "PATIENCE", 2.0)
+    processes.stop()
+    rest = []
+    with pytest.raises(GeocflError, match=r"run the same command again"):
+        rest.extend(results)
+    assert len(rest) < 3
+    again = dict(geocfl.map_scenes([tmp_path / "in/*.tif"], tmp_path / "maps", model=tiny_model, stride=STRIDE))
+    assert sum(result.already_done for result in again.values()) >= 1
+    assert not list((tmp_path / "maps").glob(".*"))
