@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: threads of theirs would stand in each other's way
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -19,8 +24,11 @@ COLORS = {"Forest": (20, 60, 30), "River": (30, 60, 160), "SeaLake": (10, 20, 90
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Exported models and activations are kept for the session, and nothing goes into the user's cache."""
+    session = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        session = session.parent  # the workers share it: exporting a model takes half a minute
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GEOCFL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("GEOCFL_CACHE", str(session / "cache"))
         yield
 
 

@@ -11,8 +11,6 @@ import pytest
 
 from examples.build_notebooks import FOLDER, NAMES, read_script, run_notebook
 
-TRAINING = ("train_your_classes", "compare_losses")
-
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -72,7 +70,7 @@ def test_a_script_runs_in_an_empty_folder(name, work, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name in TRAINING else ()) for name in NAMES]
+    "name", [pytest.param(name, marks=() if name == "classify_an_array" else pytest.mark.slow) for name in NAMES]
 )
 def test_a_notebook_runs(name, work, monkeypatch):
     monkeypatch.delenv("MPLBACKEND", raising=False)  # a notebook has its own

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import json
 import logging
@@ -212,7 +213,9 @@ class Staging:
                     self._mark.write_text("", encoding="utf-8")  # not after hours that the store lets nobody write
                     self._tried = True
                 self.state = "continue" if continued else "new"
-                if not continued:
+                if continued:
+                    self._drop_products()
+                else:
                     self._begin()
 
     def _claim(self) -> None:
@@ -304,6 +307,12 @@ class Staging:
         self.folder.mkdir()
         self._begun = True
         (self.folder / _HASH).write_text(self._digest, encoding="utf-8")
+
+    def _drop_products(self) -> None:
+        """Removes products that a killed run was at: GDAL would write into a GeoPackage that is there."""
+        for suffix in PRODUCTS:
+            for left in self.folder.glob(f"{glob.escape(self._stem + suffix)}*"):  # SQLite's journal, too
+                left.unlink()
 
     def _clean_up(self) -> None:
         """Removes the partial folder."""

@@ -28,7 +28,7 @@ def test_train_then_map_with_what_was_trained(scene: Path, tmp_path: Path) -> No
     done = run("evaluate", "run", "--data", "patches", "--out", "evaluation", cwd=tmp_path)
     assert "Water" in done.stdout
     assert json.loads((tmp_path / "evaluation/metrics.json").read_text())["test"] == json.loads(first)["test"]
-    run("map", scene, "--model", "run", "--out", "maps", cwd=tmp_path)
+    run("map", scene, "--model", "run", "--out", "maps", "--backend", "torch", cwd=tmp_path)
     with rasterio.open(tmp_path / "maps" / "s_lulc.tif") as dataset:
         assert set(np.unique(dataset.read(1))) <= {1, 2}
     refused = run("train", "--data", "patches", "--out", "run", *args, cwd=tmp_path, code=1)

@@ -85,7 +85,7 @@ def test_downloading_without_a_network_is_one_sentence(tmp_path):
 
 
 def test_unknown_bands_are_refused(root):
-    with pytest.raises(DataError, match="no band B99"):
+    with pytest.raises(DataError, match="unknown band 'B99'"):
         read_torchgeo(root, ("B04", "B99"), spatial=False)
 
 

@@ -382,3 +382,13 @@ def test_leaving_an_unfinished_scene_keeps_it_and_lets_go(tmp_path):
         (staging.folder / "cells.tif").write_text("half")
     with Staging(tmp_path, "S", "h1") as staging:
         assert staging.state == "continue"
+
+
+def test_products_that_a_killed_run_was_at_are_made_anew(tmp_path):
+    with Staging(tmp_path, "S", "h") as staging:
+        for name in ("_lulc.gpkg", "_lulc.gpkg-journal", "_lulc.tif"):
+            (staging.folder / f"S{name}").write_text("half")
+        (staging.folder / "cells").write_text("of the journal")
+    with Staging(tmp_path, "S", "h") as staging:
+        assert staging.state == "continue"
+        assert {path.name for path in staging.folder.iterdir()} == {"hash", "cells"}
