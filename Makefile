@@ -11,7 +11,7 @@ map: $(VENV)/.installed
 	$(BIN)/geocfl demo --out demo --overwrite
 
 test: $(VENV)/.installed-test
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadscope
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 test-slow: $(VENV)/.installed-test
 	$(BIN)/pytest -m slow
