@@ -81,6 +81,7 @@ def compare(scenes: list[Path], folder: Path, rounds: int) -> dict[str, dict[str
 
 def dispatch(workers: int, count: int) -> dict[str, float]:
     """Seconds a scene with a model that does nothing, on workers in this process."""
+    import dask
     from distributed import LocalCluster
 
     from geocfl import load_model
@@ -99,10 +100,18 @@ def dispatch(workers: int, count: int) -> dict[str, float]:
     distributed._Plugin.setup = lambda plugin, worker: None
     distributed._Plugin.teardown = lambda plugin, worker: None
     started = time.perf_counter()
+    # A thousand workers in one process would do nothing but watch it.
+    quiet = {"distributed.admin.system-monitor.interval": "1h", "distributed.worker.profile.enabled": False}
     with (
+        dask.config.set(quiet),
         tempfile.TemporaryDirectory() as out,
         LocalCluster(
-            n_workers=workers, threads_per_worker=1, processes=False, dashboard_address=None, silence_logs=logging.ERROR
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=False,
+            memory_limit=0,  # each would watch the memory of all
+            dashboard_address=None,
+            silence_logs=logging.ERROR,
         ) as cluster,
     ):
         ready = time.perf_counter()
