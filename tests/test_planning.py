@@ -1,38 +1,23 @@
-"""Plans: the formula on made-up costs, and what is measured against what a real map takes."""
+"""Plans: the formula on made-up costs, and which scenes are measured."""
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
-import numpy as np
 import pytest
 import rasterio
-from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
 
-import geocfl
-from geocfl import planning
+from geocfl import planning, profiling
 from geocfl.errors import SceneError, UsageError
-from geocfl.planning import Cost, Plan, Stage, plan
+from geocfl.planning import Plan, plan
+from geocfl.profiling import Cost, Stage
+from tests.noise import write_scene
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(planning, "SECONDS", 0.05)
-
-
-def write_scene(path: Path, height: int = 200, width: int = 260, **options) -> Path:
-    """Noise, compressed so that its bytes are not those of its pixels; the last fifth of the columns has no data."""
-    dn = np.random.default_rng(height).integers(200, 1000, (4, height, width), dtype=np.uint16)
-    dn[:, :, width * 4 // 5 :] = 0
-    options = {"compress": "deflate", "tiled": True, "blockxsize": 64, "blockysize": 64} | options
-    profile = {"driver": "GTiff", "height": height, "width": width, "count": 4, "dtype": "uint16", "nodata": 0}
-    transform = Affine(10, 0, 3e5, 0, -10, 5e6)
-    with rasterio.open(path, "w", **profile, **options, crs="EPSG:32633", transform=transform) as dataset:
-        dataset.write(dn)
-        dataset.descriptions = ("B04", "B03", "B02", "B08")
-    return path
+    monkeypatch.setattr(profiling, "SECONDS", 0.05)
 
 
 def cost(start=1.0, read=4.0, classify=30.0, write=2.0, cores=1.0) -> Cost:
@@ -104,78 +89,6 @@ def test_a_plan_is_within_what_it_cannot_be_beyond(stages, cores, scenes, worker
     assert p.bound in ("start", "read", "classify", "write")
 
 
-def test_what_is_measured_is_what_a_map_takes(tmp_path, tiny_model):
-    scene = write_scene(tmp_path / "s.tif")
-    before = set(tmp_path.iterdir())
-    told = []
-    p = plan([scene], model=tiny_model, stride=16, progress=lambda *step: told.append(step))
-    assert set(tmp_path.iterdir()) == before
-    assert told == [("plan", 0, 1, "scene"), ("plan", 1, 1, "scene")]
-    assert (p.scenes, p.stand_in, p.unreadable) == (1, False, ())
-    assert p.windows == pytest.approx(0.8 * 13 * 17, rel=0.02)
-    measured = p.costs[0]
-    assert measured.pixels == 200 * 260
-    assert min(stage.seconds for stage in p.stages.values()) > 0
-    result = geocfl.map_scene(scene, tmp_path / "maps", model=tiny_model, stride=16)
-    written = sum(path.stat().st_size for path in result.paths.values())
-    assert p.bytes_written == pytest.approx(written, rel=0.3)
-    # Four bands share the blocks, so that all of the file is read.
-    assert 0.9 * scene.stat().st_size < p.bytes_read <= scene.stat().st_size
-
-
-def test_other_settings_write_other_products(tmp_path, tiny_model):
-    scene = write_scene(tmp_path / "s.tif")
-    few = plan([scene], model=tiny_model, stride=16, products="lulc")
-    many = plan([scene], model=tiny_model, stride=16, products="all", vector="gpkg,geojson", datetime="2019-04-16")
-    assert many.bytes_written > few.bytes_written + 50_000
-
-
-def test_a_part_of_a_scene_is_read_in_part(tmp_path, tiny_model):
-    scene = write_scene(tmp_path / "s.tif", 800, 800)
-    with rasterio.open(scene) as dataset:
-        west, south, east, north = rasterio.warp.transform_bounds(dataset.crs, "EPSG:4326", *dataset.bounds)
-    box = f"{west},{(south + north) / 2},{(west + east) / 2},{north}"
-    all_of_it, quarter = (plan([scene], model=tiny_model, bbox=bbox) for bbox in ("", box))
-    assert 0.25 < quarter.bytes_read / all_of_it.bytes_read < 0.5
-    assert quarter.windows < all_of_it.windows
-
-
-def test_bands_that_are_not_read_do_not_count(tmp_path, tiny_model):
-    """B08 lies in blocks of its own."""
-    scene = write_scene(tmp_path / "s.tif", interleave="band")
-    p = plan([scene], model=tiny_model)
-    assert p.bytes_read == pytest.approx(0.75 * scene.stat().st_size, rel=0.05)
-
-
-@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
-def test_bands_of_files_of_their_own(tmp_path, tiny_model):
-    (tmp_path / "scene").mkdir()
-    with rasterio.open(write_scene(tmp_path / "s.tif")) as dataset:
-        profile = dataset.profile | {"driver": "PNG", "count": 1}
-        for option in ("tiled", "compress", "interleave", "blockxsize", "blockysize", "transform", "crs"):
-            profile.pop(option)
-        for number, band in enumerate(("B04", "B03", "B02"), start=1):
-            png = tmp_path / "scene" / f"{band}.png"
-            with rasterio.open(png, "w", **profile) as single:
-                single.write(dataset.read(number), 1)
-            png.rename(png.with_suffix(".tif"))  # GDAL goes by the content
-    size = sum(path.stat().st_size for path in (tmp_path / "scene").glob("*.tif"))
-    p = plan([tmp_path / "scene"], model=tiny_model, allow_no_crs=True)
-    assert p.bytes_read == size
-
-
-def test_members_of_archives_have_their_own_bytes(tmp_path):
-    import zipfile
-
-    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("in/B04.jp2", b"0" * 10_000)
-    packed = planning._file_bytes(f"/vsizip/{tmp_path}/a.zip/in/B04.jp2")
-    assert packed is not None
-    assert 0 < packed < 1000
-    assert planning._file_bytes(f"/vsizip/{{{tmp_path}/a.zip}}/in/B04.jp2") == packed
-    assert planning._file_bytes("/vsicurl/https://example.com/B04.jp2") is None
-
-
 def test_a_few_scenes_stand_for_all_and_broken_ones_are_left_out(tmp_path, tiny_model):
     for index in range(9):
         write_scene(tmp_path / f"s{index}.tif", 128 + 16 * index, 128)
@@ -186,15 +99,62 @@ def test_a_few_scenes_stand_for_all_and_broken_ones_are_left_out(tmp_path, tiny_
     assert len(p.unreadable) == 1
     text = p.table()
     assert "the other 6 are taken to be like that" in text
-    assert "Left out, as they cannot be read:" in text
+    assert "Left out, as they cannot be mapped:" in text
     assert "t.tif" in text
     assert json.loads(json.dumps(p.to_json()))["windows"] == p.windows
     assert plan([tmp_path / "s0.tif"], model=tiny_model, tiles=50).scenes == 50
 
 
+def test_scenes_that_cannot_be_mapped_make_room_for_others(tmp_path, tiny_model):
+    bad = {0: {"height": 40}, 4: {"crs": None}}
+    for index in range(9):
+        write_scene(tmp_path / f"s{index}.tif", **({"height": 128, "width": 128} | bad.get(index, {})))
+    with rasterio.open(tmp_path / "s8.tif", "r+") as dataset:
+        dataset.descriptions = ("B01", "B03", "B02", "B08")
+    told = []
+    p = plan([tmp_path / "*.tif"], model=tiny_model, progress=lambda *step: told.append(step[1:3]))
+    assert p.scenes == 6
+    assert [c.scene for c in p.costs] == ["s1.tif", "s2.tif", "s3.tif"]
+    assert told == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    assert len(p.unreadable) == 3
+    assert "smaller than the model's window" in p.unreadable[0]
+    told.clear()
+    some = [tmp_path / f"s{index}.tif" for index in (0, 1, 4)]
+    p = plan(some, model=tiny_model, tiles=7, progress=lambda *step: told.append(step[1:3]))
+    assert (p.scenes, len(p.costs), len(p.unreadable)) == (7, 1, 2)
+    assert told == [(0, 3), (1, 3), (3, 3)]
+
+
+def test_a_single_scene_needs_no_list(tmp_path, tiny_model):
+    scene = write_scene(tmp_path / "s.tif", 128, 128)
+    assert [plan(each, model=tiny_model).costs[0].scene for each in (scene, str(scene))] == ["s.tif"] * 2
+
+
+def test_a_read_rate_that_says_nothing_ends_the_measuring_at_once(tmp_path, tiny_model, monkeypatch):
+    scenes = [write_scene(tmp_path / f"s{index}.tif", 128, 128) for index in range(3)]
+    monkeypatch.setattr(profiling, "stored_bytes", lambda source: None)
+    told = []
+    with pytest.raises(UsageError, match=r"--read-rate 20: how many bytes s0\.tif has is not known"):
+        plan(scenes, model=tiny_model, read_rate=20, progress=lambda *step: told.append(step))
+    assert told == [("plan", 0, 3, "scene")]
+
+
+def test_scenes_that_are_not_measured_do_not_make_the_plan_remote(tmp_path, tiny_model, monkeypatch):
+    scenes = [write_scene(tmp_path / f"s{index}.tif", 128, 128) for index in range(4)]
+    monkeypatch.setattr(planning, "is_remote", lambda path: path.endswith("s1.tif"))
+    p = plan(scenes, model=tiny_model)
+    assert ([c.scene for c in p.costs], p.remote) == (["s0.tif", "s2.tif", "s3.tif"], False)
+    assert plan(scenes[1], model=tiny_model).remote
+
+
+def test_bytes_that_round_to_a_thousand_are_one_of_the_next_unit():
+    sizes = {0: "0 B", 999: "999 B", 999.7e6: "1 GB", 12_345: "12.3 kB", 999.4e9: "999 GB", 5e15: "5,000 TB"}
+    assert {size: planning._bytes(size) for size in sizes} == sizes
+
+
 def test_without_a_scene_a_generated_one_stands_in_for_tiles(tiny_model, monkeypatch):
-    monkeypatch.setattr(planning, "STAND_IN", (1, 1))
-    p = plan(tiles=20_000, workers=100, model=tiny_model)
+    monkeypatch.setattr(profiling, "STAND_IN", (1, 1))
+    p = plan(tiles=20_000, workers=100, model=tiny_model, products="default,stac")
     assert (p.stand_in, p.scenes) == (True, 20_000)
     assert p.windows == 20_000 * 172 * 172
     assert p.costs[0].pixels == 10_980**2
@@ -204,21 +164,6 @@ def test_without_a_scene_a_generated_one_stands_in_for_tiles(tiny_model, monkeyp
     assert "real ones compress differently" in text
     assert "100 workers" in text
     assert "591,680,000" in text
-
-
-def test_cells_repeat_mirrored():
-    values = np.arange(6).reshape(1, 2, 3)
-    got = planning._repeated(values, 5, 7)[0]
-    assert got[:, :3].tolist() == [[0, 1, 2], [3, 4, 5], [3, 4, 5], [0, 1, 2], [0, 1, 2]]
-    assert got[0].tolist() == [0, 1, 2, 2, 1, 0, 0]
-
-
-def test_large_maps_are_measured_in_part(tmp_path, tiny_model, monkeypatch):
-    scene = write_scene(tmp_path / "s.tif")
-    how = {"model": tiny_model, "stride": 4, "products": "vector", "vector": "geojson"}
-    whole = plan([scene], **how).bytes_written
-    monkeypatch.setattr(planning, "WRITTEN_CELLS", 1600)
-    assert plan([scene], **how).bytes_written == pytest.approx(whole, rel=0.2)
 
 
 def test_what_cannot_be_meant_is_refused_in_one_sentence(tmp_path, tiny_model):
@@ -232,6 +177,7 @@ def test_what_cannot_be_meant_is_refused_in_one_sentence(tmp_path, tiny_model):
         ({"scenes": [scene], "workers": 0}, UsageError, "--workers 0 is below 1"),
         ({"tiles": 0}, UsageError, "--tiles 0 is below 1"),
         ({"scenes": [scene], "read_rate": 0}, UsageError, "--read-rate 0 is no number"),
+        ({"tiles": 5, "mask": "scl"}, UsageError, "--mask mean nothing to a generated scene"),
         ({"scenes": [scene], "stride": 65}, UsageError, "--stride 65"),
         ({"scenes": [broken]}, SceneError, r"broken\.tif"),
         ({"scenes": [cut]}, SceneError, r"cut\.tif"),

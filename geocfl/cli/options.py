@@ -115,6 +115,29 @@ Aoi = Annotated[
         rich_help_panel=SCENE,
     ),
 ]
+Mask = Annotated[
+    str,
+    typer.Option(
+        metavar="scl|FILE",
+        help="Leave out clouds: scl takes the product's own classification (L2A), else a raster of masked pixels, "
+        "such as geocfl clouds writes.",
+        autocompletion=one_of(("scl",)),
+        rich_help_panel=SCENE,
+    ),
+]
+MaskClasses = Annotated[
+    str,
+    typer.Option(
+        metavar="N,N,...",
+        help="Values of the mask that are left out.",
+        show_default="scl: 1,3,8,9,10; else all but 0",
+        rich_help_panel=SCENE,
+    ),
+]
+MaxMasked = Annotated[
+    float,
+    typer.Option(metavar="SHARE", help="Cells of a larger masked share, 0 to 1, have no class.", rich_help_panel=SCENE),
+]
 ProductNames = Annotated[
     str,
     typer.Option(
@@ -133,6 +156,33 @@ VectorNames = Annotated[
         metavar="NAMES",
         help="Formats of the polygons, separated by commas: gpkg, geoparquet, flatgeobuf, geojson; or none.",
         autocompletion=some_of(completion.VECTOR_FORMATS),
+        rich_help_panel=PRODUCTS,
+    ),
+]
+MinConfidence = Annotated[
+    float,
+    typer.Option(
+        metavar="SHARE",
+        help="Cells below this confidence, 0 to 1, are unclassified.",
+        show_default="0, none",
+        rich_help_panel=PRODUCTS,
+    ),
+]
+MinArea = Annotated[
+    float,
+    typer.Option(
+        metavar="HECTARES",
+        help="Merge smaller polygons into the neighbour of the longest border.",
+        show_default="0, none",
+        rich_help_panel=PRODUCTS,
+    ),
+]
+Simplify = Annotated[
+    float,
+    typer.Option(
+        metavar="METRES",
+        help="Simplify the polygons by so much; borders that they share stay shared.",
+        show_default="0, not",
         rich_help_panel=PRODUCTS,
     ),
 ]

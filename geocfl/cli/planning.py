@@ -42,7 +42,14 @@ def plan(
             min=1,
         ),
     ] = None,
-    workers: Annotated[int, typer.Option(metavar="N", help="Machines like this one that share the scenes.", min=1)] = 1,
+    workers: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            help="Machines like this one that share the scenes; in geocfl map, --workers are processes on one machine.",
+            min=1,
+        ),
+    ] = 1,
     read_rate: Annotated[
         float | None,
         typer.Option(
@@ -59,6 +66,9 @@ def plan(
     offset: options.SceneOffset = None,
     bbox: options.Bbox = "",
     aoi: options.Aoi = "",
+    mask: options.Mask = "",
+    mask_classes: options.MaskClasses = "",
+    max_masked: options.MaxMasked = 0.5,
     allow_no_crs: Annotated[
         bool,
         typer.Option(
@@ -67,6 +77,9 @@ def plan(
     ] = False,
     products: options.ProductNames = "default",
     vector: options.VectorNames = "gpkg",
+    min_confidence: options.MinConfidence = 0.0,
+    min_area: options.MinArea = 0.0,
+    simplify: options.Simplify = 0.0,
     device: options.Device = "auto",
     backend: options.Backend = "auto",
     precision: options.Precision = "auto",
@@ -78,7 +91,7 @@ def plan(
     """Say how long geocfl map will take for many scenes, and how much it will read and write.
 
     Measured here in seconds, on parts of up to three of the scenes; nothing is
-    left behind. Options that geocfl map has, too, mean the same.
+    left behind. Options that geocfl map has, too, mean the same, except --workers.
     """
     from geocfl.planning import plan as measure
 
@@ -97,9 +110,15 @@ def plan(
             offset=offset,
             bbox=bbox,
             aoi=aoi,
+            mask=mask,
+            mask_classes=mask_classes,
+            max_masked=max_masked,
             allow_no_crs=allow_no_crs,
             products=products,
             vector=vector,
+            min_confidence=min_confidence,
+            min_area=min_area,
+            simplify=simplify,
             device=device,
             backend=backend,
             precision=precision,

@@ -82,15 +82,3 @@ def test_map_several_scenes_with_a_bad_one(scene: Path, tiny_model: Path, tmp_pa
     done = run("map", "bad.tif", scene, "--out", "maps", "--model", tiny_model, cwd=tmp_path, code=1)
     assert "bad.tif: not a readable raster" in done.stdout
     assert (tmp_path / "maps" / "s_summary.json").is_file()
-
-
-def test_plan_says_hours_and_bytes(scene: Path, tiny_model: Path, tmp_path: Path) -> None:
-    options = ["--model", tiny_model, "--tiles", 20_000, "--workers", 10]
-    done = run("plan", scene, *options, cwd=tmp_path)
-    assert "20,000 scenes" in done.stdout
-    assert "10 workers" in done.stdout
-    assert "bounds it" in done.stdout
-    facts = json.loads(run("plan", scene, *options, "--json", cwd=tmp_path).stdout)
-    assert facts["windows"] == 20_000 * 12
-    assert list(tmp_path.iterdir()) == []
-    assert "--tiles" in run("plan", cwd=tmp_path, code=2).stderr

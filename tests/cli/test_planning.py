@@ -1,0 +1,45 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from typer.main import get_command
+
+from geocfl.cli import app
+from tests.cli.program import run
+
+COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
+
+
+def test_plan_says_hours_and_bytes(scene: Path, tiny_model: Path, tmp_path: Path) -> None:
+    options = ["--model", tiny_model, "--tiles", 20_000, "--workers", 10]
+    done = run("plan", scene, *options, cwd=tmp_path)
+    assert "20,000 scenes" in done.stdout
+    assert "10 workers" in done.stdout
+    assert "bounds it" in done.stdout
+    facts = json.loads(run("plan", scene, *options, "--json", cwd=tmp_path).stdout)
+    assert facts["windows"] == 20_000 * 12
+    assert list(tmp_path.iterdir()) == []
+    assert "--tiles" in run("plan", cwd=tmp_path, code=2).stderr
+
+
+def test_plan_takes_what_changes_the_cost_of_a_map(scene: Path, tiny_model: Path, tmp_path: Path) -> None:
+    with rasterio.open(scene) as dataset:
+        profile = dataset.profile | {"count": 1, "dtype": "uint8"}
+    with rasterio.open(tmp_path / "clouds.tif", "w", **profile) as dataset:
+        dataset.write(np.full((1, 130, 200), 3, np.uint8))
+    options = ["--mask", "clouds.tif", "--mask-classes", "3,4", "--products", "all", "--min-confidence", 0.2]
+    options += ["--min-area", 50, "--simplify", 10, "--model", tiny_model, "--json"]
+    assert json.loads(run("plan", scene, *options, cwd=tmp_path).stdout)["windows"] == 0
+    assert json.loads(run("plan", scene, *options, "--max-masked", 1, cwd=tmp_path).stdout)["windows"] == 12
+
+
+def test_options_mean_what_they_mean_to_map() -> None:
+    planned, mapped = ({parameter.name: parameter for parameter in COMMANDS[name].params} for name in ("plan", "map"))
+    own = {"scenes", "tiles", "workers", "read_rate", "allow_no_crs"}
+    assert planned.keys() - own <= mapped.keys()
+    for name in planned.keys() - own:
+        told = [(each.opts, each.help, each.default, each.metavar) for each in (planned[name], mapped[name])]
+        assert told[0] == told[1]
+    assert "geocfl map" in planned["workers"].help
