@@ -35,7 +35,7 @@ from geocfl.products.placing import put_into_place, refuse_what_is_in_the_way
 from geocfl.products.polygons import dissolve
 from geocfl.products.raster import write_confidence, write_lulc
 from geocfl.products.selection import Selection
-from geocfl.products.staging import FILES, Staging
+from geocfl.products.staging import FILES, PRODUCTS, Staging
 from geocfl.products.style import confidence_qml, lulc_qml, polygons_qml, write_style
 from geocfl.products.summary import ClassTable, class_table, format_table
 from geocfl.products.vector import POLYGONS, write_default_styles, write_polygons
@@ -80,7 +80,7 @@ class Mosaic:
 
 
 def mosaic(
-    maps: Sequence[str | Path],
+    maps: str | Path | Sequence[str | Path],
     out: str | Path,
     *,
     crs: str | None = None,
@@ -109,7 +109,8 @@ def mosaic(
     outside the region are no data. A region in which no map has data is told of in the log, and has no files.
 
     Args:
-        maps: Class rasters that geocfl has written, of one legend; for ``X_lulc.tif`` with confidences beside them.
+        maps: Class rasters that geocfl has written, one or several, of one legend; for ``X_lulc.tif`` with confidences
+            beside them.
             A folder stands for the ``*_lulc.tif`` in it, a pattern such as ``"maps/**/*_lulc.tif"`` for those that it
             matches, in order of name, without what is about to be written.
         out: ``X_lulc.tif`` or ``X_lulc.vrt``, or a folder.
@@ -131,7 +132,7 @@ def mosaic(
             map reaches into any.
         OutputError: Something is in the way, or cannot be written; nothing half-written is left.
     """
-    target = Path(out)
+    maps, target = [maps] if isinstance(maps, str | Path) else maps, Path(out)
     formats = Selection.of("vector", vector)
     chosen = parse_crs(crs) if crs else None
     if regions is not None:
@@ -176,8 +177,9 @@ def _write_regions(
     opened = _open_maps(maps, {target.resolve() for target in targets})
     reached = regions.reached_by(opened)
     for target, here in zip(targets, reached, strict=True):
-        if here:  # before any of them is made
-            refuse_what_is_in_the_way(target, overwrite=overwrite)
+        for suffix in PRODUCTS if here else ():  # before any of them is made
+            beside = target.with_name(f"{target.stem.removesuffix(LULC)}{suffix}")
+            refuse_what_is_in_the_way(beside, overwrite=overwrite)
     paths: list[Path] = []
     classes: dict[str, ClassTable] = {}
     numbers = counted(range(len(targets)), progress, folder.name, len(targets), "region")
@@ -205,7 +207,7 @@ class _NoDataError(DataError):
 def _part(
     regions: Regions, number: int, maps: Sequence[FinishedMap], crs: rasterio.CRS | None
 ) -> tuple[CellGrid, list[Placed], Any] | None:
-    """The cells around a region, the maps on them, and the region on them as a shape; None where no map reaches in."""
+    """The cells around a region, the maps on them, and the region on them as a shape; None where there are no maps."""
     if not maps:
         return None
     grid, placed = place_maps(maps, crs or maps[0].grid.crs)
@@ -215,6 +217,8 @@ def _part(
     left, top = (math.floor(edge) for edge in shape.bounds[:2])
     right, bottom = (math.ceil(edge) for edge in shape.bounds[2:])
     grid, placed = crop(grid, placed, slice(top, bottom), slice(left, right))
+    if not placed:  # it lies between them
+        return None
     return grid, placed, translate(shape, -left, -top)
 
 
@@ -362,14 +366,18 @@ def _overlay(
 
 
 def _require_confidence(m: FinishedMap) -> None:
-    """Refuses a map whose confidence is absent, or of other cells."""
+    """Refuses a map whose confidence is absent, broken, or of other cells."""
     if m.confidence is None:
         name = f"{m.path.stem.removesuffix(LULC)}_confidence.tif"
         raise DataError(f"{m.path}: {name} is not beside it; put it there, or choose an --out X{LULC}.vrt")
-    with rasterio.open(m.confidence) as dataset:
-        same = dataset.shape == (m.grid.rows, m.grid.columns)
-        if not same or not dataset.transform.almost_equals(m.grid.cell_transform, 1e-6):
-            raise DataError(f"{m.confidence}: has other cells than {m.path.name}; pass both as geocfl has written them")
+    try:
+        with rasterio.open(m.confidence) as dataset:
+            same = dataset.shape == (m.grid.rows, m.grid.columns)
+            same &= dataset.transform.almost_equals(m.grid.cell_transform, 1e-6)
+    except RasterioError as error:
+        raise DataError(f"{m.confidence}: not a raster that GDAL reads; map its scene again") from error
+    if not same:
+        raise DataError(f"{m.confidence}: has other cells than {m.path.name}; pass both as geocfl has written them")
 
 
 def _tags(placed: Sequence[Placed], grid: CellGrid) -> dict[str, str]:
@@ -387,12 +395,12 @@ def _tags(placed: Sequence[Placed], grid: CellGrid) -> dict[str, str]:
 
 
 def _digest(grid: CellGrid, placed: Sequence[Placed], options: Sequence[str]) -> str:
-    """What a mosaic depends on: the maps' bytes, their order, its grid, options and this version."""
+    """What a mosaic depends on: the maps, by place, size and time; their order, its grid, options and this version."""
     facts: list[Any] = [__version__, grid.crs.to_wkt(), *grid.transform, *options]
     for part in placed:
         for path in (part.map.path, part.map.confidence or part.map.path):
-            with path.open("rb") as file:
-                facts.append([path.name, hashlib.file_digest(file, "sha256").hexdigest()])
+            status = path.stat()
+            facts.append([str(path.resolve()), status.st_size, status.st_mtime_ns])
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 

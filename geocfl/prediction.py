@@ -231,9 +231,9 @@ def reflectance_of(array: ArrayLike) -> NDArray[np.float32]:
     pixels: NDArray[np.float32] = np.ascontiguousarray(filled, np.float32)
     if pixels.ndim < 3:
         return pixels
-    finite = np.isfinite(pixels)
+    finite = np.isfinite(pixels).all(axis=-3, keepdims=True)
     if not finite.all():
-        pixels = np.where(finite.all(axis=-3, keepdims=True), pixels, np.float32(np.nan))
+        pixels = np.where(finite, pixels, np.float32(np.nan))
     mean = float(pixels.mean(where=finite, dtype=np.float64)) if finite.any() else 0.0
     if mean > BRIGHTEST:
         raise UsageError(f"values of {mean:,.0f} on average are digital numbers; {remedy}")

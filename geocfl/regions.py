@@ -13,14 +13,14 @@ import numpy as np
 import pyproj
 import rasterio
 import shapely
-from numpy.typing import NDArray
 from shapely.affinity import translate
 
 from geocfl.common_grid import outline
 from geocfl.errors import DataError
 from geocfl.grid import CellGrid
 from geocfl.products.finished import FinishedMap
-from geocfl.zones import polygonal, read_zones, reproject
+from geocfl.reprojection import Polygons, longest_side, onto_map, polygonal, untorn
+from geocfl.zones import read_zones
 
 WGS84 = rasterio.CRS.from_epsg(4326)
 STEM_LENGTH = 60
@@ -77,7 +77,11 @@ class Regions:
                 )
 
     def reached_by(self, maps: Sequence[FinishedMap]) -> list[list[FinishedMap]]:
-        """For each region, the maps that reach into it, in their order."""
+        """For each region, the maps that reach into it, in their order.
+
+        Raises:
+            DataError: The regions cannot be reprojected.
+        """
         footprints, numbers = [], []
         for number, m in enumerate(maps):
             points = outline(m, WGS84, None)
@@ -90,11 +94,29 @@ class Regions:
                 numbers.append(number)
         tree = shapely.STRtree(footprints)
         found = []
-        for shape in self._outlines.to_crs(WGS84.to_wkt()):
+        for shape in self._in_degrees():
             near = tree.query(shape, predicate="intersects")
             reaches = shapely.area(shapely.intersection(tree.geometries[near], shape)) > 0  # those beside it touch
             found.append([maps[number] for number in sorted({numbers[index] for index in near[reaches]})])
         return found
+
+    def _in_degrees(self) -> Polygons:
+        """The regions as shapes in longitude and latitude; one across 180 degrees goes on beyond them."""
+        crs = pyproj.CRS(self._outlines.crs)
+        if crs.is_geographic:  # straight sides stay straight
+            straight: Polygons = self._outlines.to_crs(WGS84.to_wkt()).to_numpy()
+            return straight
+        remedy = f"{self.path}: its {crs.name} cannot be reprojected; reproject it to longitude and latitude, EPSG:4326"
+        try:
+            transformer = pyproj.Transformer.from_crs(crs, WGS84.to_wkt(), always_xy=True)
+        except pyproj.exceptions.ProjError as error:
+            raise DataError(remedy) from error
+        shapes = shapely.segmentize(self._outlines.to_numpy(), longest_side(crs))
+        shapes = shapely.transform(shapes, transformer.transform, interleaved=False)
+        if not np.isfinite(shapely.get_coordinates(shapes)).all():
+            raise DataError(remedy)
+        whole: Polygons = shapely.make_valid(untorn(shapes))
+        return whole
 
     def on_grid(self, number: int, grid: CellGrid) -> Any:
         """What of a region lies on a grid, as a shape of its cells: x is the column, y the row; perhaps empty.
@@ -106,13 +128,7 @@ class Regions:
         Raises:
             DataError: It cannot be reprojected.
         """
-        crs = pyproj.CRS.from_wkt(grid.crs.to_wkt())
-        source = pyproj.CRS(self._outlines.crs)
-        shapes: NDArray[Any] = self._outlines.iloc[[number]].to_numpy()
-        if source != crs:
-            shapes = reproject(self.path, shapes, source, grid, crs)
-        if crs.is_geographic:
-            shapes = np.array([translate(shape, turn) for shape in shapes for turn in TURNS], object)
+        shapes = onto_map(self.path, self._outlines.iloc[[number]].to_numpy(), pyproj.CRS(self._outlines.crs), grid)
         to_cell = ~grid.cell_transform
         shapes = shapely.make_valid(shapely.transform(shapes, lambda x, y: to_cell @ (x, y), interleaved=False))
         inside = polygonal(shapely.intersection(shapes, shapely.box(0, 0, grid.columns, grid.rows)))

@@ -21,7 +21,6 @@ from exactextract.feature import FeatureSource, JSONFeature
 from exactextract.raster import NumPyRasterSource, RasterSource
 from numpy.typing import NDArray
 from pyogrio.errors import DataLayerError, DataSourceError
-from pyproj.enums import TransformDirection
 from rasterio.windows import Window
 
 from geocfl.errors import DataError, UsageError
@@ -34,6 +33,7 @@ from geocfl.products.polygons import GEOMETRY
 from geocfl.products.style import WITHHELD
 from geocfl.products.vector import fixed_date
 from geocfl.progress import Progress, silent
+from geocfl.reprojection import Polygons, longest_side, onto_map, polygonal
 from geocfl.table import align
 
 log = logging.getLogger("geocfl")
@@ -41,14 +41,9 @@ log = logging.getLogger("geocfl")
 LAYER = "zones"
 """Layer of the GeoPackage that is written."""
 ENDINGS = (".csv", ".gpkg")
-METRES, DEGREES = 1000.0, 0.01
-"""Sides longer than this are divided before they are reprojected, so that they keep to their lines within
-centimetres."""
 CELLS_AT_A_TIME = 4_000_000
 SHOWN = 0.005
 """Hectares from which a line of the text table is not all zeros."""
-
-Polygons = NDArray[np.object_]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -282,11 +277,10 @@ class _Placed:
 def _place(path: Path, outlines: gpd.GeoSeries, finished: FinishedMap) -> _Placed:
     """Reprojects zones where that is needed, and cuts them at the scene's rectangle."""
     grid = finished.grid
-    shapes: Polygons = outlines.to_numpy()
     crs = pyproj.CRS.from_wkt(grid.crs.to_wkt())
     if outlines.crs != crs:
         log.info("%s: reprojected from %s to the map's %s", path, outlines.crs.name, crs.name)
-        shapes = reproject(path, shapes, outlines.crs, grid, crs)
+    shapes = onto_map(path, outlines.to_numpy(), outlines.crs, grid)
     to_cell = ~_from_cells(grid)
     shapes = shapely.transform(shapes, lambda x, y: to_cell @ (x, y), interleaved=False)
     if (invalid := ~shapely.is_valid(shapes)).any():
@@ -304,59 +298,6 @@ def _place(path: Path, outlines: gpd.GeoSeries, finished: FinishedMap) -> _Place
 def _from_cells(grid: CellGrid) -> Affine:
     """Cells, y upward, to coordinates."""
     return grid.cell_transform @ Affine(1, 0, 0, 0, -1, grid.rows)
-
-
-def reproject(path: Path, shapes: Polygons, source: pyproj.CRS, grid: CellGrid, target: pyproj.CRS) -> Polygons:
-    """Polygons in a map's CRS, cut first to what is near it: elsewhere its projection may not be defined.
-
-    Args:
-        path: Their file, for messages.
-        shapes: (Z,) polygons.
-        source: Their coordinate reference system.
-        grid: The map's cells.
-        target: The map's coordinate reference system.
-
-    Raises:
-        DataError: They cannot be reprojected.
-    """
-    try:
-        transformer = pyproj.Transformer.from_crs(source, target, always_xy=True)
-    except pyproj.exceptions.ProjError as error:
-        raise DataError(f"{path}: its {source.name} cannot be reprojected; reproject it to {target.name}") from error
-    west, south, east, north = transformer.transform_bounds(*grid.bounds(), direction=TransformDirection.INVERSE)
-    turns = [0]
-    if source.is_geographic:
-        east += 360 if east < west else 0  # across the antimeridian, on whose either side zones may be counted
-        turns = [-360, 0, 360]
-    margin = _step(source) + 0.1 * max(east - west, north - south)
-    near = shapely.union_all(
-        [shapely.box(west + t - margin, south - margin, east + t + margin, north + margin) for t in turns]
-    )
-    shapes = shapes.copy()
-    cut = ~shapely.covered_by(shapes, near)
-    shapes[cut] = polygonal(shapely.intersection(shapes[cut], near))
-    shapes = shapely.segmentize(shapes, _step(source))
-    shapes = shapely.transform(shapes, transformer.transform, interleaved=False)
-    if not np.isfinite(shapely.get_coordinates(shapes)).all():
-        raise DataError(
-            f"{path}: cannot be reprojected to the map's {target.name}; reproject it, and cut it to the map"
-        )
-    return shapes
-
-
-def _step(crs: pyproj.CRS) -> float:
-    """Longest side that is reprojected undivided, in units of a CRS."""
-    return DEGREES if crs.is_geographic else METRES / crs.axis_info[0].unit_conversion_factor
-
-
-def polygonal(shapes: Polygons) -> Polygons:
-    """Shapes without the lines and points in which polygons touch."""
-    parts, index = shapely.get_parts(shapes, return_index=True)
-    parts, inner = shapely.get_parts(parts, return_index=True)  # of multipolygons in collections
-    areal = (shapely.get_type_id(parts) == shapely.GeometryType.POLYGON) & ~shapely.is_empty(parts)
-    out = np.full(len(shapes), shapely.MultiPolygon())
-    shapely.multipolygons(parts[areal], indices=index[inner][areal], out=out)
-    return out
 
 
 class _Codes(RasterSource):  # type: ignore[misc]
@@ -459,7 +400,7 @@ def _geodesic_hectares(shapes: Polygons, crs: pyproj.CRS) -> NDArray[np.float64]
     geographic: Any = crs.geodetic_crs  # projected and geographic ones have one
     to_degrees = pyproj.Transformer.from_crs(crs, geographic, always_xy=True)
     # Rings are oriented before longitudes may jump from 180 to -180.
-    shapes = shapely.segmentize(shapely.orient_polygons(shapes), _step(crs))
+    shapes = shapely.segmentize(shapely.orient_polygons(shapes), longest_side(crs))
     shapes = shapely.transform(shapes, to_degrees.transform, interleaved=False)
     geod = geographic.get_geod()
 

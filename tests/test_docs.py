@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ import typer.main
 import geocfl
 from geocfl.cli import app
 from geocfl.errors import GeocflError
+from geocfl.mapping.settings import MapSettings
+from geocfl.settings import Settings
 from tests.snippets import ROOT, Block, Runner, blocks, write_stand_ins
 
 DOCS = ROOT / "docs"
@@ -32,6 +35,8 @@ GROUP: Any = typer.main.get_command(app)
 GENERAL = {"--help", "--version", "--debug", "--install-completion", "--show-completion"}
 FOREIGN = {"--memory-limit", "--nthreads", "--resources"}
 """Options of other programs that pages name."""
+PASSED_ON: dict[str, Any] = {"settings": MapSettings, "options": Settings}
+"""Whose fields a function takes as ``**settings`` or ``**options``."""
 INLINE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -213,8 +218,33 @@ def test_python_names_what_is_there(block: Block) -> None:
             module = importlib.import_module(node.module)
             assert all(hasattr(module, name.name) for name in node.names), ast.unparse(node)
         if isinstance(node, ast.Call) and (function := resolved(node.func)) is not None:
-            keywords = {keyword.arg: None for keyword in node.keywords if keyword.arg}
-            inspect.signature(function).bind_partial(*[None for _ in node.args], **keywords)
+            bind(function, len(node.args), [keyword.arg for keyword in node.keywords if keyword.arg])
+
+
+def bind(function: Any, positional: int, keywords: list[str]) -> None:
+    """Raises TypeError where a function does not take these arguments; also those that it passes on to a dataclass."""
+    signature = inspect.signature(function)
+    signature.bind_partial(*[None] * positional, **dict.fromkeys(keywords))
+    passed_on = [p.name for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD]
+    if passed_on:
+        taken = {*signature.parameters, *(field.name for field in fields(PASSED_ON[passed_on[0]]))}
+        if unknown := set(keywords) - taken:
+            raise TypeError(f"{function.__name__} takes no {', '.join(sorted(unknown))}")
+
+
+@pytest.mark.parametrize(
+    ("function", "known", "misspelt"),
+    [
+        (geocfl.map_scene, "memory stride", "strides"),
+        (geocfl.plan, "tiles stride", "tile"),
+        (geocfl.train, "resume backbone", "backbones"),
+        (geocfl.mosaic, "by", "bye"),
+    ],
+)
+def test_a_misspelt_argument_is_noticed(function: Any, known: str, misspelt: str) -> None:
+    bind(function, 1, known.split())
+    with pytest.raises(TypeError, match=misspelt):
+        bind(function, 1, [misspelt])
 
 
 def resolved(node: ast.expr) -> Any:

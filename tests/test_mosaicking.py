@@ -26,11 +26,12 @@ from geocfl.errors import DataError, OutputError, UsageError
 from geocfl.grid import CellGrid
 from geocfl.legend import EUROSAT, Legend, LulcClass
 from geocfl.mosaicking import mosaic
+from geocfl.products import staging
 from geocfl.products.cells import write_header
 from geocfl.products.finished import open_map
 from geocfl.products.raster import write_confidence, write_lulc
 from geocfl.products.vector import VECTOR_FORMATS
-from geocfl.regions import file_stem
+from geocfl.regions import Regions
 from geocfl.zones import stats
 
 UTM33 = CRS.from_epsg(32633)
@@ -599,26 +600,53 @@ def test_regions_that_cannot_be_meant_are_refused_in_one_sentence(four, tmp_path
         mosaic([four], tmp_path / "out", regions=good, by="name")
 
 
-@pytest.mark.parametrize(
-    ("name", "stem"),
-    [
-        ("Nord/Pas de Calais", "Nord_Pas_de_Calais"),
-        ("Österreich", "Österreich"),
-        ("../../etc", "etc"),
-        ("長野県", "長野県"),
-        ("-rf *", "rf"),
-        ("x" * 300, "x" * 60),
-        (" . ", ""),
-    ],
-)
-def test_names_of_regions_are_safe_as_names_of_files(name, stem):
-    assert file_stem(name) == stem
+def test_what_is_in_the_way_of_a_region_is_said_before_any_is_made(four, tmp_path):
+    shapes = {"a": box(600_000, 5_097_000, 601_000, 5_098_000), "b": box(601_000, 5_097_000, 602_000, 5_098_000)}
+    regions = write_regions(tmp_path / "regions.gpkg", shapes)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "b_preview.png").write_bytes(b"")  # of a map that this mosaic would stand for
+    with pytest.raises(OutputError, match=r"b_preview\.png: in the way"):
+        mosaic([four], out, regions=regions, by="name")
+    assert [path.name for path in out.iterdir()] == ["b_preview.png"]
+    (out / "b_preview.png").unlink()
+    (out / "elsewhere_preview.png").write_bytes(b"")
+    assert set(mosaic([four], out, regions=regions, by="name").classes) == {"a", "b"}
+
+
+def test_a_region_that_maps_reach_by_slivers_alone_has_no_map(tmp_path, caplog):
+    """Beside diagonal maps, whose sides bend over its own in degrees: both seem to reach into it, and neither does."""
+    west, north, side = 400_000, 5_100_000, 640
+    a = write_map(tmp_path / "A", np.ones((4, 4)), pixel=Affine(10, 0, west, 0, -10, north))
+    b = write_map(tmp_path / "B", np.ones((4, 4)), pixel=Affine(10, 0, west + side, 0, -10, north - side))
+    shapes = {
+        "between": box(west + side, north - side, west + 2 * side, north),
+        "a": box(west, north - side, west + side, north),
+    }
+    regions = write_regions(tmp_path / "regions.gpkg", shapes)
+    between, _ = Regions(regions, "name").reached_by([open_map(a), open_map(b)])
+    assert len(between) == 2
+    with caplog.at_level(logging.WARNING):
+        assert list(mosaic([a, b], tmp_path / "out", regions=regions, by="name").classes) == ["a"]
+    assert "no map has data in between" in caplog.text
+
+
+@pytest.mark.parametrize("crs", [None, "EPSG:32601", "EPSG:4326"])
+@pytest.mark.parametrize("source", [3460, 32660])
+def test_regions_in_metres_across_the_antimeridian(tmp_path, either_side, source, crs):
+    corners = [(813_000, 1_890_000), (829_000, 1_891_000), (828_000, 1_905_000), (812_000, 1_903_000)]
+    around = gpd.GeoSeries([Polygon(corners).segmentize(500)], crs=32660).to_crs(source)[0]
+    regions = write_regions(tmp_path / "regions.gpkg", {"Fiji": around}, crs=source)
+    everything = mosaic(either_side, tmp_path / "X_lulc.tif", crs=crs).classes[""]
+    made = mosaic(either_side, tmp_path / "out", regions=regions, by="name", crs=crs).classes["Fiji"]
+    assert made["classes"] == everything["classes"]
 
 
 def test_hundreds_of_maps_take_no_more_memory(tmp_path, monkeypatch):
-    first = write_map(tmp_path / "M", *(v.clip(1) for v in noise(0, 30, 30)))
+    first = write_map(tmp_path / "M", *(v.clip(1) for v in noise(0, 300, 300)))
+    mosaic([first], tmp_path / "warm_lulc.tif")  # what is imported and cached stays, however many maps there are
     peaks = {}
-    for count in (20, 200):
+    for count in (10, 110):
         maps = []
         for index in range(count):
             for path in (first, first.with_name("M_lulc.tif.aux.xml"), confidence_of(first)):
@@ -626,16 +654,54 @@ def test_hundreds_of_maps_take_no_more_memory(tmp_path, monkeypatch):
             lulc = tmp_path / f"{count}-{index:03}M_lulc.tif"
             for path in (lulc, confidence_of(lulc)):
                 with rasterio.open(path, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as dataset:
-                    dataset.transform = moved(30 * (index % 4), 30 * (index // 4 % 4)) @ Affine.scale(16)
+                    dataset.transform = moved(300 * (index % 2), 300 * (index // 2 % 2)) @ Affine.scale(16)
             maps.append(lulc)
         tracemalloc.start()
         result = mosaic(maps, tmp_path / f"X{count}_lulc.tif")
         peaks[count] = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        assert read(result.paths[0]).shape == (120, 120)
+        assert read(result.paths[0]).shape == (600, 600)
         with rasterio.open(result.paths[0]) as dataset:
-            assert ("and 100 more" in dataset.tags()["GEOCFL_SOURCE"]) == (count == 200)
-    assert peaks[200] < peaks[20] + 180 * 20_000  # a map's legend and place, and nothing of its cells
+            assert ("and 10 more" in dataset.tags()["GEOCFL_SOURCE"]) == (count == 110)
+    assert peaks[110] < peaks[10] + 100 * 20_000  # a map's legend and place; its cells are 90,000
+
+
+def test_an_interrupted_mosaic_is_finished_if_its_maps_are_as_they_were(tmp_path, monkeypatch):
+    a = write_map(tmp_path / "A", [[1, 2]])
+    whole = staging.put
+
+    def interrupted(source, target):
+        if target.name.endswith("_confidence.tif"):
+            raise KeyboardInterrupt
+        whole(source, target)
+
+    for name in ("X", "Y"):
+        with monkeypatch.context() as patch:
+            patch.setattr(staging, "put", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                mosaic([a], tmp_path / f"{name}_lulc.tif")
+        assert not (tmp_path / f"{name}_confidence.tif").exists()
+    made = mosaic([a], tmp_path / "X_lulc.tif")
+    assert all(path.is_file() for path in made.paths)
+    assert [row["cells"] for row in made.classes[""]["classes"]][:3] == [1, 1, 0]
+    os.utime(a, ns=(0, 0))
+    with pytest.raises(OutputError, match=r"Y_lulc\.tif: in the way"):
+        mosaic([a], tmp_path / "Y_lulc.tif")
+
+
+def test_a_broken_confidence_is_named(tmp_path):
+    a = write_map(tmp_path / "A", [[1]])
+    confidence_of(a).write_bytes(b"")
+    with pytest.raises(DataError, match=r"A_confidence\.tif: not a raster .*; map its scene again") as error:
+        mosaic([a], tmp_path / "X_lulc.tif")
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.glob("*X*"))
+
+
+def test_one_map_needs_no_list(tmp_path):
+    a = write_map(tmp_path / "A", [[1, 2]])
+    for index, one in enumerate((a, str(a), tmp_path, str(tmp_path / "A*"))):
+        assert read(mosaic(one, tmp_path / "out" / f"X{index}_lulc.tif").paths[0]).tolist() == [[1, 2]]
 
 
 def test_broken_maps_are_named_and_nothing_is_left(four, tmp_path):

@@ -141,6 +141,14 @@ def test_what_cannot_be_classified_is_refused_in_one_sentence(model, array, opti
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("hole", [np.nan, np.inf])
+def test_digital_numbers_are_refused_where_one_band_has_gaps(model, hole):
+    numbers = np.full((3, 64, 64), 1043.0)
+    numbers[1, :5] = hole
+    with pytest.raises(UsageError, match=r"values of 1,043 .* digital numbers"):
+        model.predict(numbers)
+
+
 def test_bright_snow_is_no_digital_number(model):
     assert model.predict(np.full((3, 64, 64), 1.3), **EXACT).codes.item() > 0
 

@@ -212,6 +212,25 @@ def test_zones_on_both_sides_of_the_antimeridian(tmp_path, zone, easting):
         (tmp_path / "zones.gpkg").unlink()
 
 
+@pytest.mark.parametrize("west", [179.9, -180.1])
+def test_zones_over_a_map_in_degrees_across_the_antimeridian(tmp_path, codes, west):
+    """In metres, in degrees on both sides, or beyond 180: each has what the map has there, however it counts."""
+    rows, columns = codes.shape
+    pixel = Affine(0.2 / columns / 16, 0, west, 0, -0.1 / rows / 16, 17.1)
+    path, _ = write_map(tmp_path, codes, stride=16, pixel=pixel, crs=CRS.from_epsg(4326))
+    around = [(179.8, 16.9), (180.2, 16.9), (180.2, 17.2), (179.8, 17.2)]
+    beyond = shapely.Polygon(around)
+    sides = shapely.MultiPolygon([shapely.box(179.8, 16.9, 180, 17.2), shapely.box(-180, 16.9, -179.8, 17.2)])
+    metres = gpd.GeoSeries([shapely.segmentize(beyond, 0.01)], crs=4326).to_crs(32660)[0]
+    whole = stats(path, write_zones(tmp_path / "whole.gpkg", [shapely.box(west - 1, 16, west + 1, 18)], 4326))
+    for name, shape, crs in [("beyond", beyond, 4326), ("sides", sides, 4326), ("metres", metres, 32660)]:
+        table = stats(path, write_zones(tmp_path / f"{name}.gpkg", [shape], crs))
+        np.testing.assert_allclose(table.hectares, whole.hectares, rtol=1e-9)
+        np.testing.assert_allclose(table.nodata, whole.nodata, rtol=1e-9)
+        beside = 0.4 * 0.3 / (0.2 * 0.1) - 1  # of the map's area, about
+        assert table.outside[0] == pytest.approx(beside * np.sum(counted(whole)), rel=0.01)
+
+
 def test_what_lies_beyond_the_map_is_geodesic(tmp_path, codes):
     path, grid = write_map(tmp_path, codes, pixel=Affine(10, 0, 500_000, 0, -10, 5_100_000))
     table = stats(path, write_zones(tmp_path / "zones.gpkg", [box_of(grid, -1, 0, 1, 1)], 32633))

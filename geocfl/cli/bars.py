@@ -61,12 +61,12 @@ class Bars:
                 if done >= total:
                     self._bars.pop(what).close()
 
-    def say(self, text: str, *, err: bool = False) -> None:
+    def say(self, text: str) -> None:
         """Prints above the bars."""
         from tqdm import tqdm
 
-        with tqdm.external_write_mode(file=sys.stderr if err else sys.stdout):
-            typer.echo(text, err=err)
+        with tqdm.external_write_mode(file=sys.stdout):
+            typer.echo(text)
 
     def close(self) -> None:
         """Takes away what is still shown, as after an error."""

@@ -48,9 +48,15 @@ def _lines(facts: dict[str, Any], indent: int = 0) -> list[str]:
         if isinstance(value, dict) and value:
             lines += [label.rstrip(), *_lines(value, indent + 2)]
         else:
-            text = ", ".join(str(v) for v in value) if isinstance(value, list) else str(value)
-            lines.append(f"{label}  {text or '-'}")
+            lines.append(f"{label}  {_text(value) or '-'}")
     return lines
+
+
+def _text(value: Any) -> str:
+    """A value as it is printed; empty where there is none."""
+    if value is None or value == {}:
+        return ""
+    return ", ".join(str(v) for v in value) if isinstance(value, list) else str(value)
 
 
 @app.command(

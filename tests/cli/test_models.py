@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+from geocfl.cli.models import _lines
 from tests.cli.program import run
 
 
@@ -11,6 +12,18 @@ def test_info_of_a_scene_and_of_a_model(scene: Path, tiny_model: Path, tmp_path:
     assert facts["bands"] == {"B04": 1, "B03": 2, "B02": 3}
     assert facts["windows"]["stride 64"] == 12
     assert "Annual Crop" in run("info", tiny_model, cwd=tmp_path).stdout
+
+
+def test_what_a_scene_does_not_say_is_a_dash() -> None:
+    lines = _lines({"taken": None, "tags": {}, "names": [], "offset": 0, "bands": {"B04": None}})
+    assert [line.split() for line in lines] == [
+        ["taken", "-"],
+        ["tags", "-"],
+        ["names", "-"],
+        ["offset", "0"],
+        ["bands"],
+        ["B04", "-"],
+    ]
 
 
 def test_a_model_is_described_for_catalogues(tmp_path: Path) -> None:
