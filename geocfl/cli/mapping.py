@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from glob import has_magic
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +11,6 @@ import typer
 import geocfl
 from geocfl.cli import options
 from geocfl.cli.bars import bars
-from geocfl.cli.completion import one_of
 from geocfl.cli.entry import MAP, app, examples
 from geocfl.cli.options import MANY, PRODUCTS, SCENE
 from geocfl.errors import GeocflError
@@ -97,31 +95,9 @@ def map_scenes(
     offset: options.SceneOffset = None,
     bbox: options.Bbox = "",
     aoi: options.Aoi = "",
-    mask: Annotated[
-        str,
-        typer.Option(
-            metavar="scl|FILE",
-            help="Leave out clouds: scl takes the product's own classification (L2A), else a raster of masked pixels, "
-            "such as geocfl clouds writes.",
-            autocompletion=one_of(("scl",)),
-            rich_help_panel=SCENE,
-        ),
-    ] = "",
-    mask_classes: Annotated[
-        str,
-        typer.Option(
-            metavar="N,N,...",
-            help="Values of the mask that are left out.",
-            show_default="scl: 1,3,8,9,10; else all but 0",
-            rich_help_panel=SCENE,
-        ),
-    ] = "",
-    max_masked: Annotated[
-        float,
-        typer.Option(
-            metavar="SHARE", help="Cells of a larger masked share, 0 to 1, have no class.", rich_help_panel=SCENE
-        ),
-    ] = 0.5,
+    mask: options.Mask = "",
+    mask_classes: options.MaskClasses = "",
+    max_masked: options.MaxMasked = 0.5,
     no_warp: Annotated[
         bool,
         typer.Option(
@@ -173,33 +149,9 @@ def map_scenes(
         bool,
         typer.Option("--sld", metavar="", help="Also styles for GeoServer and MapServer.", rich_help_panel=PRODUCTS),
     ] = False,
-    min_confidence: Annotated[
-        float,
-        typer.Option(
-            metavar="SHARE",
-            help="Cells below this confidence, 0 to 1, are unclassified.",
-            show_default="0, none",
-            rich_help_panel=PRODUCTS,
-        ),
-    ] = 0.0,
-    min_area: Annotated[
-        float,
-        typer.Option(
-            metavar="HECTARES",
-            help="Merge smaller polygons into the neighbour of the longest border.",
-            show_default="0, none",
-            rich_help_panel=PRODUCTS,
-        ),
-    ] = 0.0,
-    simplify: Annotated[
-        float,
-        typer.Option(
-            metavar="METRES",
-            help="Simplify the polygons by so much; borders that they share stay shared.",
-            show_default="0, not",
-            rich_help_panel=PRODUCTS,
-        ),
-    ] = 0.0,
+    min_confidence: options.MinConfidence = 0.0,
+    min_area: options.MinArea = 0.0,
+    simplify: options.Simplify = 0.0,
     datetime: Annotated[
         str,
         typer.Option(
@@ -239,7 +191,7 @@ def map_scenes(
         int,
         typer.Option(
             metavar="N",
-            help="How often Dask tries a scene again after a failure that may pass.",
+            help="How often Dask tries a scene again whose failure nobody foresaw, such as a full memory.",
             min=0,
             rich_help_panel=MANY,
         ),
@@ -252,10 +204,11 @@ def map_scenes(
     Give a stopped command again, and it goes on where it was.
     """
     from geocfl.scene import group_files
+    from geocfl.scene.listing import is_pattern
 
     flags = {"probabilities": probabilities, "entropy": entropy, "windows": windows, "sld": sld}
     named = scenes or []
-    several = bool(list_file or stac_items) or len(group_files(named)) != 1 or has_magic(named[0])
+    several = bool(list_file or stac_items) or len(group_files(named)) != 1 or is_pattern(named[0])
     tally = geocfl.Tally()
     facts: list[dict[str, Any]] = []
     with bars() as shown:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from geocfl.mapping.mapper import Mapper, cells_of
+from geocfl.products.staging import BusyError
 from geocfl.scene import Source
 
 BLOCK_WINDOWS = 100_000
@@ -64,13 +65,19 @@ def classify_block(mapper: Mapper, source: Source, blocks: Blocks, first: int, l
     """Classifies a block, unless it is there, whole or not at all: workers that do the same are in nobody's way.
 
     Raises:
+        BusyError: Other work on the same scene has removed the partial folder.
         GeocflError: The scene cannot be read.
     """
     whole = blocks.folder(first)
     if whole.exists():
         return
     attempt = whole.with_name(f"{whole.name}.{uuid.uuid4().hex[:8]}")
-    attempt.mkdir()
+    try:
+        attempt.mkdir()
+    except FileNotFoundError as error:
+        raise BusyError(
+            f"{blocks.parent}: removed by another geocfl that is at work on the same scene; let one of them finish"
+        ) from error
     try:
         with mapper.opened(source) as scene:
             grid = cells_of(scene, mapper.model, mapper.settings.stride)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 from distributed import (
@@ -33,10 +32,14 @@ from geocfl.mapping.many import SCENES_AT_ONCE, Result, unexpected
 from geocfl.mapping.mapper import Mapper
 from geocfl.mapping.scene_map import SceneMap
 from geocfl.model import load_model
+from geocfl.products.destination import in_store, output_folder
 from geocfl.products.staging import BusyError
 from geocfl.scene import Source
+from geocfl.scene.identity import local_file
 from geocfl.scene.listing import Listed
 from geocfl.scene.source import absolute, absolute_path
+
+T = TypeVar("T")
 
 log = logging.getLogger("geocfl")
 
@@ -58,7 +61,7 @@ def map_on_dask(
     scheduler: str = "",
     retries: int = 2,
     block_windows: int = BLOCK_WINDOWS,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Maps scenes on Dask's workers; see `geocfl.map_scenes`. Those of more than `block_windows` are divided.
 
     Every worker has to see scenes and `out` by the same paths. One that dies is replaced by another, which goes on with
@@ -67,7 +70,7 @@ def map_on_dask(
     Raises:
         UsageError: The scheduler cannot be reached or has no workers, or these have another version of geocfl, no GPU
             where one is asked for, or do not see the files; said before work starts.
-        GeocflError: The scheduler was lost and did not come back.
+        GeocflError: The scheduler was lost and did not come back, or was lost more often than `retries` allows.
     """
     readable = {index: scene for index, scene in enumerate(listed) if scene.source}
     for scene in listed:
@@ -75,22 +78,29 @@ def map_on_dask(
             yield scene.path, scene.error or SceneError(f"{scene.path}: cannot be read")
     if not readable:
         return
-    folder = str(out) if "://" in str(out) else Path(out).absolute()
-    with _connected(scheduler, workers, mapper) as client:
-        run = _Run(client, mapper, folder, overwrite, retries, block_windows)
+    folder = output_folder(out)
+    if not in_store(folder):
+        folder = folder.absolute()
+    with (
+        _connected(scheduler, workers, mapper) as client,
+        _Run(client, mapper, folder, overwrite, retries, block_windows) as run,
+    ):
         run.prepare(readable.values())
-        for _ in range(retries + 1):
+        for left in range(retries, -1, -1):
             for index, result in run.results(readable):
                 scene = readable.pop(index)
                 yield scene.path, result
             if not readable:
                 return
-            log.warning("the scheduler was lost with %d scenes to go; waiting for it to come back", len(readable))
-            run.prepare(readable.values())
-        raise GeocflError(
-            f"{len(readable)} scenes are not mapped, since the scheduler was lost again and again; "
-            "run the same command once more, which does what is missing"
-        )
+            lost = f"the scheduler was lost with {len(readable)} scenes to go"
+            again = "run the same command once more, which does what is missing"
+            if not left:
+                raise GeocflError(f"{lost}, as before; {again}")
+            log.warning("%s; waiting for it to come back", lost)
+            try:
+                run.prepare(readable.values())
+            except UsageError as error:
+                raise GeocflError(f"{lost} ({error}); {again}") from error
 
 
 @contextmanager
@@ -173,22 +183,17 @@ def _mapper(plugin: str) -> Mapper:
 
 
 def _map_scene(
-    plugin: str, source: Source, out: str | Path, overwrite: bool, block_windows: int
+    plugin: str, source: Source, out: Path, overwrite: bool, block_windows: int
 ) -> SceneMap | Blocks | GeocflError:
     mapper = _mapper(plugin)
-    deadline = time.monotonic() + BUSY_PATIENCE
-    try:
+
+    def work() -> SceneMap | Blocks:
         # Where products are uploaded, blocks have no folder that all workers see.
-        far = isinstance(out, str)
-        blocks = None if far else divide(mapper, source, out, overwrite=overwrite, windows=block_windows)
-        while not blocks:
-            try:
-                return mapper.map(source, out, overwrite=overwrite)
-            except BusyError:  # a worker that was given up for dead may finish yet
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(BUSY_PAUSE)
-        return blocks
+        blocks = None if in_store(out) else divide(mapper, source, out, overwrite=overwrite, windows=block_windows)
+        return blocks or mapper.map(source, out, overwrite=overwrite)
+
+    try:
+        return _patiently(work)
     except GeocflError as error:
         return error
 
@@ -202,24 +207,52 @@ def _classify_block(plugin: str, source: Source, blocks: Blocks, first: int, las
 
 
 def _join_blocks(
-    plugin: str, source: Source, out: str | Path, overwrite: bool, blocks: Blocks, errors: list[GeocflError | None]
+    plugin: str, source: Source, out: Path, overwrite: bool, blocks: Blocks, errors: list[GeocflError | None]
 ) -> SceneMap | GeocflError:
+    if error := next(filter(None, errors), None):
+        if not isinstance(error, BusyError):  # then the folder is another's
+            shutil.rmtree(blocks.parent, ignore_errors=True)
+        return error
+    mapper = _mapper(plugin)
     try:
-        return next(filter(None, errors), None) or _mapper(plugin).map(source, out, overwrite=overwrite, blocks=blocks)
+        return _patiently(lambda: mapper.map(source, out, overwrite=overwrite, blocks=blocks))
     except GeocflError as error:
         return error
 
 
+def _patiently(work: Callable[[], T]) -> T:
+    """Does it as soon as nobody else is at work on the scene: a worker that was given up for dead may finish yet."""
+    deadline = time.monotonic() + BUSY_PATIENCE
+    while True:
+        try:
+            return work()
+        except BusyError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(BUSY_PAUSE)
+
+
 class _Run:
-    """The scenes of a call on a cluster: checked, handed out, and collected as they finish."""
+    """The scenes of a call on a cluster: checked, handed out, and collected as they finish.
+
+    A context manager: at its end the workers, which may live for long, give the model back.
+    """
 
     def __init__(
-        self, client: Client, mapper: Mapper, out: str | Path, overwrite: bool, retries: int, block_windows: int
+        self, client: Client, mapper: Mapper, out: Path, overwrite: bool, retries: int, block_windows: int
     ) -> None:
         self._client, self._mapper, self._out = client, mapper, out
         self._overwrite, self._retries, self._block_windows = overwrite, retries, block_windows
         self._plugin = ""
         self._resources: dict[str, int] | None = None
+
+    def __enter__(self) -> _Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._plugin:
+            with suppress(Exception):  # the scheduler may be gone, and the workers with it
+                self._client.unregister_worker_plugin(self._plugin)
 
     def prepare(self, scenes: Collection[Listed]) -> None:
         """Checks the workers, and takes the model to each.
@@ -243,7 +276,8 @@ class _Run:
             )
         self._resources = {GPU: 1} if device.startswith("cuda") or len(equipped) == len(workers) else None
         _check_versions(client)
-        _check_paths(client, scenes, self._out)
+        _check_paths(client, scenes, self._mapper.reading.mask, self._out)
+        self.__exit__()
         plugin = _Plugin(self._mapper, Counter(worker["host"] for worker in workers.values()))
         client.register_plugin(plugin)
         self._plugin = plugin.name
@@ -318,16 +352,17 @@ def _check_versions(client: Client) -> None:
             raise UsageError(f"worker {address} has {has}, but this is {__version__}; install the same version there")
 
 
-def _check_paths(client: Client, scenes: Collection[Listed], out: str | Path) -> None:
-    """Refuses workers that do not see a scene, or see another folder than `out` in its place.
+def _check_paths(client: Client, scenes: Collection[Listed], mask: str, out: Path) -> None:
+    """Refuses workers that do not see a scene or the mask, or see another folder than `out` in its place.
 
     Raises:
         UsageError: Likewise.
         OutputError: `out` cannot be written to.
     """
-    sources = [absolute(scene.source) for scene in scenes if scene.source]
-    paths = {band.path for source in sources for band in source.bands.values()}
-    local = sorted(path for path in paths if os.path.exists(path))
+    sources = [scene.source for scene in scenes if scene.source]
+    bands = {band.path for source in sources for band in (*source.bands.values(), source.scl) if band}
+    rasters = [*bands, mask] if mask not in ("", "scl") else bands
+    local = sorted({str(file) for file in map(local_file, map(absolute_path, rasters)) if file})
 
     def lacking(paths: list[str]) -> list[str]:
         import os
@@ -340,7 +375,7 @@ def _check_paths(client: Client, scenes: Collection[Listed], out: str | Path) ->
             raise UsageError(
                 f"worker {address} does not see {missing[0]}{more}; mount the same folders there, by the same paths"
             )
-    if isinstance(out, str):
+    if in_store(out):
         return
     made = [folder for folder in (out, *out.parents) if not folder.exists()]
     mark = out / f".geocfl-{uuid.uuid4().hex}"
@@ -353,7 +388,7 @@ def _check_paths(client: Client, scenes: Collection[Listed], out: str | Path) ->
     except OSError as error:
         raise OutputError(f"{out}: cannot be written to ({error.strerror}); choose another --out") from error
     finally:
-        mark.unlink(missing_ok=True)
         with suppress(OSError):  # not empty: other work began
+            mark.unlink(missing_ok=True)
             for folder in made:
                 folder.rmdir()

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from geocfl.grid import CellGrid
 from geocfl.products.cells import CONFIDENCE, write_header
 
+JOURNAL = "journal.jsonl"
 _COUNTS = ("row", "windows", "masked")
 """What a line of the log holds."""
 
@@ -54,7 +55,7 @@ class Journal:
         first: int = 0,
     ) -> None:
         self.cells = folder / "cells"
-        self._thumbnail, self._log = folder / "thumbnail", folder / "journal.jsonl"
+        self._thumbnail, self._log = folder / "thumbnail", folder / JOURNAL
         self._grid, self._shown, self._cell_bands = grid, list(shown), cell_bands
         self._facts = facts
         self._first = first

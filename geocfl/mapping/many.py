@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ Result = tuple[str, SceneMap | GeocflError]
 
 
 def map_scenes(
-    scenes: Iterable[str | Path | Source] = (),
+    scenes: Iterable[str | Path | Source] | Path | Source = (),
     out: str | Path = "maps",
     *,
     list_file: str | Path | None = None,
@@ -52,7 +53,7 @@ def map_scenes(
     Scenes that are mapped already are left alone, so that the same call again does only what is missing.
 
     Args:
-        scenes: Scenes as `map_scene` takes them, and patterns such as ``"scenes/*.tif"``.
+        scenes: One or several, as `map_scene` takes them, or patterns such as ``"scenes/*.tif"``.
         out: Folder, made where it is missing, or one of an object store, such as ``"s3://bucket/maps"``.
         list_file: Text file with more of them, one a line.
         stac_items: STAC Items that are more of them, as JSON: a collection of Items, such as a search's result.
@@ -63,13 +64,13 @@ def map_scenes(
         overwrite: Replace products of other settings that are in the way.
         workers: Processes on this machine to share the scenes, on Dask; 0 for none but this one.
         scheduler: Address of a Dask scheduler whose workers map the scenes instead.
-        retries: How often a scene is tried again there after a failure that may pass, such as a full memory.
+        retries: How often a scene is tried again there after a failure that nobody foresaw, such as a full memory.
         progress: Told the scenes that are done and, without Dask, the windows of those at work.
         **settings: Fields of `MapSettings`.
 
     Yields:
         Each scene's path, as it was passed, with its map, or with the error that it ended in, as they finish. After
-        the last one, ``catalog.json`` is in the folder.
+        the last one of several, ``catalog.json`` is in the folder, unless none of them could be mapped.
 
     Raises:
         UsageError: There are no scenes, an option cannot be meant, or the cluster cannot do what is asked.
@@ -103,11 +104,12 @@ def map_scenes(
     else:
         results = _map_here(mapper, listed, out, overwrite, progress)
     mapped = False
-    for finished, (path, result) in enumerate(results, start=1):
-        mapped |= isinstance(result, SceneMap)
-        if several:
-            progress("scenes", finished, len(listed), "scene")
-        yield path, result
+    with closing(results):  # what stops this loop stops the work, whoever holds on to its traceback
+        for finished, (path, result) in enumerate(results, start=1):
+            mapped |= isinstance(result, SceneMap)
+            if several:
+                progress("scenes", finished, len(listed), "scene")
+            yield path, result
     if several and mapped:
         undated = write_catalogue(out, overwrite=overwrite).undated
         if undated:
@@ -131,7 +133,7 @@ def attempt(
         return error
 
 
-def unexpected(path: str, error: BaseException) -> GeocflError:
+def unexpected(path: str, error: Exception) -> GeocflError:
     """What one scene's failure that nobody foresaw is to a run of many."""
     log.debug("%s", path, exc_info=error)
     failure = SceneError(f"{path}: failed unexpectedly ({type(error).__name__}: {error}); map it alone, with --debug")
@@ -141,7 +143,7 @@ def unexpected(path: str, error: BaseException) -> GeocflError:
 
 def _map_here(
     mapper: Mapper, listed: Sequence[Listed], out: str | Path, overwrite: bool, progress: Progress
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Threads, which take turns at classifying; a caller who stops, stops them after the batch that they are at."""
     stopped = threading.Event()
 
@@ -155,7 +157,7 @@ def _map_here(
             coming = {pool.submit(attempt, mapper, scene, out, overwrite, told): scene.path for scene in listed}
             for future in as_completed(list(coming)):
                 path, error = coming.pop(future), future.exception()
-                yield path, unexpected(path, error) if error else future.result()
+                yield path, unexpected(path, error) if isinstance(error, Exception) else future.result()
         finally:
             stopped.set()
             pool.shutdown(cancel_futures=True)
@@ -174,7 +176,7 @@ class Tally:
     failures: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, path: str, result: SceneMap | GeocflError) -> str:
-        """Counts a result; under what."""
+        """Counts a result, and returns which of the `counts` it belongs to."""
         if isinstance(result, GeocflError):
             self.failures.append((path, str(result)))
             status = "failed"

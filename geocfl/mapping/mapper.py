@@ -24,7 +24,7 @@ from geocfl.grid import CellGrid
 from geocfl.mapping.backends import Backend, load_backend, measure
 from geocfl.mapping.decision import Decision
 from geocfl.mapping.engine import classify_scene
-from geocfl.mapping.journal import Journal
+from geocfl.mapping.journal import JOURNAL, Journal
 from geocfl.mapping.memory import RESERVE, choose_cell_rows, parse_memory, resident, strip_bytes
 from geocfl.mapping.scene_map import SceneMap
 from geocfl.mapping.settings import MapSettings
@@ -185,9 +185,11 @@ class Mapper:
                 warnings = scene.warnings()
                 for warning in warnings:
                     log.warning("%s", warning)
+                if blocks:  # they begin at the first row
+                    (staging.folder / JOURNAL).unlink(missing_ok=True)
                 rows = blocks.cell_rows if blocks else self._plan(scene, grid)
                 journal = self.journal(staging.folder, grid, rows)
-                if blocks and not journal.row:
+                if blocks:
                     journal.join([blocks.folder(first) for first, _ in blocks.rows])
                 before, ready = journal.windows, time.perf_counter()
                 seconds = self.classify(scene, grid, rows, journal, progress)
@@ -223,6 +225,7 @@ class Mapper:
                 summary["timing"] = {f"{name}_s": round(value, 3) for name, value in timing.items()}
                 summary["timing"]["windows"] = journal.windows - before  # those of this process, if it went on
                 staging.path(FILES["summary"]).write_text(json.dumps(summary, indent=2) + "\n")
+                del finished  # its thumbnail is a file that is open, which network file systems do not remove
                 staging.commit()
         return SceneMap(targets, summary)
 
@@ -257,7 +260,9 @@ class Mapper:
 
     def journal(self, folder: Path, grid: CellGrid, cell_rows: int, first: int = 0) -> Journal:
         """The journal of a scene, or of a block of it, in strips of so many rows of cells, kept in a folder."""
-        how = {"backend": repr(self.backend), "batch_size": self.backend.batch_size, "cell_rows": cell_rows}
+        with self._loading:  # one thread loads the classifier, the others wait
+            backend = self.backend
+        how = {"backend": repr(backend), "batch_size": backend.batch_size, "cell_rows": cell_rows}
         return Journal(
             folder,
             grid,
@@ -298,7 +303,7 @@ class Mapper:
 
     def cell_rows(self, scene: Scene, grid: CellGrid) -> int:
         """Rows of cells in a strip of a scene, as memory allows."""
-        with self._loading:  # one thread loads the classifier, the others wait
+        with self._loading:
             memory = self.strip_memory
         bands, itemsize = len(self.model.bands), np.dtype(scene.dtype).itemsize
         return choose_cell_rows(grid, bands, itemsize, scene.block_rows, memory)
@@ -314,9 +319,15 @@ class Mapper:
         return rows
 
     def digest(self, scene: Scene) -> str:
-        """What products depend on: the scene's files, the model, the settings and this version."""
-        files, area = [identity(file) for file in scene.files], self.reading.area
-        facts = [__version__, self.model_hash, files, asdict(self.settings), area.identity if area else None]
+        """What products depend on: the scene's files, what is said of them, the model, the settings, this version."""
+        bands, area = self.model.bands, self.reading.area
+        said = [  # by files beside the rasters, too, such as a product's metadata
+            [(scene.bands[band], asdict(scene.scaling[band])) for band in bands],
+            (scene.nodata, str(scene.taken), scene.level),
+            (list(scene.transform)[:6], scene.crs.to_wkt() if scene.crs else None),
+        ]
+        files = [identity(file) for file in scene.files]
+        facts = [__version__, self.model_hash, files, said, asdict(self.settings), area.identity if area else None]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def taken(self, scene: Scene) -> dt.datetime | None:

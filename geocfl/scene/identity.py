@@ -22,9 +22,21 @@ def identity(path: str) -> str:
         return fingerprint(path)
     if not path.startswith("/vsi"):
         return file_hash(Path(path))
-    inner = path[1:].partition("/")[2].removeprefix("{").replace("}", "")  # of /vsizip/{S2A.zip}/S2A.SAFE/...
-    archive = next((part for part in (Path(inner), *Path(inner).parents) if part.is_file()), None)
-    return file_hash(archive) if archive else fingerprint(path)
+    file = local_file(path)
+    return file_hash(file) if file else fingerprint(path)
+
+
+def local_file(path: str) -> Path | None:
+    """The file on this machine that a raster's path leads to, its archive where it lies in one; None for others.
+
+    Args:
+        path: A raster as GDAL opens it.
+    """
+    if is_remote(path):
+        return None
+    inner = path[1:].partition("/")[2].removeprefix("{").replace("}", "") if path.startswith("/vsi") else path
+    file = Path(inner)  # of /vsizip/{S2A.zip}/S2A.SAFE/... what is between the first slash and the last one
+    return next((part for part in (file, *file.parents) if part.is_file()), None)
 
 
 def file_hash(path: Path) -> str:

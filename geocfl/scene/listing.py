@@ -20,7 +20,7 @@ from geocfl.scene.finding import find_source
 from geocfl.scene.folder import find_folder, group_files
 from geocfl.scene.item import find_items
 from geocfl.scene.remote import shown
-from geocfl.scene.source import Source
+from geocfl.scene.source import Source, file_name
 
 LOOKING = 8
 """Scenes that are looked at at a time: a server answers in a second, and it is little but waiting."""
@@ -52,7 +52,7 @@ class Listed:
 
 
 def list_scenes(
-    scenes: Iterable[str | Path | Source] = (),
+    scenes: Iterable[str | Path | Source] | Path | Source = (),
     *,
     list_file: str | Path | None = None,
     stac_items: str | Path | None = None,
@@ -65,8 +65,8 @@ def list_scenes(
     Scenes of the same stem get the names of as many of their folders before it as tell them apart.
 
     Args:
-        scenes: Paths, URLs, and patterns such as ``"scenes/*.tif"`` or ``"scenes/**/*.SAFE"`` that no shell expanded. A
-            path that exists is no pattern.
+        scenes: Paths, URLs, and patterns such as ``"scenes/*.tif"`` or ``"scenes/**/*.SAFE"`` that no shell expanded,
+            one or several. A path that exists is no pattern.
         list_file: A text file with one of these in each line. Empty lines and those that begin with ``#`` do not count.
             Relative paths begin where the process is, as in what ``ls scenes/*.tif > scenes.txt`` writes.
         stac_items: A file or URL with STAC Items, see `geocfl.scene.item.find_items`.
@@ -80,7 +80,8 @@ def list_scenes(
         UsageError: There is no scene, a list cannot be read, or a pattern matches nothing.
         SceneError: Two files hold the same band of a scene, or the STAC Items cannot be read.
     """
-    named = list(_expand([*scenes, *(_read_list(Path(list_file)) if list_file else [])]))
+    given = [scenes] if isinstance(scenes, str | Path | Source) else scenes
+    named = list(_expand([*given, *(_read_list(Path(list_file)) if list_file else [])]))
     found = [_of_item(*item) for item in (find_items(str(stac_items)) if stac_items else [])]
     if not named and not found:
         raise UsageError("there is no scene to map; pass paths, a pattern, a list or STAC Items")
@@ -127,13 +128,18 @@ def _expand(scenes: Iterable[str | Path | Source]) -> Iterator[str | Source]:
         text = str(scene)
         if "://" in text and "*" in text and not text.lower().startswith(("https://", "http://")):
             raise UsageError(f"{text}: patterns are looked up on disk alone; write the addresses into a list instead")
-        if text.startswith("/vsi") or "://" in text or not glob.has_magic(text) or os.path.lexists(text):
+        if not is_pattern(text):
             yield text
             continue
         matches = _matches(text)
         if not matches:
             raise UsageError(f"{text}: matches no scene; check the pattern, or pass the scenes themselves")
         yield from matches
+
+
+def is_pattern(text: str) -> bool:
+    """Whether a scene was named by a pattern: a path that exists is none, nor is a URL, which may look like one."""
+    return glob.has_magic(text) and not (text.startswith("/vsi") or "://" in text or os.path.lexists(text))
 
 
 def _matches(pattern: str) -> list[str]:
@@ -198,9 +204,10 @@ def _identity(listed: Listed) -> tuple[object, ...]:
 def _told_apart(listed: Sequence[Listed]) -> list[Listed]:
     """The same, with stems that are all different, on file systems too that do not tell a from A.
 
-    A stem that is nobody else's stays. What a scene is called depends on which scenes there are, not on their order.
+    A stem that is nobody else's stays. What a scene is called depends on which scenes there are, not on their order nor
+    on whether others can be read today.
     """
-    names = {index: _names(each.source, _identity(each)) for index, each in enumerate(listed) if each.source}
+    names = {index: _names(each.source or _unread(each.path), _identity(each)) for index, each in enumerate(listed)}
     stems = {index: next(each) for index, each in names.items()}
     renamed = clashing = _clashing(stems)
     while clashing:
@@ -210,6 +217,11 @@ def _told_apart(listed: Sequence[Listed]) -> list[Listed]:
         replace(each, source=replace(each.source, stem=stems[index])) if each.source else each
         for index, each in enumerate(listed)
     ]
+
+
+def _unread(path: str) -> Source:
+    """What stands for a scene that cannot be read, under the name that its file would give it."""
+    return Source(path, PurePosixPath(file_name(path)).stem, {})
 
 
 def _clashing(stems: Mapping[int, str]) -> set[int]:

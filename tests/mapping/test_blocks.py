@@ -10,7 +10,7 @@ from geocfl.errors import SceneError
 from geocfl.mapping.blocks import Blocks, classify_block, divide
 from geocfl.mapping.mapper import Mapper
 from geocfl.mapping.settings import MapSettings
-from geocfl.products.staging import FILES
+from geocfl.products.staging import FILES, BusyError
 from geocfl.scene import Source, find_source
 
 
@@ -61,14 +61,15 @@ def test_small_and_finished_scenes_are_not_divided(tmp_path: Path, source: Sourc
     assert divide(mapper, source, tmp_path / "maps", overwrite=False, windows=10) is None
 
 
-def test_a_block_that_is_there_is_not_classified_again(tmp_path: Path, source: Source, mapper: Mapper) -> None:
+def test_a_block_that_is_there_is_not_classified_again(
+    tmp_path: Path, source: Source, mapper: Mapper, monkeypatch
+) -> None:
     blocks = divide(mapper, source, tmp_path / "maps", overwrite=False, windows=200)
     assert blocks is not None
     classify_block(mapper, source, blocks, *blocks.rows[0])
-    journal = blocks.folder(0) / "journal.jsonl"
-    before = journal.stat().st_mtime_ns
-    classify_block(mapper, source, blocks, *blocks.rows[0])
-    assert journal.stat().st_mtime_ns == before
+    with monkeypatch.context() as patch:
+        patch.delattr(Mapper, "classify")
+        classify_block(mapper, source, blocks, *blocks.rows[0])
     assert [path for path in blocks.parent.iterdir() if path.is_dir()] == [blocks.folder(0)]  # no attempt is left
 
 
@@ -83,6 +84,28 @@ def test_what_blocks_lack_is_classified(tmp_path: Path, source: Source, mapper: 
     whole = mapper.map(source, tmp_path / "whole")
     assert result.paths["lulc"].read_bytes() == whole.paths["lulc"].read_bytes()
     assert 0 < result.summary["timing"]["windows"] < whole.summary["timing"]["windows"]
+
+
+def test_blocks_count_although_the_scene_was_begun_before(
+    tmp_path: Path, source: Source, mapper: Mapper, monkeypatch
+) -> None:
+    def stop(what: str, done: int, total: int, unit: str) -> None:
+        if done > 300:  # of the second strip
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        mapper.map(source, tmp_path / "maps", progress=stop)
+    blocks = divide(mapper, source, tmp_path / "maps", overwrite=False, windows=200)
+    assert blocks is not None
+    assert (blocks.parent / "journal.jsonl").read_text().count("\n") > 1
+    for rows in blocks.rows:
+        classify_block(mapper, source, blocks, *rows)
+    assert mapper.map(source, tmp_path / "maps", blocks=blocks).summary["timing"]["windows"] == 0
+
+
+def test_blocks_whose_folder_is_gone_are_another_s(tmp_path: Path, source: Source, mapper: Mapper) -> None:
+    with pytest.raises(BusyError, match="let one of them finish"):
+        classify_block(mapper, source, Blocks(tmp_path / "maps/.s.partial", 7, ((0, 7),)), 0, 7)
 
 
 def test_a_scene_that_cannot_be_read_leaves_nothing(tmp_path: Path, source: Source, mapper: Mapper) -> None:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -19,7 +18,7 @@ from affine import Affine
 pytest.importorskip("distributed", reason="needs geocfl[dask]")
 
 import geocfl
-from geocfl.errors import GeocflError, UsageError
+from geocfl.errors import GeocflError, OutputError, UsageError
 from geocfl.mapping import distributed
 from geocfl.mapping.mapper import Mapper
 from geocfl.mapping.scene_map import SceneMap
@@ -60,8 +59,8 @@ def content(folder: Path) -> dict[str, str]:
 class Processes:
     """A scheduler on a port of its own, and workers that can be killed."""
 
-    def __init__(self, folder: Path, model: Path) -> None:
-        self.folder, self.environment = folder, os.environ | {"GEOCFL_CACHE": os.environ["GEOCFL_CACHE"]}
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -72,13 +71,21 @@ class Processes:
     def _start(self, *arguments: str, cwd: Path | None = None) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
             [sys.executable, "-m", *arguments], cwd=cwd or self.folder, stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL, env=self.environment,
+            stderr=subprocess.DEVNULL,
         )  # fmt: skip
 
     def start_scheduler(self) -> None:
         self.scheduler = self._start(
             "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(self.port), "--no-dashboard"
         )
+        wait_for(self._answers)
+
+    def _answers(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port), 1).close()
+        except OSError:
+            return False
+        return True
 
     def start_worker(self, *options: str) -> None:
         # In another folder, so that no path is relative to where the command runs.
@@ -110,8 +117,8 @@ class Processes:
 
 
 @pytest.fixture
-def processes(tmp_path: Path, tiny_model: Path) -> Iterator[Processes]:
-    started = Processes(tmp_path, tiny_model)
+def processes(tmp_path: Path) -> Iterator[Processes]:
+    started = Processes(tmp_path)
     yield started
     started.stop()
 
@@ -142,15 +149,19 @@ def scenario(tmp_path: Path, model: Path, processes: Processes, good: int, bad: 
         return len(list(out.glob("*_summary.json")))
 
     def at_work() -> bool:
-        return any(path.stat().st_size for path in out.glob(".*.partial/journal.jsonl"))
+        try:
+            return any(path.stat().st_size for path in out.glob(".*.partial/journal.jsonl"))
+        except FileNotFoundError:  # it was finished meanwhile
+            return False
 
     wait_for(lambda: finished() >= 1 and at_work())
     processes.workers[0].send_signal(signal.SIGKILL)
     processes.start_worker()
     before = finished()
-    wait_for(lambda: finished() >= min(good - 1, before + 2))
-    written = {path: path.stat().st_mtime_ns for path in out.glob("*_summary.json")}
+    wait_for(lambda: finished() >= before + 1)
     processes.stop()
+    assert far.poll() is None, "the run was over before the scheduler died"
+    written = {path: path.stat().st_mtime_ns for path in out.glob("*_summary.json")}
     processes.start_scheduler()
     processes.start_worker()
     stdout, stderr = far.communicate(timeout=300)
@@ -160,12 +171,13 @@ def scenario(tmp_path: Path, model: Path, processes: Processes, good: int, bad: 
     assert {path: path.stat().st_mtime_ns for path in written} == written  # what was whole was not done again
     assert content(out) == content(tmp_path / "here/maps")
     assert not list(out.glob(".*"))
+    assert not list(tmp_path.glob("worker3/**/model.safetensors"))  # the worker lives, the model is gone
 
 
 def test_a_run_survives_the_death_of_workers_and_scheduler(
     tmp_path: Path, tiny_model: Path, processes: Processes
 ) -> None:
-    scenario(tmp_path, tiny_model, processes, good=5, bad=1)
+    scenario(tmp_path, tiny_model, processes, good=7, bad=1)
 
 
 @pytest.mark.slow
@@ -179,8 +191,16 @@ def test_workers_here_divide_a_large_scene(tmp_path: Path, tiny_model: Path, mon
     settings = MapSettings(stride=STRIDE)
     mapper = Mapper(geocfl.load_model(tiny_model), settings, memory="3GB")
     listed = list_scenes(["in/*.tif"])
+    cut = tmp_path / "in/s01_20240601T100031.tif"
+    whole = cut.read_bytes()
+    cut.write_bytes(whole[:60_000])
+    # An address of a folder is that folder.
+    far = dict(distributed.map_on_dask(mapper, listed, f"file://{tmp_path}/far", workers=2, block_windows=100))
+    assert [path for path, result in far.items() if isinstance(result, GeocflError)] == [listed[1].path]
+    assert not list((tmp_path / "far").glob(".*"))
+    cut.write_bytes(whole)
     far = dict(distributed.map_on_dask(mapper, listed, "far", workers=2, block_windows=100))
-    assert not [result for result in far.values() if isinstance(result, GeocflError)]
+    assert [result.already_done for result in far.values()].count(True) == 1
     for scene in listed:
         mapper.map(scene.source, "here")
     assert content(tmp_path / "far") == content(tmp_path / "here")
@@ -224,6 +244,9 @@ def test_what_a_cluster_cannot_do_is_said_before_work_starts(
                 )
             )
     assert not (tmp_path / "out").exists()
+    (tmp_path / "out").touch()
+    with pytest.raises(OutputError, match="cannot be written to"):
+        attempt(scheduler=processes.address)
     with pytest.raises(UsageError, match="both say where to map"):
         attempt(scheduler=processes.address, workers=2)
 
@@ -242,8 +265,11 @@ def test_a_scheduler_that_does_not_come_back(
     monkeypatch.setattr(distributed, "PATIENCE", 2.0)
     processes.stop()
     rest = []
-    with pytest.raises(GeocflError, match=r"run the same command again"):
+    with pytest.raises(
+        GeocflError, match=r"lost with \d scenes to go \(.*\); run the same command once more"
+    ) as caught:
         rest.extend(results)
+    assert caught.type is GeocflError  # no UsageError: the command was right
     assert len(rest) < 3
     again = dict(geocfl.map_scenes([tmp_path / "in/*.tif"], tmp_path / "maps", model=tiny_model, stride=STRIDE))
     assert sum(result.already_done for result in again.values()) >= 1

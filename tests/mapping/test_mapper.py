@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import geopandas
@@ -25,7 +26,7 @@ from geocfl.errors import GeocflError, ModelError, OutputError, SceneError, Usag
 from geocfl.grid import CellGrid
 from geocfl.mapping.mapper import estimate
 from geocfl.products.selection import Selection
-from geocfl.products.staging import FILES
+from geocfl.products.staging import FILES, Staging
 from geocfl.products.vector import VECTOR_FORMATS
 
 GEOCFL = str(Path(sys.executable).with_name("geocfl"))
@@ -98,6 +99,39 @@ def test_the_same_command_again_does_nothing(tmp_path: Path, tiny_model: Path, n
     assert again.already_done
     assert again.summary == first.summary
     assert before == {path: path.stat().st_mtime_ns for path in again.paths.values()}
+
+
+def test_what_is_said_of_a_scene_beside_it_is_part_of_it(tmp_path: Path, tiny_model: Path, noise: np.ndarray) -> None:
+    scene = write_scene(tmp_path / "s.tif", noise)
+    geocfl.map_scene(scene, tmp_path / "maps", model=tiny_model)
+    before = scene.read_bytes()
+    with rasterio.open(scene) as dataset:
+        bands = "".join(
+            f'<PAMRasterBand band="{band}"><NoDataValue>{noise[0, 0, 0]}</NoDataValue></PAMRasterBand>'
+            for band in dataset.indexes
+        )
+    (tmp_path / "s.tif.aux.xml").write_text(f"<PAMDataset>{bands}</PAMDataset>")
+    with pytest.raises(OutputError, match="from other input"):
+        geocfl.map_scene(scene, tmp_path / "maps", model=tiny_model)
+    assert scene.read_bytes() == before
+
+
+def test_nothing_that_is_removed_is_open(tmp_path: Path, tiny_model: Path, noise: np.ndarray, monkeypatch) -> None:
+    commit, files = Staging.commit, Path("/proc/self/fd")
+    if not files.is_dir():
+        pytest.skip("the system does not say which files are open")
+
+    def look_and_commit(staging: Staging) -> None:
+        maps = Path("/proc/self/maps").read_text()
+        assert str(staging.folder) not in maps
+        for file in files.iterdir():
+            with suppress(FileNotFoundError):
+                assert staging.folder not in Path(os.readlink(file)).parents
+        commit(staging)
+
+    monkeypatch.setattr(Staging, "commit", look_and_commit)
+    options = EVERYTHING | {"model": tiny_model}
+    assert geocfl.map_scene(write_scene(tmp_path / "s.tif", noise), tmp_path / "maps", **options).paths
 
 
 def test_other_settings_are_refused_without_overwrite(tmp_path: Path, tiny_model: Path, noise: np.ndarray) -> None:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from geocfl.errors import SceneError, UsageError
 from geocfl.products.staging import PRODUCTS
 from geocfl.scene import listing
-from geocfl.scene.listing import Listed, _told_apart, list_scenes
+from geocfl.scene.listing import Listed, _told_apart, is_pattern, list_scenes
 from geocfl.scene.source import Band, Source
 from tests.scene.safe_product import write_safe
 from tests.scene.test_item import earth_search
@@ -83,6 +83,21 @@ def test_a_path_that_exists_is_no_pattern() -> None:
     assert paths(list_scenes(["a[1].tif"])) == ["a[1].tif"]
     assert paths(list_scenes(["a[0-9].tif"])) == ["a1.tif"]
     assert paths(list_scenes(["b_lulc.tif"])) == ["b_lulc.tif"]  # named, so meant
+
+
+@pytest.mark.parametrize("named", ["S.tif", Path("S.tif"), Source("mine", "mine", {"B04": Band("mine.tif")})])
+def test_one_scene_needs_no_list(named: str | Path | Source) -> None:
+    write(Path("S.tif"))
+    assert len(list_scenes(named)) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "pattern"),
+    [("*.tif", True), ("a[1].tif", True), ("S[1].tif", False), ("https://a.org/S.tif?sig=x*", False), ("S.tif", False)],
+)
+def test_what_a_pattern_is(text: str, pattern: bool) -> None:
+    write(Path("S[1].tif"))
+    assert is_pattern(text) is pattern
 
 
 def test_a_pattern_over_products_takes_each_as_a_whole() -> None:
@@ -209,6 +224,8 @@ def test_duplicate_stems_get_the_names_of_folders() -> None:
     again = list_scenes(reversed(names))
     assert stems(again) == stems(listed)[::-1]
     assert stems(list_scenes(["x/2019/S.tif", "T.tif"])) == ["S", "T"]
+    Path("x/2019/S.tif").write_text("broken today")
+    assert stems(list_scenes(names)) == ["", *stems(listed)[1:]]
 
 
 def test_duplicate_stems_in_one_folder() -> None:
