@@ -250,6 +250,10 @@ class _Run:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._take_back()
+
+    def _take_back(self) -> None:
+        """Removes the model from the workers."""
         if self._plugin:
             with suppress(Exception):  # the scheduler may be gone, and the workers with it
                 self._client.unregister_worker_plugin(self._plugin)
@@ -277,7 +281,7 @@ class _Run:
         self._resources = {GPU: 1} if device.startswith("cuda") or len(equipped) == len(workers) else None
         _check_versions(client)
         _check_paths(client, scenes, self._mapper.reading.mask, self._out)
-        self.__exit__()
+        self._take_back()
         plugin = _Plugin(self._mapper, Counter(worker["host"] for worker in workers.values()))
         client.register_plugin(plugin)
         self._plugin = plugin.name
