@@ -13,8 +13,8 @@ import pytest
 from hypothesis import settings
 from PIL import Image
 
-# A busy machine is no failure.
-settings.register_profile("geocfl", deadline=None)
+# A busy machine is no failure, and the suite is to take minutes.
+settings.register_profile("geocfl", deadline=None, max_examples=50)
 settings.load_profile("geocfl")
 
 SHARED = Path(__file__).parents[2] / "shared/data"

@@ -69,9 +69,8 @@ def test_a_script_runs_in_an_empty_folder(name, work, monkeypatch):
         assert list(Path().glob("*.png"))
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name == "classify_an_array" else pytest.mark.slow) for name in NAMES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
 def test_a_notebook_runs(name, work, monkeypatch):
     monkeypatch.delenv("MPLBACKEND", raising=False)  # a notebook has its own
     (work / name).mkdir(exist_ok=True)

@@ -38,7 +38,7 @@ def test_mcnemar_is_that_of_statsmodels(correct):
     assert p == pytest.approx(expected, abs=1e-12)
 
 
-@settings(max_examples=20)  # statsmodels takes a third of a second for each where torch is loaded
+@settings(max_examples=10)  # statsmodels takes a third of a second for each where torch is loaded
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
 def test_holm_is_that_of_statsmodels(p_values):
     np.testing.assert_allclose(holm(p_values), multitest.multipletests(p_values, method="holm")[1], atol=1e-12)

@@ -1,4 +1,3 @@
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -25,9 +24,6 @@ def test_train_then_map_with_what_was_trained(scene: Path, tmp_path: Path) -> No
     run("train", "--config", "run/config.json", "--out", "again", cwd=tmp_path)
     again, first = ((tmp_path / name / "metrics.json").read_bytes() for name in ("again", "run"))
     assert again == first, "bit for bit"
-    done = run("evaluate", "run", "--data", "patches", "--out", "evaluation", cwd=tmp_path)
-    assert "Water" in done.stdout
-    assert json.loads((tmp_path / "evaluation/metrics.json").read_text())["test"] == json.loads(first)["test"]
     run("map", scene, "--model", "run", "--out", "maps", "--backend", "torch", cwd=tmp_path)
     with rasterio.open(tmp_path / "maps" / "s_lulc.tif") as dataset:
         assert set(np.unique(dataset.read(1))) <= {1, 2}
@@ -59,5 +55,4 @@ def test_compare_plans_trains_and_reads(write_patches: Callable[..., Path], tmp_
     assert "step:3" in table
     for name in ("table.csv", "table.md", "table.html"):
         assert (tmp_path / "out" / name).is_file()
-    assert "4 cells, 4 finished" in run("compare", *args, "--dry-run", cwd=tmp_path).stdout
     assert run("compare", *args, cwd=tmp_path).stdout == table

@@ -16,10 +16,9 @@ def test_plan_says_hours_and_bytes(scene: Path, tiny_model: Path, tmp_path: Path
     options = ["--model", tiny_model, "--tiles", 20_000, "--workers", 10]
     done = run("plan", scene, *options, cwd=tmp_path)
     assert "20,000 scenes" in done.stdout
+    assert "240,000" in done.stdout  # windows
     assert "10 workers" in done.stdout
     assert "bounds it" in done.stdout
-    facts = json.loads(run("plan", scene, *options, "--json", cwd=tmp_path).stdout)
-    assert facts["windows"] == 20_000 * 12
     assert list(tmp_path.iterdir()) == []
     assert "--tiles" in run("plan", cwd=tmp_path, code=2).stderr
 
