@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from geocfl.data.eurosat import DEFAULT_ROOT, is_torchgeo_root, read_torchgeo
 from geocfl.data.imbalance import thin
 from geocfl.data.patches import Patches, read_patches
-from geocfl.data.splits import Split, make_split
+from geocfl.data.splits import Split, make_split, spatial_lists
 from geocfl.errors import DataError, UsageError
 from geocfl.evaluation import describe_metrics, fit_temperature, format_metrics, judge, metrics_html
 from geocfl.fitting import Learner, fit, make_learner, predict
@@ -147,6 +147,8 @@ def load_patches(settings: Settings, progress: Progress = silent) -> Patches:
     elif is_torchgeo_root(path):
         patches = read_torchgeo(path, settings.bands, spatial, progress=progress)
     else:
+        if spatial and path.exists():
+            spatial_lists(_lists(settings))  # told before all patches are read
         patches = read_patches(path, settings.bands, skip_bad=settings.skip_bad, progress=progress)
     if settings.scale is None and settings.offset is None:
         return patches
@@ -154,11 +156,15 @@ def load_patches(settings: Settings, progress: Progress = silent) -> Patches:
     return replace(patches, scaling=Scaling(scale, settings.offset or 0.0))
 
 
+def _lists(settings: Settings) -> Path:
+    """The folder of the spatial split's lists."""
+    path = Path(settings.data)
+    return DEFAULT_ROOT if settings.data == "eurosat" else path if path.is_dir() else path.parent
+
+
 def split_patches(patches: Patches, settings: Settings) -> Split:
     """Which patches train, validate and test; the training patches thinned to the imbalance."""
-    path = Path(settings.data)
-    lists = DEFAULT_ROOT if settings.data == "eurosat" else path if path.is_dir() else path.parent
-    split = make_split(patches, settings.split, settings.seed, lists)
+    split = make_split(patches, settings.split, settings.seed, _lists(settings))
     if settings.refit:
         split = split.without_validation()
     return thin(patches, split, settings.imbalance, settings.seed, settings.class_order)

@@ -196,6 +196,13 @@ def test_a_finished_run_is_replaced_only_on_demand_and_only_by_training(data, ru
     assert content(out)["model.safetensors"] == content(unbroken.path)["model.safetensors"]
 
 
+def test_missing_lists_are_told_before_patches_are_read(data, tmp_path, monkeypatch):
+    monkeypatch.delattr("geocfl.training.read_patches")
+    with pytest.raises(DataError, match=r"eurosat-spatial-train\.txt: the spatial split's list is missing"):
+        train(data, tmp_path / "out", split="spatial", weights="none")
+    assert not (tmp_path / "out").exists()
+
+
 def test_other_folders_and_files_are_left_alone(data, tmp_path):
     (tmp_path / "file").write_text("mine")
     (tmp_path / "full").mkdir()

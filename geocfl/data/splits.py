@@ -140,14 +140,24 @@ def _stratified(patches: Patches, share: float, seed: int) -> Split:
     return Split(*(np.sort(np.concatenate(part)) for part in parts))
 
 
-def _spatial(patches: Patches, lists: Path) -> Split:
-    paths = [lists / f"eurosat-spatial-{part}.txt" for part in ("train", "val", "test")]
+def spatial_lists(folder: Path) -> list[Path]:
+    """The files of the spatial split: training, validation, test.
+
+    Raises:
+        DataError: One is missing.
+    """
+    paths = [folder / f"eurosat-spatial-{part}.txt" for part in ("train", "val", "test")]
     for path in paths:
         if not path.is_file():
             raise DataError(
                 f"{path}: the spatial split's list is missing; put torchgeo's three "
                 "eurosat-spatial-*.txt beside the data or choose --split paper"
             )
+    return paths
+
+
+def _spatial(patches: Patches, lists: Path) -> Split:
+    paths = spatial_lists(lists)
     split = Split(*(listed(patches, path) for path in paths))
     if np.bincount(np.concatenate([split.train, split.validation, split.test])).max(initial=0) > 1:
         raise DataError(f"{lists}: the spatial split's lists share a patch; download them again")
