@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
-from pathlib import Path
 
 from rasterio.enums import Interleaving
 
 from geocfl.scene.assembling import open_dataset
-from geocfl.scene.remote import is_remote, remote_settings
+from geocfl.scene.identity import local_file
+from geocfl.scene.remote import remote_settings
 from geocfl.scene.source import Source
 
 
@@ -54,13 +53,12 @@ def _block_bytes(path: str, wanted: list[int]) -> int | None:
 
 def _file_bytes(path: str) -> int | None:
     """Bytes of a file on this machine, or of a member of a zip there."""
-    if os.path.isfile(path):
-        return os.path.getsize(path)
-    if not path.startswith("/vsizip/") or is_remote(path):
+    file = local_file(path)
+    if file is None:
         return None
-    inner = Path(path.removeprefix("/vsizip/").removeprefix("{").replace("}", ""))
-    archive = next((folder for folder in inner.parents if folder.is_file()), None)
-    if archive is None:
+    if not path.startswith("/vsi"):
+        return file.stat().st_size
+    if not path.startswith("/vsizip/"):
         return None
-    with zipfile.ZipFile(archive) as file:
-        return file.getinfo(inner.relative_to(archive).as_posix()).compress_size
+    with zipfile.ZipFile(file) as archive:
+        return archive.getinfo(path.replace("}", "").partition(f"{file.as_posix()}/")[2]).compress_size
