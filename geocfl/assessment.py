@@ -72,6 +72,7 @@ def evaluate(
     scale: float | None = None,
     offset: float | None = None,
     skip_bad: bool = False,
+    views: int | None = None,
     device: str = "auto",
     batch_size: int | None = None,
     overwrite: bool = False,
@@ -90,6 +91,7 @@ def evaluate(
         scale: In reflectance = (DN + offset) / scale; the layout's own by default.
         offset: Likewise.
         skip_bad: Leave out patches that cannot be read or are unlike the others.
+        views: From how many sides each patch is judged, one of `geocfl.model.VIEWS`; the model's own by default.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         batch_size: Patches at a time; what is fast on the device by default.
         overwrite: Replace an earlier evaluation in `out`.
@@ -101,7 +103,7 @@ def evaluate(
     """
     if batch_size is not None and batch_size < 1:
         raise UsageError(f"--batch-size {batch_size} is below 1")
-    bundle, out = load_model(model), Path(out)
+    bundle, out = load_model(model).with_views(views), Path(out)
     _claim(out, overwrite)
     split = split or str(bundle.origin.get("split", "all"))
     seed = int(bundle.origin.get("seed", 0)) if seed is None else seed

@@ -105,7 +105,7 @@ def cached_onnx(model: Model) -> Path:
         digest = hashlib.sha256(b"".join((folder / name).read_bytes() for name in ("model.json", "model.safetensors")))
     except OSError as error:
         raise ModelError(f"{folder}: cannot be read ({error.strerror}); pass another --model") from error
-    file = cache_folder() / "onnx" / f"{digest.hexdigest()[:32]}-{__version__}.onnx"
+    file = cache_folder() / "onnx" / f"{digest.hexdigest()[:32]}-{model.views}-{__version__}.onnx"
     if file.exists():
         return file
     _require("onnx")

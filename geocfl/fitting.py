@@ -242,7 +242,7 @@ def predict(
     """(n, C) float32 logits, on the CPU, of the patches at `indices`, as they are."""
     device = next(module.parameters()).device
     module.eval()
-    batch_size = batch_size or fast_batch_size(device)
+    batch_size = batch_size or fast_batch_size(device) // module.views
     rows = []
     for start in range(0, len(indices), batch_size):
         x = torch.from_numpy(patches.reflectance(indices[start : start + batch_size]))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import ArrayLike
 
 from geocfl.display import paragraph
-from geocfl.errors import ModelError
+from geocfl.errors import ModelError, UsageError
 from geocfl.legend import Legend
 from geocfl.naming import did_you_mean
 from geocfl.progress import Progress, silent
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from geocfl.prediction import Classifier, Prediction
 
 FORMAT_VERSION = 1
+VIEWS = (1, 2, 4, 8)
+"""From how many sides a window may be judged: the symmetries of a square are eight."""
 BUNDLED = Path(__file__).parent / "bundled"
 DEFAULT_MODEL = "eurosat-rgb-lite0"
 
@@ -44,6 +46,7 @@ class Model:
         temperature: Divides the logits, so that probabilities are calibrated.
         origin: Where it came from: data, split, seed, loss, epochs, metrics, versions, licence.
         head: One of `geocfl.network.HEADS`.
+        views: One of `VIEWS`; beyond 1, the logits of a window are the mean over its turned and mirrored views.
         path: Folder of the bundle; None before it is saved.
     """
 
@@ -60,6 +63,7 @@ class Model:
     temperature: float = 1.0
     origin: dict[str, Any] = field(default_factory=dict)
     head: str = "linear"
+    views: int = 1
     path: Path | None = None
 
     def network(self) -> Reflectance:
@@ -95,7 +99,22 @@ class Model:
 
         if network is None:
             network = build_network(self.backbone, len(self.bands), len(self.legend), head=self.head)
-        return Reflectance(network, self.clip, self.mean, self.std, self.input_size)
+        return Reflectance(network, self.clip, self.mean, self.std, self.input_size, self.views)
+
+    def with_views(self, views: int | None) -> Model:
+        """The same model, judging each window from so many sides: more accurate, and that many times as slow.
+
+        Args:
+            views: One of `VIEWS`; None leaves the bundle's own.
+
+        Raises:
+            UsageError: Another number.
+        """
+        if views is None:
+            return self
+        if views not in VIEWS:
+            raise UsageError(f"--views {views} is not one of {', '.join(map(str, VIEWS))}; 8 is the most accurate")
+        return replace(self, views=views)
 
     def predict(
         self,
@@ -244,6 +263,8 @@ def _check(model: Model) -> None:
         raise ValueError("bands, mean, std and clip do not fit together")
     if not all(value > 0 for value in (model.gsd, model.window, model.input_size, model.temperature, *model.std)):
         raise ValueError("gsd, window, input_size, temperature and std must be above 0")
+    if model.views not in VIEWS:
+        raise ValueError(f"views must be one of {VIEWS}")
 
 
 def bundled_models() -> list[str]:

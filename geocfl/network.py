@@ -279,6 +279,7 @@ class Reflectance(nn.Module):
         mean: B band means, reflectance.
         std: B band standard deviations, reflectance.
         input_size: S.
+        views: From how many sides each window is judged, 1 to 8; see `geocfl.model.VIEWS`.
     """
 
     mean: Tensor
@@ -291,11 +292,13 @@ class Reflectance(nn.Module):
         mean: tuple[float, ...],
         std: tuple[float, ...],
         input_size: int,
+        views: int = 1,
     ) -> None:
         super().__init__()
         self.network = network
         self.clip = clip
         self.input_size = input_size
+        self.views = views
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
 
@@ -308,9 +311,10 @@ class Reflectance(nn.Module):
         return x
 
     def forward(self, reflectance: Tensor) -> Tensor:
-        """(N, C) logits of (N, B, H, W) reflectance."""
-        logits: Tensor = self.network(self.normalise(reflectance))
-        return logits
+        """(N, C) logits of (N, B, H, W) reflectance, the mean over the views."""
+        x = self.normalise(reflectance)
+        logits: Tensor = self.network(x if self.views == 1 else symmetries(x, self.views))
+        return logits if self.views == 1 else logits.view(self.views, -1, logits.shape[1]).mean(0)
 
     def activations(self, reflectance: Tensor) -> Tensor:
         """(N, D) pooled activations that the network's last layer reads, of (N, B, H, W) reflectance."""
@@ -323,6 +327,11 @@ class Reflectance(nn.Module):
         """The network's last layer, from activations to logits."""
         head: nn.Module = self.network.get_classifier()  # type: ignore[operator]
         return head
+
+
+def symmetries(x: Tensor, views: int) -> Tensor:
+    """(views * N, B, S, S) from (N, B, S, S): as they are, turned by 90, 180, 270 degrees, then all mirrored."""
+    return torch.cat([torch.rot90(x if view < 4 else x.flip(3), view % 4, (2, 3)) for view in range(views)])
 
 
 def choose_device(name: str) -> torch.device:

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch.nn import functional as F
 
 from geocfl.assessment import evaluate
 from geocfl.data.patches import RGB, read_patches
@@ -38,6 +40,17 @@ def test_it_finds_what_training_found(data, run, tmp_path):
         "report.html",
     }
     assert "Balanced accuracy" in found.table() or "balanced accuracy" in found.table()
+
+
+def test_several_views_are_judged(data, run, tmp_path):
+    found = evaluate(run.path, data=data, out=tmp_path / "out", views=8)
+    patches = read_patches(data, RGB)
+    indices = [patches.names.index(name) for name in (run.path / "test_patches.txt").read_text().split()]
+    with torch.inference_mode():
+        logits = run.model.with_views(8).network()(torch.from_numpy(patches.reflectance(indices)))
+    labels = torch.from_numpy(patches.labels[indices])
+    assert found.metrics["test"]["nll"] == pytest.approx(F.cross_entropy(logits / run.model.temperature, labels).item())
+    assert found.metrics["test"]["nll"] != run.metrics["test"]["nll"]
 
 
 def test_every_prediction_is_listed(data, run, tmp_path):

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import geocfl.model
-from geocfl.errors import ModelError
+from geocfl.errors import ModelError, UsageError
 from geocfl.legend import Legend
 from geocfl.model import Model, bundled_models, load_model
 from geocfl.network import build_network
@@ -85,6 +85,16 @@ def test_probabilities_are_calibrated_whatever_the_batch(saved):
     np.testing.assert_allclose(rows, (logits / 1.5).softmax(1), atol=1e-5)
 
 
+def test_views_are_those_of_a_square(saved, tmp_path):
+    assert saved.with_views(None) is saved
+    turning = saved.with_views(4)
+    assert (turning.views, turning.network().views, saved.network().views) == (4, 4, 1)
+    kept = turning.save(tmp_path / "turning", turning.network().network.state_dict())
+    assert load_model(tmp_path / "turning") == kept, "a bundle may say so itself"
+    with pytest.raises(UsageError, match="--views 3 is not one of 1, 2, 4, 8"):
+        saved.with_views(3)
+
+
 def test_a_model_shows_itself_in_a_line_and_in_a_notebook(model):
     judged = {"metrics": {"test": {"n": 5400, "accuracy": 0.953, "macro_f1": 0.933}}}
     known = replace(model, name="<b>", origin=judged)
@@ -119,6 +129,7 @@ def test_missing_parts_are_named(bundle, missing):
         {"temperature": 0},
         {"temperature": None},
         {"clip": [0.1]},
+        {"views": 3},
         {"legend": [{"code": 1, "name": "A", "folder": "A", "color": "red"}]},
         {"legend": [{"code": 7, "name": "A", "folder": "A", "color": "#123456"}]},
         {"unheard_of": 1},

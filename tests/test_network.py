@@ -23,6 +23,7 @@ from geocfl.network import (
     has_fast_bfloat16,
     load_weights,
     read_weights,
+    symmetries,
 )
 
 
@@ -221,6 +222,34 @@ def test_reflectance_is_clipped_normalised_and_scaled():
     assert module(torch.zeros(1, 2, 8, 4)).shape == (1, 2, 4, 4)
     already = torch.full((1, 2, 4, 4), 0.2)
     torch.testing.assert_close(module(already)[0, :, 0, 0], torch.tensor([2.0, 0.0]))
+
+
+def test_the_symmetries_of_a_square_are_eight():
+    square = torch.arange(4.0).view(1, 1, 2, 2)
+    views = [tuple(view.flatten().int().tolist()) for view in symmetries(square, 8)]
+    assert len(set(views)) == 8
+    assert views[:2] == [(0, 1, 2, 3), (1, 3, 0, 2)], "as it is, then turned"
+    assert views[4] == (1, 0, 3, 2), "the fifth is mirrored"
+    for view in symmetries(square, 8)[:, None]:
+        again = {tuple(v.flatten().int().tolist()) for v in symmetries(view, 8)}
+        assert again == set(views), "the symmetries of a symmetry are the same ones"
+
+
+@pytest.mark.parametrize("views", [1, 2, 4, 8])
+def test_logits_of_several_views_are_their_mean(views):
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(27, 4))
+    x = torch.rand(5, 3, 3, 3)
+    facts = (0.0, 1.0), (0.1,) * 3, (0.2,) * 3, 3
+    plain, module = Reflectance(network, *facts), Reflectance(network, *facts, views)
+    sides = [plain(side) for side in (x, x.rot90(1, (2, 3)), x.rot90(2, (2, 3)), x.rot90(3, (2, 3)))]
+    sides += [plain(x.flip(3).rot90(quarter, (2, 3))) for quarter in range(4)]
+    torch.testing.assert_close(module(x), torch.stack(sides[:views]).mean(0))
+    turned = module(x.rot90(1, (2, 3)))
+    if views in (4, 8):
+        torch.testing.assert_close(turned, module(x), msg="which way is up does not matter")
+    else:
+        assert not torch.allclose(turned, module(x))
 
 
 def test_devices():

@@ -243,6 +243,7 @@ def evaluate(
     offset: options.PatchOffset = None,
     skip_bad: options.SkipBad = False,
     device: options.Device = "auto",
+    views: options.Views = None,
     batch_size: options.BatchSize = None,
 ) -> None:
     """Judge a model on labelled patches: accuracy, each class, calibration, figures and a report."""
@@ -258,6 +259,7 @@ def evaluate(
             offset=offset,
             skip_bad=bool(skip_bad),
             device=device,
+            views=views,
             batch_size=batch_size,
             overwrite=overwrite,
             progress=shown,

@@ -62,6 +62,15 @@ Precision = Annotated[
         rich_help_panel=SPEED,
     ),
 ]
+Views = Annotated[
+    int | None,
+    typer.Option(
+        metavar="1|2|4|8",
+        help="Judge each window from so many sides, turned and mirrored: fewer errors, that many times as long.",
+        show_default="1",
+        rich_help_panel=SPEED,
+    ),
+]
 Stride = Annotated[
     int,
     typer.Option(

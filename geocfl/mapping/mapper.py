@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -124,8 +124,8 @@ class Mapper:
             raise UsageError(f"--stride {settings.stride} is not between 1 and the model's window of {model.window} px")
         if batch_size is not None and batch_size < 1:
             raise UsageError(f"--batch-size {batch_size} is below 1")
-        self.model = model
-        self.settings = settings
+        self.model = model.with_views(settings.views)
+        self.settings = replace(settings, views=self.model.views)
         self.selection = Selection.of(settings.products, settings.vector)
         self.decision = Decision(len(model.legend), settings.min_confidence, self.selection.detail)
         self.reading = reading or settings.reading()

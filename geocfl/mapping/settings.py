@@ -22,6 +22,7 @@ class MapSettings:
         offset: Added to digital numbers first; None likewise.
         backend: One of `geocfl.mapping.backends.BACKENDS`.
         precision: One of `geocfl.mapping.backends.PRECISIONS`.
+        views: From how many sides each window is judged, one of `geocfl.model.VIEWS`; None is the model's own.
         min_confidence: Cells below this confidence, 0..1, are unclassified.
         products: Names of `geocfl.products.selection.PRODUCTS`, separated by commas, or ``default`` or ``all``.
         vector: Formats of the polygons, of `geocfl.products.vector.VECTOR_FORMATS`, separated by commas, or ``none``.
@@ -43,6 +44,7 @@ class MapSettings:
     offset: float | None = None
     backend: str = "auto"
     precision: str = "auto"
+    views: int | None = None
     min_confidence: float = 0.0
     products: str = "default"
     vector: str = "gpkg"

@@ -48,6 +48,22 @@ def test_batches_of_a_strip_are_the_models_own_predictions(tiny_model: Path, str
 
 
 @pytest.mark.parametrize("name", INSTALLED)
+def test_several_views_are_judged_at_once(tiny_model: Path, strip: np.ndarray, name: str) -> None:
+    model = geocfl.load_model(tiny_model)
+    backend = load_backend(model.with_views(8), name, device="cpu", precision="float32")
+    assert backend.batch_size == 4, "as many views as there are windows of a batch otherwise"
+    rows, columns = np.array([0, 3, 25, 26, 7]), np.array([0, 60, 90, 136, 20])
+    windows = cut(strip, 64, rows, columns)
+    sides = [np.rot90(side, turns, (2, 3)) for side in (windows, windows[..., ::-1]) for turns in range(4)]
+    one = [
+        np.log(model.predict(side, backend="torch", device="cpu", precision="float32").probabilities) for side in sides
+    ]
+    mean = np.exp(np.mean(one, axis=0))
+    expected = mean / mean.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(predict(backend, strip, rows, columns), expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", INSTALLED)
 def test_measured_rates_are_windows_a_second(tiny_model: Path, name: str) -> None:
     model = geocfl.load_model(tiny_model)
     assert 0 < measure(load_backend(model, name, device="cpu", batch_size=2), model, seconds=0.01) < 1e6

@@ -49,7 +49,7 @@ class TorchBackend:
         if precision == "float16" and self.device.type == "cpu":
             raise UsageError("torch has no float16 convolutions on a CPU; choose --precision float32 or bfloat16")
         self.precision = precision
-        self.batch_size = batch_size or fast_batch_size(self.device)
+        self.batch_size = batch_size or fast_batch_size(self.device) // model.views
         self._window, self._temperature, self._name = model.window, model.temperature, model.name
         if threads:
             torch.set_num_threads(threads)
