@@ -14,6 +14,7 @@ import torch
 import geocfl.model
 from geocfl.errors import ModelError, UsageError
 from geocfl.legend import Legend
+from geocfl.mapping.filling import fill
 from geocfl.model import Model, bundled_models, load_model
 from geocfl.network import build_network
 
@@ -81,7 +82,7 @@ def test_probabilities_are_calibrated_whatever_the_batch(saved):
     np.testing.assert_allclose(rows.sum(1), 1, rtol=1e-6)
     np.testing.assert_allclose(saved.predict(windows, batch_size=2, **EXACT).probabilities, rows, atol=1e-5)
     with torch.inference_mode():
-        logits = saved.network()(torch.from_numpy(windows))
+        logits = saved.network()(torch.from_numpy(fill(windows)))
     np.testing.assert_allclose(rows, (logits / 1.5).softmax(1), atol=1e-5)
 
 

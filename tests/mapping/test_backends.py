@@ -13,6 +13,7 @@ from geocfl.errors import UsageError
 from geocfl.grid import CellGrid
 from geocfl.mapping import backends
 from geocfl.mapping.backends import load_backend, measure
+from geocfl.mapping.filling import fill
 from geocfl.mapping.strips import cut, read_strips
 from geocfl.scene import open_scene
 
@@ -47,13 +48,30 @@ def test_batches_of_a_strip_are_the_models_own_predictions(tiny_model: Path, str
     assert "tiny on cpu" in repr(backend)
 
 
+@pytest.mark.parametrize("name", [*INSTALLED, "torch on a device"])
+def test_missing_pixels_are_filled(tiny_model: Path, strip: np.ndarray, name: str) -> None:
+    import torch
+
+    model = geocfl.load_model(tiny_model)
+    backend = load_backend(model, name.partition(" ")[0], device="cpu", precision="float32")
+    if name == "torch on a device":
+        backend._on_host = False  # as a GPU cuts its windows
+    rows, columns = np.array([0, 20, 10, 26]), np.array([100, 25, 20, 50])
+    windows = cut(strip, 64, rows, columns)
+    assert np.isnan(windows).any(axis=(1, 2, 3)).tolist() == [False, True, True, False]
+    with torch.inference_mode():
+        logits = model.network()(torch.from_numpy(fill(windows)))
+    expected = torch.softmax(logits / model.temperature, dim=1)
+    np.testing.assert_allclose(predict(backend, strip, rows, columns), expected, atol=2e-5)
+
+
 @pytest.mark.parametrize("name", INSTALLED)
 def test_several_views_are_judged_at_once(tiny_model: Path, strip: np.ndarray, name: str) -> None:
     model = geocfl.load_model(tiny_model)
     backend = load_backend(model.with_views(8), name, device="cpu", precision="float32")
     assert backend.batch_size == 4, "as many views as there are windows of a batch otherwise"
     rows, columns = np.array([0, 3, 25, 26, 7]), np.array([0, 60, 90, 136, 20])
-    windows = cut(strip, 64, rows, columns)
+    windows = fill(cut(strip, 64, rows, columns))
     sides = [np.rot90(side, turns, (2, 3)) for side in (windows, windows[..., ::-1]) for turns in range(4)]
     one = [
         np.log(model.predict(side, backend="torch", device="cpu", precision="float32").probabilities) for side in sides

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from geocfl.errors import UsageError
 from geocfl.exporting import cached_onnx
 from geocfl.mapping.backends import CPU_BATCH_SIZE
+from geocfl.mapping.filling import fill
 from geocfl.mapping.strips import cut
 from geocfl.model import Model
 
@@ -55,5 +56,5 @@ class OnnxBackend:
         """See `geocfl.mapping.backends.Backend`."""
         for start in range(0, len(rows), self.batch_size):
             chosen = slice(start, start + self.batch_size)
-            windows = cut(placed, self._window, rows[chosen], columns[chosen])
+            windows = fill(cut(placed, self._window, rows[chosen], columns[chosen]))
             yield self._session.run(None, {self._input: windows})[0]

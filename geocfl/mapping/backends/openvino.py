@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from geocfl.errors import UsageError
 from geocfl.exporting import cached_onnx
 from geocfl.mapping.backends import CPU_BATCH_SIZE
+from geocfl.mapping.filling import fill
 from geocfl.mapping.strips import cut
 from geocfl.model import Model
 
@@ -75,7 +76,7 @@ class OpenVinoBackend:
         wanted = 0
         for start in range(0, len(rows), self.batch_size):
             chosen = slice(start, start + self.batch_size)
-            self._jobs.start_async({0: cut(placed, self._window, rows[chosen], columns[chosen])}, start)
+            self._jobs.start_async({0: fill(cut(placed, self._window, rows[chosen], columns[chosen]))}, start)
             while wanted in done:
                 yield done.pop(wanted)
                 wanted += self.batch_size

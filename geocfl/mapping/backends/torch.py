@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,11 +12,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geocfl.errors import UsageError
+from geocfl.mapping.filling import fill
 from geocfl.mapping.strips import cut
 from geocfl.model import Model
 from geocfl.network import choose_device, fast_batch_size, has_fast_bfloat16
 
 TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class Placed(NamedTuple):
+    """A strip where it is classified.
+
+    Attributes:
+        strip: (B, h, w) float32 on the device.
+        gapped: The same on the host, where a GPU's windows with missing pixels are filled; None without such pixels.
+    """
+
+    strip: Tensor
+    gapped: NDArray[np.float32] | None
 
 
 class TorchBackend:
@@ -55,25 +69,27 @@ class TorchBackend:
             torch.set_num_threads(threads)
         self._network = model.network().to(self.device).to(memory_format=torch.channels_last)
         on_cuda = self.device.type == "cuda"
+        self._on_host = self.device.type == "cpu"
         self._copying = torch.cuda.Stream(self.device) if on_cuda else None  # type: ignore[no-untyped-call]
 
     def __repr__(self) -> str:
         return f"{self._name} on {self.device} in {self.precision} through torch {torch.__version__}"
 
     @torch.inference_mode()
-    def place(self, pixels: NDArray[np.float32]) -> Tensor:
+    def place(self, pixels: NDArray[np.float32]) -> Placed:
         """On a GPU, the strip is there once, however much its windows overlap."""
         strip = torch.from_numpy(pixels)
+        gapped = pixels if np.isnan(pixels[0]).any() else None
         if self._copying is None:
-            return strip.to(self.device)  # on a CPU, no copy
+            return Placed(strip.to(self.device), gapped)  # on a CPU, no copy
         with torch.cuda.stream(self._copying):
             placed = strip.pin_memory().to(self.device, non_blocking=True)
         self._copying.synchronize()  # this is the reading thread: it may wait, the classifying one does not
-        return placed
+        return Placed(placed, gapped)
 
     @torch.inference_mode()
     def classify(
-        self, placed: Tensor, rows: NDArray[np.int64], columns: NDArray[np.int64]
+        self, placed: Placed, rows: NDArray[np.int64], columns: NDArray[np.int64]
     ) -> Iterator[NDArray[np.float32]]:
         """See `geocfl.mapping.backends.Backend`."""
         waiting: deque[Callable[[], NDArray[np.float32]]] = deque()
@@ -104,9 +120,15 @@ class TorchBackend:
 
         return arrived
 
-    def _cut(self, placed: Tensor, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Tensor:
-        """(n, B, window, window) windows, cut on the device."""
-        if self.device.type == "cpu":
-            return torch.from_numpy(cut(placed.numpy(), self._window, rows, columns))
-        views = placed.unfold(1, self._window, 1).unfold(2, self._window, 1).permute(1, 2, 0, 3, 4)
-        return views[torch.from_numpy(rows).to(self.device), torch.from_numpy(columns).to(self.device)]
+    def _cut(self, placed: Placed, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Tensor:
+        """(n, B, window, window) windows, cut on the device, their missing pixels filled."""
+        if self._on_host:
+            return torch.from_numpy(fill(cut(placed.strip.numpy(), self._window, rows, columns)))
+        views = placed.strip.unfold(1, self._window, 1).unfold(2, self._window, 1).permute(1, 2, 0, 3, 4)
+        windows = views[torch.from_numpy(rows).to(self.device), torch.from_numpy(columns).to(self.device)]
+        if placed.gapped is not None:
+            first = cut(placed.gapped[:1], self._window, rows, columns)
+            gaps = np.flatnonzero(np.isnan(first).any(axis=(1, 2, 3)))
+            filled = fill(cut(placed.gapped, self._window, rows[gaps], columns[gaps]))
+            windows[torch.from_numpy(gaps).to(self.device)] = torch.from_numpy(filled).to(self.device)
+        return windows
