@@ -51,6 +51,7 @@ def _model(path: Path) -> dict[str, Any]:
         "input_px": model.input_size,
         "clip": list(model.clip),
         "temperature": model.temperature,
+        "views": model.views,
         "classes": {c.code: c.name for c in model.legend},
         "origin": model.origin,
     }

@@ -113,7 +113,10 @@ class Model:
         if views is None:
             return self
         if views not in VIEWS:
-            raise UsageError(f"--views {views} is not one of {', '.join(map(str, VIEWS))}; 8 is the most accurate")
+            raise UsageError(
+                f"--views {views} is not one of {', '.join(map(str, VIEWS))}; 8 is the most accurate",
+                page="how-to/views/",
+            )
         return replace(self, views=views)
 
     def predict(

@@ -21,18 +21,19 @@ def fill(windows: NDArray[np.float32]) -> NDArray[np.float32]:
     """
     known = ~np.isnan(windows[:, 0])
     for index in np.flatnonzero(~known.all(axis=(1, 2)) & known.any(axis=(1, 2))):
-        rows, columns = _sources(known[index])
-        windows[index] = windows[index][:, rows, columns]
+        pixels = windows[index].reshape(windows.shape[1], -1)
+        windows[index] = pixels.take(_sources(known[index]), axis=1).reshape(windows.shape[1:])
     return windows
 
 
-def _sources(known: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Row and column of the pixel that each pixel of a (S, S) window takes its value from."""
+def _sources(known: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """(S * S,) index of the pixel that each pixel of a (S, S) window takes its value from."""
     from scipy.ndimage import distance_transform_edt  # most scenes need none
 
-    nearest = distance_transform_edt(~known, return_distances=False, return_indices=True).astype(np.intp)
+    nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
     mirrored = 2 * nearest - np.indices(known.shape)
     row, column = mirrored.clip(0, len(known) - 1)
     usable = (mirrored >= 0).all(axis=0) & (mirrored < len(known)).all(axis=0) & known[row, column]
     row, column = np.where(usable, mirrored, nearest)
-    return row, column
+    sources: NDArray[np.intp] = (row * len(known) + column).ravel()
+    return sources
