@@ -79,7 +79,7 @@ class TorchBackend:
     def place(self, pixels: NDArray[np.float32]) -> Placed:
         """On a GPU, the strip is there once, however much its windows overlap."""
         strip = torch.from_numpy(pixels)
-        gapped = pixels if np.isnan(pixels[0]).any() else None
+        gapped = None if self._on_host or not np.isnan(pixels[0]).any() else pixels
         if self._copying is None:
             return Placed(strip.to(self.device), gapped)  # on a CPU, no copy
         with torch.cuda.stream(self._copying):
