@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -362,7 +363,18 @@ def fast_batch_size(device: torch.device) -> int:
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 autocast is faster than float32: not on processors that only emulate it."""
+    """Whether bfloat16 autocast is faster than float32: not on processors that only emulate it.
+
+    ``GEOCFL_BFLOAT16=on`` or ``off`` overrides what the processor says, to reproduce another machine's training.
+
+    Raises:
+        UsageError: The variable has another value.
+    """
+    forced = os.environ.get("GEOCFL_BFLOAT16", "")
+    if forced not in ("", "on", "off"):
+        raise UsageError(f"GEOCFL_BFLOAT16={forced} is neither on nor off; unset it to let geocfl choose")
+    if forced:
+        return forced == "on"
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":

@@ -5,6 +5,9 @@ import os
 if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: threads of theirs would stand in each other's way
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# The suite computes alike on every processor; GEOCFL_BFLOAT16=on runs it as a processor with bfloat16 would.
+os.environ.setdefault("GEOCFL_BFLOAT16", "off")
+
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 

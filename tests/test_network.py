@@ -258,7 +258,18 @@ def test_devices():
     for name in ("toaster", "cuda:99"):
         with pytest.raises(UsageError, match=f"device '{name}' is not available here"):
             choose_device(name)
-    assert isinstance(has_fast_bfloat16(torch.device("cpu")), bool)
+
+
+def test_bfloat16_can_be_forced(monkeypatch):
+    cpu = torch.device("cpu")
+    for value, expected in (("on", True), ("off", False)):
+        monkeypatch.setenv("GEOCFL_BFLOAT16", value)
+        assert has_fast_bfloat16(cpu) is expected
+    monkeypatch.delenv("GEOCFL_BFLOAT16")
+    assert isinstance(has_fast_bfloat16(cpu), bool)
+    monkeypatch.setenv("GEOCFL_BFLOAT16", "yes")
+    with pytest.raises(UsageError, match="neither on nor off"):
+        has_fast_bfloat16(cpu)
 
 
 def test_a_cosine_head_bounds_its_logits():
