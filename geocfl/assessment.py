@@ -20,7 +20,7 @@ from geocfl.evaluation import describe_metrics, format_metrics, judge, metrics_h
 from geocfl.fitting import predict
 from geocfl.model import DEFAULT_MODEL, Model, load_model
 from geocfl.naming import unknown_name
-from geocfl.network import choose_device
+from geocfl.network import autocast, choose_device
 from geocfl.progress import Progress, silent
 from geocfl.settings import Settings, resolve
 from geocfl.training import load_patches, split_patches
@@ -74,6 +74,7 @@ def evaluate(
     skip_bad: bool = False,
     views: int | None = None,
     device: str = "auto",
+    precision: str = "float32",
     batch_size: int | None = None,
     overwrite: bool = False,
     progress: Progress = silent,
@@ -93,6 +94,7 @@ def evaluate(
         skip_bad: Leave out patches that cannot be read or are unlike the others.
         views: From how many sides each patch is judged, one of `geocfl.model.VIEWS`; the model's own by default.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        precision: ``float32``, ``bfloat16`` or ``float16``; metrics to publish are those of ``float32``.
         batch_size: Patches at a time; what is fast on the device by default.
         overwrite: Replace an earlier evaluation in `out`.
         progress: Told how many patches are read, and how many are classified.
@@ -104,6 +106,8 @@ def evaluate(
     if batch_size is not None and batch_size < 1:
         raise UsageError(f"--batch-size {batch_size} is below 1")
     bundle, out = load_model(model).with_views(views), Path(out)
+    torch_device = choose_device(device)
+    autocast(torch_device, precision)  # refuses an unknown one before the patches are read
     _claim(out, overwrite)
     split = split or str(bundle.origin.get("split", "all"))
     seed = int(bundle.origin.get("seed", 0)) if seed is None else seed
@@ -130,9 +134,8 @@ def evaluate(
     else:
         indices, part = (np.arange(len(patches)), "all") if split == "all" else (listed(patches, listing), listing.stem)
         logger.warning("whether %s was trained on some of these patches cannot be told from here", bundle.name)
-    torch_device = choose_device(device)
     module = bundle.network().to(torch_device).to(memory_format=torch.channels_last)
-    logits = predict(module, patches, indices, batch_size, progress)
+    logits = predict(module, patches, indices, batch_size, progress, precision)
     result = {part: judge(logits, torch.from_numpy(patches.labels[indices]), bundle.legend, bundle.temperature)}
     try:
         out.mkdir(parents=True, exist_ok=True)

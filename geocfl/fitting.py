@@ -20,7 +20,7 @@ from geocfl.data.splits import Split
 from geocfl.errors import OutputError
 from geocfl.losses import make_loss
 from geocfl.model import Model
-from geocfl.network import Reflectance, fast_batch_size, has_fast_bfloat16
+from geocfl.network import Reflectance, autocast, fast_batch_size, has_fast_bfloat16
 from geocfl.objective import Imitator, Objective, load_teacher
 from geocfl.progress import Progress, silent
 from geocfl.settings import Settings
@@ -238,15 +238,19 @@ def predict(
     indices: NDArray[np.int64],
     batch_size: int | None = None,
     progress: Progress = silent,
+    precision: str = "float32",
 ) -> Tensor:
-    """(n, C) float32 logits, on the CPU, of the patches at `indices`, as they are."""
+    """(n, C) float32 logits, on the CPU, of the patches at `indices`, as they are.
+
+    In float32 unless asked otherwise, so that metrics do not depend on what the processor is fast at.
+    """
     device = next(module.parameters()).device
     module.eval()
     batch_size = batch_size or fast_batch_size(device) // module.views
     rows = []
     for start in range(0, len(indices), batch_size):
         x = torch.from_numpy(patches.reflectance(indices[start : start + batch_size]))
-        with torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bfloat16(device)):
+        with autocast(device, precision):
             rows.append(module(x.to(device, memory_format=torch.channels_last)).float().cpu())
         progress("classifying", min(start + batch_size, len(indices)), len(indices), "img")
     return torch.cat(rows)

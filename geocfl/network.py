@@ -16,6 +16,10 @@ from geocfl.losses import COSINE_SCALE
 from geocfl.naming import unknown_name
 
 
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+"""What a network can compute in; its weights are float32."""
+
+
 @dataclass(frozen=True)
 class Backbone:
     """A network that geocfl trains and maps with.
@@ -351,6 +355,19 @@ def choose_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"device {name!r} is not available here; choose auto or cpu", page="how-to/gpu/") from error
     return device
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """The context in which a network computes in one of `PRECISIONS`.
+
+    Raises:
+        UsageError: The precision is unknown, or the device has no such convolutions.
+    """
+    if precision not in PRECISIONS:
+        raise UsageError(unknown_name("precision", precision, PRECISIONS))
+    if precision == "float16" and device.type == "cpu":
+        raise UsageError("torch has no float16 convolutions on a CPU; choose --precision float32 or bfloat16")
+    return torch.autocast(device.type, PRECISIONS[precision], enabled=precision != "float32")
 
 
 def fast_batch_size(device: torch.device) -> int:

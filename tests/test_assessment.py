@@ -53,6 +53,19 @@ def test_several_views_are_judged(data, run, tmp_path):
     assert found.metrics["test"]["nll"] != run.metrics["test"]["nll"]
 
 
+def test_the_precision_is_the_users(data, run, tmp_path):
+    found = {
+        name: evaluate(run.path, data=data, out=tmp_path / name, precision=name).metrics["test"]["nll"]
+        for name in ("float32", "bfloat16")
+    }
+    assert found["float32"] == run.metrics["test"]["nll"]
+    assert found["bfloat16"] != found["float32"]
+    for name, sentence in (("int3", "unknown precision 'int3'"), ("float16", "no float16 convolutions on a CPU")):
+        with pytest.raises(UsageError, match=sentence):
+            evaluate(run.path, data=data, out=tmp_path / name, precision=name, device="cpu")
+        assert not (tmp_path / name).exists()
+
+
 def test_every_prediction_is_listed(data, run, tmp_path):
     found = evaluate(run.path, data=data, out=tmp_path / "out")
     with (tmp_path / "out/predictions.csv").open() as file:

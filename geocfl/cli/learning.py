@@ -244,6 +244,7 @@ def evaluate(
     skip_bad: options.SkipBad = False,
     device: options.Device = "auto",
     views: options.Views = None,
+    precision: options.PatchPrecision = "float32",
     batch_size: options.BatchSize = None,
 ) -> None:
     """Judge a model on labelled patches: accuracy, each class, calibration, figures and a report."""
@@ -260,6 +261,7 @@ def evaluate(
             skip_bad=bool(skip_bad),
             device=device,
             views=views,
+            precision=precision,
             batch_size=batch_size,
             overwrite=overwrite,
             progress=shown,

@@ -62,6 +62,15 @@ Precision = Annotated[
         rich_help_panel=SPEED,
     ),
 ]
+PatchPrecision = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="Numbers to compute with: float32, bfloat16 or float16 (GPUs only).",
+        autocompletion=one_of(completion.PRECISIONS[1:]),
+        rich_help_panel=SPEED,
+    ),
+]
 Views = Annotated[
     int | None,
     typer.Option(

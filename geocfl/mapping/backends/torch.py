@@ -15,9 +15,8 @@ from geocfl.errors import UsageError
 from geocfl.mapping.filling import fill
 from geocfl.mapping.strips import cut
 from geocfl.model import Model
-from geocfl.network import choose_device, fast_batch_size, has_fast_bfloat16
+from geocfl.network import autocast, choose_device, fast_batch_size, has_fast_bfloat16
 
-TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class Placed(NamedTuple):
@@ -60,8 +59,7 @@ class TorchBackend:
             precision = (
                 "float16" if self.device.type == "cuda" else "bfloat16" if has_fast_bfloat16(self.device) else "float32"
             )
-        if precision == "float16" and self.device.type == "cpu":
-            raise UsageError("torch has no float16 convolutions on a CPU; choose --precision float32 or bfloat16")
+        autocast(self.device, precision)  # refuses what the device cannot do, before weights are read
         self.precision = precision
         self.batch_size = batch_size or fast_batch_size(self.device) // model.views
         self._window, self._temperature, self._name = model.window, model.temperature, model.name
@@ -96,7 +94,7 @@ class TorchBackend:
         for start in range(0, len(rows), self.batch_size):
             chosen = slice(start, start + self.batch_size)
             batch = self._cut(placed, rows[chosen], columns[chosen]).contiguous(memory_format=torch.channels_last)
-            with torch.autocast(self.device.type, TYPES[self.precision], enabled=self.precision != "float32"):
+            with autocast(self.device, self.precision):
                 logits = self._network(batch)
             waiting.append(self._fetch(torch.softmax(logits.float() / self._temperature, dim=1)))
             # A GPU computes this batch while the caller looks at the one before.
