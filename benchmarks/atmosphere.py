@@ -17,15 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 import geocfl
+from geocfl.core.radiometry import Scaling
 from geocfl.data.augmentation import SURFACE_FIT
-from geocfl.mapping.backends import load_backend
-from geocfl.mapping.decision import Decision
-from geocfl.mapping.engine import classify_scene
-from geocfl.mapping.journal import Journal
+from geocfl.mapping.checkpoint import Journal
+from geocfl.mapping.encode import Decision
 from geocfl.mapping.mapper import cells_of
-from geocfl.products.cells import open_cells
-from geocfl.radiometry import Scaling
-from geocfl.scene import Reading, open_scene
+from geocfl.mapping.pipeline import classify_scene
+from geocfl.models.backends import load_backend
+from geocfl.products.scratch import open_cells
+from geocfl.scenes import Reading, open_scene
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
 SURE = 50
@@ -36,7 +36,7 @@ def through(scaling: Scaling, gain: float, offset: float) -> Scaling:
     return Scaling(scaling.scale * gain, scaling.offset - offset * scaling.scale)
 
 
-def classify(path: Path, offset: float | None, model: geocfl.model.Model, stride: int, strength: float) -> NDArray:
+def classify(path: Path, offset: float | None, model: geocfl.Model, stride: int, strength: float) -> NDArray:
     with tempfile.TemporaryDirectory() as folder:
         with open_scene(path, reading=Reading(offset=offset), needed=model.bands, gsd=model.gsd) as scene:
             for band in model.bands:

@@ -1,6 +1,6 @@
 """What the data pipeline costs on top of the bare training step.
 
-Bare steps train on one batch that lies in memory; full steps take theirs from `geocfl.fitting.batches`: decoded
+Bare steps train on one batch that lies in memory; full steps take theirs from `geocfl.training.loop.batches`: decoded
 patches to reflectance to augmented views. Rounds of both alternate, so that a change of the machine's load meets both.
 
     python benchmarks/data_pipeline.py --json benchmarks/data_pipeline.json
@@ -21,13 +21,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from geocfl.core.legend import EUROSAT
+from geocfl.core.radiometry import EUROSAT_RGB
 from geocfl.data.patches import RGB, Patches
-from geocfl.fitting import batches
-from geocfl.legend import EUROSAT
 from geocfl.losses import make_loss
-from geocfl.network import Reflectance, build_network, choose_device
-from geocfl.radiometry import EUROSAT_RGB
-from geocfl.settings import Settings, resolve
+from geocfl.models.network import Reflectance, build_network, choose_device
+from geocfl.training.config import Settings, resolve
+from geocfl.training.loop import batches
 
 LIMIT = 0.15
 CASES = (("resnet18", 64), ("lite0", 96))

@@ -86,12 +86,12 @@ def dispatch(workers: int, count: int) -> dict[str, float]:
     from distributed import LocalCluster
 
     from geocfl import load_model
-    from geocfl.mapping import distributed
+    from geocfl.mapping import dask_cluster as distributed
     from geocfl.mapping.mapper import Mapper
-    from geocfl.mapping.scene_map import SceneMap
     from geocfl.mapping.settings import MapSettings
-    from geocfl.scene.listing import Listed
-    from geocfl.scene.source import Band, Source
+    from geocfl.products.scene_map import SceneMap
+    from geocfl.scenes.collect import Listed
+    from geocfl.scenes.source import Band, Source
 
     model = load_model()
     bands = {name: Band("/vsicurl/https://example.com/scene.tif") for name in model.bands}

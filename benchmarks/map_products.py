@@ -21,13 +21,13 @@ from affine import Affine
 from rasterio.crs import CRS
 from scipy.ndimage import gaussian_filter
 
-from geocfl.grid import CellGrid
-from geocfl.legend import EUROSAT
-from geocfl.products.cells import write_header
-from geocfl.products.generalise import merge_small
+from geocfl.core.grid import CellGrid
+from geocfl.core.legend import EUROSAT
+from geocfl.products.formats.raster import write_lulc, write_probabilities
+from geocfl.products.formats.vector import VECTOR_FORMATS, write_polygons, write_windows
+from geocfl.products.generalize import merge_small
 from geocfl.products.polygons import dissolve, simplify
-from geocfl.products.raster import write_lulc, write_probabilities
-from geocfl.products.vector import VECTOR_FORMATS, write_polygons, write_windows
+from geocfl.products.scratch import write_header
 
 SIDE, STRIDE = 10_980, 16
 GRID = CellGrid(SIDE, SIDE, STRIDE, 64, Affine(10, 0, 600_000, 0, -10, 5_100_000), CRS.from_epsg(32633))

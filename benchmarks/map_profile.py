@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 
 import geocfl
-from geocfl.mapping.backends import BACKENDS, load_backend
 from geocfl.mapping.mapper import cells_of
 from geocfl.mapping.memory import STRIP_ROWS
 from geocfl.mapping.strips import cut, read_strips
-from geocfl.scene import open_scene
+from geocfl.models.backends import BACKENDS, load_backend
+from geocfl.scenes import open_scene
 
 
 def processor_seconds() -> float:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     import rasterio
     from numpy.typing import NDArray
 
-    from geocfl.model import Model
+    from geocfl.models.bundle import Model
 
 SIDE = 64
 PEER_BATCH = 64
@@ -69,8 +69,8 @@ def prepare(
     import rasterio
     import torch
 
-    from geocfl.mapping.backends import load_backend
-    from geocfl.model import load_model
+    from geocfl.models.backends import load_backend
+    from geocfl.models.bundle import load_model
 
     folder = Path(work)
     chosen = find_model(folder, model)
@@ -162,7 +162,7 @@ def quilt(archive: Path, size: int) -> Callable[[int, int], NDArray[np.floating]
     import numpy as np
     from PIL import Image
 
-    from geocfl.radiometry import EUROSAT_RGB
+    from geocfl.core.radiometry import EUROSAT_RGB
 
     patches = zipfile.ZipFile(archive)
     names = sorted(name for name in patches.namelist() if name.endswith(".jpg"))
@@ -228,9 +228,9 @@ def find_model(folder: Path, name: str) -> Model:
     """The model of that name; by default the bundled ResNet-18, or one with random weights, which is as fast."""
     import torch
 
-    from geocfl.legend import EUROSAT as LEGEND
-    from geocfl.model import Model, bundled_models, load_model
-    from geocfl.network import build_network
+    from geocfl.core.legend import EUROSAT as LEGEND
+    from geocfl.models.bundle import Model, bundled_models, load_model
+    from geocfl.models.network import build_network
 
     if not name and BUNDLED_MODEL not in bundled_models():
         torch.manual_seed(0)
@@ -247,8 +247,8 @@ def find_model(folder: Path, name: str) -> Model:
 def find_classifiers(model: Model, device: str) -> list[dict[str, Any]]:
     """Every back end and precision that can be had on the device, those that `geocfl map` uses by itself marked."""
     from geocfl.errors import UsageError
-    from geocfl.mapping.backends import BACKENDS, PRECISIONS, load_backend
-    from geocfl.network import choose_device, has_fast_bfloat16
+    from geocfl.models.backends import BACKENDS, PRECISIONS, load_backend
+    from geocfl.models.network import choose_device, has_fast_bfloat16
 
     names = [name for name in BACKENDS if name != "auto"] if device == "cpu" else ["torch"]
     found: dict[tuple[str, str], dict[str, Any]] = {}
@@ -276,8 +276,8 @@ def through_backend(
     """a: windows in memory through geocfl's back end, which cuts them out of a strip."""
     import numpy as np
 
-    from geocfl.mapping.backends import load_backend
-    from geocfl.model import load_model
+    from geocfl.models.backends import load_backend
+    from geocfl.models.bundle import load_model
 
     loaded = load_backend(load_model(model), backend, device, precision, batch_size)
     across, down = 32, 16
@@ -298,7 +298,7 @@ def through_library(
     """a: one batch over and over through the library that the back end uses, with nothing around it."""
     import numpy as np
 
-    from geocfl.model import load_model
+    from geocfl.models.bundle import load_model
 
     loaded = load_model(model)
     batch = np.stack([random_reflectance(SIDE, SIDE) for _ in range(batch_size)])
@@ -337,7 +337,7 @@ def bare_torch(model: Model, batch: NDArray[np.float32], precision: str, device:
 def bare_onnx(model: Model, batch: NDArray[np.float32]) -> Callable[[int], None]:
     import onnxruntime
 
-    from geocfl.exporting import cached_onnx
+    from geocfl.models.export import cached_onnx
 
     session = onnxruntime.InferenceSession(cached_onnx(model), providers=["CPUExecutionProvider"])
     inputs = {session.get_inputs()[0].name: batch}
@@ -352,7 +352,7 @@ def bare_onnx(model: Model, batch: NDArray[np.float32]) -> Callable[[int], None]
 def bare_openvino(model: Model, batch: NDArray[np.float32], precision: str) -> Callable[[int], None]:
     import openvino as ov
 
-    from geocfl.exporting import cached_onnx
+    from geocfl.models.export import cached_onnx
 
     core = ov.Core()
     network = core.read_model(cached_onnx(model))
@@ -390,7 +390,7 @@ def plain_loop(tile: str, out: str, model: str, device: str) -> dict[str, float]
     import torch
     from rasterio.windows import Window
 
-    from geocfl.model import load_model
+    from geocfl.models.bundle import load_model
 
     network = load_model(model).network().to(device)
     started = time.perf_counter()
@@ -416,7 +416,7 @@ def torchgeo_loop(tile: str, out: str, model: str, device: str) -> dict[str, flo
     from torchgeo.datasets import RasterDataset, stack_samples
     from torchgeo.samplers import GridGeoSampler
 
-    from geocfl.model import load_model
+    from geocfl.models.bundle import load_model
 
     network = load_model(model).network().to(device)
     started = time.perf_counter()

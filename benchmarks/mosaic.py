@@ -22,11 +22,11 @@ from affine import Affine
 from rasterio.crs import CRS
 from scipy.ndimage import gaussian_filter
 
-from geocfl.grid import CellGrid
-from geocfl.legend import EUROSAT
-from geocfl.mosaicking import mosaic
-from geocfl.products.cells import write_header
-from geocfl.products.raster import write_confidence, write_lulc
+from geocfl.analysis.mosaic import mosaic
+from geocfl.core.grid import CellGrid
+from geocfl.core.legend import EUROSAT
+from geocfl.products.formats.raster import write_confidence, write_lulc
+from geocfl.products.scratch import write_header
 
 SIDE, STRIDE, STEP = 10_980, 64, 155
 STEPS = {"raster": {}, "raster and GeoPackage": {"vector": "gpkg"}, "virtual raster": {}}

@@ -3,7 +3,7 @@
     python benchmarks/no_data.py EuroSAT.zip [--model eurosat-rgb-lite0] [--every 4]
 
 Of each test patch of the spatial split, what lies beyond an edge at a random angle is taken away, so that a share of
-the pixels stays. `mean` fills it with the model's band means, `mirrored` as maps do (`geocfl.mapping.filling`).
+the pixels stays. `mean` fills it with the model's band means, `mirrored` as maps do (`geocfl.core.windows`).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 import geocfl
-from geocfl.mapping.filling import fill
-from geocfl.settings import resolve
-from geocfl.training import load_patches, split_patches
+from geocfl.core.windows import fill
+from geocfl.training.config import resolve
+from geocfl.training.train import load_patches, split_patches
 
 SHARES = (1.0, 0.9, 0.75, 0.6, 0.5)
 

@@ -19,7 +19,7 @@
 import matplotlib.pyplot as plt
 
 import geocfl
-from geocfl.synthetic import write_synthetic_patches
+from geocfl.demonstration.landscape import write_synthetic_patches
 
 groups = {
     "Vegetation": ["Forest", "HerbaceousVegetation", "Pasture"],

@@ -22,8 +22,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import geocfl
-from geocfl.legend import EUROSAT
-from geocfl.synthetic import write_synthetic_patches, write_synthetic_scene
+from geocfl.core.legend import EUROSAT
+from geocfl.demonstration.landscape import write_synthetic_patches, write_synthetic_scene
 
 names = {
     "Forest": "Woodland",

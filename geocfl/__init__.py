@@ -12,44 +12,44 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from geocfl.assessment import evaluate as evaluate
-    from geocfl.clouds import find_clouds as find_clouds
-    from geocfl.comparison import compare as compare
-    from geocfl.demonstration import demo as demo
-    from geocfl.description import info as info
+    from geocfl.analysis.mosaic import mosaic as mosaic
+    from geocfl.analysis.zonal import stats as stats
+    from geocfl.demonstration.demo import demo as demo
     from geocfl.errors import GeocflError as GeocflError
-    from geocfl.exporting import export as export
+    from geocfl.evaluation.evaluate import evaluate as evaluate
+    from geocfl.experiments.compare import compare as compare
     from geocfl.mapping import SceneMap as SceneMap
     from geocfl.mapping import map_scene as map_scene
     from geocfl.mapping import map_scenes as map_scenes
+    from geocfl.mapping.info import info as info
     from geocfl.mapping.many import Tally as Tally
-    from geocfl.model import Model as Model
-    from geocfl.model import load_model as load_model
-    from geocfl.mosaicking import mosaic as mosaic
-    from geocfl.planning import plan as plan
-    from geocfl.prediction import Prediction as Prediction
-    from geocfl.training import train as train
-    from geocfl.zones import stats as stats
+    from geocfl.models.bundle import Model as Model
+    from geocfl.models.bundle import load_model as load_model
+    from geocfl.models.export import export as export
+    from geocfl.models.predict import Prediction as Prediction
+    from geocfl.planning.plan import plan as plan
+    from geocfl.scenes.clouds import find_clouds as find_clouds
+    from geocfl.training.train import train as train
 
 _HOMES = {
     "GeocflError": "geocfl.errors",
-    "Model": "geocfl.model",
-    "Prediction": "geocfl.prediction",
+    "Model": "geocfl.models.bundle",
+    "Prediction": "geocfl.models.predict",
     "SceneMap": "geocfl.mapping",
     "Tally": "geocfl.mapping.many",
-    "compare": "geocfl.comparison",
-    "demo": "geocfl.demonstration",
-    "evaluate": "geocfl.assessment",
-    "export": "geocfl.exporting",
-    "find_clouds": "geocfl.clouds",
-    "info": "geocfl.description",
-    "load_model": "geocfl.model",
+    "compare": "geocfl.experiments.compare",
+    "demo": "geocfl.demonstration.demo",
+    "evaluate": "geocfl.evaluation.evaluate",
+    "export": "geocfl.models.export",
+    "find_clouds": "geocfl.scenes.clouds",
+    "info": "geocfl.mapping.info",
+    "load_model": "geocfl.models.bundle",
     "map_scene": "geocfl.mapping",
     "map_scenes": "geocfl.mapping",
-    "mosaic": "geocfl.mosaicking",
-    "plan": "geocfl.planning",
-    "stats": "geocfl.zones",
-    "train": "geocfl.training",
+    "mosaic": "geocfl.analysis.mosaic",
+    "plan": "geocfl.planning.plan",
+    "stats": "geocfl.analysis.zonal",
+    "train": "geocfl.training.train",
 }
 __all__ = [
     "GeocflError",

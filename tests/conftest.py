@@ -64,9 +64,9 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle with EuroSAT's legend and random weights: whole in every respect but what it knows."""
     import torch
 
-    from geocfl.legend import EUROSAT
-    from geocfl.model import Model
-    from geocfl.network import build_network
+    from geocfl.core.legend import EUROSAT
+    from geocfl.models.bundle import Model
+    from geocfl.models.network import build_network
 
     torch.manual_seed(0)
     model = Model(

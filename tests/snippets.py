@@ -23,9 +23,9 @@ from PIL import Image
 from rasterio.transform import Affine
 
 from geocfl.cli import app
-from geocfl.legend import EUROSAT
-from geocfl.synthetic import write_synthetic_scene
-from tests.scene.safe_product import write_safe
+from geocfl.core.legend import EUROSAT
+from geocfl.demonstration.landscape import write_synthetic_scene
+from tests.scenes.safe_product import write_safe
 
 ROOT = Path(__file__).parents[1]
 FENCE = re.compile(

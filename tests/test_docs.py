@@ -26,7 +26,7 @@ import geocfl
 from geocfl.cli import app
 from geocfl.errors import GeocflError
 from geocfl.mapping.settings import MapSettings
-from geocfl.settings import Settings
+from geocfl.training.config import Settings
 from tests.snippets import ROOT, Block, Runner, blocks, write_stand_ins
 
 DOCS = ROOT / "docs"

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.scene.range_server import RangeServer
+from tests.scenes.range_server import RangeServer
 from tests.snippets import ROOT, Block, Runner, blocks, write_stand_ins
 
 README = ROOT / "README.md"

@@ -33,7 +33,7 @@ def bars() -> Iterator[Bars]:
 
 
 class Bars:
-    """A `geocfl.progress.Progress` of tqdm bars; a bar disappears when its work is done."""
+    """A `geocfl.core.progress.Progress` of tqdm bars; a bar disappears when its work is done."""
 
     def __init__(self) -> None:
         self._bars: dict[str, Any] = {}

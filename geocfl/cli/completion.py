@@ -52,6 +52,6 @@ def some_of(names: Iterable[str]) -> Complete:
 
 def a_model(incomplete: str) -> list[str]:
     """Completes the name of a bundled model; where none fits, the shell completes a path."""
-    from geocfl.model import bundled_models
+    from geocfl.models.bundle import bundled_models
 
     return [name for name in bundled_models() if name.startswith(incomplete)]

@@ -150,7 +150,7 @@ def train(
     The folder is what geocfl map --model takes. A ResNet-18 learns by the class
     focal loss, which cares for small classes, unless options say otherwise.
     """
-    from geocfl.settings import parse_bands
+    from geocfl.training.config import parse_bands
 
     with bars() as shown:
         run = geocfl.train(
@@ -346,7 +346,7 @@ def compare(
     Writes the table as CSV, Markdown and a page. Give a stopped command again,
     and it trains what is left.
     """
-    from geocfl.settings import parse_bands
+    from geocfl.training.config import parse_bands
 
     grid: dict[str, Any] = {
         "losses": _names(losses),
@@ -372,7 +372,7 @@ def compare(
         "compile": compile,
     }
     if dry_run:
-        from geocfl.comparison import plan
+        from geocfl.experiments.compare import plan
 
         prepared = plan(data, out, **grid)
         typer.echo(json.dumps(asdict(prepared), indent=2) if as_json else prepared.table())

@@ -16,7 +16,7 @@ from geocfl.cli.options import MANY, PRODUCTS, SCENE
 from geocfl.errors import GeocflError
 
 if TYPE_CHECKING:
-    from geocfl.mapping.scene_map import SceneMap
+    from geocfl.products.scene_map import SceneMap
 
 
 @app.command(
@@ -204,8 +204,8 @@ def map_scenes(
     confidence. The model that comes along knows ten, from forest to highway.
     Give a stopped command again, and it goes on where it was.
     """
-    from geocfl.scene import group_files
-    from geocfl.scene.listing import is_pattern
+    from geocfl.scenes import group_files
+    from geocfl.scenes.collect import is_pattern
 
     flags = {"probabilities": probabilities, "entropy": entropy, "windows": windows, "sld": sld}
     named = scenes or []

@@ -94,7 +94,7 @@ def plan(
     Measured here in seconds, on parts of up to three of the scenes; nothing is
     left behind. Options that geocfl map has, too, mean the same, except --workers.
     """
-    from geocfl.planning import plan as measure
+    from geocfl.planning.plan import plan as measure
 
     with bars() as shown:
         planned = measure(

@@ -20,10 +20,10 @@ from PIL import Image
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import MemoryFile
 
+from geocfl.core.legend import MAX_CLASSES, Legend
+from geocfl.core.progress import Progress, counted, silent
+from geocfl.core.radiometry import EUROSAT_RGB, SENTINEL2, Scaling
 from geocfl.errors import DataError
-from geocfl.legend import MAX_CLASSES, Legend
-from geocfl.progress import Progress, counted, silent
-from geocfl.radiometry import EUROSAT_RGB, SENTINEL2, Scaling
 
 log = logging.getLogger("geocfl")
 

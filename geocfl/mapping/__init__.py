@@ -2,7 +2,7 @@
 
 from geocfl.mapping.many import map_scenes
 from geocfl.mapping.mapper import map_scene
-from geocfl.mapping.scene_map import SceneMap
 from geocfl.mapping.settings import MapSettings
+from geocfl.products.scene_map import SceneMap
 
 __all__ = ["MapSettings", "SceneMap", "map_scene", "map_scenes"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from geocfl.mapping.mapper import Mapper, cells_of
 from geocfl.products.staging import BusyError
-from geocfl.scene import Source
+from geocfl.scenes import Source
 
 BLOCK_WINDOWS = 100_000
 """Windows of a block, about: minutes of work, beside which seconds to begin and to join are little."""

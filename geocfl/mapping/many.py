@@ -12,16 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from geocfl.core.progress import Progress, silent
+from geocfl.core.table import align
 from geocfl.errors import GeocflError, SceneError, UsageError
 from geocfl.mapping.mapper import Mapper
-from geocfl.mapping.scene_map import SceneMap
 from geocfl.mapping.settings import MapSettings
-from geocfl.model import DEFAULT_MODEL, load_model
-from geocfl.products.catalogue import check_catalogue, write_catalogue
-from geocfl.progress import Progress, silent
-from geocfl.scene import Source
-from geocfl.scene.listing import Listed, list_scenes
-from geocfl.table import align
+from geocfl.models.bundle import DEFAULT_MODEL, load_model
+from geocfl.products.formats.catalog import check_catalogue, write_catalogue
+from geocfl.products.scene_map import SceneMap
+from geocfl.scenes import Source
+from geocfl.scenes.collect import Listed, list_scenes
 
 log = logging.getLogger("geocfl")
 
@@ -96,7 +96,7 @@ def map_scenes(
         scenes_at_once=min(SCENES_AT_ONCE, len(listed)),
     )
     if on_dask:
-        from geocfl.mapping.distributed import map_on_dask
+        from geocfl.mapping.dask_cluster import map_on_dask
 
         results = map_on_dask(
             mapper, listed, out, overwrite=overwrite, workers=workers, scheduler=scheduler, retries=retries

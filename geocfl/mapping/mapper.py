@@ -19,23 +19,23 @@ import numpy as np
 import rasterio
 
 from geocfl import __version__
+from geocfl.core.grid import CellGrid
+from geocfl.core.progress import Progress, silent
 from geocfl.errors import SceneError, UsageError
-from geocfl.grid import CellGrid
-from geocfl.mapping.backends import Backend, load_backend, measure
-from geocfl.mapping.decision import Decision
-from geocfl.mapping.engine import classify_scene
-from geocfl.mapping.journal import JOURNAL, Journal
+from geocfl.mapping.checkpoint import JOURNAL, Journal
+from geocfl.mapping.encode import Decision
 from geocfl.mapping.memory import RESERVE, choose_cell_rows, parse_memory, resident, strip_bytes
-from geocfl.mapping.scene_map import SceneMap
+from geocfl.mapping.pipeline import classify_scene
 from geocfl.mapping.settings import MapSettings
-from geocfl.model import DEFAULT_MODEL, Model, load_model
+from geocfl.models.backends import Backend, load_backend, measure
+from geocfl.models.bundle import DEFAULT_MODEL, Model, load_model
+from geocfl.products.formats.truecolor import PICTURE_PIXELS, PREVIEW_PIXELS
+from geocfl.products.scene_map import SceneMap
 from geocfl.products.selection import Selection
 from geocfl.products.staging import FILES, Staging
-from geocfl.products.truecolor import PICTURE_PIXELS, PREVIEW_PIXELS
-from geocfl.products.writing import Finished, write_products
-from geocfl.progress import Progress, silent
-from geocfl.scene import Reading, Scene, Source, find_source, open_scene
-from geocfl.scene.identity import file_hash, identity
+from geocfl.products.write import Finished, write_products
+from geocfl.scenes import Reading, Scene, Source, find_source, open_scene
+from geocfl.scenes.fingerprint import file_hash, identity
 
 if TYPE_CHECKING:
     from geocfl.mapping.blocks import Blocks

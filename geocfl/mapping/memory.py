@@ -6,8 +6,8 @@ import re
 
 import psutil
 
+from geocfl.core.grid import CellGrid
 from geocfl.errors import UsageError
-from geocfl.grid import CellGrid
 
 STRIP_ROWS = 1024
 """Pixel rows of a strip where memory allows: enough to keep a classifier busy, soon enough read to begin with."""

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from geocfl.errors import UsageError
-from geocfl.scene import Area, Reading
-from geocfl.scene.remote import shown
+from geocfl.scenes import Area, Reading
+from geocfl.scenes.remote import shown
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,13 @@ class MapSettings:
         bands: Which band is which, as ``"B04=3,B03=2,B02=1"``; empty where the scene says so itself.
         scale: Digital numbers per unit of reflectance; None where the scene says so itself.
         offset: Added to digital numbers first; None likewise.
-        backend: One of `geocfl.mapping.backends.BACKENDS`.
-        precision: One of `geocfl.mapping.backends.PRECISIONS`.
-        views: From how many sides each window is judged, one of `geocfl.model.VIEWS`; None is the model's own.
+        backend: One of `geocfl.models.backends.BACKENDS`.
+        precision: One of `geocfl.models.backends.PRECISIONS`.
+        views: From how many sides each window is judged, one of `geocfl.models.bundle.VIEWS`; None is the model's own.
         min_confidence: Cells below this confidence, 0..1, are unclassified.
         products: Names of `geocfl.products.selection.PRODUCTS`, separated by commas, or ``default`` or ``all``.
-        vector: Formats of the polygons, of `geocfl.products.vector.VECTOR_FORMATS`, separated by commas, or ``none``.
+        vector: Formats of the polygons, of `geocfl.products.formats.vector.VECTOR_FORMATS`, separated by commas, or
+            ``none``.
         simplify: Tolerance in metres that polygons are simplified by.
         min_area: Hectares; smaller polygons are merged into a neighbour.
         datetime: When the scene was taken, ISO 8601, UTC where no zone stands; empty where the scene says so itself.
@@ -34,7 +35,7 @@ class MapSettings:
         bbox: What to map of the scene, as ``"west,south,east,north"`` in degrees; empty for all of it.
         aoi: Likewise, as a file of polygons.
         mask: ``"scl"`` for the scene's own classification layer, or a raster of masked pixels; empty for none.
-        mask_classes: Values of the mask that count, see `geocfl.scene.Reading`.
+        mask_classes: Values of the mask that count, see `geocfl.scenes.Reading`.
         max_masked: Cells with more than this share of masked pixels, 0..1, are no data.
     """
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from geocfl.grid import CellGrid
-from geocfl.scene import Scene
+from geocfl.core.grid import CellGrid
+from geocfl.scenes import Scene
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ import rasterio
 from affine import Affine
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
+from geocfl.core.grid import CellGrid
+from geocfl.core.legend import UNCLASSIFIED, Legend, LulcClass
 from geocfl.errors import DataError
-from geocfl.grid import CellGrid
-from geocfl.legend import UNCLASSIFIED, Legend, LulcClass
 
 LULC, CONFIDENCE = "_lulc", "_confidence"
 """How the names of a map's class raster and of its confidence end, before the file's ending."""

@@ -14,10 +14,10 @@ import shapely
 from numpy.typing import NDArray
 from rasterio.features import shapes
 
-from geocfl.grid import CellGrid
-from geocfl.legend import Legend
-from geocfl.products.cells import open_cells, read_strips
-from geocfl.products.style import shown_classes
+from geocfl.core.grid import CellGrid
+from geocfl.core.legend import Legend
+from geocfl.products.formats.qml import shown_classes
+from geocfl.products.scratch import open_cells, read_strips
 
 GEOMETRY = "geom"
 """Name of the geometry column."""

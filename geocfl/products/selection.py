@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from geocfl.core.naming import unknown_name
 from geocfl.errors import UsageError
-from geocfl.naming import unknown_name
-from geocfl.products.vector import VECTOR_FORMATS, check_vector_format
+from geocfl.products.formats.vector import VECTOR_FORMATS, check_vector_format
 
 PRODUCTS: dict[str, tuple[str, ...]] = {
     "lulc": ("lulc", "attributes", "lulc_style"),
@@ -39,8 +39,8 @@ class Selection:
 
     Attributes:
         products: Names of `PRODUCTS`.
-        vector: Formats of the polygons, of `geocfl.products.vector.VECTOR_FORMATS`; none where ``vector`` is not among
-            the products.
+        vector: Formats of the polygons, of `geocfl.products.formats.vector.VECTOR_FORMATS`; none where ``vector`` is
+            not among the products.
     """
 
     products: frozenset[str]

@@ -19,7 +19,7 @@ from typing import Literal
 from filelock import FileLock, Timeout
 
 from geocfl.errors import GeocflError, OutputError
-from geocfl.products.destination import existing, in_store, output_folder, put, reaching
+from geocfl.products.storage import existing, in_store, output_folder, put, reaching
 
 log = logging.getLogger("geocfl")
 
@@ -103,7 +103,7 @@ class Staging:
         """Nothing is touched before the ``with`` block.
 
         Args:
-            out: Output folder; made if absent. As for `geocfl.products.destination.output_folder`.
+            out: Output folder; made if absent. As for `geocfl.products.storage.output_folder`.
             stem: Stem of the scene's file name.
             digest: Hash of input, model and settings; also to be the summary's ``"hash"``.
             overwrite: Replace products that are in the way, even if they are this very work's.

@@ -7,11 +7,11 @@ from typing import TypedDict
 
 import numpy as np
 
-from geocfl.grid import CellGrid
-from geocfl.legend import NODATA, UNCLASSIFIED, Legend
-from geocfl.products.cells import read_strips
-from geocfl.products.style import WITHHELD
-from geocfl.table import align
+from geocfl.core.grid import CellGrid
+from geocfl.core.legend import NODATA, UNCLASSIFIED, Legend
+from geocfl.core.table import align
+from geocfl.products.formats.qml import WITHHELD
+from geocfl.products.scratch import read_strips
 
 
 class Cover(TypedDict):

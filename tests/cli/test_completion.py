@@ -13,13 +13,17 @@ from tests.cli.program import COMMAND
 
 
 def test_the_names_are_those_that_the_commands_know() -> None:
-    from geocfl import comparison, exporting, losses, network, settings
-    from geocfl.assessment import PARTS
+    from geocfl import losses
     from geocfl.data.imbalance import parse_imbalance, parse_order
     from geocfl.data.splits import train_share
-    from geocfl.mapping.backends import BACKENDS, PRECISIONS
+    from geocfl.evaluation.evaluate import PARTS
+    from geocfl.experiments import compare as comparison
+    from geocfl.models import export as exporting
+    from geocfl.models import network
+    from geocfl.models.backends import BACKENDS, PRECISIONS
+    from geocfl.products.formats.vector import VECTOR_FORMATS
     from geocfl.products.selection import PRODUCTS
-    from geocfl.products.vector import VECTOR_FORMATS
+    from geocfl.training import config as settings
 
     assert tuple(network.BACKBONES) == completion.BACKBONES
     assert completion.BACKENDS == BACKENDS

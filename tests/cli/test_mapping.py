@@ -7,7 +7,7 @@ import rasterio
 from affine import Affine
 
 from tests.cli.program import run
-from tests.scene.safe_product import write_safe
+from tests.scenes.safe_product import write_safe
 
 
 def test_map_prints_the_table_and_the_paths(scene: Path, tiny_model: Path, tmp_path: Path) -> None:

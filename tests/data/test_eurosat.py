@@ -8,11 +8,11 @@ import pytest
 import rasterio
 import torchgeo.datasets.eurosat as torchgeo_eurosat
 
+from geocfl.core.legend import EUROSAT
 from geocfl.data.eurosat import is_torchgeo_root, read_torchgeo
 from geocfl.data.patches import EUROSAT_BANDS, RGB
 from geocfl.data.splits import make_split
 from geocfl.errors import DataError
-from geocfl.legend import EUROSAT
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from geocfl.core.legend import Legend
+from geocfl.core.radiometry import SENTINEL2
 from geocfl.data.imbalance import parse_imbalance, parse_order, thin
 from geocfl.data.patches import RGB, Patches
 from geocfl.data.splits import Split, make_split
 from geocfl.errors import DataError, UsageError
-from geocfl.legend import Legend
-from geocfl.radiometry import SENTINEL2
 
 
 def patches(*counts: int) -> Patches:

@@ -10,10 +10,10 @@ import pytest
 import rasterio
 from PIL import Image
 
+from geocfl.core.legend import EUROSAT
+from geocfl.core.radiometry import EUROSAT_RGB, SENTINEL2, Scaling
 from geocfl.data.patches import EUROSAT_BANDS, RGB, read_patches
 from geocfl.errors import DataError
-from geocfl.legend import EUROSAT
-from geocfl.radiometry import EUROSAT_RGB, SENTINEL2, Scaling
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 

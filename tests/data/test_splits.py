@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from geocfl.core.legend import Legend
+from geocfl.core.radiometry import SENTINEL2
 from geocfl.data.patches import RGB, Patches
 from geocfl.data.splits import Split, listed, make_split, train_share
 from geocfl.errors import DataError, UsageError
-from geocfl.legend import Legend
-from geocfl.radiometry import SENTINEL2
 
 
 def patches(*counts: int) -> Patches:

@@ -11,7 +11,7 @@ from geocfl.mapping.blocks import Blocks, classify_block, divide
 from geocfl.mapping.mapper import Mapper
 from geocfl.mapping.settings import MapSettings
 from geocfl.products.staging import FILES, BusyError
-from geocfl.scene import Source, find_source
+from geocfl.scenes import Source, find_source
 
 
 @pytest.fixture

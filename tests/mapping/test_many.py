@@ -13,7 +13,7 @@ from geocfl.errors import GeocflError, OutputError, SceneError, UsageError
 from geocfl.mapping import many
 from geocfl.mapping.many import Tally
 from geocfl.mapping.mapper import Mapper
-from geocfl.mapping.scene_map import SceneMap
+from geocfl.products.scene_map import SceneMap
 
 
 def write_scene(path: Path, seed: int = 0) -> Path:
@@ -73,7 +73,7 @@ def test_maps_are_those_of_one_scene_at_a_time(tmp_path: Path, tiny_model: Path)
 
 
 def test_the_next_scene_is_read_while_one_is_classified(tmp_path: Path, tiny_model: Path, monkeypatch) -> None:
-    from geocfl.mapping import engine
+    from geocfl.mapping import pipeline as engine
 
     scenes = [write_scene(tmp_path / f"s{n}.tif", n) for n in range(2)]
     both_read = threading.Event()

@@ -22,12 +22,12 @@ from PIL import Image
 from shapely import box
 
 import geocfl
+from geocfl.core.grid import CellGrid
 from geocfl.errors import GeocflError, ModelError, OutputError, SceneError, UsageError
-from geocfl.grid import CellGrid
 from geocfl.mapping.mapper import estimate
+from geocfl.products.formats.vector import VECTOR_FORMATS
 from geocfl.products.selection import Selection
 from geocfl.products.staging import FILES, Staging
-from geocfl.products.vector import VECTOR_FORMATS
 
 GEOCFL = str(Path(sys.executable).with_name("geocfl"))
 TRANSFORM = Affine(10, 0, 3e5, 0, -10, 5e6)
@@ -384,7 +384,7 @@ def test_memory_is_bounded_as_it_says(tmp_path: Path, tiny_model: Path, tiled: b
     ) as dataset:  # fmt: skip
         dataset.write(np.full((3, 200, 300), 900, np.uint16), window=((600, 800), (5000, 5300)))
         dataset.descriptions = ("B04", "B03", "B02")
-    geocfl.mapping.backends.load_backend(geocfl.load_model(tiny_model), "openvino")  # exports
+    geocfl.models.backends.load_backend(geocfl.load_model(tiny_model), "openvino")  # exports
     command = [GEOCFL, "map", str(path), "--model", str(tiny_model), "--backend", "openvino", "--out", str(tmp_path)]
     done = subprocess.run(
         [sys.executable, "-c", PEAK, *command, "--memory", "800MB"], capture_output=True, text=True, check=False
@@ -553,11 +553,11 @@ def test_a_mosaic_of_eurosat_patches_maps_back_to_their_predictions(tmp_path: Pa
     mosaic = patches.reshape(4, 5, 3, 64, 64).transpose(2, 0, 3, 1, 4).reshape(3, 256, 320)
     result = geocfl.map_scene(write_scene(tmp_path / "s.tif", mosaic), tmp_path, precision="float32", device="cpu")
     model = geocfl.load_model()
-    reflectance = geocfl.radiometry.EUROSAT_RGB.to_reflectance(patches)
+    reflectance = geocfl.core.radiometry.EUROSAT_RGB.to_reflectance(patches)
     expected = model.predict(reflectance, backend="torch", device="cpu", precision="float32", batch_size=1).codes
     np.testing.assert_array_equal(codes(result).ravel(), expected)
     assert len(set(expected)) >= 8
-    labels = [geocfl.legend.EUROSAT.names.index(" ".join(_words(Path(n).parent.name))) + 1 for n in names]
+    labels = [geocfl.core.legend.EUROSAT.names.index(" ".join(_words(Path(n).parent.name))) + 1 for n in names]
     assert np.mean(np.array(labels) == expected) >= 0.8
 
 

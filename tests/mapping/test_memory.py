@@ -3,8 +3,8 @@
 import pytest
 from affine import Affine
 
+from geocfl.core.grid import CellGrid
 from geocfl.errors import UsageError
-from geocfl.grid import CellGrid
 from geocfl.mapping.memory import STRIP_ROWS, choose_cell_rows, parse_memory, resident, strip_bytes
 
 

@@ -14,8 +14,8 @@ from rasterio import warp
 import geocfl
 from geocfl.errors import SceneError
 from geocfl.mapping import SceneMap
-from tests.scene.range_server import RangeServer
-from tests.scene.safe_product import write_safe
+from tests.scenes.range_server import RangeServer
+from tests.scenes.safe_product import write_safe
 
 TRANSFORM = Affine(10, 0, 3e5, 0, -10, 5.1e6)
 

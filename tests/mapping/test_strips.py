@@ -9,9 +9,9 @@ from affine import Affine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from geocfl.grid import CellGrid
+from geocfl.core.grid import CellGrid
 from geocfl.mapping.strips import cut, has_data, mirror, read_strips
-from geocfl.scene import open_scene
+from geocfl.scenes import open_scene
 
 TRANSFORM = Affine(10, 0, 3e5, 0, -10, 5e6)
 

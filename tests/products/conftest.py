@@ -13,7 +13,7 @@ import rasterio
 from affine import Affine
 from rasterio.crs import CRS
 
-from geocfl.grid import CellGrid
+from geocfl.core.grid import CellGrid
 
 
 def write_cells(path: Path, codes: np.ndarray, confidence: np.ndarray | None = None, *detail: np.ndarray) -> Path:
@@ -67,8 +67,10 @@ def make_products(tmp_path: Path) -> Callable[..., Path]:
     """Writes all products of a map but the summary, with stem S, into a folder of their own."""
 
     def make(codes: np.ndarray, grid: CellGrid, name: str = "out") -> Path:
-        from geocfl.legend import EUROSAT
-        from geocfl.products import polygons, preview, raster, style, truecolor, vector
+        from geocfl.core.legend import EUROSAT
+        from geocfl.products import polygons
+        from geocfl.products.formats import preview, raster, truecolor, vector
+        from geocfl.products.formats import qml as style
 
         cells = write_cells(tmp_path / f"{name}-cells.tif", codes)
         out = tmp_path / name

@@ -9,11 +9,11 @@ import rasterio
 from affine import Affine
 from rasterio.crs import CRS
 
+from geocfl.core.grid import CellGrid
+from geocfl.core.legend import EUROSAT, Legend, LulcClass
 from geocfl.errors import DataError
-from geocfl.grid import CellGrid
-from geocfl.legend import EUROSAT, Legend, LulcClass
 from geocfl.products.finished import open_map
-from geocfl.products.raster import write_confidence, write_lulc
+from geocfl.products.formats.raster import write_confidence, write_lulc
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from rasterio.features import rasterize
 
-from geocfl.legend import EUROSAT, NODATA, UNCLASSIFIED
-from geocfl.products import cells as work
+from geocfl.core.legend import EUROSAT, NODATA, UNCLASSIFIED
+from geocfl.products import scratch as work
 from geocfl.products.polygons import dissolve, simplify
 from geocfl.products.summary import class_table
 

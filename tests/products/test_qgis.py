@@ -14,9 +14,11 @@ from affine import Affine
 from PIL import Image, ImageColor
 from rasterio.crs import CRS
 
-from geocfl.legend import EUROSAT, Legend, LulcClass
-from geocfl.products import polygons, raster, sld, style, truecolor, vector
-from geocfl.products.project import write_project
+from geocfl.core.legend import EUROSAT, Legend, LulcClass
+from geocfl.products import polygons
+from geocfl.products.formats import qml as style
+from geocfl.products.formats import raster, sld, truecolor, vector
+from geocfl.products.formats.qgis import write_project
 
 PYTHON = "/usr/bin/python3"
 ZOOM = 8

@@ -14,8 +14,8 @@ import pytest
 
 from geocfl.errors import OutputError, UsageError
 from geocfl.products import staging
-from geocfl.products.destination import in_store, output_folder, put
 from geocfl.products.staging import PRODUCTS, SUMMARY, BusyError, Staging
+from geocfl.products.storage import in_store, output_folder, put
 from tests.products.test_staging import finish, write_all
 
 upath = pytest.importorskip("upath", reason="universal-pathlib is not installed")
@@ -277,7 +277,7 @@ def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_scene_is_mapped_into_a_store(out: Any, tiny_model: Path, tmp_path: Path) -> None:
     """As on a disk, byte for byte."""
     import geocfl
-    from geocfl.synthetic import write_synthetic_scene
+    from geocfl.demonstration.landscape import write_synthetic_scene
 
     scene = tmp_path / "s.tif"
     write_synthetic_scene(scene, tmp_path / "truth.tif", size=128)

@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from geocfl.legend import EUROSAT
-from geocfl.products import cells as work
+from geocfl.core.legend import EUROSAT
+from geocfl.products import scratch as work
 from geocfl.products.summary import class_table, format_table
 
 

@@ -1,0 +1,1 @@
+"""What finished maps are good for: zonal statistics, mosaics, regions."""

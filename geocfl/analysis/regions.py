@@ -1,0 +1,148 @@
+"""Regions: named polygons, the maps that reach into each, and what of it lies on a grid of cells."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyproj
+import rasterio
+import shapely
+from shapely.affinity import translate
+
+from geocfl.analysis.alignment import outline
+from geocfl.analysis.reproject import Polygons, longest_side, onto_map, polygonal, untorn
+from geocfl.analysis.zonal import read_zones
+from geocfl.core.grid import CellGrid
+from geocfl.errors import DataError
+from geocfl.products.finished import FinishedMap
+
+WGS84 = rasterio.CRS.from_epsg(4326)
+STEM_LENGTH = 60
+"""Characters of a region's name that its files' names keep: file systems allow 255 bytes, letters take up to 3."""
+TURNS = (-360, 0, 360)
+"""Degrees by which longitudes of one place may differ."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """A region that is to have a map of its own.
+
+    Attributes:
+        name: Value of the field that names it.
+        stem: What its files' names begin with.
+    """
+
+    name: str
+    stem: str
+
+
+class Regions:
+    """The regions of a file.
+
+    Attributes:
+        path: The file.
+        all: The regions, in the order of the file.
+    """
+
+    def __init__(self, path: str | Path, by: str, layer: str | None = None) -> None:
+        """Reads them.
+
+        Args:
+            path: Polygons, in any format that GDAL reads.
+            by: Field that names them; polygons of the same value are one region.
+            layer: Layer of the file; needed where there are several.
+
+        Raises:
+            DataError: The file holds no polygons, one without a name, or two whose files would have the same name.
+            UsageError: It has no such layer or field.
+        """
+        self.path = Path(path)
+        names, self._outlines = read_zones(self.path, layer, by)
+        self.all = [Region(str(name), file_stem(str(name))) for name in names]
+        taken: dict[str, Region] = {}
+        for region in self.all:
+            if not region.stem:
+                raise DataError(f"{self.path}: holds a region whose {by} is {region.name!r}; give it a name")
+            other = taken.setdefault(region.stem.casefold(), region)  # file systems may not tell A from a
+            if other is not region:
+                raise DataError(
+                    f"{self.path}: the maps of {other.name!r} and {region.name!r} would both be called "
+                    f"{region.stem}_lulc.tif; rename one of them"
+                )
+
+    def reached_by(self, maps: Sequence[FinishedMap]) -> list[list[FinishedMap]]:
+        """For each region, the maps that reach into it, in their order.
+
+        Raises:
+            DataError: The regions cannot be reprojected.
+        """
+        footprints, numbers = [], []
+        for number, m in enumerate(maps):
+            points = outline(m, WGS84, None)
+            points = outline(m, WGS84, points[0, 0])
+            points = points[np.isfinite(points).all(axis=1)]
+            if len(points) < 3:
+                continue
+            for turn in TURNS:
+                footprints.append(shapely.make_valid(translate(shapely.Polygon(points), turn)))
+                numbers.append(number)
+        tree = shapely.STRtree(footprints)
+        found = []
+        for shape in self._in_degrees():
+            near = tree.query(shape, predicate="intersects")
+            reaches = shapely.area(shapely.intersection(tree.geometries[near], shape)) > 0  # those beside it touch
+            found.append([maps[number] for number in sorted({numbers[index] for index in near[reaches]})])
+        return found
+
+    def _in_degrees(self) -> Polygons:
+        """The regions as shapes in longitude and latitude; one across 180 degrees goes on beyond them."""
+        crs = pyproj.CRS(self._outlines.crs)
+        if crs.is_geographic:  # straight sides stay straight
+            straight: Polygons = self._outlines.to_crs(WGS84.to_wkt()).to_numpy()
+            return straight
+        remedy = f"{self.path}: its {crs.name} cannot be reprojected; reproject it to longitude and latitude, EPSG:4326"
+        try:
+            transformer = pyproj.Transformer.from_crs(crs, WGS84.to_wkt(), always_xy=True)
+        except pyproj.exceptions.ProjError as error:
+            raise DataError(remedy) from error
+        shapes = shapely.segmentize(self._outlines.to_numpy(), longest_side(crs))
+        shapes = shapely.transform(shapes, transformer.transform, interleaved=False)
+        if not np.isfinite(shapely.get_coordinates(shapes)).all():
+            raise DataError(remedy)
+        whole: Polygons = shapely.make_valid(untorn(shapes))
+        return whole
+
+    def on_grid(self, number: int, grid: CellGrid) -> Any:
+        """What of a region lies on a grid, as a shape of its cells: x is the column, y the row; perhaps empty.
+
+        Args:
+            number: The region's, from 0.
+            grid: The cells, one pixel each.
+
+        Raises:
+            DataError: It cannot be reprojected.
+        """
+        shapes = onto_map(self.path, self._outlines.iloc[[number]].to_numpy(), pyproj.CRS(self._outlines.crs), grid)
+        to_cell = ~grid.cell_transform
+        shapes = shapely.make_valid(shapely.transform(shapes, lambda x, y: to_cell @ (x, y), interleaved=False))
+        inside = polygonal(shapely.intersection(shapes, shapely.box(0, 0, grid.columns, grid.rows)))
+        return shapely.union_all(inside)
+
+
+def file_stem(name: str) -> str:
+    """A name as that of a file: letters of any script, digits, dots and hyphens stay, all else becomes underscores.
+
+    Args:
+        name: Such as ``"Nord/Pas de Calais"``, which becomes ``"Nord_Pas_de_Calais"``.
+
+    Returns:
+        Empty where nothing is left of it.
+    """
+    safe = re.sub(r"[^\w.-]+", "_", unicodedata.normalize("NFC", name))
+    return safe[:STEM_LENGTH].strip("._-")

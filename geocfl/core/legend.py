@@ -1,0 +1,139 @@
+"""Class codes, names and colours: the legend that models, rasters, vectors and styles share."""
+
+from __future__ import annotations
+
+import colorsys
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from geocfl.core.display import html_table
+
+NODATA = 0
+"""Raster code of cells without data."""
+UNCLASSIFIED = 255
+"""Raster code of cells with data whose class was withheld."""
+MAX_CLASSES = 254
+"""Codes 1..254 are left for classes in a uint8 raster."""
+
+
+@dataclass(frozen=True)
+class LulcClass:
+    """One class of a legend.
+
+    Attributes:
+        code: Raster value, 1..254.
+        name: Name shown to people, such as ``"Annual Crop"``.
+        folder: Name of the class's folder of training patches, such as ``"AnnualCrop"``.
+        color: ``"#rrggbb"``.
+    """
+
+    code: int
+    name: str
+    folder: str
+    color: str
+
+    @property
+    def rgb(self) -> tuple[int, int, int]:
+        """Red, green and blue, 0..255."""
+        red, green, blue = bytes.fromhex(self.color[1:])
+        return red, green, blue
+
+
+@dataclass(frozen=True, repr=False)
+class Legend:
+    """The classes of a model in the order of its outputs: output ``k`` is the class with code ``k + 1``."""
+
+    classes: tuple[LulcClass, ...]
+
+    def __post_init__(self) -> None:
+        if [c.code for c in self.classes] != list(range(1, len(self.classes) + 1)):
+            raise ValueError("legend codes must be 1..N in order")
+        if len(self.classes) > MAX_CLASSES:
+            raise ValueError(f"a uint8 raster holds at most {MAX_CLASSES} classes")
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    def __iter__(self) -> Iterator[LulcClass]:
+        return iter(self.classes)
+
+    def __getitem__(self, code: int) -> LulcClass:
+        """The class with this raster code."""
+        if not 1 <= code <= len(self.classes):
+            raise KeyError(code)
+        return self.classes[code - 1]
+
+    def __repr__(self) -> str:
+        """One line: codes and names."""
+        return f"<Legend: {', '.join(f'{c.code} {c.name}' for c in self.classes)}>"
+
+    def _repr_html_(self) -> str:
+        return html_table(["class", "code"], [(c.color, [c.name, str(c.code)]) for c in self.classes])
+
+    @property
+    def names(self) -> list[str]:
+        """Class names in the order of their codes."""
+        return [c.name for c in self.classes]
+
+    def to_json(self) -> list[dict[str, object]]:
+        """The legend as it stands in ``model.json``."""
+        return [{"code": c.code, "name": c.name, "folder": c.folder, "color": c.color} for c in self.classes]
+
+    @classmethod
+    def from_json(cls, entries: Sequence[dict[str, object]]) -> Legend:
+        """Reads what `to_json` wrote."""
+        classes = []
+        for entry in entries:
+            color = str(entry["color"])
+            if not re.fullmatch("#[0-9a-fA-F]{6}", color):
+                raise ValueError(f"not a colour: {color}")
+            classes.append(LulcClass(int(str(entry["code"])), str(entry["name"]), str(entry["folder"]), color))
+        return cls(tuple(classes))
+
+    @classmethod
+    def from_folders(cls, folders: Sequence[str]) -> Legend:
+        """The legend of class-named folders: EuroSAT's own where they are EuroSAT's, else names in sorted order.
+
+        Args:
+            folders: Folder names, such as ``["Forest", "SeaLake"]``; any order.
+        """
+        if set(folders) == {c.folder for c in EUROSAT}:
+            return EUROSAT
+        known = {c.folder: c for c in EUROSAT}
+        classes = []
+        for index, folder in enumerate(sorted(folders)):
+            color = known[folder].color if folder in known else _distinct_color(index)
+            classes.append(LulcClass(index + 1, _spaced(folder), folder, color))
+        return cls(tuple(classes))
+
+
+def _spaced(folder: str) -> str:
+    """``"AnnualCrop"`` and ``"annual_crop"`` as people write them."""
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])|[_\-]+", " ", folder).split()
+    return " ".join(word[0].upper() + word[1:] for word in words) or folder
+
+
+def _distinct_color(index: int) -> str:
+    """Colours that stay apart for any number of classes: hue by the golden angle, lightness in three steps."""
+    red, green, blue = colorsys.hls_to_rgb((0.08 + index * 0.381966) % 1, (0.35, 0.55, 0.7)[index % 3], 0.6)
+    return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"
+
+
+# Hues follow what maps use (yellow crops, green woods, blue water, red towns); lightness is kept apart within each
+# family, so that deuteranopes can still tell, say, Forest from Residential and River from Sea Lake.
+EUROSAT = Legend(
+    (
+        LulcClass(1, "Annual Crop", "AnnualCrop", "#f4d35e"),
+        LulcClass(2, "Forest", "Forest", "#14532d"),
+        LulcClass(3, "Herbaceous Vegetation", "HerbaceousVegetation", "#b5c99a"),
+        LulcClass(4, "Highway", "Highway", "#4a4a4a"),
+        LulcClass(5, "Industrial", "Industrial", "#9d4edd"),
+        LulcClass(6, "Pasture", "Pasture", "#6bbf59"),
+        LulcClass(7, "Permanent Crop", "PermanentCrop", "#e08e2b"),
+        LulcClass(8, "Residential", "Residential", "#d7263d"),
+        LulcClass(9, "River", "River", "#5bc0eb"),
+        LulcClass(10, "Sea Lake", "SeaLake", "#1d4e9e"),
+    )
+)
+"""EuroSAT's ten classes, numbered as in Table 1 of the class focal loss paper (and as its folders sort)."""

@@ -1,0 +1,1 @@
+"""A synthetic landscape whose land cover is known, and its map."""

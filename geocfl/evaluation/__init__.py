@@ -1,0 +1,1 @@
+"""How accurate a model is: metrics, calibration, significance, figures and reports."""

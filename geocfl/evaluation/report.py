@@ -1,0 +1,328 @@
+"""A run told to people: its figures, and one page that holds everything and needs nothing."""
+
+from __future__ import annotations
+
+import html
+import json
+from base64 import b64encode
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor
+
+from geocfl.core.legend import EUROSAT, Legend
+from geocfl.data.patches import Patches
+from geocfl.evaluation import paper
+from geocfl.evaluation.plots import (
+    MAX_ERRORS,
+    MAX_ERRORS_PER_PAIR,
+    SAMPLED_CLASSES,
+    SAMPLES,
+    STYLE,
+    confusion_figure,
+    convergence_figure,
+    errors_figure,
+    per_class_figure,
+    reliability_figure,
+    samples_figure,
+    save_figure,
+)
+from geocfl.models.bundle import Model
+
+PATCH_FIGURES = ("gallery", "samples")
+"""Figures of pixels: the page holds them as PNG, the others as SVG."""
+
+
+def write_report(
+    out: Path,
+    model: Model,
+    result: Mapping[str, Mapping[str, Any]],
+    *,
+    history: Sequence[Mapping[str, float]] = (),
+    patches: Patches,
+    indices: NDArray[np.int64],
+    logits: Tensor,
+) -> None:
+    """Writes ``figures/*.png``, ``figures/*.svg`` and the self-contained ``report.html`` of a training or evaluation.
+
+    The same run gives the same bytes: nothing in them depends on the clock.
+
+    Args:
+        out: Folder; a ``config.json`` in it is quoted.
+        model: The bundle that was judged.
+        result: Content of ``metrics.json``, by split, see `geocfl.evaluation.metrics.judge`; the figures show the last
+            split, which is the test.
+        history: One row per epoch, as in ``history.csv``; empty where nothing was trained.
+        patches: Holds the patches of the last split, with labels in the order of the model's legend.
+        indices: (n,) where those patches are in `patches`.
+        logits: (n, C) of those patches in that order, not yet divided by the temperature.
+    """
+    judged = list(result.values())[-1]
+    probabilities = (logits.double() / model.temperature).softmax(1).numpy()
+    with mpl.rc_context(STYLE):
+        figures: dict[str, Figure | None] = {
+            "convergence": convergence_figure(history) if history else None,
+            "per_class": per_class_figure(judged, model.legend),
+            "confusion": confusion_figure(judged, model.legend),
+            "reliability": reliability_figure(judged),
+            "gallery": errors_figure(patches, indices, probabilities, model.legend, model.clip[1]),
+            "samples": samples_figure(patches, indices, model.legend, model.clip[1]),
+        }
+        drawn = {name: figure for name, figure in figures.items() if figure}
+        for name, figure in drawn.items():
+            save_figure(figure, out / "figures", name)
+    config = out / "config.json"
+    settings = json.loads(config.read_text()) if config.is_file() else {}
+    images = {name: _image(out / "figures", name) for name in drawn}
+    (out / "report.html").write_text(_page(model, settings, history, result, images), encoding="utf-8")
+
+
+def _image(folder: Path, name: str) -> str:
+    """A figure as a data URI: an image, not elements, for the ids of several inline drawings would clash."""
+    suffix, kind = ("png", "png") if name in PATCH_FIGURES else ("svg", "svg+xml")
+    return f"data:image/{kind};base64,{b64encode((folder / f'{name}.{suffix}').read_bytes()).decode()}"
+
+
+CSS = """
+:root { --ink: #222; --muted: #6b7280; --line: #e5e7eb; --accent: #1d4e9e; }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 60rem; padding: 2rem 1.5rem 4rem; color: var(--ink); background: #fff;
+  font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
+h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .3rem; }
+h2 { font-size: 1.2rem; margin: 2.4rem 0 .7rem; padding-bottom: .3rem; border-bottom: 1px solid var(--line); }
+p { margin: .4rem 0; } .muted, figcaption { color: var(--muted); }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.2rem, 1fr)); gap: .8rem; margin: 1.4rem 0 0;
+  padding: 0; list-style: none; }
+.cards li { padding: .7rem .9rem; border: 1px solid var(--line); border-radius: .5rem; }
+.cards b { display: block; font-size: 1.5rem; line-height: 1.2; color: var(--accent); }
+figure { margin: 1rem 0 1.8rem; } figure img { display: block; max-width: 100%; margin: 0 auto; }
+figcaption { font-size: .9rem; margin-top: .4rem; text-align: center; }
+table { border-collapse: collapse; width: 100%; font-size: .95rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .32rem .7rem; text-align: right; border-bottom: 1px solid var(--line); }
+th:first-child, td:first-child { text-align: left; white-space: nowrap; } th { font-weight: 600; }
+thead th { border-bottom: 2px solid var(--muted); vertical-align: bottom; }
+tfoot td { font-weight: 600; border-bottom: 0; border-top: 2px solid var(--muted); }
+table.facts td { text-align: left; vertical-align: top; overflow-wrap: anywhere; }
+table.facts td:first-child { color: var(--muted); width: 14rem; }
+.code { display: inline-block; min-width: 1.8em; }
+.swatch { display: inline-block; width: .85em; height: .85em; margin-right: .5em; border-radius: .15em;
+  border: 1px solid rgba(0, 0, 0, .25); vertical-align: -.05em;
+  print-color-adjust: exact; -webkit-print-color-adjust: exact; }
+@page { size: A4; margin: 16mm; }
+@media print { html { font-size: 9pt; } body { max-width: none; padding: 0; } h2, thead { break-after: avoid; }
+  figure, tr, .cards, tfoot { break-inside: avoid; } figure img { max-height: 150mm; }
+  .per_class img, .reliability img { max-height: 100mm; } .gallery img, .samples img { max-height: 215mm; } }
+"""
+
+
+def _page(
+    model: Model,
+    settings: Mapping[str, Any],
+    history: Sequence[Mapping[str, float]],
+    result: Mapping[str, Mapping[str, Any]],
+    images: Mapping[str, str],
+) -> str:
+    split, judged = list(result.items())[-1]
+    captions = _captions(model, split, judged, validated=all("validation_accuracy" in row for row in history))
+
+    def figure(name: str) -> str:
+        return _figure(name, images[name], captions[name]) if name in images else ""
+
+    parts = [
+        f"<h1>{_text(model.name)}</h1>",
+        f"<p class='muted'>{_text(_summary(model))}</p>",
+        _cards(split, judged),
+        _section(f"Classes ({split} patches)", _class_table(judged, model.legend), figure("per_class")),
+        _section("Confusions", figure("confusion")),
+        _section("Misclassified patches", figure("gallery") or "<p>No patch was misclassified.</p>"),
+        _section(
+            "Calibration", f"<p>{_text(_temperature(model))}</p>", _calibration_table(result), figure("reliability")
+        ),
+        _section("Sample patches", figure("samples")),
+        _section("Training", figure("convergence"), _epoch_table(history)) if history else "",
+        _section("Settings", _facts(settings)) if settings else "",
+        _section("Model and provenance", _facts(_provenance(model, settings))),
+    ]
+    title = f"{model.name}: {'training' if history else 'evaluation'} report"
+    return (
+        "<!doctype html>\n<html lang='en'>\n<head>\n<meta charset='utf-8'>\n"
+        "<meta name='viewport' content='width=device-width, initial-scale=1'>\n"
+        f"<title>{_text(title)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n"
+        + "\n".join(part for part in parts if part)
+        + "\n</body>\n</html>\n"
+    )
+
+
+def _section(title: str, *parts: str) -> str:
+    body = "\n".join(part for part in parts if part)
+    return f"<section>\n<h2>{_text(title)}</h2>\n{body}\n</section>"
+
+
+def _cards(split: str, judged: Mapping[str, Any]) -> str:
+    worst = min((row for row in judged["per_class"] if row["count"]), key=lambda row: float(row["accuracy"]))
+    cards = [
+        (f"{judged['accuracy']:.2%}", f"accuracy on {judged['n']:,} {split} patches"),
+        (f"{judged['balanced_accuracy']:.2%}", "balanced accuracy"),
+        (f"{judged['worst_class_recall']:.2%}", f"lowest of a class: {worst['name']}"),
+        (f"{judged['macro_f1']:.4f}", "macro F1"),
+        (f"{judged['ece']:.4f}", "expected calibration error"),
+        (f"{judged['brier']:.4f}", "Brier score, 0 to 2"),
+    ]
+    return "<ul class='cards'>" + "".join(f"<li><b>{value}</b>{_text(word)}</li>" for value, word in cards) + "</ul>"
+
+
+def _captions(model: Model, split: str, judged: Mapping[str, Any], *, validated: bool) -> dict[str, str]:
+    """What each figure shows, also read out in its place."""
+    errors = judged["n"] - sum(row["correct"] for row in judged["per_class"])
+    per_class = "Accuracy and F1 of every class, in percent."
+    if model.legend == EUROSAT:
+        own = f"; this model's split is '{model.origin['split']}'" if "split" in model.origin else ""
+        per_class += (
+            f" Markers: the paper's figures, {paper.FOCAL_TOTAL:.2%} over all patches with class focal loss and "
+            f"{paper.ENTROPY_TOTAL:.2%} with cross-entropy. The paper trains on half of each class and tests on the "
+            f"other half, at random{own}: compare only like with like."
+        )
+    reliability = "Reliability: accuracy of the patches in each of the confidence bins, and their number."
+    whose = "each class" if len(model.legend) <= SAMPLED_CLASSES else f"each of the first {SAMPLED_CLASSES} classes"
+    kept = "accuracy on the validation patches, over the epochs. The epoch with the best validation accuracy is kept."
+    return {
+        "per_class": per_class,
+        "confusion": "Confusion matrix: patches, and their share of the true class.",
+        "gallery": f"The most confident of the {errors:,} errors on {judged['n']:,} {split} patches: no more than "
+        f"{MAX_ERRORS}, and no more than {MAX_ERRORS_PER_PAIR} of the same true and predicted class. "
+        "The confidences are calibrated by the temperature.",
+        "reliability": f"{reliability} Bars on the dashed line mean that a confidence can be taken at its word.",
+        "samples": f"Up to {SAMPLES} patches of {whose}, drawn at random from the {split} patches.",
+        "convergence": f"Convergence: loss, and {kept}" if validated else "Convergence: loss over the epochs.",
+    }
+
+
+def _temperature(model: Model) -> str:
+    """Where the temperature is from, as far as the model says."""
+    sentence = f"Logits are divided by a temperature of {model.temperature:.4f}"
+    if "refit_of" in model.origin:
+        return (
+            f"{sentence}, fitted on the validation patches of the first run; this model was then trained again with "
+            "those patches among its training patches (--refit)."
+        )
+    if model.origin.get("patches", {}).get("validation"):
+        return f"{sentence}, fitted on the validation patches of its training."
+    return f"{sentence}, which the model brings along."
+
+
+def _provenance(model: Model, settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "bands": model.bands,
+        "window": f"{model.window} px at {model.gsd:g} m, scaled to {model.input_size} px",
+        "clip, reflectance": model.clip,
+        "mean, reflectance": model.mean,
+        "standard deviation": model.std,
+        **{name: value for name, value in model.origin.items() if name not in ("metrics", *settings)},
+    }
+
+
+def _summary(model: Model) -> str:
+    origin = model.origin
+    patches = origin.get("patches", {})
+    words = [
+        model.backbone,
+        f"{origin.get('loss', '')} loss".strip(),
+        f"bands {', '.join(model.bands)}",
+        f"{patches['train']:,} training patches" if "train" in patches else "",
+        f"{origin['split']} split" if "split" in origin else "",
+        f"seed {origin['seed']}" if "seed" in origin else "",
+    ]
+    return " · ".join(word for word in words if word)
+
+
+def _class_table(metrics: Mapping[str, Any], legend: Legend) -> str:
+    rows = [
+        (
+            f"<span class='swatch' style='background:{lulc.color}'></span>"
+            f"<span class='code'>{lulc.code}</span>{_text(lulc.name)}",
+            f"{row['correct']:,}",
+            f"{row['count']:,}",
+            f"{row['accuracy']:.4f}",
+            f"{row['f1']:.4f}",
+        )
+        for lulc, row in zip(legend, metrics["per_class"], strict=True)
+    ]
+    correct = sum(row["correct"] for row in metrics["per_class"])
+    total = f"{correct:,}", f"{metrics['n']:,}", f"{metrics['accuracy']:.4f}", f"{metrics['macro_f1']:.4f}"
+    titles = ("Class", "True predictions", "Label count", "Accuracy", "F1")
+    return _table(titles, rows, ("All (F1: mean of the classes)", *total))
+
+
+def _calibration_table(result: Mapping[str, Mapping[str, Any]]) -> str:
+    """One line a split; columns of before and after only where a split knows both."""
+    names = {"ece": "ECE", "nll": "NLL", "brier": "Brier score"}
+    scaled = any("uncalibrated" in part for part in result.values())
+    titles = ["Split", "Patches", "Accuracy"]
+    for name in names.values():
+        titles += [f"{name} before", f"{name} after"] if scaled else [name]
+    rows = []
+    for split, part in result.items():
+        row, before = [_text(split), f"{part['n']:,}", f"{part['accuracy']:.4f}"], part.get("uncalibrated", {})
+        for key in names:
+            if scaled:
+                row.append(f"{before[key]:.4f}" if key in before else "-")
+            row.append(f"{part[key]:.4f}")
+        rows.append(row)
+    words = "ECE: expected calibration error; NLL: negative log-likelihood, nats; Brier score: from 0, the best, to 2."
+    when = " Before and after the division by the temperature." if scaled else ""
+    return f"<p class='muted'>{words}{when}</p>\n{_table(titles, rows)}"
+
+
+def _epoch_table(history: Sequence[Mapping[str, float]]) -> str:
+    rows = [
+        (
+            f"{row['epoch']:.0f}",
+            f"{row['loss']:.4f}",
+            *(f"{row[key]:.4f}" if key in row else "-" for key in ("validation_loss", "validation_accuracy")),
+            f"{row['lr']:.2e}",
+            f"{row['seconds']:,.0f}",
+        )
+        for row in history
+    ]
+    titles = ("Epoch", "Training loss", "Validation loss", "Validation accuracy", "Learning rate at its end", "Seconds")
+    return _table(titles, rows)
+
+
+def _table(titles: Sequence[str], rows: Iterable[Sequence[str]], total: Sequence[str] = ()) -> str:
+    """A table of cells that are HTML already."""
+    head = "".join(f"<th scope='col'>{title}</th>" for title in titles)
+    body = "\n".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+    foot = "<tfoot><tr>" + "".join(f"<td>{cell}</td>" for cell in total) + "</tr></tfoot>" if total else ""
+    return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>{foot}\n</table>"
+
+
+def _facts(facts: Mapping[str, Any]) -> str:
+    rows = "\n".join(
+        f"<tr><td>{_text(name.replace('_', ' '))}</td><td>{_text(_value(value))}</td></tr>"
+        for name, value in facts.items()
+    )
+    return f"<table class='facts'><tbody>\n{rows}\n</tbody></table>"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_value(item)}" for name, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(_value(item) for item in value)
+    if value is None or isinstance(value, bool):
+        return {None: "by default", True: "yes", False: "no"}[value]
+    return f"{value:g}" if isinstance(value, float) else str(value) or "none"
+
+
+def _figure(name: str, image: str, caption: str) -> str:
+    text = _text(caption)
+    return f"<figure class='{name}'><img src='{image}' alt='{text}'><figcaption>{text}</figcaption></figure>"
+
+
+def _text(value: object) -> str:
+    return html.escape(str(value))

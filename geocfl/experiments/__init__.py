@@ -1,0 +1,1 @@
+"""Grids of trainings: comparison of losses under class imbalance, and its leaderboard."""

@@ -1,0 +1,243 @@
+"""The table of a comparison: seeds averaged, losses tested against cross-entropy, written for people and programs."""
+
+from __future__ import annotations
+
+import csv
+import html
+from base64 import b64encode
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geocfl.core.display import html_table
+from geocfl.core.table import align
+from geocfl.errors import DataError
+from geocfl.evaluation.significance import holm, mcnemar, t_interval
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+REFERENCE = "ce"
+"""The loss that others are tested against."""
+LEVEL = 0.05
+FIGURES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "worst_class_recall": "worst-class recall",
+    "minority_recall": "minority-class recall",
+    "ece": "ECE",
+}
+"""Columns of the table, in per cent."""
+CHARTED = ("balanced_accuracy", "ece")
+TITLES = ["imbalance", "loss", "seeds", *FIGURES.values(), "McNemar against cross-entropy, by seed"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training of the grid, finished.
+
+    Attributes:
+        settings: Of the training, but for where its data lay.
+        figures: `FIGURES` of the test patches; minority recall is None where no class is a minority.
+        correct: (n,) whether each test patch was classified right.
+        patches: What it was trained and tested on; cells of the same ``test_sha256`` are comparable patch by patch.
+    """
+
+    settings: dict[str, Any]
+    figures: dict[str, float | None]
+    correct: NDArray[np.bool_]
+    patches: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One loss under one imbalance.
+
+    Attributes:
+        imbalance: Of the training patches.
+        loss: Name of the loss.
+        seeds: How many cells it is made of.
+        intervals: For each of `FIGURES` mean and half width of the 95 % t interval over seeds; None where undefined.
+        tests: Per seed: test patches that only this loss has right, that only cross-entropy has right, and the
+            p-value of McNemar's test, Holm-corrected over all losses and seeds of the imbalance. Empty for
+            cross-entropy itself, and where cross-entropy is not part of the grid.
+    """
+
+    imbalance: str
+    loss: str
+    seeds: int
+    intervals: dict[str, tuple[float, float] | None]
+    tests: tuple[tuple[int, int, float], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as plain numbers; what is undefined is None."""
+        figures = {
+            name: None if value is None else [None if np.isnan(part) else part for part in value]
+            for name, value in self.intervals.items()
+        }
+        tests = [dict(zip(("better", "worse", "p_holm"), test, strict=True)) for test in self.tests]
+        return {"imbalance": self.imbalance, "loss": self.loss, "seeds": self.seeds, **figures, "mcnemar": tests}
+
+    def verdict(self) -> str:
+        """McNemar's tests in words."""
+        if not self.tests:
+            return "-"
+        better = sum(p < LEVEL and ours > theirs for ours, theirs, p in self.tests)
+        worse = sum(p < LEVEL and ours < theirs for ours, theirs, p in self.tests)
+        counts = ", ".join(f"+{ours} -{theirs}" for ours, theirs, _ in self.tests)
+        return f"better in {better}, worse in {worse} of {len(self.tests)} ({counts})"
+
+
+def summarise(cells: Iterable[Cell]) -> Iterator[Row]:
+    """The rows of a table, from finished cells: seeds averaged, losses tested against cross-entropy.
+
+    Raises:
+        DataError: Cells of the same seed and imbalance have other test patches.
+    """
+    grid: dict[str, dict[str, dict[int, Cell]]] = defaultdict(lambda: defaultdict(dict))
+    for cell in cells:
+        grid[cell.settings["imbalance"]][cell.settings["loss"]][cell.settings["seed"]] = cell
+    for imbalance, by_loss in grid.items():
+        reference = by_loss.get(REFERENCE, {})
+        tests = {
+            (loss, seed): _test(cell, reference[seed])
+            for loss, by_seed in by_loss.items()
+            for seed, cell in by_seed.items()
+            if loss != REFERENCE and seed in reference
+        }
+        corrected = dict(zip(tests, holm([p for _, _, p in tests.values()]), strict=True))
+        for loss, by_seed in by_loss.items():
+            values = {name: [cell.figures[name] for cell in by_seed.values()] for name in FIGURES}
+            yield Row(
+                imbalance,
+                loss,
+                len(by_seed),
+                {
+                    name: None if None in row else t_interval([v for v in row if v is not None])
+                    for name, row in values.items()
+                },
+                tuple((*tests[loss, s][:2], corrected[loss, s]) for s in by_seed if (loss, s) in tests),
+            )
+
+
+def _test(cell: Cell, reference: Cell) -> tuple[int, int, float]:
+    if cell.patches["test_sha256"] != reference.patches["test_sha256"]:
+        raise DataError(f"cells of {cell.settings['loss']} and {REFERENCE} have other test patches; train them again")
+    return mcnemar(cell.correct, reference.correct)
+
+
+def minority_recall(recall: Sequence[float], counts: Sequence[int]) -> float | None:
+    """Mean recall of the classes with fewer than half the mean count of training patches; None where there is none."""
+    minority = np.asarray(counts) < np.mean(counts) / 2
+    return float(np.asarray(recall)[minority].mean()) if minority.any() else None
+
+
+def format_rows(rows: Sequence[Row]) -> str:
+    """The rows as aligned plain text, under their titles."""
+    return align([TITLES, *map(_texts, rows)], text_columns=[0, 1, len(TITLES) - 1])
+
+
+def rows_html(rows: Sequence[Row]) -> str:
+    """The rows as a table for a notebook."""
+    return html_table(TITLES, [(None, _texts(row)) for row in rows], text_columns=2)
+
+
+def rows_frame(rows: Sequence[Row]) -> pd.DataFrame:
+    """The rows as numbers: the index is imbalance and loss, a figure's ``_half_width`` is that of its 95 % interval."""
+    import pandas as pd
+
+    records = []
+    for row in rows:
+        figures = {name: row.intervals[name] or (np.nan, np.nan) for name in FIGURES}
+        numbers = {
+            key: v for name, pair in figures.items() for key, v in zip((name, f"{name}_half_width"), pair, strict=True)
+        }
+        records.append({"imbalance": row.imbalance, "loss": row.loss, "seeds": row.seeds, **numbers})
+    return pd.DataFrame(records).set_index(["imbalance", "loss"])
+
+
+def _texts(row: Row) -> list[str]:
+    return [row.imbalance, row.loss, str(row.seeds), *(_interval(row.intervals[n]) for n in FIGURES), row.verdict()]
+
+
+def _interval(interval: tuple[float, float] | None) -> str:
+    if interval is None:
+        return "-"
+    mean, half = interval
+    return f"{100 * mean:.2f}" if np.isnan(half) else f"{100 * mean:.2f} ± {100 * half:.2f}"
+
+
+def write_tables(out: Path, rows: Sequence[Row]) -> None:
+    """Writes ``table.csv`` (numbers), ``table.md`` and ``table.html`` (to be read), and the chart that the page shows.
+
+    Args:
+        out: An existing folder.
+        rows: From `summarise`.
+    """
+    import matplotlib as mpl
+
+    from geocfl.evaluation.plots import STYLE, intervals_figure, save_figure
+
+    with (out / "table.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        columns = [part for name in FIGURES for part in (name, f"{name}_half_width")]
+        writer.writerow(["imbalance", "loss", "seeds", *columns, "mcnemar_better", "mcnemar_worse", "mcnemar_p_holm"])
+        for row in rows:
+            numbers = [value for name in FIGURES for value in (row.intervals[name] or ("", ""))]
+            tests = [" ".join(format(test[i], ".4g") for test in row.tests) for i in range(3)]
+            writer.writerow([row.imbalance, row.loss, row.seeds, *numbers, *tests])
+    cells = [_texts(row) for row in rows]
+    note = (
+        "Per cent: mean ± half width of the 95 % t interval over seeds. Minority: classes with fewer than half the "
+        "mean number of training patches. McNemar: Holm-corrected over the losses and seeds of an imbalance, level "
+        f"{LEVEL}; + and - count the test patches that only this loss, or only cross-entropy, has right."
+    )
+    lines = ["| " + " | ".join(TITLES) + " |", "|" + " --- |" * len(TITLES)]
+    lines += ["| " + " | ".join(row) + " |" for row in cells]
+    (out / "table.md").write_text("\n".join([*lines, "", note, ""]), encoding="utf-8")
+    imbalances = list(dict.fromkeys(row.imbalance for row in rows))
+    panels = [
+        (how, [(row.loss, *(row.intervals[name] or (np.nan, np.nan))) for row in rows if row.imbalance == how])
+        for name in CHARTED
+        for how in imbalances
+    ]
+    with mpl.rc_context(STYLE):
+        save_figure(intervals_figure(panels, [FIGURES[n] for n in CHARTED], len(imbalances), REFERENCE), out, "chart")
+    chart = b64encode((out / "chart.svg").read_bytes()).decode()
+    (out / "table.html").write_text(_page(cells, note, chart), encoding="utf-8")
+
+
+def _page(rows: Sequence[Sequence[str]], note: str, chart: str) -> str:
+    def line(cells: Sequence[str], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    body = "\n".join(line(row, "td") for row in rows)
+    return f"""<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>Comparison of losses</title>
+<style>
+body {{ font: 15px/1.5 system-ui, sans-serif; color: #222; margin: 2rem auto; max-width: 80rem; padding: 0 1rem }}
+table {{ border-collapse: collapse; font-variant-numeric: tabular-nums }}
+th, td {{ padding: .35rem .7rem; border-bottom: 1px solid #e5e7eb; text-align: right; white-space: nowrap }}
+th {{ white-space: normal; vertical-align: bottom; border-bottom: 2px solid #6b7280 }}
+td:nth-child(-n+2), th:nth-child(-n+2), td:last-child, th:last-child {{ text-align: left }}
+p {{ max-width: 48rem; color: #555 }}
+img {{ max-width: 100%; height: auto }}
+@media print {{ body {{ margin: 0; font-size: 10px }} }}
+</style>
+<h1>Comparison of losses</h1>
+<table>
+<thead>{line(TITLES, "th")}</thead>
+<tbody>
+{body}
+</tbody>
+</table>
+<p>{html.escape(note)}</p>
+<img alt="Balanced accuracy and calibration error by loss" src="data:image/svg+xml;base64,{chart}">
+</html>
+"""

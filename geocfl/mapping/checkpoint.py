@@ -1,0 +1,148 @@
+"""What an interrupted run leaves: the finished rows of cells, and a line for every strip that is done."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geocfl.core.grid import CellGrid
+from geocfl.products.scratch import CONFIDENCE, write_header
+
+JOURNAL = "journal.jsonl"
+_COUNTS = ("row", "windows", "masked")
+"""What a line of the log holds."""
+
+
+class Journal:
+    """The results of a run in a folder, strip by strip, so that another run can go on after any of them.
+
+    Three files grow together: the work raster of `geocfl.products.scratch`, the thumbnail's rows, and
+    ``journal.jsonl``, whose first line holds the facts that a run must share to go on and each other one a finished
+    strip. A strip counts from when its line is whole; what the other files hold beyond it is cut off.
+
+    Args:
+        folder: Where to keep it; exists.
+        grid: The scene's cells.
+        shown: Which of the scene's bands the thumbnail keeps, from 0.
+        facts: What decides how cells are computed, such as the back end and the height of strips. A journal of other
+            facts is begun anew.
+        cell_bands: Bands of the work raster.
+        thumbnail_pixels: Longer side of the overview picture that is taken along, at most.
+        first: Row of cells that it begins at, where it is that of a block of a scene.
+
+    Attributes:
+        cells: Path of the work raster.
+        row: Rows of cells that are done.
+        windows: Windows that the classifier saw for them.
+        masked: Cells among them without a class for their masked pixels.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        grid: CellGrid,
+        shown: Sequence[int],
+        facts: dict[str, Any],
+        *,
+        cell_bands: int = CONFIDENCE,
+        thumbnail_pixels: int = 1024,
+        first: int = 0,
+    ) -> None:
+        self.cells = folder / "cells"
+        self._thumbnail, self._log = folder / "thumbnail", folder / JOURNAL
+        self._grid, self._shown, self._cell_bands = grid, list(shown), cell_bands
+        self._facts = facts
+        self._first = first
+        self._step = -(-max(grid.height, grid.width) // thumbnail_pixels)
+        header, strips = self._read(self._log)
+        self._take(strips[-1] if header == facts and strips else None)
+        if any(not path.exists() or path.stat().st_size < size for path, size in self._sizes().items()):
+            self._take(None)
+        lines = [facts, *strips] if self.row > first else [facts]
+        self._log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        for path, size in self._sizes().items():
+            with path.open("ab") as file:
+                file.truncate(size)
+        write_header(self.cells, grid.rows, grid.columns, cell_bands)
+
+    def join(self, folders: Sequence[Path]) -> None:
+        """Adds the rows of blocks of the same scene, the first of which begins where this journal ends.
+
+        Args:
+            folders: Where the blocks' journals are kept, in the order of their rows. One of other facts, such as
+                another back end, is left out, with those after it, so that the same cells are computed again.
+        """
+        for folder in folders:
+            header, strips = self._read(folder / self._log.name)
+            if header != self._facts or not strips:
+                return
+            for mine in (self.cells, self._thumbnail):
+                with mine.open("ab") as file, (folder / mine.name).open("rb") as block:
+                    shutil.copyfileobj(block, file)
+            counts = {"row": 0, "windows": self.windows, "masked": self.masked}
+            with self._log.open("a") as file:
+                for strip in strips:
+                    file.write(json.dumps({name: strip[name] + counts[name] for name in _COUNTS}) + "\n")
+            self._take({name: strips[-1][name] + counts[name] for name in _COUNTS})
+
+    def _take(self, strip: dict[str, int] | None) -> None:
+        """Goes on after a strip, or begins anew."""
+        self.row, self.windows, self.masked = (strip[name] for name in _COUNTS) if strip else (self._first, 0, 0)
+
+    @staticmethod
+    def _read(log: Path) -> tuple[Any, list[dict[str, int]]]:
+        """A journal's first line and its others, without one that was not finished."""
+        try:
+            lines = log.read_text().splitlines(keepends=True)
+            whole = [json.loads(line) for line in lines if line.endswith("\n")]
+            return whole[0], whole[1:]
+        except (OSError, ValueError, IndexError):
+            return None, []
+
+    def _sizes(self) -> dict[Path, int]:
+        """Bytes of the files of pixels, for the rows of cells that are done."""
+        first, end = (
+            -(-min(self._grid.height, row * self._grid.stride) // self._step) for row in (self._first, self.row)
+        )
+        return {
+            self.cells: (self.row - self._first) * self._cell_bands * self._grid.columns,
+            self._thumbnail: (end - first) * self._row_bytes(),
+        }
+
+    def _row_bytes(self) -> int:
+        return 4 * len(self._shown) * -(-self._grid.width // self._step)
+
+    def append(self, cells: NDArray[np.uint8], inside: NDArray[np.float32], windows: int, masked: int = 0) -> None:
+        """Adds a strip.
+
+        Args:
+            cells: (cell_bands, k, columns) values of the next k rows of cells.
+            inside: (B, h, width) reflectance of the cells' own pixels.
+            windows: Windows that the classifier saw.
+            masked: Cells without a class for their masked pixels.
+        """
+        offset = -self.row * self._grid.stride % self._step
+        small = inside[self._shown, offset :: self._step, :: self._step].transpose(1, 0, 2)
+        with self.cells.open("ab") as file:
+            file.write(cells.transpose(1, 0, 2).tobytes())
+        with self._thumbnail.open("ab") as file:
+            file.write(small.astype("<f4").tobytes())
+        self.row += cells.shape[1]
+        self.windows += windows
+        self.masked += masked
+        with self._log.open("a") as file:
+            file.write(json.dumps({name: getattr(self, name) for name in _COUNTS}) + "\n")
+
+    def thumbnail(self) -> NDArray[np.float32]:
+        """(h, w, bands shown) float32 reflectance of every n-th pixel, NaN no data; read from the disk when used."""
+        bands = len(self._shown)
+        columns = self._row_bytes() // 4 // bands
+        if not self._thumbnail.stat().st_size:  # nothing to map into memory
+            return np.empty((0, columns, bands), np.float32)
+        return np.memmap(self._thumbnail, "<f4", "r").reshape(-1, bands, columns).transpose(0, 2, 1)

@@ -1,0 +1,92 @@
+"""What a scene or a model is, in facts that fit a screen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from geocfl.models.bundle import BUNDLED, DEFAULT_MODEL, load_model
+from geocfl.scenes import Scene, open_scene
+
+NODATA_SIDE = 512
+
+
+def info(
+    path: str | Path, *, bands: str = "", scale: float | None = None, offset: float | None = None
+) -> dict[str, Any]:
+    """Describes a scene or a model.
+
+    Args:
+        path: A raster, a bundle's folder, or the name of a bundled model.
+        bands: As in `geocfl.map_scene`; for a scene.
+        scale: Likewise.
+        offset: Likewise.
+
+    Returns:
+        Facts by name; ``kind`` is ``"scene"`` or ``"model"``.
+
+    Raises:
+        GeocflError: It is neither, or broken.
+    """
+    folder = Path(path)
+    if any((folder / name).is_file() for name in ("model.json", "model.safetensors")) or (
+        not folder.exists() and (BUNDLED / str(path)).is_dir()
+    ):
+        return _model(folder)
+    with open_scene(path, bands, scale, offset) as scene:
+        return _scene(scene)
+
+
+def _model(path: Path) -> dict[str, Any]:
+    model = load_model(path)
+    return {
+        "kind": "model",
+        "name": model.name,
+        "backbone": model.backbone,
+        "bands": list(model.bands),
+        "gsd_m": model.gsd,
+        "window_px": model.window,
+        "input_px": model.input_size,
+        "clip": list(model.clip),
+        "temperature": model.temperature,
+        "views": model.views,
+        "classes": {c.code: c.name for c in model.legend},
+        "origin": model.origin,
+    }
+
+
+def _scene(scene: Scene) -> dict[str, Any]:
+    window = load_model(DEFAULT_MODEL).window
+    facts: dict[str, Any] = {
+        "kind": "scene",
+        "file": scene.name,
+        "size_px": [scene.width, scene.height],
+        "dtype": scene.dtype,
+        "bands": scene.bands,
+        "crs": scene.crs.to_string() if scene.crs else None,
+        "gsd_m": scene.gsd,
+        "level": scene.level,
+        "taken": scene.taken.isoformat().replace("+00:00", "Z") if scene.taken else None,
+        "nodata": scene.nodata,
+        "windows": {
+            f"stride {s}": -(-scene.width // s) * -(-scene.height // s) for s in (window, window // 2, window // 4)
+        },
+    }
+    if scene.bands:
+        bands = tuple(scene.bands)
+        pixels = scene.sample(bands)
+        data = np.isfinite(pixels[0])
+        facts |= {
+            "nodata_share": round(1 - float(data.mean()), 4),
+            "scale": {band: scene.scaling[band].scale for band in bands},
+            "offset": {band: scene.scaling[band].offset for band in bands},
+            "scaling_from": scene.scaling_source,
+            "reflectance_p1_p50_p99": {
+                band: np.percentile(values[data], [1, 50, 99]).round(4).tolist() if data.any() else None
+                for band, values in zip(bands, pixels, strict=True)
+            },
+            "warnings": scene.warnings(),
+        }
+    return facts

@@ -1,0 +1,130 @@
+"""PyTorch, on a CPU or GPU."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from geocfl.core.windows import fill
+from geocfl.mapping.strips import cut
+from geocfl.models.bundle import Model
+from geocfl.models.network import autocast, choose_device, fast_batch_size, has_fast_bfloat16
+
+
+class Placed(NamedTuple):
+    """A strip where it is classified.
+
+    Attributes:
+        strip: (B, h, w) float32 on the device.
+        gapped: The same on the host, where a GPU's windows with missing pixels are filled; None without such pixels.
+    """
+
+    strip: Tensor
+    gapped: NDArray[np.float32] | None
+
+
+class TorchBackend:
+    """A `geocfl.models.backends.Backend`; on CUDA, copies and computation overlap.
+
+    Args:
+        model: The bundle.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        precision: ``auto`` is float16 on CUDA, bfloat16 on processors that have it, else float32.
+        batch_size: Windows at a time; what is fast on the device by default.
+        threads: Cores of the CPU to use, in all of this process; as torch finds them by default.
+
+    Raises:
+        UsageError: The device is not there, or is a CPU that is to compute in float16.
+        ModelError: The weights cannot be read.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        device: str = "auto",
+        precision: str = "auto",
+        batch_size: int | None = None,
+        threads: int | None = None,
+    ) -> None:
+        self.device = choose_device(device)
+        if precision == "auto":
+            precision = (
+                "float16" if self.device.type == "cuda" else "bfloat16" if has_fast_bfloat16(self.device) else "float32"
+            )
+        autocast(self.device, precision)  # refuses what the device cannot do, before weights are read
+        self.precision = precision
+        self.batch_size = batch_size or fast_batch_size(self.device) // model.views
+        self._window, self._temperature, self._name = model.window, model.temperature, model.name
+        if threads:
+            torch.set_num_threads(threads)
+        self._network = model.network().to(self.device).to(memory_format=torch.channels_last)
+        on_cuda = self.device.type == "cuda"
+        self._on_host = self.device.type == "cpu"
+        self._copying = torch.cuda.Stream(self.device) if on_cuda else None  # type: ignore[no-untyped-call]
+
+    def __repr__(self) -> str:
+        return f"{self._name} on {self.device} in {self.precision} through torch {torch.__version__}"
+
+    @torch.inference_mode()
+    def place(self, pixels: NDArray[np.float32]) -> Placed:
+        """On a GPU, the strip is there once, however much its windows overlap."""
+        strip = torch.from_numpy(pixels)
+        gapped = None if self._on_host or not np.isnan(pixels[0]).any() else pixels
+        if self._copying is None:
+            return Placed(strip.to(self.device), gapped)  # on a CPU, no copy
+        with torch.cuda.stream(self._copying):
+            placed = strip.pin_memory().to(self.device, non_blocking=True)
+        self._copying.synchronize()  # this is the reading thread: it may wait, the classifying one does not
+        return Placed(placed, gapped)
+
+    @torch.inference_mode()
+    def classify(
+        self, placed: Placed, rows: NDArray[np.int64], columns: NDArray[np.int64]
+    ) -> Iterator[NDArray[np.float32]]:
+        """See `geocfl.models.backends.Backend`."""
+        waiting: deque[Callable[[], NDArray[np.float32]]] = deque()
+        for start in range(0, len(rows), self.batch_size):
+            chosen = slice(start, start + self.batch_size)
+            batch = self._cut(placed, rows[chosen], columns[chosen]).contiguous(memory_format=torch.channels_last)
+            with autocast(self.device, self.precision):
+                logits = self._network(batch)
+            waiting.append(self._fetch(torch.softmax(logits.float() / self._temperature, dim=1)))
+            # A GPU computes this batch while the caller looks at the one before.
+            if self.device.type == "cpu" or len(waiting) > 1:
+                yield waiting.popleft()()
+        for arrived in waiting:
+            yield arrived()
+
+    def _fetch(self, probability: Tensor) -> Callable[[], NDArray[np.float32]]:
+        """Begins to copy a result to the host; the call waits for it, not for what the device was given after it."""
+        if self.device.type != "cuda":
+            return lambda: probability.cpu().numpy()
+        host = torch.empty(probability.shape, pin_memory=True)
+        host.copy_(probability, non_blocking=True)
+        copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        copied.record()
+
+        def arrived() -> NDArray[np.float32]:
+            copied.synchronize()
+            return host.numpy()
+
+        return arrived
+
+    def _cut(self, placed: Placed, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Tensor:
+        """(n, B, window, window) windows, cut on the device, their missing pixels filled."""
+        if self._on_host:
+            return torch.from_numpy(fill(cut(placed.strip.numpy(), self._window, rows, columns)))
+        views = placed.strip.unfold(1, self._window, 1).unfold(2, self._window, 1).permute(1, 2, 0, 3, 4)
+        windows = views[torch.from_numpy(rows).to(self.device), torch.from_numpy(columns).to(self.device)]
+        if placed.gapped is not None:
+            first = cut(placed.gapped[:1], self._window, rows, columns)
+            gaps = np.flatnonzero(np.isnan(first).any(axis=(1, 2, 3)))
+            filled = fill(cut(placed.gapped, self._window, rows[gaps], columns[gaps]))
+            windows[torch.from_numpy(gaps).to(self.device)] = torch.from_numpy(filled).to(self.device)
+        return windows

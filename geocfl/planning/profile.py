@@ -1,0 +1,299 @@
+"""What one scene takes on this machine, stage by stage."""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+import json
+import os
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+
+from geocfl.core.grid import CellGrid
+from geocfl.demonstration.landscape import BANDS, write_synthetic_scene
+from geocfl.mapping.mapper import Mapper, cells_of
+from geocfl.mapping.pipeline import classify_strip
+from geocfl.mapping.strips import Strip, has_data, read_strips, share
+from geocfl.models.bundle import Model
+from geocfl.planning.stored_size import stored_bytes
+from geocfl.products.formats.truecolor import PICTURE_PIXELS, PREVIEW_PIXELS
+from geocfl.products.scratch import write_header
+from geocfl.products.staging import FILES
+from geocfl.products.write import Finished, write_products
+from geocfl.scenes import Scene, Source, find_source, open_scene
+from geocfl.scenes.find import chosen_bands
+
+SIDE = 10_980
+"""Pixels of a side of a Sentinel-2 tile at 10 m."""
+SECONDS = 3.0
+"""Of classifying, for each scene that is measured."""
+WRITTEN_CELLS = 500_000
+"""Cells of the map that is written to measure products; of larger ones a part, scaled up."""
+LOOKED_AT_ROWS = 9
+"""Rows of cells, spread over a scene, that tell how much of it area and mask leave."""
+TAKEN = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
+"""When scenes were taken, in the products that are measured: what a STAC Item takes does not depend on it."""
+DIGEST = "0" * 64
+"""Stands for the hash in the products that are measured."""
+STAND_IN = (3, 4)
+"""Down and across, how often the synthetic scene is repeated in the one that stands in for a tile: 3072 x 5120 px."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a step takes on one scene.
+
+    Attributes:
+        seconds: Elapsed.
+        processor: Seconds of all cores together.
+    """
+
+    seconds: float
+    processor: float
+
+    def __add__(self, other: Stage) -> Stage:
+        """Both, one after the other."""
+        return Stage(self.seconds + other.seconds, self.processor + other.processor)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one scene takes on one machine.
+
+    Attributes:
+        scene: Its name.
+        pixels: Its pixels.
+        windows: Those of its windows that have data.
+        start: Opening the scene, hashing its files and looking at a sample of it.
+        read: Reading and decoding its pixels.
+        classify: Classifying its windows.
+        write: Making the products.
+        bytes_read: What its bands take in their files; None where that is not known.
+        bytes_written: What its products take.
+    """
+
+    scene: str
+    pixels: int
+    windows: int
+    start: Stage
+    read: Stage
+    classify: Stage
+    write: Stage
+    bytes_read: int | None
+    bytes_written: int
+
+
+class _Clock:
+    """What the block under it takes."""
+
+    def __enter__(self) -> _Clock:
+        self._seconds, self._processor = time.perf_counter(), time.process_time()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._seconds = time.perf_counter() - self._seconds
+        self._processor = time.process_time() - self._processor
+
+    def stage(self, times: float = 1.0) -> Stage:
+        """So many times what the block took."""
+        return Stage(times * self._seconds, times * self._processor)
+
+
+def measure(mapper: Mapper, source: Source, folder: Path, stand_in: bool = False) -> Cost:
+    """Measures what a scene takes.
+
+    Some strips are read, some windows classified, and a map of theirs repeated to the scene's size is written.
+
+    Args:
+        mapper: The model and settings; its classifier is loaded where it is not yet.
+        source: The scene.
+        folder: Where the products are written; they stay there.
+        stand_in: Whether the scene stands in for a tile, so that all that grows with the pixels is scaled up to one
+            of `SIDE` x `SIDE` pixels.
+
+    Raises:
+        SceneError: The scene cannot be read, or lacks what the model needs.
+        GeocflError: The products cannot be written, or the model cannot be used.
+    """
+    settings, model = mapper.settings, mapper.model
+    with ExitStack() as stack:
+        with _Clock() as opening:
+            scene = stack.enter_context(mapper.opened(source))
+        with _Clock() as hashing:
+            mapper.digest(scene)
+        with _Clock() as sampling:
+            known = scene.data_share()
+        grid = own = cells_of(scene, model, settings.stride)
+        if stand_in:
+            grid, known = replace(own, height=SIDE, width=SIDE), 1.0
+        pixels, windows = grid.height * grid.width, known * grid.rows * grid.columns
+        windows = round(windows * _wanted(scene, own, settings.max_masked))
+        larger = pixels / (own.height * own.width)
+        read, strip, placed = _read(mapper, scene, own)
+        classify, cells = _classify(mapper, strip, placed)
+        write, written = _write(mapper, source, scene, grid, strip, cells, folder / source.stem)
+        stored = stored_bytes(chosen_bands(source, model.bands))
+        return Cost(
+            scene=scene.name,
+            pixels=pixels,
+            windows=windows,
+            start=opening.stage() + hashing.stage(larger) + sampling.stage(),
+            read=read.stage(pixels / (strip.inside.shape[1] * own.width)),
+            classify=Stage(windows * classify.seconds, windows * classify.processor),
+            write=write,
+            bytes_read=None if stored is None else round(stored * pixels / _whole_pixels(mapper, source, own)),
+            bytes_written=written,
+        )
+
+
+def _wanted(scene: Scene, grid: CellGrid, max_masked: float) -> float:
+    """Share of the cells that area and mask leave to be classified, 0..1, estimated from some rows of them."""
+    if scene.mask is None and scene.extent.shapes is None:
+        return 1.0
+    left = []
+    for row in np.unique(np.linspace(0, grid.rows - 1, LOOKED_AT_ROWS).round().astype(int)).tolist():
+        start, stop = row * grid.stride, min(grid.height, (row + 1) * grid.stride)
+        wanted = scene.extent.inside(start, stop)
+        cells = np.ones((1, grid.columns), bool) if wanted is None else has_data(wanted, grid.stride)
+        if scene.mask is not None:
+            hidden = scene.mask.read(scene.extent, start, stop)
+            cells &= share(hidden if wanted is None else hidden & wanted, grid.stride) <= max_masked
+        left.append(cells.mean())
+    return float(np.mean(left))
+
+
+def _read(mapper: Mapper, scene: Scene, grid: CellGrid) -> tuple[_Clock, Strip, Any]:
+    """Reads a strip in the middle of a scene as the pipeline does, after the one before it, as blocks are shared.
+
+    Returns:
+        What it took, the strip, and its pixels where the classifier wants them.
+    """
+    rows = mapper.cell_rows(scene, grid)
+    middle = max(0, -(-grid.rows // rows) // 2 - 1) * rows
+    strips = read_strips(scene, mapper.model.bands, grid, rows, middle, mapper.settings.max_masked)
+    if middle + rows < grid.rows:
+        next(strips)
+    with _Clock() as clock:
+        strip = next(strips)
+        placed = mapper.backend.place(strip.pixels)
+    return clock, strip, placed
+
+
+def _classify(mapper: Mapper, strip: Strip, placed: Any) -> tuple[Stage, NDArray[np.uint8]]:
+    """Classifies as many columns of a strip as there is time for, where it has most data.
+
+    Returns:
+        What a window takes, and (bands, k, n) values of the cells, of which some are classified at least.
+    """
+    rows, columns = strip.valid.shape
+    budget = max(mapper.backend.batch_size, int(SECONDS * mapper.rate))
+    width = min(columns, -(-budget // rows))
+    filled = np.concatenate([[0], np.cumsum(strip.valid.sum(axis=0))])
+    first = int((filled[width:] - filled[:-width]).argmax())
+    valid = np.zeros_like(strip.valid)
+    valid[:, first : first + width] = strip.valid[:, first : first + width]
+    with _Clock() as clock:
+        cells = classify_strip(
+            replace(strip, valid=valid), placed, mapper.settings.stride, mapper.backend, mapper.decision
+        )
+    cells = cells[:, :, first : first + width]
+    if not valid.any():  # the rate on noise, then
+        return Stage(1 / mapper.rate, cores() / mapper.rate), cells
+    return clock.stage(1 / int(valid.sum())), cells
+
+
+def _write(
+    mapper: Mapper, source: Source, scene: Scene, grid: CellGrid, strip: Strip, cells: NDArray[np.uint8], folder: Path
+) -> tuple[Stage, int]:
+    """Writes the products of a map with the classified cells over and over, mirrored.
+
+    Of a large map a part and half of it: what a scene takes anyway and what each row of cells adds are told apart. Each
+    is then written twice and the faster one counts, since what disturbs one of them would be scaled up with the rest.
+
+    Returns:
+        What the whole map takes, and the bytes of its products.
+    """
+    picture = PICTURE_PIXELS if mapper.selection.truecolor else PREVIEW_PIXELS
+    step = -(-max(grid.height, grid.width) // picture)
+    shown = strip.inside[mapper.shown, ::step, ::step]
+    warnings, count = scene.warnings(), itertools.count()
+
+    def write(rows: int) -> NDArray[np.float64]:
+        part = replace(grid, height=min(grid.height, rows * grid.stride))
+        thumbnail = _repeated(shown, -(-part.height // step), -(-part.width // step)).transpose(1, 2, 0)
+        with mapper.staging(source, folder / str(next(count)), DIGEST, overwrite=True) as staging:
+            work = staging.folder / "cells"
+            write_header(work, part.rows, part.columns, len(cells))
+            work.write_bytes(_repeated(cells, part.rows, part.columns).transpose(1, 0, 2).tobytes())
+            tags, facts = mapper.tags(scene, part), mapper.facts(scene, part, warnings, DIGEST, TAKEN, 0)
+            finished = Finished(source.stem, work, part, mapper.model.legend, thumbnail, tags, facts, TAKEN)
+            how = mapper.settings
+            with _Clock() as clock:
+                summary = write_products(
+                    finished, mapper.selection, staging, simplify_m=how.simplify, min_area_ha=how.min_area
+                )
+            staging.path(FILES["summary"]).write_text(json.dumps(summary, indent=2) + "\n")
+            size = sum(staging.path(FILES[name]).stat().st_size for name in mapper.selection.files)
+        stage = clock.stage()
+        return np.array([stage.seconds, stage.processor, size])
+
+    rows = max(2, min(grid.rows, WRITTEN_CELLS // grid.columns))
+    if rows < grid.rows:
+        part, half = (np.minimum(write(some), write(some)) for some in (rows, rows // 2))
+        taken = part + np.maximum(0, part - half) / (rows - rows // 2) * (grid.rows - rows)
+    else:
+        taken = write(grid.rows)
+    seconds, processor, size = taken.tolist()
+    return Stage(seconds, processor), round(size)
+
+
+def _repeated(values: NDArray[Any], rows: int, columns: int) -> NDArray[Any]:
+    """(B, rows, columns) of (B, h, w) values, mirrored at each edge as often as that takes, so that none is a seam."""
+
+    def indices(count: int, size: int) -> NDArray[np.int64]:
+        index = np.arange(count) % (2 * size)
+        return np.minimum(index, 2 * size - 1 - index)
+
+    _, height, width = values.shape
+    repeated: NDArray[Any] = values[:, indices(rows, height)[:, None], indices(columns, width)]
+    return repeated
+
+
+def _whole_pixels(mapper: Mapper, source: Source, grid: CellGrid) -> int:
+    """Pixels of a whole scene, of which an area may be a part."""
+    if mapper.reading.area is None:
+        return grid.height * grid.width
+    how = replace(mapper.reading, area=None, mask="")
+    with open_scene(source, reading=how, needed=mapper.model.bands, gsd=mapper.model.gsd) as scene:
+        return scene.height * scene.width
+
+
+def write_stand_in(folder: Path, model: Model) -> Source:
+    """Writes a synthetic scene, repeated, with a model's bands; those that it lacks are its near infrared."""
+    path, truth = folder / "generated.tif", folder / "truth.tif"
+    write_synthetic_scene(path, truth)
+    with rasterio.open(path) as dataset:
+        held = {band: dataset.read(1 + BANDS.index(band if band in BANDS else "B08")) for band in model.bands}
+        profile = dataset.profile | {"count": len(held), "blockxsize": 512, "blockysize": 512}
+    held = {band: np.tile(np.where(pixels == 0, np.median(pixels), pixels), STAND_IN) for band, pixels in held.items()}
+    profile["height"], profile["width"] = next(iter(held.values())).shape
+    with rasterio.open(path, "w", **profile) as dataset:
+        dataset.descriptions = tuple(held)
+        for number, pixels in enumerate(held.values(), start=1):
+            dataset.write(pixels.astype(profile["dtype"]), number)
+    return find_source(path)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every system
+        return os.cpu_count() or 1

@@ -1,0 +1,179 @@
+"""A static STAC catalogue of the maps in a folder, for pystac, odc-stac, QGIS and STAC Browser to find them by."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pystac
+from affine import Affine
+from rasterio.crs import CRS
+from rasterio.errors import RasterioError
+
+from geocfl.core.grid import CellGrid
+from geocfl.errors import GeocflError, OutputError
+from geocfl.products.finished import read_legend
+from geocfl.products.formats.stac import relative_href, write_item
+from geocfl.products.staging import FILES, SUMMARY
+from geocfl.products.storage import ASKING, in_store, output_folder, reaching, write_text
+
+log = logging.getLogger("geocfl")
+
+NAME = "catalog.json"
+OURS = "geocfl:maps"
+"""Field of a catalogue by which geocfl knows that it has made it: the number of maps."""
+REMEDY = "check the address and the store's credentials"
+
+
+@dataclass(frozen=True)
+class CatalogueResult:
+    """What a catalogue holds.
+
+    Attributes:
+        path: The catalogue's file.
+        maps: Stems of the maps in it, by name.
+        undated: Stems of the maps that are not, as nothing says when their scenes were taken.
+    """
+
+    path: Path
+    maps: tuple[str, ...]
+    undated: tuple[str, ...]
+
+
+def check_catalogue(out: str | Path, *, overwrite: bool = False) -> None:
+    """Looks for a catalogue in the way before work begins that ends with one.
+
+    Args:
+        out: As for `write_catalogue`.
+        overwrite: Likewise.
+
+    Raises:
+        UsageError: `out` is an address that cannot be written to.
+        OutputError: Its ``catalog.json`` is not geocfl's.
+    """
+    path = output_folder(out) / NAME
+    with reaching(path.parent, REMEDY):
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except (OSError, UnicodeDecodeError):
+            text = ""
+    try:
+        ours = OURS in json.loads(text)
+    except (ValueError, TypeError):
+        ours = False
+    if not ours and not overwrite:
+        raise OutputError(
+            f"{path}: in the way, not made by geocfl; give --overwrite to replace it, or choose another --out"
+        )
+
+
+def write_catalogue(out: str | Path, *, overwrite: bool = False) -> CatalogueResult:
+    """Writes ``catalog.json``, a STAC 1.1 catalogue of every finished map in a folder.
+
+    A map without an Item gets one, ``S.stac.json``, from its summary and its other products. The same maps give the
+    same bytes.
+
+    Args:
+        out: The folder that maps were written to, as for `geocfl.products.storage.output_folder`.
+        overwrite: Replace a ``catalog.json`` that geocfl has not made.
+
+    Returns:
+        What is in it, and what had to be left out.
+
+    Raises:
+        UsageError: `out` is an address that cannot be written to.
+        OutputError: Another ``catalog.json`` is in the way, or the folder cannot be read or written.
+    """
+    check_catalogue(out, overwrite=overwrite)
+    folder = output_folder(out)
+    try:
+        with reaching(folder, REMEDY):
+            return _write(folder)
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: its maps cannot be catalogued ({error.strerror or error}); make it a folder to read and write"
+        ) from error
+
+
+def _write(folder: Path) -> CatalogueResult:
+    if in_store(folder):
+        folder.fs.invalidate_cache()  # what others have written since counts
+    names = {path.name for path in folder.iterdir()}
+    stems = sorted(name.removesuffix(SUMMARY) for name in names if name.endswith(SUMMARY))
+    with ThreadPoolExecutor(ASKING) as pool:
+        read = zip(stems, pool.map(lambda stem: _summary(folder / f"{stem}{SUMMARY}"), stems), strict=True)
+        maps = {stem: summary for stem, summary in read if summary}
+        bare = {stem: summary for stem, summary in maps.items() if f"{stem}{FILES['stac']}" not in names}
+        dated = {stem: summary for stem, summary in bare.items() if summary["scene"].get("datetime")}
+        errors = pool.map(lambda stem: _add_item(folder, stem, dated[stem], names), dated)
+        damaged = {stem: error for stem, error in zip(dated, errors, strict=True) if error}
+    if damaged:
+        stem, error = next(iter(damaged.items()))
+        log.warning(
+            "%s: lacks %d maps whose products are damaged, such as %s (%s); map their scenes again with --overwrite",
+            folder / NAME, len(damaged), stem, error,
+        )  # fmt: skip
+    undated = tuple(stem for stem in bare if stem not in dated)
+    left_out = {*undated, *damaged}
+    found = tuple(stem for stem in maps if stem not in left_out)
+    path = folder / NAME
+    write_text(path, _catalogue(folder.name if in_store(folder) else folder.resolve().name, found))
+    return CatalogueResult(path, found, undated)
+
+
+def _summary(path: Path) -> dict[str, Any] | None:
+    """A finished map's summary; None where the file is something else, or has just been taken away."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return content if isinstance(content, dict) and {"hash", "scene", "model", "classes"} <= content.keys() else None
+
+
+def _add_item(folder: Path, stem: str, summary: Mapping[str, Any], names: set[str]) -> Exception | None:
+    """Writes a map's Item; returns why it could not."""
+    assets = {key: f"{stem}{suffix}" for key, suffix in FILES.items() if f"{stem}{suffix}" in names}
+    try:
+        legend = read_legend(folder / assets["lulc"]) if "lulc" in assets else None
+        when = datetime.fromisoformat(summary["scene"]["datetime"])
+        write_item(folder / f"{stem}{FILES['stac']}", stem, _grid(summary), legend, summary, assets, when)
+    except (GeocflError, RasterioError, LookupError, TypeError, ValueError) as error:
+        return error
+    return None
+
+
+def _grid(summary: Mapping[str, Any]) -> CellGrid:
+    """The map's cells."""
+    scene = summary["scene"]
+    return CellGrid(
+        height=scene["height"],
+        width=scene["width"],
+        stride=summary["settings"]["stride"],
+        window=summary["model"]["window"],
+        transform=Affine(*scene["transform"]),
+        crs=CRS.from_string(scene["crs"]),
+    )
+
+
+def _catalogue(name: str, stems: Sequence[str]) -> str:
+    catalogue = pystac.Catalog(
+        id=name or "maps",
+        title="Land use / land cover",
+        description="Maps of land use / land cover, made from Sentinel-2 scenes by geocfl.",
+        extra_fields={OURS: len(stems)},
+    )
+    catalogue.clear_links()
+    catalogue.add_link(pystac.Link(pystac.RelType.ROOT, f"./{NAME}", media_type=pystac.MediaType.JSON))
+    for stem in stems:
+        target = relative_href(f"{stem}{FILES['stac']}")
+        catalogue.add_link(pystac.Link(pystac.RelType.ITEM, target, media_type=pystac.MediaType.GEOJSON, title=stem))
+    content = catalogue.to_dict(include_self_link=False, transform_hrefs=False)
+    return json.dumps(content, indent=2) + "\n"

@@ -1,0 +1,275 @@
+"""A picture of scene and map side by side, to see at a glance what a map is like."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.text import Text
+from numpy.typing import NDArray
+from rasterio.enums import Resampling
+
+from geocfl.core.grid import CellGrid
+from geocfl.core.legend import NODATA, Legend
+from geocfl.products.formats.qml import WITHHELD, shown_classes
+from geocfl.products.scratch import open_cells
+from geocfl.products.summary import ClassTable, class_table
+
+DPI = 150
+PANEL_AREA, PANEL_WIDTH, PANEL_HEIGHT = 25.0, 9.0, 6.5
+"""Square inches of a panel, and bounds of its sides in inches."""
+STACKED = 1.6
+"""Scenes wider than this many times their height go above the map, others to its left."""
+MARGIN, GAP, HEADER, HEADING, FOOTER = 0.35, 0.3, 0.72, 0.27, 0.42
+LEGEND_WIDTH, LEGEND_LINE = 2.5, 0.25
+LEGEND_LINES = 24
+"""Lines of the legend; the smallest classes beyond are summed up."""
+ABSENT = "\N{EN DASH}"
+DRAWN_CELLS = 1200
+"""Cells along a side that are drawn, and pixels of the scene; larger maps are thinned by the mode."""
+INK, FAINT, RULE, GROUND = "#1f2933", "#66727f", "#c3c9d0", "#f1f3f5"
+
+
+def write_preview(
+    path: Path, picture: NDArray[np.uint8], cells: Path, grid: CellGrid, legend: Legend, title: str
+) -> None:
+    """Draws the scene in true colour beside its map, with a legend, shares of the area and a scale bar.
+
+    Args:
+        path: PNG to write.
+        picture: (h, w, 4) uint8 RGBA of the whole scene, at any resolution, see
+            `geocfl.products.formats.truecolor.stretch`.
+        cells: Work raster of the map.
+        grid: Where the cells lie.
+        legend: Names and colours of the codes.
+        title: Headline, such as the scene's name.
+    """
+    entries = _legend_entries(class_table(cells, grid, legend), legend)
+    ground = _Ground.of(grid)
+    layout = _Layout.of(ground, len(entries))
+    figure = Figure(figsize=(layout.width, layout.height), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+
+    _write_header(figure, layout, title, _subtitle(grid, ground))
+    scene = _panel(figure, layout, layout.scene, grid, "Scene")
+    thinning = -(-max(picture.shape) // DRAWN_CELLS)
+    drawn = picture[::thinning, ::thinning]
+    scene.imshow(drawn, extent=(0, grid.width, grid.height, 0), aspect="auto", zorder=1)
+    cover = _panel(figure, layout, layout.map, grid, "Map")
+    whole_cells = (0, grid.columns * grid.stride, grid.rows * grid.stride, 0)
+    cover.imshow(_colors(cells, legend), extent=whole_cells, aspect="auto", interpolation="nearest", zorder=1)
+    for axes in (scene, cover):  # imshow has set them to its image's
+        axes.set(xlim=(0, grid.width), ylim=(grid.height, 0))
+    _draw_legend(layout.axes(figure, layout.legend), entries)
+    _draw_scale_bar(figure, layout, ground)
+    figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None})
+
+
+@dataclass(frozen=True)
+class _Ground:
+    """A scene's extent on the ground.
+
+    Attributes:
+        width: Metres across, at the middle where the CRS is geographic.
+        height: Metres down.
+        north_up: Whether rows run south along an axis of the CRS.
+    """
+
+    width: float
+    height: float
+    north_up: bool
+
+    @classmethod
+    def of(cls, grid: CellGrid) -> _Ground:
+        """Measures a grid."""
+        _, b, _, d, e, _ = grid.transform[:6]
+        across, down = grid.metres_per_pixel()
+        return cls(across * grid.width, down * grid.height, b == d == 0 and e < 0 < grid.transform.a)
+
+
+Box = tuple[float, float, float, float]
+"""Left, top, width and height in inches, from the figure's upper left corner."""
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where things stand in a figure, inches."""
+
+    width: float
+    height: float
+    scene: Box
+    map: Box
+    legend: Box
+
+    @classmethod
+    def of(cls, ground: _Ground, lines: int) -> _Layout:
+        """Panels in the scene's proportions, side by side or stacked, and the legend to their right."""
+        ratio = ground.width / ground.height
+        width = min(PANEL_WIDTH, PANEL_HEIGHT * ratio, math.sqrt(PANEL_AREA * ratio))
+        height = width / ratio
+        top = HEADER + HEADING
+        if ratio > STACKED:
+            second = (MARGIN, top + height + GAP / 2 + HEADING)
+            right, bottom = MARGIN + width, second[1] + height
+        else:
+            # A narrow panel still leaves its heading room.
+            second = (MARGIN + max(width, 0.9) + GAP, top)
+            right, bottom = second[0] + max(width, 0.9), top + height
+        legend = (right + GAP, top, LEGEND_WIDTH, lines * LEGEND_LINE)
+        return cls(
+            width=legend[0] + LEGEND_WIDTH + MARGIN,
+            height=max(bottom, legend[1] + legend[3]) + FOOTER + MARGIN / 2,
+            scene=(MARGIN, top, width, height),
+            map=(*second, width, height),
+            legend=legend,
+        )
+
+    def axes(self, figure: Figure, box: Box) -> Axes:
+        """Axes that fill a box."""
+        left, top, width, height = box
+        return figure.add_axes(
+            (left / self.width, 1 - (top + height) / self.height, width / self.width, height / self.height)
+        )
+
+    def text(self, figure: Figure, x: float, y: float, text: str, **style: Any) -> Text:
+        """Text at a point, inches from the figure's upper left corner."""
+        return figure.text(x / self.width, 1 - y / self.height, text, **style)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A line of the legend."""
+
+    name: str
+    color: str | None
+    share: str
+
+    @property
+    def ink(self) -> str:
+        """Classes that the map lacks step back."""
+        return FAINT if self.share == ABSENT else INK
+
+
+def _legend_entries(table: ClassTable, legend: Legend) -> list[_Entry]:
+    """Classes by falling share, absent ones after them, then unclassified and no data where there are any."""
+    rows = sorted(table["classes"], key=lambda row: -row["hectares"])
+    entries = [_Entry(row["name"], legend[row["code"]].color, _percent(row["share"])) for row in rows[:LEGEND_LINES]]
+    rest = sum(row["share"] or 0 for row in rows[LEGEND_LINES:])
+    if len(rows) > LEGEND_LINES:
+        entries.append(_Entry(f"{len(rows) - LEGEND_LINES} more classes", None, _percent(rest)))
+    if table["unclassified"]["cells"]:
+        entries.append(_Entry(WITHHELD.name, WITHHELD.color, ""))
+    if table["nodata"]["cells"]:
+        entries.append(_Entry("No data", "hatched", ""))
+    return entries
+
+
+def _percent(share: float | None) -> str:
+    """A share as people read it; absent ones as a dash."""
+    if not share:
+        return ABSENT
+    return "<0.1 %" if share < 0.0005 else f"{share * 100:.1f} %"
+
+
+def _subtitle(grid: CellGrid, ground: _Ground) -> str:
+    """CRS, extent and size of cells."""
+    cell = ground.height / grid.height * grid.stride
+    return " · ".join(
+        [
+            grid.crs_name(),
+            f"{_length(ground.width, 3)} \N{MULTIPLICATION SIGN} {_length(ground.height, 3)}",
+            f"cells of {_length(cell, 3)}",
+        ]
+    )
+
+
+def _length(metres: float, digits: int) -> str:
+    """A length in metres, or kilometres from 1,000 m on."""
+    value, unit = (metres / 1000, "km") if metres >= 1000 else (metres, "m")
+    decimals = max(0, digits - 1 - math.floor(math.log10(value)))
+    text = f"{value:,.{decimals}f}"
+    return f"{text.rstrip('0').rstrip('.') if '.' in text else text} {unit}"
+
+
+def _write_header(figure: Figure, layout: _Layout, title: str, subtitle: str) -> None:
+    """Headline and line below, shrunk where they would run out of the figure."""
+    for y, text, size, color, weight in ((0.42, title, 13, INK, "bold"), (0.66, subtitle, 9, FAINT, "normal")):
+        # No mathtext: names of files may hold dollar signs.
+        drawn = layout.text(
+            figure, MARGIN, y, text, fontsize=size, color=color, weight=weight, va="baseline", parse_math=False
+        )
+        needed = drawn.get_window_extent().width / DPI
+        drawn.set_fontsize(size * min(1.0, (layout.width - 2 * MARGIN) / max(needed, 1e-6)))
+
+
+def _panel(figure: Figure, layout: _Layout, box: Box, grid: CellGrid, heading: str) -> Axes:
+    """Axes in pixels of the scene; what is not drawn over stays hatched as no data."""
+    axes = layout.axes(figure, box)
+    axes.set(xticks=[], yticks=[])
+    axes.add_patch(_hatched((0, 0), grid.width, grid.height))
+    for spine in axes.spines.values():
+        spine.set(edgecolor=RULE, linewidth=0.6)
+    layout.text(figure, box[0], box[1] - 0.08, heading, fontsize=9.5, color=FAINT)
+    return axes
+
+
+def _hatched(corner: tuple[float, float], width: float, height: float) -> Rectangle:
+    """How no data looks."""
+    return Rectangle(corner, width, height, hatch="/////", facecolor=GROUND, edgecolor="#d3d8dd", linewidth=0, zorder=0)
+
+
+def _colors(cells: Path, legend: Legend) -> NDArray[np.uint8]:
+    """(rows, columns, 4) RGBA of the cells, at most `DRAWN_CELLS` along a side."""
+    palette = np.zeros((256, 4), np.uint8)
+    for c in shown_classes(legend, unclassified=True):
+        palette[c.code] = (*c.rgb, 255)
+    palette[NODATA] = 0
+    with open_cells(cells) as dataset:
+        thinning = max(1.0, max(dataset.shape) / DRAWN_CELLS)
+        shape = tuple(math.ceil(side / thinning) for side in dataset.shape)
+        codes = dataset.read(1, out_shape=shape, resampling=Resampling.mode)
+    colors: NDArray[np.uint8] = palette[codes]
+    return colors
+
+
+def _draw_legend(axes: Axes, entries: list[_Entry]) -> None:
+    """Swatch, name and share, a line each."""
+    axes.set(xlim=(0, LEGEND_WIDTH), ylim=(len(entries) * LEGEND_LINE, 0))
+    axes.axis("off")
+    axes.text(LEGEND_WIDTH, -0.08, "share of area", fontsize=9.5, color=FAINT, ha="right")
+    for index, entry in enumerate(entries):
+        top = index * LEGEND_LINE + 0.04
+        if entry.color == "hatched":
+            axes.add_patch(_hatched((0.01, top), 0.26, 0.17))
+        elif entry.color:
+            axes.add_patch(
+                Rectangle(
+                    (0.01, top), 0.26, 0.17, facecolor=entry.color, linewidth=0, alpha=0.4 if entry.ink == FAINT else 1
+                )
+            )
+        style: dict[str, Any] = {"fontsize": 9.5, "va": "center_baseline", "color": entry.ink}
+        axes.text(0.38, top + 0.09, entry.name, parse_math=False, **style)
+        axes.text(LEGEND_WIDTH, top + 0.09, entry.share, ha="right", **style)
+
+
+def _draw_scale_bar(figure: Figure, layout: _Layout, ground: _Ground) -> None:
+    """A bar of 1, 2 or 5 times a power of ten metres below the map, at most 2 inches or the panel's width."""
+    left, top, width, height = layout.map
+    most = ground.width / width * min(2.0, width)
+    power = 10 ** math.floor(math.log10(most))
+    metres = max(step * power for step in (1, 2, 5) if step * power <= most)
+    axes = layout.axes(figure, (left, top + height + 0.12, width, 0.07))
+    axes.set(xlim=(0, ground.width), ylim=(0, 1))
+    axes.axis("off")
+    for start, color in ((0, INK), (metres / 2, "white")):
+        axes.add_patch(Rectangle((start, 0), metres / 2, 1, facecolor=color, edgecolor=INK, lw=0.8, clip_on=False))
+    label = _length(metres, 1) + ("   north is up" if ground.north_up else "")
+    bar = width * metres / ground.width
+    layout.text(figure, left + bar + 0.08, top + height + 0.155, label, fontsize=8.5, color=INK, va="center")

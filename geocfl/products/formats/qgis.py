@@ -1,0 +1,163 @@
+"""A QGIS project of a map's products: written without QGIS, opened by 3.22 and newer, wherever the folder goes."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import NAMESPACE_URL, uuid5
+from xml.etree import ElementTree as ET
+
+from rasterio.crs import CRS
+
+from geocfl.core.grid import CellGrid
+from geocfl.core.legend import Legend
+from geocfl.products.formats.qml import (
+    CONFIDENCE_STOPS,
+    ENTROPY_STOPS,
+    OLDEST_QGIS,
+    class_renderer,
+    lulc_renderer,
+    map_tip,
+    qgis_document,
+    ramp_renderer,
+    raster_pipe,
+    raster_renderer,
+)
+
+WGS84 = CRS.from_epsg(4326)
+"""What GeoJSON is in, whatever the scene."""
+MAP_OPACITY = 0.5
+"""The scene shows through the map."""
+MARGIN = 0.03
+"""Left around the scene when the project is opened, as a part of its longer side."""
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A layer of the project.
+
+    Attributes:
+        suffix: Of the product that it shows.
+        name: Shown in QGIS's list of layers.
+        drawing: What draws it: a raster's pipe, or a vector layer's renderer and map tip.
+        checked: Whether it is shown when the project is opened.
+        expanded: Whether its legend is.
+        part: What follows the file in QGIS's name of the source.
+    """
+
+    suffix: str
+    name: str
+    drawing: tuple[ET.Element, ...]
+    checked: bool = False
+    expanded: bool = False
+    part: str = ""
+
+    @property
+    def is_raster(self) -> bool:
+        return self.drawing[0].tag == "pipe"
+
+
+def write_project(
+    path: Path, stem: str, grid: CellGrid, legend: Legend, present: Collection[str], *, unclassified: bool = False
+) -> None:
+    """Writes a QGIS project of the products in the same folder, whose paths are relative to it.
+
+    From the top: polygons, confidence and entropy, to be switched on; the map, half transparent; the scene in true
+    colour. It opens on the scene, with a little margin, in the scene's CRS.
+
+    Args:
+        path: QGZ file to write, beside the products.
+        stem: Stem of the scene's file name, with which the products' names begin.
+        grid: The scene's rectangle and CRS.
+        legend: Codes, names and colours.
+        present: Suffixes of the products that are there, such as ``"_lulc.tif"``; others get no layer.
+        unclassified: Whether the map has unclassified cells.
+    """
+    layers = _layers(legend, present, unclassified)
+    entry = zipfile.ZipInfo("map.qgs", date_time=(1980, 1, 1, 0, 0, 0))
+    entry.create_system, entry.external_attr = 3, 0o644 << 16  # the same bytes on every system
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(entry, _project(stem, grid, layers))
+
+
+def _layers(legend: Legend, present: Collection[str], unclassified: bool) -> list[_Layer]:
+    """The project's layers from the top; of polygons in several formats, one."""
+    polygons = (class_renderer(legend, unclassified=unclassified), map_tip())
+    classes = raster_pipe(lulc_renderer(legend, unclassified=unclassified, opacity=MAP_OPACITY))
+    # The picture is stretched already. QGIS counts its mask as a fourth band.
+    colors = raster_renderer("multibandcolor", redBand="1", greenBand="2", blueBand="3", alphaBand="4")
+    vectors = [
+        _Layer("_lulc.gpkg", "Polygons", polygons, part="|layername=lulc"),
+        _Layer("_lulc_polygons.fgb", "Polygons", polygons),
+        _Layer("_lulc_polygons.geojson", "Polygons", polygons),
+    ]
+    rasters = [
+        _Layer("_confidence.tif", "Confidence", (raster_pipe(ramp_renderer(CONFIDENCE_STOPS)),)),
+        _Layer("_entropy.tif", "Entropy", (raster_pipe(ramp_renderer(ENTROPY_STOPS)),)),
+        _Layer("_lulc.tif", "Land use / land cover", (classes,), checked=True, expanded=True),
+        _Layer("_truecolor.tif", "Scene, true colour", (raster_pipe(colors),), checked=True),
+    ]
+    return [v for v in vectors if v.suffix in present][:1] + [r for r in rasters if r.suffix in present]
+
+
+def _project(stem: str, grid: CellGrid, layers: list[_Layer]) -> str:
+    """The text of the project's QGS file."""
+    title = f"{stem}: land use / land cover"
+    qgis = ET.Element("qgis", version=OLDEST_QGIS, projectname=title)
+    ET.SubElement(qgis, "title").text = title
+    ET.SubElement(qgis, "projectCrs").append(_crs(grid.crs))
+    tree = ET.SubElement(qgis, "layer-tree-group")
+    maps = ET.SubElement(qgis, "projectlayers")
+    for layer in layers:
+        source = f"./{stem}{layer.suffix}{layer.part}"
+        # QGIS knows layers by this, and may hold those of several projects.
+        identifier = f"geocfl_{uuid5(NAMESPACE_URL, source)}".replace("-", "_")
+        provider = "gdal" if layer.is_raster else "ogr"
+        ET.SubElement(
+            tree,
+            "layer-tree-layer",
+            id=identifier,
+            name=layer.name,
+            source=source,
+            providerKey=provider,
+            checked="Qt::Checked" if layer.checked else "Qt::Unchecked",
+            expanded=str(int(layer.expanded)),
+        )
+        element = ET.SubElement(maps, "maplayer", type="raster" if layer.is_raster else "vector")
+        for tag, text in (("id", identifier), ("datasource", source), ("layername", layer.name)):
+            ET.SubElement(element, tag).text = text
+        ET.SubElement(element, "srs").append(_crs(WGS84 if layer.suffix.endswith(".geojson") else grid.crs))
+        ET.SubElement(element, "provider").text = provider
+        element.extend(layer.drawing)
+    properties = ET.SubElement(qgis, "properties")
+    for group, name, kind, text in (
+        ("Paths", "Absolute", "bool", "false"),
+        ("SpatialRefSys", "ProjectionsEnabled", "int", "1"),
+    ):
+        ET.SubElement(ET.SubElement(properties, group), name, type=kind).text = text
+    ET.SubElement(qgis, "ProjectViewSettings").append(_view(grid))
+    return qgis_document(qgis)
+
+
+def _crs(crs: CRS) -> ET.Element:
+    """A CRS by its definition: QGIS finds the authority's code by itself, and needs none."""
+    reference = ET.Element("spatialrefsys")
+    ET.SubElement(reference, "wkt").text = crs.to_wkt()
+    return reference
+
+
+def _view(grid: CellGrid) -> ET.Element:
+    """The extent that the project opens on, until the user saves another."""
+    west, south, east, north = grid.bounds()
+    margin = MARGIN * max(east - west, north - south)
+    view = ET.Element(
+        "DefaultViewExtent",
+        xmin=repr(west - margin),
+        ymin=repr(south - margin),
+        xmax=repr(east + margin),
+        ymax=repr(north + margin),
+    )
+    view.append(_crs(grid.crs))
+    return view

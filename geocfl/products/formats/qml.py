@@ -1,0 +1,216 @@
+"""QGIS layer styles: class names and colours without a click, from QGIS 3.22 on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+from geocfl.core.legend import UNCLASSIFIED, Legend, LulcClass
+
+WITHHELD = LulcClass(UNCLASSIFIED, "Unclassified", "", "#d9d9d9")
+"""How unclassified cells are shown everywhere."""
+OLDEST_QGIS = "3.22.0"
+"""Newer versions convert what has changed since."""
+QGIS_DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>"
+CONFIDENCE_STOPS = (
+    (0.0, "#440154"),
+    (0.25, "#3b528b"),
+    (0.5, "#21918c"),
+    (0.75, "#5ec962"),
+    (1.0, "#fde725"),
+)
+"""Confidence and colour: viridis, even in lightness and legible to colour-blind eyes."""
+ENTROPY_STOPS = (
+    (0.0, "#ffffb2"),
+    (0.25, "#fecc5c"),
+    (0.5, "#fd8d3c"),
+    (0.75, "#f03b20"),
+    (1.0, "#bd0026"),
+)
+"""Entropy and colour: ColorBrewer's YlOrRd, pale where the model is certain and a warning red where it is not."""
+CELL_OUTLINE = "if(@map_scale < 100000, '35,35,35,128', @symbol_color)"
+"""Outline of a cell's square: seen from where it is some millimetres wide, so that it never hides the classes."""
+
+_OptionValue = str | int | bool | Mapping[str, "_OptionValue"]
+
+
+def shown_classes(legend: Legend, *, unclassified: bool) -> list[LulcClass]:
+    """The classes of a legend, followed by `WITHHELD` where the map has unclassified cells."""
+    return [*legend, WITHHELD] if unclassified else list(legend)
+
+
+def write_style(path: Path, style: str) -> None:
+    """Writes a style of this module, or of `geocfl.products.formats.sld`.
+
+    QGIS applies a QML file to the layer beside it of the same stem: ``S_lulc.qml`` to ``S_lulc.tif``,
+    ``S_lulc_polygons.qml`` to ``S_lulc_polygons.geojson`` and ``S_lulc_polygons.fgb``.
+
+    Args:
+        path: File to write.
+        style: Its text.
+    """
+    path.write_text(style, encoding="utf-8", newline="\n")
+
+
+def lulc_qml(legend: Legend, *, unclassified: bool = False) -> str:
+    """Style of the class raster: a palette with one named entry a class."""
+    return _raster_qml(lulc_renderer(legend, unclassified=unclassified))
+
+
+def confidence_qml() -> str:
+    """Style of the confidence raster: a continuous ramp over 0..1, the values once QGIS has applied the scale."""
+    return _raster_qml(ramp_renderer(CONFIDENCE_STOPS))
+
+
+def entropy_qml() -> str:
+    """Style of the entropy raster: a continuous ramp over 0..1, high where the model is uncertain."""
+    return _raster_qml(ramp_renderer(ENTROPY_STOPS))
+
+
+def polygons_qml(legend: Legend, *, unclassified: bool = False) -> str:
+    """Style of the polygon layer: categories by ``class_code``, labelled with the class names; a map tip says more."""
+    return _vector_qml(class_renderer(legend, unclassified=unclassified))
+
+
+def windows_qml(legend: Legend, *, unclassified: bool = False) -> str:
+    """Style of the layer of cells: as the polygons', with outlines that tell the cells apart when zoomed in."""
+    return _vector_qml(class_renderer(legend, unclassified=unclassified, outline=CELL_OUTLINE))
+
+
+def lulc_renderer(legend: Legend, *, unclassified: bool = False, opacity: float = 1.0) -> ET.Element:
+    """How class codes are drawn; for a style and a project alike."""
+    renderer = raster_renderer("paletted", band="1", opacity=f"{opacity:g}")
+    palette = ET.SubElement(renderer, "colorPalette")
+    for c in shown_classes(legend, unclassified=unclassified):
+        ET.SubElement(palette, "paletteEntry", value=str(c.code), label=c.name, color=c.color, alpha="255")
+    return renderer
+
+
+def ramp_renderer(stops: Sequence[tuple[float, str]]) -> ET.Element:
+    """How values of 0..1 are drawn: colours in between `stops` of value and colour."""
+    renderer = raster_renderer("singlebandpseudocolor", band="1", classificationMin="0", classificationMax="1")
+    origin = ET.SubElement(renderer, "minMaxOrigin")
+    for tag, text in (("limits", "None"), ("extent", "WholeRaster"), ("statAccuracy", "Estimated")):
+        ET.SubElement(origin, tag).text = text
+    shader = ET.SubElement(ET.SubElement(renderer, "rastershader"), "colorrampshader")
+    # INTERPOLATED, over the whole range (classification mode 1: continuous).
+    shader.attrib.update(
+        colorRampType="INTERPOLATED", classificationMode="1", clip="0", minimumValue="0", maximumValue="1"
+    )
+    for value, color in stops:
+        ET.SubElement(shader, "item", value=str(value), label=f"{value:.0%}", color=color, alpha="255")
+    ends = {"minimumLabel": f"{stops[0][0]:.0%}", "maximumLabel": f"{stops[-1][0]:.0%}"}
+    ET.SubElement(shader, "rampLegendSettings", ends, useContinuousLegend="1", orientation="2", direction="0")
+    return renderer
+
+
+def raster_renderer(kind: str, **attributes: str) -> ET.Element:
+    """A raster renderer of this type, opaque unless told otherwise."""
+    return ET.Element(
+        "rasterrenderer", {"type": kind, "opacity": "1", "alphaBand": "-1", "nodataColor": ""} | attributes
+    )
+
+
+def raster_pipe(renderer: ET.Element) -> ET.Element:
+    """What QGIS sends a raster through, around its renderer: cells stay squares at every zoom."""
+    pipe = ET.Element("pipe")
+    provider = ET.SubElement(pipe, "provider")
+    ET.SubElement(
+        provider,
+        "resampling",
+        enabled="false",
+        zoomedInResamplingMethod="nearestNeighbour",
+        zoomedOutResamplingMethod="nearestNeighbour",
+        maxOversampling="2",
+    )
+    pipe.append(renderer)
+    ET.SubElement(pipe, "brightnesscontrast", brightness="0", contrast="0", gamma="1")
+    ET.SubElement(pipe, "huesaturation", saturation="0", grayscaleMode="0", colorizeOn="0")
+    ET.SubElement(pipe, "rasterresampler", maxOversampling="2")
+    return pipe
+
+
+def class_renderer(legend: Legend, *, unclassified: bool = False, outline: str = "") -> ET.Element:
+    """How polygons are drawn by their ``class_code``; for a style and a project alike.
+
+    Args:
+        legend: Codes, names and colours.
+        unclassified: Whether unclassified polygons are drawn, too.
+        outline: QGIS expression of the outline's colour; the fill's, where empty.
+    """
+    renderer = ET.Element(
+        "renderer-v2", type="categorizedSymbol", attr="class_code", enableorderby="0", forceraster="0"
+    )
+    categories = ET.SubElement(renderer, "categories")
+    symbols = ET.SubElement(renderer, "symbols")
+    for index, c in enumerate(shown_classes(legend, unclassified=unclassified)):
+        attributes = {"value": str(c.code), "symbol": str(index), "label": c.name, "render": "true", "type": "long"}
+        ET.SubElement(categories, "category", attributes)
+        symbols.append(_fill(str(index), c, outline))
+    return renderer
+
+
+def map_tip() -> ET.Element:
+    """What QGIS shows of a polygon under the pointer: its class and confidence."""
+    tip = ET.Element("mapTip")
+    # The class name is text, the tip is HTML.
+    name = "replace(replace(\"class_name\", '&', '&amp;'), '<', '&lt;')"
+    tip.text = f'<b>[% {name} %]</b>, [% round(100 * "confidence") %]&nbsp;%'
+    return tip
+
+
+def qgis_document(qgis: ET.Element) -> str:
+    """A style or a project as the text of its file."""
+    ET.indent(qgis)
+    return f"{QGIS_DOCTYPE}\n{ET.tostring(qgis, encoding='unicode')}\n"
+
+
+def _fill(name: str, shown: LulcClass, outline: str) -> ET.Element:
+    """A plain fill; unless told otherwise, its outline has the same colour, so that no seams show in between."""
+    rgba = ",".join(map(str, (*shown.rgb, 255)))
+    symbol = ET.Element("symbol", type="fill", name=name, alpha="1", clip_to_extent="1", force_rhr="0")
+    layer = ET.SubElement(symbol, "layer", {"class": "SimpleFill", "enabled": "1", "locked": "0", "pass": "0"})
+    layer.append(
+        _option(
+            {
+                "color": rgba,
+                "style": "solid",
+                "outline_color": rgba,
+                "outline_style": "solid",
+                "outline_width": "0.1",
+                "outline_width_unit": "MM",
+                "joinstyle": "miter",
+            }
+        )
+    )
+    if outline:
+        color: Mapping[str, _OptionValue] = {"active": True, "expression": outline, "type": 3}  # 3: an expression
+        defined = ET.SubElement(layer, "data_defined_properties")
+        defined.append(_option({"name": "", "properties": {"outlineColor": color}, "type": "collection"}))
+    return symbol
+
+
+def _option(value: _OptionValue, **attributes: str) -> ET.Element:
+    """A value as QGIS writes Qt's variants."""
+    if isinstance(value, Mapping):
+        option = ET.Element("Option", attributes, type="Map")
+        option.extend(_option(part, name=name) for name, part in value.items())
+        return option
+    if isinstance(value, bool):  # before int, which it is too
+        return ET.Element("Option", attributes, type="bool", value=str(value).lower())
+    return ET.Element("Option", attributes, type="int" if isinstance(value, int) else "QString", value=str(value))
+
+
+def _raster_qml(renderer: ET.Element) -> str:
+    """A raster's style."""
+    qgis = ET.Element("qgis", version=OLDEST_QGIS, styleCategories="Symbology")
+    qgis.append(raster_pipe(renderer))
+    return qgis_document(qgis)
+
+
+def _vector_qml(renderer: ET.Element) -> str:
+    """A vector layer's style."""
+    qgis = ET.Element("qgis", version=OLDEST_QGIS, styleCategories="Symbology|MapTips")
+    qgis.extend([renderer, map_tip()])
+    return qgis_document(qgis)

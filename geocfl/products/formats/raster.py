@@ -1,0 +1,199 @@
+"""Rasters of a map: cloud-optimised GeoTIFFs with everything a GIS needs to show them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+
+from geocfl.core.grid import CellGrid
+from geocfl.core.legend import NODATA, Legend
+from geocfl.products.formats.qml import shown_classes
+from geocfl.products.scratch import (
+    CODE,
+    CONFIDENCE,
+    ENTROPY,
+    FIRST_PROBABILITY,
+    NO_CONFIDENCE,
+    count_values,
+    open_cells,
+)
+from geocfl.products.summary import class_table
+
+BLOCK = 512
+"""Side of a tile, pixels; only rasters beyond one tile get overviews."""
+
+# Types and usages of GDAL's raster attribute tables (GDALRATFieldType, GDALRATFieldUsage).
+_INTEGER, _REAL, _STRING = "0", "1", "2"
+_COLUMNS = (
+    ("Value", _INTEGER, "5"),
+    ("Class", _STRING, "2"),
+    ("Red", _INTEGER, "6"),
+    ("Green", _INTEGER, "7"),
+    ("Blue", _INTEGER, "8"),
+    ("Count", _INTEGER, "1"),
+    ("Area_ha", _REAL, "0"),
+)
+
+
+def write_lulc(cells: Path, path: Path, grid: CellGrid, legend: Legend, tags: Mapping[str, str]) -> None:
+    """Writes the class raster and its attribute table, ``<path>.aux.xml``.
+
+    Args:
+        cells: Work raster.
+        path: GeoTIFF to write: uint8, one pixel per cell, no data 0, a colour table, overviews by mode.
+        grid: Where the cells lie.
+        legend: Names and colours of the codes.
+        tags: GeoTIFF metadata; must not depend on the clock if the file must not.
+    """
+    colors = {c.code: (*c.rgb, 255) for c in shown_classes(legend, unclassified=True)}
+    table = ET.Element("ColorTable")
+    for code in range(256):
+        rgba = colors.get(code, (0, 0, 0, 0))
+        ET.SubElement(table, "Entry", {f"c{i + 1}": str(value) for i, value in enumerate(rgba)})
+    band = _band(cells, CODE, "land use / land cover", NODATA, "Palette", [table])
+    _write_cog(cells, path, grid, tags, [band], overviews="MODE")
+    path.with_name(path.name + ".aux.xml").write_bytes(_attribute_table(cells, grid, legend))
+
+
+def write_confidence(cells: Path, path: Path, grid: CellGrid, tags: Mapping[str, str]) -> None:
+    """Writes the confidence raster: uint8 percent with scale 0.01, no data 255, averaged overviews.
+
+    Args:
+        cells: Work raster.
+        path: GeoTIFF to write, one pixel per cell.
+        grid: Where the cells lie.
+        tags: GeoTIFF metadata; must not depend on the clock if the file must not.
+    """
+    _write_cog(cells, path, grid, tags, [_percent_band(cells, CONFIDENCE, "confidence")], overviews="AVERAGE")
+
+
+def write_entropy(cells: Path, path: Path, grid: CellGrid, tags: Mapping[str, str]) -> None:
+    """Writes the entropy of the class probabilities, 0 (certain) to 1 (all equally likely), as `write_confidence` does.
+
+    Args:
+        cells: Work raster with entropies.
+        path: GeoTIFF to write.
+        grid: Where the cells lie.
+        tags: GeoTIFF metadata.
+    """
+    _write_cog(cells, path, grid, tags, [_percent_band(cells, ENTROPY, "entropy")], overviews="AVERAGE")
+
+
+def write_probabilities(cells: Path, path: Path, grid: CellGrid, legend: Legend, tags: Mapping[str, str]) -> None:
+    """Writes the calibrated probability of every class, a band each with the class's name.
+
+    Args:
+        cells: Work raster with probabilities.
+        path: GeoTIFF to write: uint8 percent with scale 0.01, no data 255, averaged overviews.
+        grid: Where the cells lie.
+        legend: Names of the classes.
+        tags: GeoTIFF metadata.
+    """
+    bands = [_percent_band(cells, FIRST_PROBABILITY + index, c.name) for index, c in enumerate(legend)]
+    _write_cog(cells, path, grid, tags, bands, overviews="AVERAGE")
+
+
+def _percent_band(cells: Path, source: int, name: str) -> ET.Element:
+    """A band of percentages that readers scale to 0..1."""
+    scaling = [_element("Scale", "0.01"), _element("Offset", "0")]
+    return _band(cells, source, name, NO_CONFIDENCE, "Gray", scaling)
+
+
+def _band(cells: Path, source: int, name: str, nodata: int, color: str, dress: list[ET.Element]) -> ET.Element:
+    """One band of the work raster, dressed, for a virtual dataset; its number is still missing."""
+    band = ET.Element("VRTRasterBand", dataType="Byte")
+    band.append(_element("Description", name))
+    metadata = ET.SubElement(band, "Metadata")
+    for key, value in _statistics(cells, source, nodata).items():
+        metadata.append(_element("MDI", value, key=key))
+    band.extend([_element("NoDataValue", str(nodata)), _element("ColorInterp", color), *dress])
+    simple = ET.SubElement(band, "SimpleSource")
+    simple.append(_element("SourceFilename", str(cells.resolve()), relativeToVRT="0"))
+    simple.append(_element("SourceBand", str(source)))
+    return band
+
+
+def _statistics(cells: Path, source: int, nodata: int) -> dict[str, str]:
+    """GDAL's statistics of a band, of the values as they are stored; none where all is no data."""
+    counts = count_values(cells, source)
+    share = 1 - counts[nodata] / counts.sum()
+    counts[nodata] = 0
+    present = np.flatnonzero(counts)
+    if not present.size:
+        return {}
+    mean = np.average(present, weights=counts[present])
+    deviation = np.sqrt(np.average((present - mean) ** 2, weights=counts[present]))
+    return {
+        "STATISTICS_MINIMUM": str(present[0]),
+        "STATISTICS_MAXIMUM": str(present[-1]),
+        "STATISTICS_MEAN": f"{mean:.6g}",
+        "STATISTICS_STDDEV": f"{deviation:.6g}",
+        "STATISTICS_VALID_PERCENT": f"{100 * share:.4g}",
+    }
+
+
+def _write_cog(
+    cells: Path, path: Path, grid: CellGrid, tags: Mapping[str, str], bands: Sequence[ET.Element], *, overviews: str
+) -> None:
+    """Copies bands of the work raster through a virtual dataset that dresses them, so they are never all in memory."""
+    with open_cells(cells) as dataset:
+        rows, columns = dataset.shape
+    if (rows, columns) != (grid.rows, grid.columns):
+        raise ValueError(f"{cells} has {rows} x {columns} cells, the grid {grid.rows} x {grid.columns}")
+    vrt = ET.Element("VRTDataset", rasterXSize=str(grid.columns), rasterYSize=str(grid.rows))
+    vrt.append(_element("SRS", grid.crs.to_wkt(), dataAxisToSRSAxisMapping="1,2"))
+    vrt.append(_element("GeoTransform", ", ".join(map(repr, grid.cell_transform.to_gdal()))))
+    metadata = ET.SubElement(vrt, "Metadata")
+    metadata.append(_element("MDI", "Area", key="AREA_OR_POINT"))
+    for key in sorted(tags):
+        metadata.append(_element("MDI", tags[key], key=key))
+    for number, band in enumerate(bands, start=1):
+        band.set("band", str(number))
+        vrt.append(band)
+
+    # What a GeoTIFF cannot hold is in our own .aux.xml; GDAL must not add one.
+    with rasterio.Env(GDAL_PAM_ENABLED="NO"), rasterio.open(ET.tostring(vrt, encoding="unicode")) as dataset:
+        rasterio.shutil.copy(
+            dataset,
+            path,
+            driver="COG",
+            COMPRESS="DEFLATE",
+            BLOCKSIZE=str(BLOCK),
+            OVERVIEWS="AUTO" if max(grid.rows, grid.columns) > BLOCK else "NONE",
+            OVERVIEW_RESAMPLING=overviews,
+            BIGTIFF="IF_SAFER",
+        )
+
+
+def _attribute_table(cells: Path, grid: CellGrid, legend: Legend) -> bytes:
+    """Category names and the attribute table as GDAL's persistent auxiliary metadata."""
+    pam = ET.Element("PAMDataset")
+    band = ET.SubElement(pam, "PAMRasterBand", band="1")
+    names = ET.SubElement(band, "CategoryNames")
+    names.extend(_element("Category", name) for name in ["No data", *legend.names])
+
+    rat = ET.SubElement(band, "GDALRasterAttributeTable", tableType="thematic")
+    for index, (name, kind, usage) in enumerate(_COLUMNS):
+        field = ET.SubElement(rat, "FieldDefn", index=str(index))
+        field.extend([_element("Name", name), _element("Type", kind), _element("Usage", usage)])
+    table = class_table(cells, grid, legend)
+    covers = [*table["classes"], table["unclassified"]]
+    for index, (c, cover) in enumerate(zip(shown_classes(legend, unclassified=True), covers, strict=True)):
+        row = ET.SubElement(rat, "Row", index=str(index))
+        values = (c.code, c.name, *c.rgb, cover["cells"], f"{cover['hectares']:.6f}")
+        row.extend(_element("F", str(value)) for value in values)
+    ET.indent(pam)
+    xml: bytes = ET.tostring(pam, encoding="utf-8")
+    return xml + b"\n"
+
+
+def _element(tag: str, text: str, **attributes: str) -> ET.Element:
+    """An element with text."""
+    element = ET.Element(tag, attributes)
+    element.text = text
+    return element

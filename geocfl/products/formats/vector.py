@@ -1,0 +1,195 @@
+"""Vector files of a map: polygons of the classes, squares of the cells, in the formats that GIS people use."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pyogrio
+import pyogrio.raw
+import shapely
+from numpy.typing import NDArray
+from rasterio.windows import Window
+
+from geocfl.core.grid import CellGrid
+from geocfl.core.legend import NODATA, Legend
+from geocfl.core.naming import unknown_name
+from geocfl.errors import UsageError
+from geocfl.products.formats.qml import shown_classes
+from geocfl.products.polygons import GEOMETRY
+from geocfl.products.scratch import CODE, CONFIDENCE, FIRST_PROBABILITY, open_cells
+
+VECTOR_FORMATS = ("gpkg", "geoparquet", "flatgeobuf", "geojson")
+POLYGONS, WINDOWS = "lulc", "windows"
+"""Layers of a GeoPackage."""
+EPOCH = "2000-01-01T00:00:00.000Z"
+"""What stands where a GeoPackage wants a date: nothing in a product depends on the clock."""
+WINDOWS_AT_A_TIME = 100_000
+
+
+def check_vector_format(name: str) -> None:
+    """Refuses a format that is unknown, or that cannot be written here.
+
+    Raises:
+        UsageError: Likewise.
+    """
+    if name not in VECTOR_FORMATS:
+        raise UsageError(unknown_name("vector format", name, (*VECTOR_FORMATS, "none")), page="how-to/products/")
+    if name == "geoparquet" and not find_spec("pyarrow"):
+        raise UsageError(
+            "--vector geoparquet needs pyarrow; pip install 'geocfl[geoparquet]' or choose another format",
+            page="how-to/products/",
+        )
+
+
+def write_polygons(polygons: gpd.GeoDataFrame, path: Path, format: str) -> None:
+    """Writes polygons in one of `VECTOR_FORMATS`.
+
+    A GeoPackage's polygons are its layer ``lulc``. GeoJSON is as RFC 7946 wants it: WGS 84 coordinates, cut at the
+    antimeridian.
+
+    Args:
+        polygons: From `geocfl.products.polygons.dissolve`.
+        path: File to write; a GeoPackage's other layers stay.
+        format: One of `VECTOR_FORMATS`.
+    """
+    several = bool((polygons.geom_type == "MultiPolygon").any())  # simplified ones may be
+    if several:
+        polygons = polygons.set_geometry(
+            [shapely.multipolygons([p]) if p.geom_type == "Polygon" else p for p in polygons.geometry]
+        ).set_crs(polygons.crs)
+    kind = "MultiPolygon" if several else "Polygon"
+    if format == "gpkg":
+        with fixed_date():
+            _append(polygons, path, POLYGONS, kind)
+    elif format == "geoparquet":
+        polygons.to_parquet(path, index=False, compression="zstd", write_covering_bbox=True)
+    elif format == "flatgeobuf":
+        pyogrio.write_dataframe(polygons, path, layer=POLYGONS, driver="FlatGeobuf", geometry_type=kind)
+    else:
+        pyogrio.write_dataframe(polygons, path, layer=POLYGONS, driver="GeoJSON", geometry_type=kind, RFC7946="YES")
+
+
+def write_windows(cells: Path, path: Path, grid: CellGrid, legend: Legend) -> None:
+    """Writes layer ``windows`` of a GeoPackage: a square for each cell with data, cut at the scene's rectangle.
+
+    Its fields are ``class_code``, ``class_name``, ``confidence`` and, for each class, its probability ``p_<name>``, all
+    0..1. Row after row of cells, so that a large map is never all in memory.
+
+    Args:
+        cells: Work raster with probabilities.
+        path: GeoPackage to write; other layers stay.
+        grid: Where the cells lie.
+        legend: Names of the codes.
+    """
+    names = np.full(256, "", object)
+    for c in shown_classes(legend, unclassified=True):
+        names[c.code] = c.name
+    fields = probability_fields(legend)
+    bands = [CODE, CONFIDENCE, *range(FIRST_PROBABILITY, FIRST_PROBABILITY + len(legend))]
+    with open_cells(cells) as dataset, fixed_date():
+        step = max(1, WINDOWS_AT_A_TIME // grid.columns)
+        for first in range(0, grid.rows, step):
+            codes, confidence, *probabilities = dataset.read(
+                bands, window=Window(0, first, grid.columns, min(step, grid.rows - first))
+            )
+            rows, columns = np.nonzero(codes != NODATA)
+            if not len(rows) and first:
+                continue
+            frame = gpd.GeoDataFrame(
+                {
+                    "class_code": codes[rows, columns].astype(np.int32),
+                    "class_name": names[codes[rows, columns]],
+                    "confidence": confidence[rows, columns] / 100,
+                    **{field: band[rows, columns] / 100 for field, band in zip(fields, probabilities, strict=True)},
+                },
+                geometry=_squares(grid, rows + first, columns),
+                crs=grid.crs.to_wkt(),
+            ).rename_geometry(GEOMETRY)
+            _append(frame, path, WINDOWS, "Polygon", append=first > 0)
+
+
+def probability_fields(legend: Legend) -> list[str]:
+    """Names of the fields of probability, such as ``"p_annual_crop"``; different ones even where names are not."""
+    fields: list[str] = []
+    for c in legend:
+        name = "p_" + "_".join("".join(s if s.isalnum() else " " for s in c.name.lower()).split())
+        fields.append(name if name not in fields and name != "p_" else f"{name}_{c.code}")
+    return fields
+
+
+def _squares(grid: CellGrid, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.object_]:
+    """(n,) the cells' squares in coordinates of the grid's CRS."""
+    left, right = columns * grid.stride, np.minimum((columns + 1) * grid.stride, grid.width)
+    top, bottom = rows * grid.stride, np.minimum((rows + 1) * grid.stride, grid.height)
+    a, b, c, d, e, f = grid.transform[:6]
+    corners = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
+    points = np.array([[a * x + b * y + c, d * x + e * y + f] for x, y in corners])
+    squares: NDArray[np.object_] = shapely.polygons(points.transpose(2, 0, 1))
+    return squares
+
+
+def _append(frame: gpd.GeoDataFrame, path: Path, layer: str, kind: str, *, append: bool = False) -> None:
+    """Writes a layer of a GeoPackage, or adds to it."""
+    pyogrio.write_dataframe(
+        frame,
+        path,
+        layer=layer,
+        driver="GPKG",
+        geometry_type=kind,
+        append=append,
+        GEOMETRY_NAME=GEOMETRY,
+        VERSION="1.2",  # GDAL before 3.7, and so QGIS 3.22, warns of newer ones
+    )
+
+
+def write_default_styles(path: Path, styles: dict[str, str]) -> None:
+    """Adds QGIS's table of styles to a GeoPackage; a layer's default row goes before any QML file beside it.
+
+    Args:
+        path: GeoPackage with the layers.
+        styles: Layer to its QML.
+    """
+    columns: dict[str, Sequence[str | bool | None]] = {
+        "f_table_catalog": [""] * len(styles),
+        "f_table_schema": [""] * len(styles),
+        "f_table_name": list(styles),
+        "f_geometry_column": [GEOMETRY] * len(styles),
+        "styleName": list(styles),
+        "styleQML": list(styles.values()),
+        "styleSLD": [""] * len(styles),
+        "useAsDefault": [True] * len(styles),
+        "description": ["Classes by name and colour"] * len(styles),
+        "owner": [""] * len(styles),
+        "ui": [None] * len(styles),
+    }
+    values = [np.array(column, bool if column[0] is True else object) for column in columns.values()]
+    with fixed_date():
+        pyogrio.raw.write(
+            path,
+            geometry=None,
+            field_data=[*values, np.array([EPOCH.rstrip("Z")] * len(styles), "datetime64[ms]")],
+            fields=[*columns, "update_time"],
+            layer="layer_styles",
+            driver="GPKG",
+        )
+
+
+_DATED = threading.RLock()
+
+
+@contextmanager
+def fixed_date() -> Iterator[None]:
+    """Lets GDAL write one date instead of today's, in one thread at a time: its options are the process's."""
+    with _DATED:
+        before = pyogrio.get_gdal_config_option("OGR_CURRENT_DATE")
+        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": EPOCH})
+        try:
+            yield
+        finally:
+            pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": before})

@@ -1,0 +1,119 @@
+"""Small pieces of a map merged into their neighbours, for polygons that people can read."""
+
+from __future__ import annotations
+
+import heapq
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import label
+from scipy.sparse import coo_array
+
+from geocfl.core.grid import CellGrid
+from geocfl.core.legend import NODATA
+from geocfl.products.scratch import CODE, CONFIDENCE, open_cells, write_header
+
+DIGITS = 6
+"""Decimals of a hectare that areas are compared by, so that equal ones are equal however they were added up."""
+
+
+def merge_small(cells: Path, merged: Path, grid: CellGrid, hectares: float) -> None:
+    """Merges each piece of a map that is smaller than a bound into the neighbour that it shares most border with.
+
+    Pieces are connected by sides. The smallest goes first (of equal ones that whose first cell is furthest up, then
+    left), and takes the neighbour's class; what comes of that is a piece again. Ties go to the larger neighbour, then
+    to the class of the lower code. A piece that has cells without data around it alone stays as it is.
+
+    Args:
+        cells: Work raster; stays untouched.
+        merged: Work raster to write: the new codes and the old confidences.
+        grid: Where the cells lie.
+        hectares: The bound.
+    """
+    with open_cells(cells) as dataset:
+        codes, confidence = dataset.read([CODE, CONFIDENCE])
+    pieces, values = _label(codes)
+    areas = np.zeros(len(values))
+    column_pixels, row_hectares = grid.column_pixels(), grid.row_hectares()
+    for row, ids in enumerate(pieces):  # a cell's area is its row's times its column's
+        areas += row_hectares[row] * np.bincount(ids, column_pixels, len(values))
+    firsts = np.zeros(len(values), np.int64)
+    found, index = np.unique(pieces, return_index=True)
+    firsts[found] = index
+    into = _merge(values, areas, firsts, _borders(pieces, values, grid), hectares)
+    result = np.stack([values[into[pieces]].astype(np.uint8), confidence], axis=1)
+    merged.write_bytes(result.tobytes())
+    write_header(merged, *codes.shape)
+
+
+def _label(codes: NDArray[np.uint8]) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+    """Numbers connected pieces of equal codes from 1, 0 is no data; and the code of each number."""
+    pieces = np.zeros(codes.shape, np.int32)
+    values = [np.array([NODATA], np.uint8)]
+    count = 0
+    for code in np.unique(codes[codes != NODATA]):
+        found, number = label(codes == code)
+        pieces += np.where(found, found + count, 0)
+        values.append(np.full(number, code, np.uint8))
+        count += number
+    return pieces, np.concatenate(values)
+
+
+def _borders(pieces: NDArray[np.int32], values: NDArray[np.uint8], grid: CellGrid) -> list[dict[int, int]]:
+    """Of each piece, its neighbours and the pixels of border shared with them."""
+    upright = np.broadcast_to(grid.row_pixels()[:, None], pieces[:, 1:].shape)
+    level = np.broadcast_to(grid.column_pixels(), pieces[1:].shape)
+    first = np.concatenate([pieces[:, :-1].ravel(), pieces[:-1].ravel()])
+    second = np.concatenate([pieces[:, 1:].ravel(), pieces[1:].ravel()])
+    pixels = np.concatenate([upright.ravel(), level.ravel()])
+    apart = (first != second) & (first != 0) & (second != 0)
+    first, second, pixels = first[apart], second[apart], pixels[apart]
+    ends = np.concatenate([first, second]), np.concatenate([second, first])
+    shared = coo_array((np.concatenate([pixels, pixels]), ends), shape=(len(values), len(values))).tocsr()
+    shared.sum_duplicates()
+    starts = shared.indptr
+    return [
+        dict(zip(shared.indices[a:b].tolist(), shared.data[a:b].tolist(), strict=True)) for a, b in pairwise(starts)
+    ]
+
+
+def _merge(
+    values: NDArray[np.uint8],
+    areas: NDArray[np.float64],
+    firsts: NDArray[np.int64],
+    borders: list[dict[int, int]],
+    least: float,
+) -> NDArray[np.int64]:
+    """(pieces,) the piece that each one ends up in; `borders` is used up."""
+    into = np.arange(len(values))
+    size, first, code = areas.round(DIGITS).tolist(), firsts.tolist(), values.tolist()
+
+    def absorb(taken: int, target: int) -> None:
+        into[taken] = target
+        size[target] = round(size[target] + size[taken], DIGITS)
+        first[target] = min(first[target], first[taken])
+        for other, pixels in borders[taken].items():
+            del borders[other][taken]
+            if other != target:
+                borders[other][target] = borders[target][other] = borders[target].get(other, 0) + pixels
+        borders[taken] = {}
+
+    small = [(area, first[piece], piece) for piece, area in enumerate(size) if piece and area < least]
+    heapq.heapify(small)
+    while small:
+        area, _, piece = heapq.heappop(small)
+        if into[piece] != piece or area != size[piece] or not borders[piece]:
+            continue
+        target = max(borders[piece], key=lambda other: (borders[piece][other], size[other], -code[other]))
+        alike = [other for other in borders[piece] if other != target and code[other] == code[target]]
+        absorb(piece, target)
+        for other in alike:  # one with the target now; the one of more neighbours stays, as that is less to move
+            fewer, target = sorted((other, target), key=lambda one: len(borders[one]))
+            absorb(fewer, target)
+        if size[target] < least:
+            heapq.heappush(small, (size[target], first[target], target))
+    while (into != into[into]).any():
+        into = into[into]
+    return into

@@ -1,0 +1,147 @@
+"""All the products of a finished map, from its cells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geocfl.core.grid import CellGrid
+from geocfl.core.legend import Legend
+from geocfl.products.formats.preview import write_preview
+from geocfl.products.formats.qml import confidence_qml, entropy_qml, lulc_qml, polygons_qml, windows_qml, write_style
+from geocfl.products.formats.raster import write_confidence, write_entropy, write_lulc, write_probabilities
+from geocfl.products.formats.truecolor import stretch, write_truecolor
+from geocfl.products.formats.vector import POLYGONS, WINDOWS, write_default_styles, write_polygons, write_windows
+from geocfl.products.generalize import merge_small
+from geocfl.products.polygons import dissolve, simplify
+from geocfl.products.selection import Selection
+from geocfl.products.staging import FILES, Staging
+from geocfl.products.summary import class_table
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A map whose cells are all known.
+
+    Attributes:
+        stem: Of the scene's file name; the products' names begin with it.
+        cells: Work raster.
+        grid: Where the cells lie.
+        legend: Names and colours of the codes.
+        thumbnail: (H, W, 3) reflectance of every n-th pixel of the scene in red, green and blue; NaN is no data.
+        tags: Metadata of the rasters.
+        facts: The summary, but for its class table.
+        when: When the scene was taken; needed for a STAC Item alone.
+    """
+
+    stem: str
+    cells: Path
+    grid: CellGrid
+    legend: Legend
+    thumbnail: NDArray[np.floating]
+    tags: Mapping[str, str]
+    facts: Mapping[str, Any]
+    when: datetime | None = None
+
+
+def write_products(
+    finished: Finished, selection: Selection, staging: Staging, *, simplify_m: float = 0.0, min_area_ha: float = 0.0
+) -> dict[str, Any]:
+    """Writes every product of a selection but the summary.
+
+    Args:
+        finished: The map.
+        selection: What to write.
+        staging: Where to.
+        simplify_m: Tolerance in metres that polygons are simplified by, see `geocfl.products.polygons.simplify`.
+        min_area_ha: Polygons smaller than this are merged, see `geocfl.products.generalize.merge_small`.
+
+    Returns:
+        The summary, which is for the caller to write.
+    """
+    cells, grid, legend, tags = finished.cells, finished.grid, finished.legend, finished.tags
+    path = {name: staging.path(suffix) for name, suffix in FILES.items()}
+    table = class_table(cells, grid, legend)
+    withheld = bool(table["unclassified"]["cells"])
+    summary = {**finished.facts, **table}
+
+    if "lulc" in selection.files:
+        write_lulc(cells, path["lulc"], grid, legend, tags)
+        write_style(path["lulc_style"], lulc_qml(legend, unclassified=withheld))
+    if "confidence" in selection.files:
+        write_confidence(cells, path["confidence"], grid, tags)
+        write_style(path["confidence_style"], confidence_qml())
+    if "probabilities" in selection.files:
+        write_probabilities(cells, path["probabilities"], grid, legend, tags)
+    if "entropy" in selection.files:
+        write_entropy(cells, path["entropy"], grid, tags)
+        write_style(path["entropy_style"], entropy_qml())
+    if "lulc_sld" in selection.files:
+        from geocfl.products.formats.sld import lulc_sld, polygons_sld
+
+        write_style(path["lulc_sld"], lulc_sld(legend, unclassified=withheld))
+        write_style(path["polygons_sld"], polygons_sld(legend, unclassified=withheld))
+
+    _write_vectors(finished, selection, path, staging.folder / "merged", simplify_m, min_area_ha, withheld)
+
+    picture = stretch(finished.thumbnail)
+    if "truecolor" in selection.files:
+        write_truecolor(path["truecolor"], picture, grid, tags)
+    if "preview" in selection.files:
+        write_preview(path["preview"], picture, cells, grid, legend, finished.stem)
+    if "report" in selection.files:
+        from geocfl.products.formats.html import write_page
+
+        write_page(path["report"], cells, grid, legend, picture, summary, finished.stem)
+    if "project" in selection.files:
+        from geocfl.products.formats.qgis import write_project
+
+        present = {FILES[name] for name in selection.files}
+        if "gpkg" not in selection.vector:  # it may be there for the squares of the cells alone
+            present.discard(FILES["gpkg"])
+        write_project(path["project"], finished.stem, grid, legend, present, unclassified=withheld)
+    if "stac" in selection.files and finished.when:
+        from geocfl.products.formats.stac import write_item
+
+        assets = {name: staging.target(suffix).name for name, suffix in FILES.items() if name in selection.files}
+        del assets["stac"]
+        write_item(path["stac"], finished.stem, grid, legend, summary, assets, finished.when)
+    return summary
+
+
+def _write_vectors(
+    finished: Finished,
+    selection: Selection,
+    path: Mapping[str, Path],
+    merged: Path,
+    simplify_m: float,
+    min_area_ha: float,
+    withheld: bool,
+) -> None:
+    """Writes polygons in every format, and the squares of the cells; `merged` is for a work raster on the way."""
+    grid, legend = finished.grid, finished.legend
+    styles = {}
+    if selection.vector:
+        cells = finished.cells
+        if min_area_ha:
+            merge_small(cells, merged, grid, min_area_ha)
+            cells = merged
+        polygons = simplify(dissolve(cells, grid, legend), grid, simplify_m)
+        for format in selection.vector:
+            write_polygons(polygons, path[format], format)
+        qml = polygons_qml(legend, unclassified=withheld)
+        if "gpkg" in selection.vector:
+            styles[POLYGONS] = qml
+        if "polygons_style" in selection.files:
+            write_style(path["polygons_style"], qml)
+    if "windows" in selection.products:
+        write_windows(finished.cells, path["gpkg"], grid, legend)
+        styles[WINDOWS] = windows_qml(legend, unclassified=withheld)
+    if styles:
+        write_default_styles(path["gpkg"], styles)

@@ -1,0 +1,205 @@
+"""Part of a scene: a box or polygons that are to be mapped, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyproj
+import rasterio
+import shapely
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.features import geometry_mask
+from rasterio.windows import Window
+from shapely.affinity import translate
+
+from geocfl.errors import SceneError, UsageError
+from geocfl.scenes.warp import outline
+
+SIDE_POINTS = 50
+"""Points at least along the longer side of an area, so that its edges follow the ground in another CRS."""
+
+
+@dataclass(frozen=True)
+class Area:
+    """Ground that is to be mapped.
+
+    Attributes:
+        name: What the user passed, for messages.
+        polygons: Shapely's, in `crs`.
+        crs: Their coordinate reference system.
+    """
+
+    name: str
+    polygons: tuple[shapely.Geometry, ...]
+    crs: pyproj.CRS
+
+    @property
+    def identity(self) -> str:
+        """A text that changes when the ground does."""
+        content = b"".join(shapely.to_wkb(polygon) for polygon in self.polygons)
+        return hashlib.sha256(content + self.crs.to_wkt().encode()).hexdigest()
+
+    @classmethod
+    def of_box(cls, text: str) -> Area:
+        """Reads ``"west,south,east,north"`` in degrees; west may be greater than east, where 180 degrees lie between.
+
+        Raises:
+            UsageError: It is not of that form.
+        """
+        name = f"--bbox {text}"
+        try:
+            west, south, east, north = map(float, text.split(","))
+        except ValueError:
+            west = south = east = north = math.nan
+        if not (-180 <= west <= 360 and -180 <= east <= 360 and -90 <= south < north <= 90 and west != east):
+            raise UsageError(
+                f"{name}: is not west,south,east,north in degrees, such as --bbox 13.2,45.7,13.4,45.8",
+                page="how-to/parts/",
+            )
+        return cls(name, (shapely.box(west, south, east + 360 * (east < west), north),), pyproj.CRS.from_epsg(4326))
+
+    @classmethod
+    def of_file(cls, path: str | Path) -> Area:
+        """Reads polygons of any CRS and any format that GDAL reads; those of the first layer.
+
+        Raises:
+            SceneError: It cannot be read, holds no polygons or has no CRS.
+        """
+        import geopandas as gpd
+        import pyogrio
+
+        try:
+            frame = gpd.read_file(path)
+        except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, OSError) as error:
+            raise SceneError(f"{path}: cannot be read as polygons ({error}); pass a GeoPackage or GeoJSON") from error
+        if "geometry" not in frame or not frame.geom_type.isin(["Polygon", "MultiPolygon"]).any():
+            raise SceneError(f"{path}: holds no polygons; pass the area of interest as polygons")
+        if frame.crs is None:
+            raise SceneError(
+                f"{path}: has no coordinate reference system; add its own, such as ogr2ogr -a_srs EPSG:4326"
+            )
+        polygons = frame.geometry[frame.geom_type.isin(["Polygon", "MultiPolygon"])]
+        return cls(str(path), tuple(shapely.make_valid(polygons.to_numpy())), pyproj.CRS.from_user_input(frame.crs))
+
+
+@dataclass(frozen=True)
+class Extent:
+    """The part of a raster that is read, and which of its pixels are to be mapped.
+
+    Attributes:
+        row: First row.
+        column: First column.
+        height: Rows.
+        width: Columns.
+        shapes: Polygons in pixels of the raster; None where all pixels count.
+    """
+
+    row: int
+    column: int
+    height: int
+    width: int
+    shapes: tuple[shapely.Geometry, ...] | None = None
+
+    @classmethod
+    def whole(cls, dataset: rasterio.DatasetReader) -> Extent:
+        """All of a raster."""
+        return cls(0, 0, dataset.height, dataset.width)
+
+    @classmethod
+    def around(cls, area: Area, dataset: rasterio.DatasetReader, stride: int, window: int) -> Extent:
+        """The part of a raster that an area needs.
+
+        It begins at cells of the whole scene's map, and reaches as far beyond the area as windows do, so that inside of
+        the area the map is that of the whole scene.
+
+        Args:
+            area: The ground.
+            dataset: The raster, which has a CRS.
+            stride: Side of a cell, pixels.
+            window: Side of a window, pixels; the part is at least as large where the raster is.
+
+        Raises:
+            SceneError: The area lies outside the raster.
+        """
+        shapes = _in_pixels(area, dataset)
+        frame = shapely.box(0, 0, dataset.width, dataset.height)
+        inside = [shape for shape in shapely.intersection(shapes, frame) if shape.area > 0]
+        if not inside:
+            raise SceneError(
+                f"{area.name}: lies outside the scene {Path(dataset.name).name}; pass an area within it",
+                page="how-to/parts/",
+            )
+        west, north, east, south = shapely.total_bounds(inside)
+        margin = -(-(window // 2) // stride) * stride
+        rows = _span(north, south, stride, margin, window, dataset.height)
+        columns = _span(west, east, stride, margin, window, dataset.width)
+        return cls(rows[0], columns[0], rows[1] - rows[0], columns[1] - columns[0], tuple(inside))
+
+    def window(self, start: int, stop: int) -> Window:
+        """Full-width rows of the part, in pixels of the raster."""
+        return Window(self.column, self.row + start, self.width, stop - start)
+
+    def inside(self, start: int, stop: int) -> NDArray[np.bool_] | None:
+        """(stop - start, width) whether the centres of pixels lie in the area; None where all count."""
+        if self.shapes is None:
+            return None
+        place = Affine.translation(self.column, self.row + start)
+        inside: NDArray[np.bool_] = geometry_mask(
+            self.shapes, (stop - start, self.width), place, invert=True, all_touched=False
+        )
+        return inside
+
+
+def _span(first: float, last: float, stride: int, margin: int, window: int, size: int) -> tuple[int, int]:
+    """Start and end in pixels of what holds first..last: whole cells, a margin, at least a window if there is one."""
+    start = max(0, math.floor(first / stride) * stride - margin)
+    stop = min(size, math.ceil(last / stride) * stride + margin)
+    if stop - start < window:
+        start = max(0, (stop - window) // stride * stride)
+        stop = min(size, max(stop, start + window))
+    return start, stop
+
+
+def _in_pixels(area: Area, dataset: rasterio.DatasetReader) -> NDArray[Any]:
+    """The area's polygons in pixels of a raster."""
+    target = pyproj.CRS.from_wkt(dataset.crs.to_wkt())
+    transformer = pyproj.Transformer.from_crs(area.crs, target, always_xy=True)
+    nearby = _nearby(area, dataset)
+    if not len(nearby):
+        return nearby
+    west, south, east, north = shapely.total_bounds(nearby)
+    dense = shapely.segmentize(nearby, max(east - west, north - south) / SIDE_POINTS)
+    back = ~dataset.transform
+
+    def place(points: NDArray[np.float64]) -> NDArray[np.float64]:
+        x, y = transformer.transform(*points.T)
+        columns, rows = back @ (np.asarray(x), np.asarray(y))
+        return np.column_stack([columns, rows])
+
+    shapes: NDArray[Any] = shapely.make_valid(shapely.transform(dense, place))
+    return shapes
+
+
+def _nearby(area: Area, dataset: rasterio.DatasetReader) -> NDArray[Any]:
+    """What of the area is near a raster: a projection has no place for what is far away.
+
+    Degrees are taken round the globe until they fit.
+    """
+    x, y = outline(dataset, area.crs)
+    polygons = np.array(area.polygons, dtype=object)
+    if area.crs.is_geographic:
+        x = x[0] + (x - x[0] + 180) % 360 - 180
+        polygons = np.array([translate(polygon, turn) for polygon in polygons for turn in (-360, 0, 360)], dtype=object)
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        return polygons
+    spare = 0.1 * max(np.ptp(x), np.ptp(y))
+    frame = shapely.box(min(x) - spare, min(y) - spare, max(x) + spare, max(y) + spare)
+    clipped = shapely.intersection(polygons, frame)
+    near: NDArray[Any] = clipped[~shapely.is_empty(clipped)]
+    return near

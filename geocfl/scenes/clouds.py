@@ -1,0 +1,98 @@
+"""Clouds and their shadows, found by a published network in scenes that bring no classification layer."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.windows import Window
+
+from geocfl.core.files import put_into_place, refuse_what_is_in_the_way
+from geocfl.core.progress import Progress, counted, silent
+from geocfl.errors import UsageError
+from geocfl.scenes import Reading, find_source, open_scene
+
+log = logging.getLogger("geocfl")
+
+GSD = 30.0
+"""Metres a pixel that the network was trained at."""
+COLORS = {"B02": "blue", "B03": "green", "B04": "red", "B08": "nir", "B11": "swir16", "B12": "swir22"}
+"""Bands, as the network names them; it does without the last two."""
+NEEDED = ("B02", "B03", "B04", "B08")
+ROWS, MARGIN = 1024, 64
+"""Rows of 30 m found at a time, and those above and below that are looked at as well."""
+CLOUD, SHADOW = 1, 2
+"""Values of the mask."""
+
+
+def find_clouds(
+    scene: str | Path,
+    out: str | Path,
+    *,
+    bands: str = "",
+    scale: float | None = None,
+    offset: float | None = None,
+    buffer: int = 4,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> Path:
+    """Writes a mask of clouds and cloud shadows, for `geocfl.map_scene(mask=...)`.
+
+    The network is CSmask's (https://github.com/dlr-eoc/ukis-csmask, Apache-2.0), on blue, green, red and near infrared
+    in pixels of 30 m, and short-wave infrared where the scene has it.
+
+    Args:
+        scene: As for `geocfl.map_scene`.
+        out: GeoTIFF to write, uint8: 0 clear or no data, 1 cloud, 2 cloud shadow; 30 m.
+        bands: As for `geocfl.map_scene`; likewise `scale` and `offset`.
+        scale: Likewise.
+        offset: Likewise.
+        buffer: Pixels of 30 m around clouds and shadows that are masked too.
+        overwrite: Replace `out`.
+        progress: Told how many strips are done.
+
+    Raises:
+        UsageError: The network is not installed.
+        SceneError: The scene cannot be read, or lacks a band.
+        OutputError: `out` is in the way, or cannot be written.
+    """
+    try:
+        from ukis_csmask.mask import CSmask
+    except ImportError as error:
+        raise UsageError(
+            "clouds need ukis-csmask; pip install 'geocfl[clouds]', or pass a mask of your own", page="how-to/clouds/"
+        ) from error
+    target = Path(out)
+    refuse_what_is_in_the_way(target, overwrite=overwrite)
+    source = find_source(scene, bands)
+    needed = tuple(COLORS) if all(band in source.bands for band in COLORS) else NEEDED
+    reading = Reading(bands, scale, offset)
+    with open_scene(source, reading=reading, needed=needed, gsd=GSD) as opened, put_into_place(target) as partial:
+        level = opened.level.lower() if opened.level != "unknown" else "l2a"
+        if opened.level == "unknown":
+            log.info("%s: does not say its level; clouds are looked for as in L2A", opened.path)
+        colors = [COLORS[band] for band in needed]
+
+        def classify(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
+            found = CSmask(pixels, colors, level, invalid_buffer=buffer)
+            classes: NDArray[np.uint8] = found.csm[..., 0]
+            classes[(found.valid[..., 0] == 0) & (classes == 0)] = CLOUD  # the buffer around both
+            return classes
+
+        profile = {"driver": "GTiff", "dtype": "uint8", "count": 1, "compress": "deflate", "tiled": True}
+        place = {"height": opened.height, "width": opened.width, "crs": opened.crs, "transform": opened.transform}
+        with rasterio.open(partial, "w", **profile, **place) as dataset:
+            dataset.set_band_description(1, "clouds")
+            starts = range(0, opened.height, ROWS)
+            for start in counted(starts, progress, opened.name, len(starts), "strip"):
+                stop = min(opened.height, start + ROWS)
+                top, bottom = max(0, start - MARGIN), min(opened.height, stop + MARGIN)
+                pixels = opened.read(needed, top, bottom).transpose(1, 2, 0)
+                missing = np.isnan(pixels[..., 0])
+                classes = classify(np.nan_to_num(pixels))
+                classes[missing] = 0
+                dataset.write(classes[start - top : stop - top], 1, window=Window(0, start, opened.width, stop - start))
+    return target

@@ -1,0 +1,100 @@
+"""From what a user passes to where its bands lie."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+import rasterio
+
+from geocfl.errors import SceneError
+from geocfl.scenes.acquisition import find_datetime
+from geocfl.scenes.bands import find_bands
+from geocfl.scenes.formats.folder import find_folder
+from geocfl.scenes.formats.safe import find_safe
+from geocfl.scenes.formats.stac import find_item
+from geocfl.scenes.remote import gdal_path, remote_settings, shown
+from geocfl.scenes.source import Band, Source, file_name
+from geocfl.scenes.stack import open_dataset, reason
+
+
+def find_source(scene: str | Path | Source, bands: str = "") -> Source:
+    """Finds a scene's bands, whatever form it comes in.
+
+    Args:
+        scene: A raster, a folder of one file a band, a SAFE product as folder or zip, a STAC Item; as a path or a URL.
+        bands: Which band of a raster is which, as ``"B04=3,B03=2,B02=1"``; counts before what the raster says.
+
+    Raises:
+        SceneError: It is missing, none of these, or broken.
+        UsageError: `bands` is not of that form.
+    """
+    if isinstance(scene, Source):
+        return scene
+    path = str(scene)
+    for find in (find_safe, find_folder, find_item):
+        if source := find(path):
+            return source
+    return _find_raster(path, bands)
+
+
+def _find_raster(path: str, chosen: str) -> Source:
+    """One raster with all the bands."""
+    remedy = "pass a GeoTIFF, a SAFE product, a folder of bands or another raster that GDAL reads"
+    opened = gdal_path(path)
+    try:
+        with remote_settings(opened), open_dataset(opened) as dataset:
+            return _describe(shown(path), opened, dataset, chosen)
+    except rasterio.RasterioIOError as error:
+        if not path.startswith("/vsi") and not Path(path).exists():
+            raise SceneError(f"{path}: no such file; {remedy}") from error
+        if Path(path).is_dir():
+            raise SceneError(
+                f"{path}: a folder without bands of Sentinel-2, whose files are named such as B04.tif; {remedy}",
+                page="how-to/formats/",
+            ) from error
+        raise SceneError(
+            f"{path}: not a readable raster ({reason(error)}); {remedy}", page="how-to/formats/"
+        ) from error
+
+
+def _describe(path: str, opened: str, dataset: rasterio.DatasetReader, chosen: str) -> Source:
+    if dataset.count == 0:
+        raise SceneError(f"{path}: holds no bands of its own; pass one of its subdatasets")
+    name = file_name(path)
+    found, note = find_bands(path, dataset.descriptions, [c.name for c in dataset.colorinterp], chosen)
+    tags = {**dataset.tags(ns="IMAGERY"), **dataset.tags()}
+    return Source(
+        path=path,
+        stem=PurePosixPath(name).stem,
+        bands={band: Band(opened, index) for band, index in found.items()},
+        level=_level(name, tags.values()),
+        taken=find_datetime(name, tags),
+        notes=(note,) if note else (),
+    )
+
+
+def _level(name: str, tags: Iterable[str]) -> str:
+    found = set(re.findall(r"L1C|L2A", " ".join([name, *tags]).upper()))
+    return found.pop() if len(found) == 1 else "unknown"
+
+
+def chosen_bands(source: Source, needed: Sequence[str]) -> Source:
+    """A source of these bands alone, in their order.
+
+    Raises:
+        SceneError: It lacks one of them.
+    """
+    if any(band not in source.bands for band in needed):
+        known = f"only {', '.join(source.bands)}" if source.bands else "no band that its descriptions name"
+        example = ",".join(f"{band}={i}" for i, band in enumerate(needed, start=1))
+        one_raster = len({band.path for band in source.bands.values()}) <= 1
+        remedy = f"say which is which, such as --bands {example}" if one_raster else "get the missing ones"
+        notes = "".join(f"; {note.removeprefix(f'{source.path}: ')}" for note in source.notes)
+        raise SceneError(
+            f"{source.path}: {', '.join(needed)} are needed but the scene has {known}{notes}; {remedy}",
+            page="how-to/formats/#which-band-is-which",
+        )
+    return replace(source, bands={band: source.bands[band] for band in needed})

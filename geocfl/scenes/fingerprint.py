@@ -1,0 +1,52 @@
+"""What tells a file from another: its content, or where it is too far away to be read, what its server says of it."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from geocfl.errors import SceneError
+from geocfl.scenes.remote import fingerprint, is_remote
+
+
+def identity(path: str) -> str:
+    """A text that changes when a file does.
+
+    Args:
+        path: A raster as GDAL opens it, or another file. A member of an archive stands for the archive.
+
+    Raises:
+        SceneError: It cannot be read.
+    """
+    if is_remote(path):
+        return fingerprint(path)
+    if not path.startswith("/vsi"):
+        return file_hash(Path(path))
+    file = local_file(path)
+    return file_hash(file) if file else fingerprint(path)
+
+
+def local_file(path: str) -> Path | None:
+    """The file on this machine that a raster's path leads to, its archive where it lies in one; None for others.
+
+    Args:
+        path: A raster as GDAL opens it.
+    """
+    if is_remote(path):
+        return None
+    inner = path[1:].partition("/")[2].removeprefix("{").replace("}", "") if path.startswith("/vsi") else path
+    file = Path(inner)  # of /vsizip/{S2A.zip}/S2A.SAFE/... what is between the first slash and the last one
+    return next((part for part in (file, *file.parents) if part.is_file()), None)
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's content.
+
+    Raises:
+        SceneError: It cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise SceneError(f"{path}: cannot be read ({error.strerror}); pass a readable file") from error

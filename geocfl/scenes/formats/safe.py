@@ -1,0 +1,273 @@
+"""Sentinel-2 products in ESA's SAFE format, L1C and L2A, as folder or zip.
+
+Each band's JPEG 2000 file is opened by itself, out of the zip too. GDAL's SENTINEL2 driver has subdatasets instead: one
+for each resolution, so that bands of several resolutions are several rasters all the same, with offsets as mere tags.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+import zlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+from xml.etree import ElementTree as ET
+
+from geocfl.core.radiometry import Scaling
+from geocfl.errors import SceneError
+from geocfl.scenes.acquisition import find_datetime
+from geocfl.scenes.bands import BANDS
+from geocfl.scenes.source import Band, Source
+
+NODATA = 0
+"""Digital number of pixels without data, at every level and baseline."""
+OFFSETS_SINCE = "04.00"
+"""The processing baseline from which on products carry 1000 in every digital number, and say so."""
+
+_Place = Path | zipfile.Path
+"""A file or folder, on disk or in a zip: both know `/`, `iterdir`, `is_dir`, `is_file`, `open` and `name`."""
+
+_METADATA = re.compile(r"MTD_MSIL(1C|2A)\.xml")
+_OLD_METADATA = re.compile(r"S2[A-D]_(?:OPER|USER)_MTD_SAFL(?:1C|2A).*\.xml")
+_IMAGE = re.compile(r"(?:.*_)?(B0[1-9]|B1[0-2]|B8A|SCL)(?:_([126]0)m)?")
+_BAND_IDS = {str(number): band for number, band in enumerate(BANDS)}
+_MAX_BYTES = 16 << 20
+"""Of metadata; real ones have some 60 kB."""
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a product's ``MTD_MSIL1C.xml`` or ``MTD_MSIL2A.xml`` says.
+
+    Attributes:
+        source: Which of the two it is, in words.
+        level: ``"L1C"`` or ``"L2A"``.
+        taken: When the product was taken, UTC.
+        scaling: Band to what makes its digital numbers reflectance.
+        images: Images of all resolutions, relative to the product's folder, without ``.jp2``.
+        note: What had to be assumed, in words; empty where nothing had.
+    """
+
+    source: str
+    level: str
+    taken: datetime | None
+    scaling: Mapping[str, Scaling]
+    images: tuple[PurePosixPath, ...]
+    note: str
+
+
+def find_safe(path: str) -> Source | None:
+    """Finds the bands of a SAFE product.
+
+    Args:
+        path: The product's folder, a folder with one product in it, its ``MTD_MSIL1C.xml`` or ``MTD_MSIL2A.xml``, or a
+            zip of any of these folders.
+
+    Returns:
+        The scene, with each band at the finest resolution that is there; None where `path` is none of these.
+
+    Raises:
+        SceneError: It is a product, but broken, without its metadata, or of several tiles; or there are several.
+    """
+    place = Path(path)
+    if place.is_dir():
+        return _find_in(path, place)
+    if not place.is_file():
+        return None
+    if _METADATA.fullmatch(place.name):
+        return _describe(path, place.parent, place.name)
+    if place.suffix.lower() != ".zip":
+        return None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _find_in(path, zipfile.Path(archive))
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # the last for encrypted ones
+        raise SceneError(f"{path}: cannot be read as a zip archive ({error}); get it again") from error
+
+
+def metadata_above(folder: Path) -> Metadata | None:
+    """The metadata of the product that a folder with images lies in, None where it lies in none.
+
+    Raises:
+        SceneError: The metadata is broken.
+    """
+    for granules in (parent for parent in folder.resolve().parents if parent.name == "GRANULE"):
+        for name in _metadata_names(granules.parent):
+            return _read(str(granules.parent), granules.parent, name)
+    return None
+
+
+def _find_in(path: str, place: _Place) -> Source | None:
+    """The one product that a folder is or holds."""
+    folders = [place, *(inner for inner in _sorted(place) if _is_safe(inner) and inner.is_dir())]
+    found = [(folder, name) for folder in folders for name in _metadata_names(folder)]
+    if len(found) > 1:
+        one, other = (f"{_name(folder)}/{name}" for folder, name in found[:2])
+        raise SceneError(f"{path}: holds several products, as {one} and {other} say; pass one of them")
+    if found:
+        return _describe(path, *found[0])
+    for folder in folders:
+        names = [file.name for file in _sorted(folder)]
+        if any(_OLD_METADATA.fullmatch(name) for name in names):
+            tiles = [tile.name for tile in _sorted(folder / "GRANULE")]
+            raise _several_tiles(path, "is in the format of before December 2016", tiles)
+        if _is_safe(folder) or "manifest.safe" in names:
+            raise SceneError(
+                f"{path}: has no MTD_MSIL1C.xml or MTD_MSIL2A.xml to say what its pixels mean; get the product again"
+            )
+    return None
+
+
+def _is_safe(folder: _Place) -> bool:
+    return _name(folder).lower().endswith(".safe")
+
+
+def _metadata_names(folder: _Place) -> list[str]:
+    return [file.name for file in _sorted(folder) if _METADATA.fullmatch(file.name)]
+
+
+def _sorted(folder: _Place) -> list[_Place]:
+    """What a folder holds, in the same order everywhere; nothing where it is none."""
+    return sorted(folder.iterdir(), key=lambda each: each.name) if folder.is_dir() else []
+
+
+def _describe(path: str, product: _Place, name: str) -> Source:
+    """The scene of a product, whose metadata is called `name`."""
+    metadata = _read(path, product, name)
+    if len(tiles := sorted({image.parts[1] for image in metadata.images})) > 1:
+        raise _several_tiles(path, f"holds {len(tiles)} tiles", tiles)
+    bands: dict[str, Band] = {}
+    missing, notes = [], [metadata.note] if metadata.note else []
+    for band, images in _by_band(path, metadata.images).items():
+        there = {metres: file for metres, image in images.items() if (file := _jp2(product, image)).is_file()}
+        if not there:
+            missing.append(band)
+            continue
+        finest, wanted = min(there), min(images)
+        if finest > wanted:
+            notes.append(f"{band} is taken at {finest} m, as its image at {wanted} m is missing")
+        bands[band] = Band(_gdal_path(there[finest]), scaling=metadata.scaling.get(band))
+    if missing:
+        notes.append(f"the images of {', '.join(missing)} are missing")
+    scl = bands.pop("SCL", None)
+    if not bands:
+        raise SceneError(f"{path}: none of the bands that {name} lists is there; get the product again")
+    return Source(
+        path=path,
+        stem=re.sub(r"(\.SAFE)?(\.zip)?$", "", _name(product), flags=re.IGNORECASE),
+        bands={band: bands[band] for band in BANDS if band in bands},
+        scaling_source=metadata.source,
+        level=metadata.level,
+        taken=metadata.taken,
+        scl=scl,
+        nodata=NODATA,
+        notes=tuple(f"{path}: {note}" for note in notes),
+    )
+
+
+def _by_band(path: str, images: Iterable[PurePosixPath]) -> dict[str, dict[int, PurePosixPath]]:
+    """Band, or SCL, to its image at each resolution in metres; L1C has one, whose resolution goes unsaid: 0."""
+    found: dict[str, dict[int, PurePosixPath]] = defaultdict(dict)
+    for image in images:
+        if named := _IMAGE.fullmatch(image.name):
+            metres = int(named[2] or 0)
+            if found[named[1]].setdefault(metres, image) != image:
+                other = found[named[1]][metres].name
+                raise SceneError(f"{path}: lists {named[1]} twice, as {other} and {image.name}; get the product again")
+    return found
+
+
+def _read(path: str, product: _Place, name: str) -> Metadata:
+    """Parses a product's metadata; `path` is what the user passed."""
+    with (product / name).open("rb") as stream:
+        data = stream.read(_MAX_BYTES)
+    try:
+        root = ET.fromstring(data, ET.XMLParser(target=_NoDoctype()))  # noqa: S314 - no entities without a doctype
+        return _parse(root, name)
+    except (ET.ParseError, LookupError, ValueError) as error:  # LookupError for encodings that do not exist
+        raise SceneError(f"{path}: {name} is broken ({error}); get the product again") from error
+
+
+class _NoDoctype(ET.TreeBuilder):
+    """Refuses the declarations that entities come from, which may be made to grow without end or name other files."""
+
+    def doctype(self, name: str, *_: str | None) -> None:
+        raise ET.ParseError(f"it declares a document type, {name}, which no product does")
+
+
+def _parse(root: ET.Element, name: str) -> Metadata:
+    """Reads what a product says of itself.
+
+    Elements' names are compared without namespace, which has ESA's version in it, and without the ``L2A_`` that L2A
+    products of 2017 and before have before some of them.
+
+    Raises:
+        ValueError: Something is missing or malformed.
+    """
+    fields: dict[str, list[ET.Element]] = defaultdict(list)
+    for element in root.iter():
+        fields[element.tag.rpartition("}")[2].removeprefix("L2A_")].append(element)
+
+    def text(field: str) -> str:
+        return (fields[field][0].text or "").strip() if fields[field] else ""
+
+    product = re.fullmatch(r"S2MSI(1C|2A)p?", text("PRODUCT_TYPE"))
+    if product is None:
+        raise ValueError(f"its PRODUCT_TYPE is {text('PRODUCT_TYPE')!r}")
+    level = f"L{product[1]}"
+    quantification, offset = {
+        "L1C": ("QUANTIFICATION_VALUE", "RADIO_ADD_OFFSET"),
+        "L2A": ("BOA_QUANTIFICATION_VALUE", "BOA_ADD_OFFSET"),
+    }[level]
+    if not text(quantification):
+        raise ValueError(f"it has no {quantification}")
+    images = tuple(_image(each.text or "") for field in ("IMAGE_FILE", "IMAGE_FILE_2A") for each in fields[field])
+    if not images:
+        raise ValueError("it lists no IMAGE_FILE")
+    offsets = {_BAND_IDS.get(each.get("band_id", "")): float(each.text or "") for each in fields[offset]}
+    listed = {named[1] for image in images if (named := _IMAGE.fullmatch(image.name))} - {"SCL"}
+    if offsets and not listed <= offsets.keys():
+        raise ValueError(f"it has no {offset} of {', '.join(sorted(listed - offsets.keys()))}")
+    baseline = text("PROCESSING_BASELINE")
+    # Products that users made themselves, with Sen2Cor, may say 99.99.
+    doubtful = not offsets and OFFSETS_SINCE <= baseline < "99"
+    return Metadata(
+        source=f"the product's {name}",
+        level=level,
+        taken=find_datetime("", {"PRODUCT_START_TIME": text("PRODUCT_START_TIME")}),
+        scaling={band: Scaling(float(text(quantification)), offsets.get(band, 0.0)) for band in BANDS},
+        images=images,
+        note=f"{name} has no {offset} although its processing baseline is {baseline}; 0 is assumed" if doubtful else "",
+    )
+
+
+def _image(text: str) -> PurePosixPath:
+    """An image as metadata lists it, which may only lie inside the product."""
+    image = PurePosixPath(text.strip().removesuffix(".jp2"))
+    if image.parts[:1] != ("GRANULE",) or ".." in image.parts or "\\" in text or len(image.parts) < 3:
+        raise ValueError(f"it lists {text.strip()!r}, which is no image in GRANULE")
+    return image
+
+
+def _jp2(product: _Place, image: PurePosixPath) -> _Place:
+    return product.joinpath(*image.parent.parts, f"{image.name}.jp2")
+
+
+def _gdal_path(file: _Place) -> str:
+    """A file as GDAL opens it."""
+    if isinstance(file, zipfile.Path):
+        return f"/vsizip/{file.root.filename}/{file.at}"
+    return str(file)
+
+
+def _name(folder: _Place) -> str:
+    """A folder's name, of ``"."`` too."""
+    return folder.resolve().name if isinstance(folder, Path) else folder.name
+
+
+def _several_tiles(path: str, why: str, tiles: Sequence[str]) -> SceneError:
+    tile = tiles[0] if tiles else "TILE"
+    return SceneError(f"{path}: {why}; pass one tile's images, the unpacked folder GRANULE/{tile}/IMG_DATA")

@@ -1,0 +1,428 @@
+"""STAC Items: what a catalogue says of a scene, in a file or behind a URL."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, TypeGuard
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from geocfl.core.radiometry import EUROSAT_RGB, SENTINEL2, Scaling
+from geocfl.errors import SceneError
+from geocfl.scenes.bands import BANDS, band_name
+from geocfl.scenes.remote import SCHEMES, fetch, gdal_path, is_remote, shown
+from geocfl.scenes.source import Band, Source
+
+if TYPE_CHECKING:
+    import pystac
+    import requests
+
+JSON = {".json", ".geojson"}
+NO_JSON = {".tif", ".tiff", ".jp2", ".j2k", ".vrt", ".img", ".nc", ".h5", ".hdf", ".png", ".jpg", ".jpeg"}
+NO_JSON |= {".zip", ".tar", ".gz", ".tgz", ".xml"}
+"""Endings of URLs that are not asked whether they are an Item; those with another, or none, are."""
+COMMON_NAMES = {
+    "coastal": "B01", "blue": "B02", "green": "B03", "red": "B04",
+    "rededge1": "B05", "rededge2": "B06", "rededge3": "B07",
+    "rededge071": "B05", "rededge075": "B06", "rededge078": "B07",
+    "nir": "B08", "nir08": "B8A", "nir09": "B09", "cirrus": "B10", "swir16": "B11", "swir22": "B12",
+}  # fmt: skip
+"""Common names of the eo extension, and Earth Search's of the red edge, to bands of Sentinel-2.
+
+Source: https://github.com/stac-extensions/eo, versions 1 and 2."""
+SCL = "SCL"
+TRUE_COLOUR = ("B04", "B03", "B02")
+OFFSET_APPLIED = ("earthsearch:boa_offset_applied", "sentinel:boa_offset_applied")
+"""By which Earth Search says that its GeoTIFFs are without baseline 04.00's offset, which its ``raster:bands`` name all
+the same (Element84/earth-search#9). The JP2s that it lists beside them are ESA's own and still have it."""
+UNHARMONISED_BASELINE = 4.0
+"""The first processing baseline with digital numbers that are 1000 too high."""
+STEM_BYTES = 150
+"""Of an Item's id that products are named after, so that their names fit any file system."""
+
+log = logging.getLogger("geocfl")
+
+_SUFFIX = re.compile(r"(?:[-_](?:jp2|cog|\d+m))+$", re.IGNORECASE)
+_PICTURE = re.compile(r"visual|tci|true", re.IGNORECASE)
+_PREVIEW = re.compile(r"preview|rendered|thumbnail|overview|quicklook|browse", re.IGNORECASE)
+_METRES = re.compile(r"_(\d+)m(?![a-z])", re.IGNORECASE)
+_LEVEL = re.compile(r"(?:L|MSI)(1C|2A)(?![0-9A-Z])")
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """One band of one of an Item's assets, with all that is said of it."""
+
+    key: str
+    asset: pystac.Asset
+    index: int
+    said: Mapping[str, Any]
+
+    @property
+    def band(self) -> str | None:
+        """Its name by Sentinel-2's, or `SCL`."""
+        names = (self.said.get("name"), self.said.get("eo:common_name", self.said.get("common_name")))
+        return next((band for name in names if isinstance(name, str) and (band := _named(name))), None)
+
+    @property
+    def is_jp2(self) -> bool:
+        return "jp2" in (self.asset.media_type or self.asset.href).lower()
+
+    @property
+    def is_8_bit(self) -> bool:
+        return self.said.get("data_type") == "uint8"
+
+    @property
+    def is_picture(self) -> bool:
+        return bool(_PICTURE.match(self.key)) or "visual" in (self.asset.roles or ())
+
+    @property
+    def is_preview(self) -> bool:
+        return bool(_PREVIEW.match(self.key)) or not {"overview", "thumbnail"}.isdisjoint(self.asset.roles or ())
+
+    @property
+    def rank(self) -> tuple[bool, bool, bool, float]:
+        """Less is better: not stretched to 8 bits, read by small windows, meant as data, fine."""
+        return self.is_8_bit, self.is_jp2, "data" not in (self.asset.roles or ["data"]), self._metres
+
+    @property
+    def _metres(self) -> float:
+        transform = self.said.get("proj:transform")
+        named = _METRES.search(self.key) or _METRES.search(self.asset.href)
+        told = (
+            self.said.get("gsd"),
+            self.said.get("raster:spatial_resolution", self.said.get("spatial_resolution")),
+            transform[0] if isinstance(transform, list) and transform else None,
+            int(named[1]) if named else None,
+        )
+        return next((abs(float(metres)) for metres in told if isinstance(metres, int | float)), float("inf"))
+
+
+def find_item(path: str) -> Source | None:
+    """Finds the bands of a STAC Item.
+
+    Args:
+        path: A JSON file or the URL of one, which may be signed and need not end in ``.json``.
+
+    Returns:
+        Its bands, or None where `path` is something else. Where several assets hold a band, a GeoTIFF counts before a
+        JP2, then an asset of the role "data", then the finest; where none does, an 8-bit picture's colours count.
+        Digital numbers become reflectance as ``earthsearch:boa_offset_applied`` says, or else ``raster:bands`` (STAC
+        1.0) or ``bands`` (1.1).
+
+    Raises:
+        SceneError: It cannot be read, is no Item but another object of STAC, has no band of Sentinel-2 or one twice, or
+            comes from a server and names files on this machine.
+    """
+    content = _read(path)
+    name = shown(path)
+    return _find(content, _place(path), name) if _is_item(content, name) else None
+
+
+def find_items(path: str) -> list[tuple[str, Source | SceneError]]:
+    """Finds the bands of all STAC Items in a file or behind a URL.
+
+    Args:
+        path: An ItemCollection or any other GeoJSON FeatureCollection of Items, as a STAC API answers or pystac-client
+            saves; a list of Items; Items one a line (newline-delimited JSON); or one Item.
+
+    Returns:
+        ``PATH#ID`` of each Item with its bands as by `find_item`, or with the error that it ended in.
+
+    Raises:
+        SceneError: It cannot be read, or holds no Item.
+    """
+    name = shown(path)
+    documents = _documents(path)
+    contents = [content for document in documents for content in _features(document, name)]
+    if not any(isinstance(content, dict) and "stac_version" in content for content in contents):
+        raise SceneError(f"{name}: holds no STAC Item; pass what a STAC API answers to a search, or one Item")
+    if len(documents) == 1 and contents == documents:
+        _is_item(contents[0], name)  # a Catalog or Collection is an error of the file, not of one among many
+    return [_one_of_many(content, _place(path), name, number) for number, content in enumerate(contents, start=1)]
+
+
+def _one_of_many(content: object, place: str, name: str, number: int) -> tuple[str, Source | SceneError]:
+    """An Item of a collection; `number` names it where it has no id."""
+    known = content.get("id") if isinstance(content, dict) else None
+    name = f"{name}#{known or number}"
+    try:
+        if not _is_item(content, name):
+            raise SceneError(f"{name}: is no STAC Item; take it out of the collection")
+        return name, _find(content, _own_place(content) or place, name)
+    except SceneError as error:
+        return name, error
+
+
+def _own_place(content: dict[str, Any]) -> str:
+    """The URL that an Item says it lies at, to which it refers; a place on this machine is not for it to say."""
+    hrefs = (str(link.get("href")) for link in _links(content) if link.get("rel") == "self")
+    return next(filter(is_remote, hrefs), "")
+
+
+def _links(content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    links = content.get("links")
+    return [link for link in links if isinstance(link, dict)] if isinstance(links, list) else []
+
+
+def _documents(path: str) -> list[object]:
+    """What a file or URL holds: one JSON document, or one a line."""
+    name = shown(path)
+    if is_remote(path):
+        text = _download(path, lambda _: True) or b""
+    else:
+        try:
+            text = Path(path).read_bytes()
+        except OSError as error:
+            raise SceneError(
+                f"{name}: cannot be read ({error.strerror}); pass a file or URL with STAC Items"
+            ) from error
+    try:
+        try:
+            return [json.loads(text)]
+        except ValueError:
+            return [json.loads(line) for line in text.splitlines() if line.strip()]
+    except (ValueError, RecursionError) as error:
+        raise SceneError(f"{name}: is not valid JSON; get it again") from error
+
+
+def _features(document: object, name: str) -> list[object]:
+    """The members of a list or FeatureCollection; any other document by itself."""
+    if isinstance(document, list):
+        return document
+    features = document.get("features") if isinstance(document, dict) else None
+    if not isinstance(document, dict) or not isinstance(features, list):
+        return [document]
+    if any(link.get("rel") == "next" for link in _links(document)):
+        log.warning(
+            "%s: is one page of a search that found more Items than its %d; pystac-client saves all of them",
+            name, len(features),
+        )  # fmt: skip
+    return features
+
+
+def _place(path: str) -> str:
+    """Where relative references of an Item begin."""
+    return path.removeprefix("/vsicurl/") if is_remote(path) else str(Path(path).resolve())
+
+
+def _find(content: dict[str, Any], place: str, name: str) -> Source:
+    import pystac
+
+    try:
+        return _describe(pystac.Item.from_dict(content, href=place, migrate=True), place, name)
+    except SceneError:
+        raise
+    except Exception as error:  # a stranger wrote it: whatever is taken to be well-formed may not be
+        raise SceneError(f"{name}: is not a valid STAC Item ({type(error).__name__}: {error}); get it again") from error
+
+
+def _describe(item: pystac.Item, place: str, name: str) -> Source:
+    found = _layers(item)
+    layers = {band: _choose(name, band, found[band]) for band in (*BANDS, SCL) if band in found}
+    scl = layers.pop(SCL, None)
+    picture = [] if layers else _picture(item, name)
+    layers = layers or dict(zip(TRUE_COLOUR, picture, strict=True))
+    applied = next((flag for flag in OFFSET_APPLIED if item.properties.get(flag) is True), "")
+    scaling = {band: _scaling(name, layer, bool(applied)) for band, layer in layers.items()}
+    return Source(
+        path=name,
+        stem=_stem(item, place),
+        bands={band: Band(_href(layer, place, name), layer.index, scaling[band]) for band, layer in layers.items()},
+        scaling_source=_scaling_source(layers, scaling, applied),
+        level=_level(item),
+        taken=_taken(item),
+        scl=Band(_href(scl, place, name), scl.index) if scl else None,
+        nodata=_nodata(layers.values()),
+        notes=tuple(_notes(item, name, picture, any(scaling.values()))),
+    )
+
+
+def _read(path: str) -> object:
+    """The JSON of a file or URL, None where it is none."""
+    url, remote = path.removeprefix("/vsicurl/"), is_remote(path)
+    ending = PurePosixPath(urlsplit(url).path if remote else path).suffix.lower()
+    if ending in NO_JSON or (ending not in JSON and not url.lower().startswith(("https://", "http://"))):
+        return None
+    if remote:
+        text = _download(path, lambda answer: ending in JSON or "json" in answer.headers.get("Content-Type", ""))
+    else:
+        text = Path(path).read_bytes() if Path(path).is_file() else None
+    try:
+        return None if text is None else json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SceneError(f"{shown(path)}: is not valid JSON; get it again") from error
+
+
+def _download(path: str, wanted: Callable[[requests.Response], bool]) -> bytes | None:
+    """The content behind a URL, None where it is not wanted."""
+    url = path.removeprefix("/vsicurl/")
+    if not url.lower().startswith(("https://", "http://")):
+        raise SceneError(f"{shown(path)}: Items are read from files and https://; download it and pass the copy")
+    return fetch(url, wanted)
+
+
+def _is_item(content: object, name: str) -> TypeGuard[dict[str, Any]]:
+    if not isinstance(content, dict):
+        return False
+    kind, features = content.get("type"), content.get("features")
+    if isinstance(features, list) and any(isinstance(each, dict) and "stac_version" in each for each in features):
+        kind = "ItemCollection"
+    elif "stac_version" not in content:
+        return False
+    if kind == "ItemCollection":
+        raise SceneError(f"{name}: is a STAC ItemCollection, not an Item; pass it as --stac-items")
+    if kind != "Feature":
+        raise SceneError(f"{name}: is a STAC {kind or 'Catalog'}, not an Item; pass the file or URL of an Item in it")
+    return True
+
+
+def _layers(item: pystac.Item) -> dict[str, list[_Layer]]:
+    """Band to the layers that hold it, pictures left out."""
+    found = defaultdict(list)
+    for asset_layers in _of_rasters(item):
+        for layer in asset_layers:
+            band = layer.band or (_named(layer.key) if len(asset_layers) == 1 else None)
+            if band and not layer.is_picture and not layer.is_preview:
+                found[band].append(layer)
+    return found
+
+
+def _of_rasters(item: pystac.Item) -> Iterator[list[_Layer]]:
+    """The layers of each asset that may be a raster."""
+    for key, asset in item.assets.items():
+        kind = asset.media_type or "image/"
+        if kind.startswith(("image/", "application/octet-stream")) and "metadata" not in (asset.roles or ()):
+            yield [_Layer(key, asset, index, said) for index, said in enumerate(_said(asset), start=1)]
+
+
+def _said(asset: pystac.Asset) -> list[dict[str, Any]]:
+    """What is said of each band of an asset: of the asset as a whole, which STAC 1.1 lets bands inherit, then of it."""
+    fields = asset.extra_fields
+    lists = [fields[key] for key in ("bands", "eo:bands", "raster:bands") if isinstance(fields.get(key), list)]
+    result = [dict(fields) for _ in range(max(map(len, lists), default=1) or 1)]
+    for bands in lists:
+        for said, band in zip(result, bands, strict=False):
+            said.update(band)
+    return result
+
+
+def _named(name: str) -> str | None:
+    bare = _SUFFIX.sub("", name).lower()
+    return SCL if bare == "scl" else COMMON_NAMES.get(bare) or band_name(bare)
+
+
+def _choose(name: str, band: str, layers: list[_Layer]) -> _Layer:
+    best, *others = sorted(layers, key=lambda layer: layer.rank)
+    for other in others:
+        same = (other.asset.href, other.index) == (best.asset.href, best.index)
+        if other.rank == best.rank and not same:
+            raise SceneError(
+                f"{name}: has {band} twice, as the assets {best.key} and {other.key}; take one of them out of the Item"
+            )
+    return best
+
+
+def _picture(item: pystac.Item, name: str) -> list[_Layer]:
+    """The true colours of an Item without bands, as `TRUE_COLOUR`."""
+    found = [layers for layers in _of_rasters(item) if layers[0].is_picture and not layers[0].is_preview]
+    if not found:
+        assets = ", ".join(item.assets) or "it has none"
+        raise SceneError(f"{name}: none of its assets ({assets}) is a band of Sentinel-2; pass an Item of L1C or L2A")
+    layers = min(found, key=lambda layers: layers[0].rank)
+    named = {layer.band: layer for layer in layers}
+    return [
+        named.get(band, _Layer(layers[0].key, layers[0].asset, index, {"data_type": "uint8"}))
+        for index, band in enumerate(TRUE_COLOUR, start=1)
+    ]
+
+
+def _href(layer: _Layer, place: str, name: str) -> str:
+    """Where a layer lies, as GDAL opens it."""
+    href = layer.asset.get_absolute_href() or layer.asset.href
+    if is_remote(place) and not href.lower().startswith(tuple(SCHEMES)):
+        raise SceneError(
+            f"{name}: its asset {layer.key} is a file on this machine, which an Item from a server may not name; "
+            "download the Item and pass the copy if that is meant"
+        )
+    return gdal_path(url2pathname(urlsplit(href).path) if href.lower().startswith("file:") else href)
+
+
+def _scaling(name: str, layer: _Layer, applied: bool) -> Scaling | None:
+    if layer.is_picture:
+        return EUROSAT_RGB
+    if applied and not layer.is_jp2:
+        return SENTINEL2
+    scale = layer.said.get("raster:scale", layer.said.get("scale", 1))
+    offset = layer.said.get("raster:offset", layer.said.get("offset", 0))
+    if (scale, offset) == (1, 0):  # what GDAL says, and tools write down, of files that say nothing
+        return EUROSAT_RGB if layer.is_8_bit else None
+    try:
+        return Scaling.from_gdal(float(scale), float(offset))
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        raise SceneError(
+            f"{name}: its asset {layer.key} has scale {scale!r} and offset {offset!r}, of which no reflectance can be "
+            "made; correct the Item"
+        ) from error
+
+
+def _scaling_source(layers: Mapping[str, _Layer], scaling: Mapping[str, Scaling | None], applied: str) -> str:
+    told = next((band for band, found in scaling.items() if found), None)
+    if told is None:
+        return ""
+    if scaling[told] is EUROSAT_RGB:
+        return "EuroSAT's 8-bit stretch"
+    if applied and not layers[told].is_jp2:
+        return f"the Item's {applied}, no offset"
+    return f"the Item's {'raster:bands' if 'raster:bands' in layers[told].asset.extra_fields else 'bands'}"
+
+
+def _nodata(layers: Iterable[_Layer]) -> float | None:
+    """The one value that the layers name."""
+    found = set()
+    for layer in layers:
+        try:
+            found.add(float(layer.said["nodata"]))
+        except (KeyError, TypeError, ValueError):
+            continue
+    return found.pop() if len(found) == 1 else None
+
+
+def _notes(item: pystac.Item, name: str, picture: list[_Layer], scaled: bool) -> Iterator[str]:
+    properties = item.properties
+    if picture:
+        yield f"{name}: has no band but a picture, its asset {picture[0].key}, which is used instead"
+    platform = str(properties.get("constellation") or properties.get("platform") or "sentinel-2")
+    if not re.match(r"sentinel-?2|s2", platform, re.IGNORECASE):
+        yield f"{name}: is of {platform}, whose bands are not those of Sentinel-2 that models know"
+    baseline = str(properties.get("s2:processing_baseline", properties.get("processing:version", "")))
+    if not scaled and re.fullmatch(r"\d\d\.\d\d", baseline) and float(baseline) >= UNHARMONISED_BASELINE:
+        yield (
+            f"{name}: names no offset and is of processing baseline {baseline}, whose digital numbers are 1000 too "
+            "high as ESA hands them out; pass --offset -1000 if nobody has taken that off"
+        )
+
+
+def _stem(item: pystac.Item, place: str) -> str:
+    stem = re.sub(r"[^\w.-]+", "_", str(item.id)).encode()[:STEM_BYTES].decode(errors="ignore").strip("._")
+    return stem or PurePosixPath(urlsplit(place).path).stem
+
+
+def _level(item: pystac.Item) -> str:
+    properties = (item.properties.get(key) for key in ("s2:product_type", "product:type", "processing:level"))
+    found = (_LEVEL.search(str(text).upper()) for text in (*properties, item.collection_id, item.id))
+    return next((f"L{level[1]}" for level in found if level), "unknown")
+
+
+def _taken(item: pystac.Item) -> datetime | None:
+    when = item.datetime or item.common_metadata.start_datetime
+    if when is None:
+        return None
+    return when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)

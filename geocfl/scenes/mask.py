@@ -1,0 +1,116 @@
+"""Pixels that are not to be believed: clouds, their shadows, and what else a mask says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import TracebackType
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.enums import Resampling
+from rasterio.vrt import WarpedVRT
+
+from geocfl.errors import SceneError, UsageError
+from geocfl.scenes.area import Extent
+from geocfl.scenes.remote import remote_settings
+from geocfl.scenes.source import Band
+from geocfl.scenes.stack import open_raster, reason
+
+SCL_CLASSES = {
+    1: "saturated or defective",
+    3: "cloud shadow",
+    8: "cloud, medium probability",
+    9: "cloud, high probability",
+    10: "thin cirrus",
+}
+"""Classes of L2A's scene classification that are masked by default (Sen2Cor's legend)."""
+
+
+def parse_classes(text: str) -> frozenset[int] | None:
+    """Reads ``"3,8,9,10"``; None of nothing.
+
+    Raises:
+        UsageError: It is no list of numbers.
+    """
+    if not text:
+        return None
+    try:
+        return frozenset(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"--mask-classes {text!r} is no list of numbers, such as 3,8,9,10") from error
+
+
+@dataclass
+class Mask:
+    """A raster of masked pixels, laid over a scene's grid.
+
+    Attributes:
+        classes: Values that are masked; None where all but 0 are.
+    """
+
+    classes: frozenset[int] | None
+    _dataset: rasterio.DatasetReader = field(repr=False)
+    _view: WarpedVRT = field(repr=False)
+
+    @property
+    def path(self) -> str:
+        """Its raster, as GDAL opens it."""
+        return str(self._dataset.name)
+
+    @classmethod
+    def over(cls, band: Band, classes: frozenset[int] | None, grid: rasterio.DatasetReader) -> Mask:
+        """Opens a mask of any CRS and pixel size over the grid of a scene.
+
+        Args:
+            band: Where the mask lies.
+            classes: Values that are masked; None where all but 0 are.
+            grid: The scene, after warping.
+
+        Raises:
+            SceneError: It cannot be read, or has no CRS while the scene has one.
+        """
+        dataset = open_raster("the mask", band.path)
+        if dataset.crs is None and grid.crs is not None:
+            dataset.close()
+            raise SceneError(
+                f"{band.path}: has no coordinate reference system; add the scene's with gdal_edit.py -a_srs"
+            )
+        view = WarpedVRT(
+            dataset,
+            crs=grid.crs,
+            transform=grid.transform,
+            width=grid.width,
+            height=grid.height,
+            resampling=Resampling.nearest,
+        )
+        return cls(classes, dataset, view)
+
+    def read(self, extent: Extent, start: int, stop: int) -> NDArray[np.bool_]:
+        """(stop - start, width) whether pixels are masked; beyond the mask's edges none are.
+
+        Raises:
+            SceneError: It cannot be decoded there.
+        """
+        try:
+            with remote_settings(self.path):  # in the thread that reads
+                values = self._view.read(1, window=extent.window(start, stop))
+        except rasterio.RasterioIOError as error:
+            raise SceneError(
+                f"{self._dataset.name}: cannot be decoded ({reason(error)}); get the mask again"
+            ) from error
+        masked: NDArray[np.bool_] = values != 0 if self.classes is None else np.isin(values, list(self.classes))
+        return masked
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._view.close()
+        self._dataset.close()
+
+    def __enter__(self) -> Mask:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

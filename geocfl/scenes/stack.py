@@ -1,0 +1,136 @@
+"""Bands that lie in several rasters, seen as one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from xml.etree import ElementTree as ET
+
+import rasterio
+
+from geocfl.errors import SceneError
+from geocfl.scenes.remote import is_remote, open_remote
+from geocfl.scenes.source import Band
+
+HALF_PIXEL = 0.5
+"""Pixels of the coarser band by which edges may be apart."""
+
+
+@dataclass(frozen=True)
+class _Raster:
+    """What the virtual raster must know of a band's raster."""
+
+    dataset: rasterio.DatasetReader
+    band: Band
+
+    @property
+    def pixel(self) -> float:
+        return abs(float(self.dataset.transform.a)) + abs(float(self.dataset.transform.b))
+
+
+def assemble(name: str, bands: Mapping[str, Band], nodata: float | None) -> str:
+    """The text of a virtual raster, which GDAL opens as if it were a file, with one band for each of a scene's.
+
+    Its grid is that of the finest band; coarser ones are resampled bilinearly.
+
+    Args:
+        name: What the user passed, for messages.
+        bands: Name to where each lies; in the order of the virtual raster's bands.
+        nodata: Digital number of pixels without data, where the rasters do not declare it.
+
+    Raises:
+        SceneError: A raster cannot be read, or lies elsewhere than the others.
+    """
+    with ExitStack() as stack:
+        rasters = {
+            name: _Raster(stack.enter_context(open_raster(name, band.path)), band) for name, band in bands.items()
+        }
+        finest = min(rasters.values(), key=lambda raster: raster.pixel)
+        for raster in rasters.values():
+            _refuse_elsewhere(name, raster, finest)
+        return _virtual(rasters, finest.dataset, nodata)
+
+
+def open_raster(name: str, path: str) -> rasterio.DatasetReader:
+    """Opens one raster of a scene.
+
+    Raises:
+        SceneError: It cannot be read.
+    """
+    try:
+        return open_dataset(path)
+    except rasterio.RasterioIOError as error:
+        raise SceneError(
+            f"{path}: the raster of {name} cannot be read ({reason(error)}); get the scene again"
+        ) from error
+
+
+def open_dataset(path: str) -> rasterio.DatasetReader:
+    """Opens a raster: a remote one by the settings for its server, and only if its format names no other files.
+
+    Raises:
+        RasterioIOError: It is on this machine, and cannot be opened.
+        SceneError: It is remote, and cannot be opened or names other files.
+    """
+    if is_remote(path):
+        return open_remote(path)
+    with rasterio.Env(GDAL_NUM_THREADS="ALL_CPUS"):  # drivers decide at opening how many threads will decode blocks
+        return rasterio.open(path)
+
+
+def reason(error: Exception) -> str:
+    """GDAL's own words, without the path that the message names anyway."""
+    detail = str(error.__cause__ or error)
+    return detail.splitlines()[0].rstrip(".") if detail else type(error).__name__
+
+
+def _refuse_elsewhere(name: str, raster: _Raster, finest: _Raster) -> None:
+    one, other = raster.dataset, finest.dataset
+    if one.crs != other.crs:
+        raise SceneError(
+            f"{raster.band.path}: is in {_crs(one)} but {finest.band.path} in {_crs(other)}; pass bands of one scene"
+        )
+    apart = max(abs(a - b) for a, b in zip(one.bounds, other.bounds, strict=True))
+    if apart > HALF_PIXEL * raster.pixel:
+        raise SceneError(f"{raster.band.path}: covers another extent than {finest.band.path}; pass bands of one scene")
+
+
+def _crs(dataset: rasterio.DatasetReader) -> str:
+    return dataset.crs.to_string() if dataset.crs else "no CRS"
+
+
+def _virtual(rasters: Mapping[str, _Raster], grid: rasterio.DatasetReader, nodata: float | None) -> str:
+    vrt = ET.Element("VRTDataset", rasterXSize=str(grid.width), rasterYSize=str(grid.height))
+    if grid.crs:
+        ET.SubElement(vrt, "SRS", dataAxisToSRSAxisMapping="1,2").text = grid.crs.to_wkt()
+    ET.SubElement(vrt, "GeoTransform").text = ", ".join(map(repr, grid.transform.to_gdal()))
+    # GDAL's names of types are capitalised: uint16 is UInt16.
+    kinds = {
+        "uint8": "Byte",
+        "int8": "Int8",
+        "uint16": "UInt16",
+        "int16": "Int16",
+        "uint32": "UInt32",
+        "int32": "Int32",
+    }
+    kind = kinds.get(grid.dtypes[0], "Float64" if grid.dtypes[0] == "float64" else "Float32")
+    for number, (name, raster) in enumerate(rasters.items(), start=1):
+        dataset, index = raster.dataset, raster.band.index
+        missing = dataset.nodatavals[index - 1]
+        missing = nodata if missing is None else missing
+        band = ET.SubElement(vrt, "VRTRasterBand", dataType=kind, band=str(number))
+        ET.SubElement(band, "Description").text = name
+        if missing is not None:
+            ET.SubElement(band, "NoDataValue").text = repr(missing)
+        same = dataset.shape == grid.shape
+        source = ET.SubElement(
+            band, "ComplexSource", {} if same else {"resampling": "nearest" if name == "SCL" else "bilinear"}
+        )
+        ET.SubElement(source, "SourceFilename", relativeToVRT="0").text = raster.band.path
+        ET.SubElement(source, "SourceBand").text = str(index)
+        for tag, shape in (("SrcRect", dataset.shape), ("DstRect", grid.shape)):
+            ET.SubElement(source, tag, xOff="0", yOff="0", xSize=str(shape[1]), ySize=str(shape[0]))
+        if missing is not None:
+            ET.SubElement(source, "NODATA").text = repr(missing)
+    return ET.tostring(vrt, encoding="unicode")

@@ -1,0 +1,1 @@
+"""Training: patches and settings in, a run folder out."""

@@ -1,0 +1,146 @@
+"""What a training step minimises: the loss against the labels, mixed views, and a teacher's judgement of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from geocfl.data.patches import Patches
+from geocfl.errors import UsageError
+from geocfl.models.bundle import Model, load_model
+from geocfl.models.network import Reflectance
+
+Teacher = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""From (N, B, H, W) reflectance to (N, C) probabilities and (N, D) activations before the last layer."""
+
+
+class Imitator(nn.Module):
+    """A network in training, and a linear view of its activations that is to look like its teacher's.
+
+    Args:
+        student: The network.
+        features: D of the teacher's activations.
+    """
+
+    def __init__(self, student: Reflectance, features: int) -> None:
+        super().__init__()
+        self.student = student
+        self.projection = nn.Linear(student.network.num_features, features)  # type: ignore[arg-type]
+
+    def forward(self, reflectance: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, C) logits and (N, D) projected activations of (N, B, H, W) reflectance."""
+        activations = self.student.activations(reflectance)
+        return self.student.head(activations), self.projection(activations)
+
+
+class Objective:
+    r"""The loss of a batch.
+
+    Without a teacher and mixing it is the criterion's. Mixup draws one :math:`\lambda` a batch and trains on
+    :math:`\lambda x + (1 - \lambda) x'`, reflectance of two views, with the two labels' losses in the same
+    proportion. A teacher sees the very view that the student sees, and takes part with its probabilities *q*:
+
+    .. math:: (1 - w)\, L(z, y) + w\, \mathrm{KL}(q \,\|\, \mathrm{softmax}(z))
+
+    Sources: Hinton et al., "Distilling the Knowledge in a Neural Network", 2015; Beyer et al., "Knowledge
+    distillation: A good teacher is patient and consistent", CVPR 2022 (same views, mixed); Zhang et al., "mixup:
+    Beyond Empirical Risk Minimization", ICLR 2018.
+
+    Args:
+        criterion: From (N, C) float32 logits and (N,) int64 labels to a scalar.
+        mixup: Both parameters of the Beta distribution of lambda; 0 mixes nothing.
+        teacher: None trains on labels alone.
+        weight: w, 0..1.
+        hint: h, at least 0.
+    """
+
+    def __init__(
+        self,
+        criterion: nn.Module,
+        mixup: float = 0.0,
+        teacher: Teacher | None = None,
+        weight: float = 0.0,
+        hint: float = 0.0,
+    ) -> None:
+        self.criterion = criterion
+        self.mixup = mixup
+        self.teacher = teacher
+        self.weight = weight
+        self.hint = hint
+
+    def __call__(self, network: Callable[[Tensor], Any], x: Tensor, y: Tensor) -> Tensor:
+        """The scalar loss of `network` on (N, ...) inputs and (N,) int64 labels."""
+        other, share = y, 1.0
+        if self.mixup:
+            share = float(torch.distributions.Beta(self.mixup, self.mixup).sample())
+            order = torch.randperm(len(y), device=y.device)
+            x, other = share * x + (1 - share) * x[order], y[order]
+        output = network(x)
+        logits, projected = output if isinstance(output, tuple) else (output, None)
+        logits = logits.float()
+        loss: Tensor = share * self.criterion(logits, y)
+        if share < 1:
+            loss = loss + (1 - share) * self.criterion(logits, other)
+        if self.teacher is None:
+            return loss
+        with torch.no_grad():
+            judged, activations = self.teacher(x)
+        imitation = F.kl_div(logits.log_softmax(1), judged, reduction="batchmean")
+        loss = (1 - self.weight) * loss + self.weight * imitation
+        if projected is None:
+            return loss
+        standardised = F.batch_norm(activations.float(), None, None, training=True)
+        return loss + self.hint * (1 - F.cosine_similarity(projected.float(), standardised, dim=1)).mean()
+
+
+def load_teacher(names: Sequence[str], student: Model, patches: Patches, device: torch.device) -> Teacher | None:
+    """Bundles as one teacher: the mean of their calibrated probabilities, their activations side by side.
+
+    Args:
+        names: Bundles' folders or names; empty for no teacher.
+        student: What is to be trained.
+        patches: What it is trained on.
+        device: Where the teacher computes.
+
+    Raises:
+        ModelError: A bundle cannot be read.
+        UsageError: A bundle has other classes or bands than the patches, or may know the labels of validation or
+            test patches.
+    """
+    modules: list[tuple[Reflectance, float]] = []
+    for name in names:
+        model = load_model(name)
+        if model.legend != patches.legend:
+            raise UsageError(f"{name}: the teacher's classes are not those of {patches.source}; pass another --teacher")
+        if model.bands != student.bands:
+            raise UsageError(
+                f"{name}: the teacher reads {', '.join(model.bands)}; pass the same --bands, or another --teacher"
+            )
+        for part in ("split", "seed" if student.origin["split"] != "spatial" else "split"):
+            if model.origin.get(part) != student.origin[part]:
+                raise UsageError(
+                    f"{name}: the teacher was trained on {part} {model.origin.get(part)}, not "
+                    f"{student.origin[part]}, and may have seen these test patches; pass a teacher of the same {part}"
+                )
+        theirs, ours = (origin.get("patches", {}).get("test") for origin in (model.origin, student.origin))
+        if theirs != ours:
+            raise UsageError(
+                f"{name}: the teacher was tested on {theirs} patches, not on the {ours} of {patches.source}, and may "
+                "have seen these; pass a teacher of the same data"
+            )
+        if "refit_of" in model.origin and student.origin["patches"]["validation"]:
+            raise UsageError(
+                f"{name}: the teacher was trained on the validation patches; pass the run that it refits as --teacher"
+            )
+        modules.append((model.network().to(device).to(memory_format=torch.channels_last), model.temperature))
+
+    def judge_views(reflectance: Tensor) -> tuple[Tensor, Tensor]:
+        activations = [module.activations(reflectance) for module, _ in modules]
+        judged = [(module.head(a) / t).softmax(1) for (module, t), a in zip(modules, activations, strict=True)]
+        return torch.stack(judged).mean(0), torch.cat(activations, 1)
+
+    return judge_views if modules else None

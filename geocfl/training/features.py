@@ -1,0 +1,87 @@
+"""A frozen backbone's activations of patches: computed once, kept in the user's cache."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from geocfl.core.cache import cache_folder
+from geocfl.core.progress import Progress, silent
+from geocfl.data.patches import Patches
+from geocfl.models.network import Reflectance, fast_batch_size
+
+logger = logging.getLogger("geocfl")
+
+
+@torch.inference_mode()
+def read_activations(
+    module: Reflectance, patches: Patches, batch_size: int | None = None, progress: Progress = silent
+) -> Tensor:
+    """Pooled activations of every patch as it is, from the cache where they were computed before.
+
+    The cache's file is named after everything that decides its content: pixels, radiometry, weights, input,
+    kind of device, and the versions of torch and timm.
+
+    Args:
+        module: Network in whose head the activations end; set to evaluation mode.
+        patches: N patches.
+        batch_size: Patches at a time; what is fast on the device by default.
+        progress: Told how many patches are through, where they are computed.
+
+    Returns:
+        (N, D) float32 on the CPU, of half precision, which is how they are stored.
+    """
+    file = cache_folder() / "activations" / f"{_fingerprint(module, patches)}.safetensors"
+    if (kept := _read(file)) is not None and len(kept) == len(patches):
+        return kept.float()
+    device = next(module.parameters()).device
+    module.eval()
+    batch_size = batch_size or fast_batch_size(device)
+    rows = []
+    for start in range(0, len(patches), batch_size):
+        stop = min(start + batch_size, len(patches))
+        x = torch.from_numpy(patches.reflectance(np.arange(start, stop)))
+        rows.append(module.activations(x.to(device, memory_format=torch.channels_last)).half().cpu())
+        progress("activations", stop, len(patches), "img")
+    activations = torch.cat(rows)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(f".{os.getpid()}.partial")
+        partial.write_bytes(save({"activations": activations}))
+        partial.replace(file)
+    except OSError as error:
+        logger.warning("%s cannot be written (%s); the activations are not kept for other runs", file, error.strerror)
+    return activations.float()
+
+
+def _read(file: Path) -> Tensor | None:
+    """The activations of a cache file; None where it is missing or broken, so that they are computed again."""
+    try:
+        return load_file(file)["activations"]
+    except (OSError, SafetensorError, KeyError):
+        return None
+
+
+def _fingerprint(module: Reflectance, patches: Patches) -> str:
+    digest = hashlib.sha256()
+    facts = (patches.pixels.shape, patches.pixels.dtype.str, patches.scaling, module.clip, module.input_size)
+    maker = type(module.network).__name__, module.mean.device.type, version("torch"), version("timm")
+    digest.update(repr((*maker, *facts)).encode())
+    head = {id(parameter) for parameter in module.head.parameters()}
+    for tensor in (
+        *(t for t in module.state_dict(keep_vars=True).values() if id(t) not in head),
+        module.mean,
+        module.std,
+    ):
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    digest.update(np.ascontiguousarray(patches.pixels).tobytes())
+    return digest.hexdigest()[:32]

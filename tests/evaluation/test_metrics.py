@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from geocfl.core.legend import Legend
+from geocfl.evaluation.metrics import fit_temperature, format_metrics, judge, metrics, reliability
+
+LEGEND = Legend.from_folders(["A", "B", "C"])
+
+
+def logits_of(probabilities: list[list[float]]) -> torch.Tensor:
+    return torch.tensor(probabilities).log()
+
+
+def test_counts_accuracy_and_f1_by_hand():
+    # Predicted A, A, B, B, C; class C has one patch, which is taken for B.
+    logits = logits_of([[0.8, 0.1, 0.1], [0.6, 0.2, 0.2], [0.1, 0.7, 0.2], [0.2, 0.5, 0.3], [0.1, 0.2, 0.7]])
+    result = metrics(logits, torch.tensor([0, 1, 1, 2, 0]), LEGEND)
+    assert result["confusion"] == [[1, 0, 1], [1, 1, 0], [0, 1, 0]]
+    assert (result["n"], result["accuracy"]) == (5, pytest.approx(0.4))
+    assert [row["accuracy"] for row in result["per_class"]] == pytest.approx([0.5, 0.5, 0])
+    assert [row["f1"] for row in result["per_class"]] == pytest.approx([0.5, 0.5, 0])
+    assert [(row["code"], row["name"], row["count"], row["correct"]) for row in result["per_class"]] == [
+        (1, "A", 2, 1),
+        (2, "B", 2, 1),
+        (3, "C", 1, 0),
+    ]
+    assert result["macro_f1"] == pytest.approx(1 / 3)
+    assert result["balanced_accuracy"] == pytest.approx((0.5 + 0.5 + 0) / 3)
+    assert result["worst_class_recall"] == 0
+    # Confidences .8 (right), .6 (wrong), .7 (right), .5 (wrong), .7 (wrong): the two of .7 share a bin.
+    assert result["ece"] == pytest.approx((0.2 + 0.6 + 2 * 0.2 + 0.5) / 5)
+    assert result["nll"] == pytest.approx(-np.mean(np.log([0.8, 0.2, 0.7, 0.3, 0.1])))
+    brier = [0.04 + 0.01 + 0.01, 0.36 + 0.64 + 0.04, 0.01 + 0.09 + 0.04, 0.04 + 0.25 + 0.49, 0.81 + 0.04 + 0.49]
+    assert result["brier"] == pytest.approx(np.mean(brier))
+
+
+def test_absent_classes_count_as_0():
+    result = metrics(logits_of([[0.9, 0.05, 0.05]]), torch.tensor([0]), LEGEND)
+    assert result["macro_f1"] == pytest.approx(1 / 3)
+    assert (result["balanced_accuracy"], result["worst_class_recall"]) == (1, 1), "no patches, no recall"
+    assert result["per_class"][1] == {"code": 2, "name": "B", "count": 0, "correct": 0, "accuracy": 0.0, "f1": 0.0}
+
+
+@pytest.mark.parametrize("temperature", [0.05, 1.0, 2.0])
+def test_calibration_is_that_of_a_plain_loop(temperature):
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(0, 4, (500, 3)).astype(np.float32), rng.integers(3, size=500)
+    p = np.exp(logits.astype(np.float64) / temperature)
+    p /= p.sum(1, keepdims=True)
+    right = p.argmax(1) == labels
+    ece = 0.0
+    for k in range(15):
+        inside = (p.max(1) >= k / 15) & ((p.max(1) < (k + 1) / 15) | (k == 14))
+        if inside.any():
+            ece += inside.mean() * abs(right[inside].mean() - p.max(1)[inside].mean())
+    result = metrics(torch.from_numpy(logits), torch.from_numpy(labels), LEGEND, temperature)
+    assert result["ece"] == pytest.approx(ece, abs=1e-7)
+    assert result["nll"] == pytest.approx(-np.log(p[np.arange(500), labels]).mean(), rel=1e-5)
+    assert result["brier"] == pytest.approx(((p - np.eye(3)[labels]) ** 2).sum(1).mean(), rel=1e-6)
+    assert result["accuracy"] == right.mean(), "the temperature changes no class"
+    recall = [right[labels == k].mean() for k in range(3)]
+    assert result["balanced_accuracy"] == pytest.approx(np.mean(recall))
+    assert result["worst_class_recall"] == pytest.approx(min(recall))
+
+
+def test_brier_score_spans_0_to_2():
+    certain = torch.tensor([[1000.0, 0, 0]])
+    assert metrics(certain, torch.tensor([0]), LEGEND)["brier"] == pytest.approx(0)
+    assert metrics(certain, torch.tensor([2]), LEGEND)["brier"] == pytest.approx(2)
+
+
+def test_a_verdict_holds_both_sides_of_the_temperature():
+    rng = torch.Generator().manual_seed(0)
+    logits, labels = 5 * torch.randn(60, 3, generator=rng), torch.arange(60) % 3
+    verdict = judge(logits, labels, LEGEND, 4.0)
+    before = verdict.pop("uncalibrated")
+    assert verdict == metrics(logits, labels, LEGEND, 4.0)
+    assert sorted(before) == ["brier", "ece", "nll", "reliability"]
+    assert before.items() <= metrics(logits, labels, LEGEND).items()
+    assert before["nll"] > verdict["nll"], "random labels: the less confident, the better"
+
+
+def test_certain_predictions_share_the_last_bin():
+    logits = torch.tensor([[200.0, 0.0], [3.0, 0.0]])
+    bins = reliability(logits, torch.tensor([0, 1]))
+    assert [b["count"] for b in bins] == [0] * 14 + [2]
+    assert bins[14]["accuracy"] == 0.5
+    assert bins[14]["confidence"] == pytest.approx((1 + 1 / (1 + np.exp(-3))) / 2)
+    assert bins[0] == {"confidence": 0.0, "accuracy": 0.0, "count": 0}
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_a_known_temperature_is_found_again(temperature):
+    rng = torch.Generator().manual_seed(0)
+    logits = 2 * torch.randn(20_000, 5, generator=rng)
+    labels = torch.multinomial(logits.softmax(1), 1, generator=rng).squeeze(1)
+    assert fit_temperature(temperature * logits, labels) == pytest.approx(temperature, rel=0.05)
+
+
+@pytest.mark.parametrize("scale", [1, 10, 1000])
+def test_separable_and_hopeless_logits_have_a_finite_temperature(scale):
+    labels = torch.arange(30) % 3
+    right = scale * torch.eye(3)[labels]
+    for logits in (right, -right, torch.zeros(30, 3)):
+        assert 0 < fit_temperature(logits, labels) < 21
+
+
+def test_figures_as_text():
+    text = format_metrics(metrics(logits_of([[0.9, 0.05, 0.05], [0.1, 0.8, 0.1]]), torch.tensor([0, 2]), LEGEND))
+    rows = [line.split() for line in text.splitlines()]
+    assert rows[0] == ["code", "class", "correct", "patches", "accuracy", "F1"]
+    assert rows[2] == ["1", "A", "1", "1", "100.00%", "1.0000"]
+    assert rows[4] == ["3", "C", "0", "1", "0.00%", "0.0000"]
+    assert "50.00%" in rows[5]
+    assert "Balanced accuracy, the mean of the classes' accuracies: 50.00%; lowest: 0.00%, C." in text
+
+
+def test_text_of_calibration_says_before_and_after_only_where_both_are_known():
+    logits, labels = logits_of([[0.6, 0.2, 0.2], [0.6, 0.3, 0.1]]), torch.tensor([0, 0])
+    verdict = judge(logits, labels, LEGEND, 0.5)
+    after = 0.36 / 0.44, 0.36 / 0.46  # squares of the probabilities, again summing to 1
+    lines = format_metrics(verdict).splitlines()[-5:]
+    assert lines[0].split() == ["temperature", "scaling", "before", "after"]
+    assert lines[2].split()[-2:] == ["0.4000", f"{1 - np.mean(after):.4f}"]
+    assert lines[3].split()[-2:] == [f"{-np.log(0.6):.4f}", f"{-np.log(after).mean():.4f}"]
+    assert [line.split()[0] for line in lines[2:]] == ["Expected", "Negative", "Brier"]
+
+    del verdict["uncalibrated"]
+    text = format_metrics(verdict)
+    assert "before" not in text
+    assert text.endswith(f"Brier score (0..2) {verdict['brier']:.4f}")
+
+
+def test_text_of_an_older_metrics_file():
+    figures = metrics(logits_of([[0.9, 0.05, 0.05]]), torch.tensor([0]), LEGEND)
+    older = {key: value for key, value in figures.items() if key not in ("balanced_accuracy", "brier")}
+    text = format_metrics(older | {"uncalibrated": {"nll": 1.0}})
+    assert "alanced" not in text
+    assert "Brier" not in text
+    rows = [line.split()[-2:] for line in text.splitlines()[-2:]]
+    assert rows == [["-", "0.1000"], ["1.0000", "0.1054"]]
+
+
+def test_the_confusion_matrix_is_that_of_torchmetrics():
+    reference = pytest.importorskip("torchmetrics.functional.classification")
+    rng = torch.Generator().manual_seed(0)
+    logits, labels = torch.randn(200, 3, generator=rng), torch.randint(2, (200,), generator=rng)
+    expected = reference.multiclass_confusion_matrix(logits, labels, num_classes=3)
+    assert metrics(logits, labels, Legend.from_folders(["A", "B", "C"]))["confusion"] == expected.tolist()

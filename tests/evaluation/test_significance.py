@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from statsmodels.stats import contingency_tables, multitest
+
+from geocfl.evaluation.significance import holm, mcnemar, t_interval
+
+
+def test_the_t_interval_is_the_textbooks():
+    # t(0.975, 2) = 4.303; standard deviation 1, n = 3
+    mean, half = t_interval([1.0, 2.0, 3.0])
+    assert mean == 2.0
+    assert half == pytest.approx(4.3027 / math.sqrt(3), rel=1e-4)
+    assert t_interval([1.0, 2.0, 3.0], 0.9)[1] == pytest.approx(2.9200 / math.sqrt(3), rel=1e-4)
+    assert math.isnan(t_interval([1.0])[1]), "one seed says nothing about others"
+
+
+def test_intervals_hold_the_true_mean_as_often_as_they_say():
+    rng = np.random.default_rng(0)
+    intervals = [t_interval(rng.normal(5, 2, 4)) for _ in range(2000)]
+    held = np.mean([abs(mean - 5) <= half for mean, half in intervals])
+    assert held == pytest.approx(0.95, abs=0.02)
+
+
+@given(hnp.arrays(bool, (2, 40)))
+def test_mcnemar_is_that_of_statsmodels(correct):
+    one, other = correct
+    table = [[(one & other).sum(), (one & ~other).sum()], [(other & ~one).sum(), (~one & ~other).sum()]]
+    ours, theirs, p = mcnemar(one, other)
+    assert (ours, theirs) == (table[0][1], table[1][0])
+    expected = contingency_tables.mcnemar(np.array(table), exact=True).pvalue if ours + theirs else 1.0
+    assert p == pytest.approx(expected, abs=1e-12)
+
+
+@settings(max_examples=10)  # statsmodels takes a third of a second for each where torch is loaded
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
+def test_holm_is_that_of_statsmodels(p_values):
+    np.testing.assert_allclose(holm(p_values), multitest.multipletests(p_values, method="holm")[1], atol=1e-12)
+
+
+def test_holm_of_nothing_is_nothing():
+    assert holm([]) == []

@@ -1,0 +1,276 @@
+"""Maps on real Dask: scheduler and workers are processes of their own on loopback."""
+
+import hashlib
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+
+pytest.importorskip("distributed", reason="needs geocfl[dask]")
+
+import geocfl
+from geocfl.errors import GeocflError, OutputError, UsageError
+from geocfl.mapping import dask_cluster as distributed
+from geocfl.mapping.mapper import Mapper
+from geocfl.mapping.settings import MapSettings
+from geocfl.products.scene_map import SceneMap
+from geocfl.scenes.collect import list_scenes
+
+GEOCFL = str(Path(sys.executable).with_name("geocfl"))
+STRIDE = 8
+"""Some hundred windows a scene: long enough that a worker can be killed while it is at one."""
+
+
+def write_scenes(folder: Path, good: int, bad: int) -> None:
+    """Noise, a different one in each, and files that are no scenes between them."""
+    folder.mkdir()
+    for index in range(good):
+        dn = np.random.default_rng(index).integers(200, 2000, (3, 150, 200), dtype=np.uint16)
+        with rasterio.open(
+            folder / f"s{index:02}_20240601T100031.tif", "w", driver="GTiff", height=150, width=200, count=3,
+            dtype="uint16", crs="EPSG:32633", transform=Affine(10, 0, 3e5 + 1500 * index, 0, -10, 5e6),
+        ) as dataset:  # fmt: skip
+            dataset.write(dn)
+            dataset.descriptions = ("B04", "B03", "B02")
+    for index in range(bad):
+        (folder / f"s{index:02}x.tif").write_text("no raster")
+
+
+def content(folder: Path) -> dict[str, str]:
+    """Every file's hash, summaries without their timing."""
+    found = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        data = path.read_bytes()
+        if path.name.endswith("_summary.json"):
+            data = json.dumps(json.loads(data) | {"timing": None}).encode()
+        found[str(path.relative_to(folder))] = hashlib.sha256(data).hexdigest()
+    return found
+
+
+class Processes:
+    """A scheduler on a port of its own, and workers that can be killed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.address = f"tcp://127.0.0.1:{self.port}"
+        self.scheduler: subprocess.Popen[bytes] | None = None
+        self.workers: list[subprocess.Popen[bytes]] = []
+
+    def _start(self, *arguments: str, cwd: Path | None = None) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(
+            [sys.executable, "-m", *arguments], cwd=cwd or self.folder, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def start_scheduler(self) -> None:
+        self.scheduler = self._start(
+            "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(self.port), "--no-dashboard"
+        )
+        wait_for(self._answers)
+
+    def _answers(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port), 1).close()
+        except OSError:
+            return False
+        return True
+
+    def start_worker(self, *options: str) -> None:
+        # In another folder, so that no path is relative to where the command runs.
+        elsewhere = self.folder / f"worker{len(self.workers)}"
+        elsewhere.mkdir(exist_ok=True)
+        self.workers.append(
+            self._start(
+                "distributed.cli.dask_worker",
+                self.address,
+                "--nthreads",
+                "2",
+                "--no-nanny",
+                "--no-dashboard",
+                "--death-timeout",
+                "60",
+                "--local-directory",
+                str(elsewhere),
+                *options,
+                cwd=elsewhere,
+            )
+        )
+
+    def stop(self) -> None:
+        for process in [*self.workers, self.scheduler]:
+            if process:
+                process.kill()
+                process.wait()
+        self.workers.clear()
+
+
+@pytest.fixture
+def processes(tmp_path: Path) -> Iterator[Processes]:
+    started = Processes(tmp_path)
+    yield started
+    started.stop()
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def scenario(tmp_path: Path, model: Path, processes: Processes, good: int, bad: int) -> None:
+    """A run in which a worker is killed at a scene, and then the scheduler with all workers."""
+    write_scenes(tmp_path / "in", good, bad)
+    command = [GEOCFL, "map", "in/*.tif", "--model", str(model), "--stride", str(STRIDE), "--products", "default,stac"]
+    here = subprocess.run([*command, "--out", "here/maps"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert here.returncode == (1 if bad else 0), here.stderr
+    processes.start_scheduler()
+    processes.start_worker()
+    processes.start_worker()
+    far = subprocess.Popen(
+        [*command, "--out", "far/maps", "--scheduler", processes.address],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    out = tmp_path / "far/maps"
+
+    def finished() -> int:
+        return len(list(out.glob("*_summary.json")))
+
+    def at_work() -> bool:
+        try:
+            return any(path.stat().st_size for path in out.glob(".*.partial/journal.jsonl"))
+        except FileNotFoundError:  # it was finished meanwhile
+            return False
+
+    wait_for(lambda: finished() >= 1 and at_work())
+    processes.workers[0].send_signal(signal.SIGKILL)
+    processes.start_worker()
+    before = finished()
+    wait_for(lambda: finished() >= before + 1)
+    processes.stop()
+    assert far.poll() is None, "the run was over before the scheduler died"
+    written = {path: path.stat().st_mtime_ns for path in out.glob("*_summary.json")}
+    processes.start_scheduler()
+    processes.start_worker()
+    stdout, stderr = far.communicate(timeout=300)
+    assert far.returncode == (1 if bad else 0), stderr
+    assert "Traceback" not in stderr
+    assert stdout.count("not a readable raster") == bad
+    assert {path: path.stat().st_mtime_ns for path in written} == written  # what was whole was not done again
+    assert content(out) == content(tmp_path / "here/maps")
+    assert not list(out.glob(".*"))
+    assert not list(tmp_path.glob("worker3/**/model.safetensors"))  # the worker lives, the model is gone
+
+
+def test_a_run_survives_the_death_of_workers_and_scheduler(
+    tmp_path: Path, tiny_model: Path, processes: Processes
+) -> None:
+    scenario(tmp_path, tiny_model, processes, good=7, bad=1)
+
+
+@pytest.mark.slow
+def test_sixty_scenes_of_which_three_are_broken(tmp_path: Path, tiny_model: Path, processes: Processes) -> None:
+    scenario(tmp_path, tiny_model, processes, good=57, bad=3)
+
+
+def test_workers_here_divide_a_large_scene(tmp_path: Path, tiny_model: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_scenes(tmp_path / "in", 2, 0)
+    settings = MapSettings(stride=STRIDE)
+    mapper = Mapper(geocfl.load_model(tiny_model), settings, memory="3GB")
+    listed = list_scenes(["in/*.tif"])
+    cut = tmp_path / "in/s01_20240601T100031.tif"
+    whole = cut.read_bytes()
+    cut.write_bytes(whole[:60_000])
+    # An address of a folder is that folder.
+    far = dict(distributed.map_on_dask(mapper, listed, f"file://{tmp_path}/far", workers=2, block_windows=100))
+    assert [path for path, result in far.items() if isinstance(result, GeocflError)] == [listed[1].path]
+    assert not list((tmp_path / "far").glob(".*"))
+    cut.write_bytes(whole)
+    far = dict(distributed.map_on_dask(mapper, listed, "far", workers=2, block_windows=100))
+    assert [result.already_done for result in far.values()].count(True) == 1
+    for scene in listed:
+        mapper.map(scene.source, "here")
+    assert content(tmp_path / "far") == content(tmp_path / "here")
+    assert all(mapper.map(scene.source, "far").already_done for scene in listed)
+
+
+def test_what_a_cluster_cannot_do_is_said_before_work_starts(
+    tmp_path: Path, tiny_model: Path, processes: Processes, monkeypatch
+) -> None:
+    write_scenes(tmp_path / "in", 1, 0)
+    scene = tmp_path / "in/s00_20240601T100031.tif"
+
+    def attempt(**options) -> None:
+        list(geocfl.map_scenes([scene], tmp_path / "out/maps", model=tiny_model, **options))
+
+    monkeypatch.setattr(distributed, "PATIENCE", 2.0)
+    with pytest.raises(UsageError, match=r"--scheduler tcp://127.0.0.1:\d+: no Dask scheduler answers there"):
+        attempt(scheduler=processes.address)
+    with pytest.raises(UsageError, match="no Dask scheduler answers there"):
+        attempt(scheduler="nonsense://")
+    processes.start_scheduler()
+    monkeypatch.setattr(distributed, "PATIENCE", 10.0)
+    with pytest.raises(UsageError, match="has no workers; start some with dask worker"):
+        attempt(scheduler=processes.address)
+    processes.start_worker()
+    monkeypatch.setattr(distributed, "PATIENCE", 60.0)
+    with pytest.raises(UsageError, match="no worker says that it has a GPU"):
+        attempt(scheduler=processes.address, device="cuda")
+    with monkeypatch.context() as patch:
+        patch.setattr(distributed, "__version__", "9.9")
+        with pytest.raises(UsageError, match=rf"has geocfl {geocfl.__version__}, but this is 9\.9"):
+            attempt(scheduler=processes.address)
+    with monkeypatch.context() as patch:  # a folder that only this process sees
+        patch.setattr(distributed, "absolute_path", lambda path: path)
+        patch.setattr(distributed, "absolute", lambda source: source)
+        patch.chdir(tmp_path)
+        with pytest.raises(UsageError, match=r"worker tcp://\S+ does not see in/s00\S+; mount the same folders"):
+            list(
+                geocfl.map_scenes(
+                    ["in/s00_20240601T100031.tif"], "out/maps", model=tiny_model, scheduler=processes.address
+                )
+            )
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "out").touch()
+    with pytest.raises(OutputError, match="cannot be written to"):
+        attempt(scheduler=processes.address)
+    with pytest.raises(UsageError, match="both say where to map"):
+        attempt(scheduler=processes.address, workers=2)
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_does_not_come_back(
+    tmp_path: Path, tiny_model: Path, processes: Processes, monkeypatch
+) -> None:
+    write_scenes(tmp_path / "in", 4, 0)
+    processes.start_scheduler()
+    processes.start_worker()
+    results = geocfl.map_scenes(
+        [tmp_path / "in/*.tif"], tmp_path / "maps", model=tiny_model, stride=STRIDE, scheduler=processes.address
+    )
+    assert isinstance(next(results)[1], SceneMap)
+    monkeypatch.setattr(distributed, "PATIENCE", 2.0)
+    processes.stop()
+    rest = []
+    with pytest.raises(
+        GeocflError, match=r"lost with \d scenes to go \(.*\); run the same command once more"
+    ) as caught:
+        rest.extend(results)
+    assert caught.type is GeocflError  # no UsageError: the command was right
+    assert len(rest) < 3
+    again = dict(geocfl.map_scenes([tmp_path / "in/*.tif"], tmp_path / "maps", model=tiny_model, stride=STRIDE))
+    assert sum(result.already_done for result in again.values()) >= 1
+    assert not list((tmp_path / "maps").glob(".*"))

@@ -1,0 +1,166 @@
+"""The pipeline with a classifier whose answer is known: the mean of a window's first band."""
+
+import contextlib
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+
+from geocfl.core.grid import CellGrid
+from geocfl.errors import SceneError
+from geocfl.mapping.checkpoint import Journal
+from geocfl.mapping.encode import Decision
+from geocfl.mapping.pipeline import ahead, classify_scene
+from geocfl.mapping.strips import cut
+from geocfl.products.scratch import open_cells
+from geocfl.scenes import open_scene
+
+TRANSFORM = Affine(10, 0, 3e5, 0, -10, 5e6)
+
+
+class Brightness:
+    """Class 1..4 by mean reflectance in quarters of 0..1, with probability 0.7; counts what it sees."""
+
+    def __init__(self, batch_size: int = 7, stop_after: int | None = None) -> None:
+        self.batch_size = batch_size
+        self.stop_after = stop_after
+        self.seen = 0
+
+    def place(self, pixels: np.ndarray) -> np.ndarray:
+        return pixels
+
+    def classify(self, placed, rows, columns):
+        for start in range(0, len(rows), self.batch_size):
+            if self.stop_after is not None and self.seen >= self.stop_after:
+                raise KeyboardInterrupt
+            chosen = slice(start, start + self.batch_size)
+            windows = cut(placed, 64, rows[chosen], columns[chosen])
+            self.seen += len(windows)
+            level = np.clip((4 * np.nanmean(windows[:, 0], axis=(1, 2))).astype(int), 0, 3)
+            yield np.where(np.arange(4) == level[:, None], 0.7, 0.1).astype(np.float32)
+
+
+def scene_file(path: Path, dn: np.ndarray) -> Path:
+    with rasterio.open(
+        path, "w", driver="GTiff", height=dn.shape[0], width=dn.shape[1], count=1, dtype="uint16", crs="EPSG:32633",
+        transform=TRANSFORM, nodata=0, compress="deflate",
+    ) as dataset:  # fmt: skip
+        dataset.write(dn, 1)
+        dataset.descriptions = ("B04",)
+    return path
+
+
+def run(
+    path: Path,
+    stride: int,
+    out: Path,
+    backend: Brightness | None = None,
+    cell_rows: int = 1,
+    thumbnail_pixels: int = 1024,
+):
+    out.mkdir(exist_ok=True)
+    backend = backend or Brightness()
+    with open_scene(path) as scene:
+        grid = CellGrid(scene.height, scene.width, stride, 64, scene.transform, scene.crs)
+        result = Journal(out, grid, [0], {"cell_rows": cell_rows}, thumbnail_pixels=thumbnail_pixels)
+        classify_scene(scene, ("B04",), grid, backend, Decision(4), cell_rows, result)
+    with open_cells(result.cells) as dataset:
+        return result, dataset.read(1), dataset.read(2)
+
+
+def blocks(height: int, width: int) -> np.ndarray:
+    levels = np.random.default_rng(0).integers(1, 10_000, (height // 5, width // 5))
+    return levels.repeat(5, axis=0).repeat(5, axis=1).astype(np.uint16)
+
+
+def test_cells_get_their_windows_class(tmp_path: Path) -> None:
+    levels = np.array([[1, 2, 3], [4, 3, 2]])
+    dn = np.kron(levels * 2500 - 1250, np.ones((64, 64))).astype(np.uint16)
+    result, codes, confidence = run(scene_file(tmp_path / "s.tif", dn), 64, tmp_path / "out")
+    np.testing.assert_array_equal(codes, levels)
+    assert (confidence == 70).all()
+    assert result.windows == 6
+
+
+def test_strips_and_batches_do_not_show(tmp_path: Path) -> None:
+    dn = blocks(200, 250)
+    path = scene_file(tmp_path / "s.tif", dn)
+    _, whole, _ = run(path, 16, tmp_path / "a", Brightness(10_000), cell_rows=1000)
+    first, pieces, _ = run(path, 16, tmp_path / "b", Brightness(3), cell_rows=2)
+    np.testing.assert_array_equal(whole, pieces)
+    np.testing.assert_allclose(first.thumbnail()[..., 0], dn / 10_000, rtol=1e-6)
+
+
+def test_the_thumbnail_is_bounded_and_aligned(tmp_path: Path) -> None:
+    dn = np.random.default_rng(0).integers(1, 10_000, (200, 170), dtype=np.uint16)
+    result, *_ = run(scene_file(tmp_path / "s.tif", dn), 10, tmp_path / "out", thumbnail_pixels=50)
+    np.testing.assert_allclose(result.thumbnail()[..., 0], dn[::4, ::4] / 10_000, rtol=1e-6)
+
+
+def test_windows_without_data_never_reach_the_classifier(tmp_path: Path) -> None:
+    dn = np.full((128, 192), 5000, np.uint16)
+    dn[:, 60:] = 0
+    backend = Brightness()
+    result, codes, confidence = run(scene_file(tmp_path / "s.tif", dn), 64, tmp_path / "out", backend)
+    assert backend.seen == result.windows == 2
+    np.testing.assert_array_equal(codes, [[3, 0, 0], [3, 0, 0]])
+    np.testing.assert_array_equal(confidence == 255, codes == 0)
+
+
+@pytest.mark.parametrize("stride", [16, 64])
+@pytest.mark.parametrize("stop_after", [0, 1, 30, 90])
+def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path, stride: int, stop_after: int) -> None:
+    path = scene_file(tmp_path / "s.tif", blocks(300, 400))
+    whole, *_ = run(path, stride, tmp_path / "whole", cell_rows=3)
+    stopped = Brightness(stop_after=stop_after)
+    with contextlib.suppress(KeyboardInterrupt):
+        run(path, stride, tmp_path / "again", stopped, cell_rows=3)
+    rest = Brightness()
+    again, *_ = run(path, stride, tmp_path / "again", rest, cell_rows=3)
+    for name in ("cells", "cells.hdr", "thumbnail", "journal.jsonl"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
+    assert again.windows == whole.windows
+    repeated = stopped.seen + rest.seen - whole.windows
+    assert 0 <= repeated < 3 * -(-400 // stride) + 7  # one strip at most
+
+
+def test_the_next_item_is_made_meanwhile_and_no_more() -> None:
+    made, used = [], []
+
+    def items():
+        for i in range(5):
+            made.append((i, threading.current_thread().name))
+            yield i
+
+    with ahead(items()) as each:
+        time.sleep(0.05)
+        assert len(made) == 1  # before it is asked for
+        for item in each:
+            time.sleep(0.05)
+            assert len(made) <= item + 2
+            used.append(item)
+    assert used == [0, 1, 2, 3, 4]
+    assert all(name.startswith("read") for _, name in made)
+
+
+def test_an_error_of_the_reading_thread_arrives() -> None:
+    def items():
+        yield 1
+        raise SceneError("broken")
+
+    with pytest.raises(SceneError, match="broken"), ahead(items()) as each:
+        list(each)
+
+
+def test_broken_pixels_end_in_one_sentence(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(1, 60_000, (300, 300)).astype(np.uint16)
+    path = scene_file(tmp_path / "s.tif", noise)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 :] = b"\xff" * (len(content) - len(content) // 2)
+    path.write_bytes(content)
+    with pytest.raises(SceneError, match=r"s\.tif"):
+        run(path, 64, tmp_path / "out")

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import geocfl.models.bundle
+from geocfl.core.legend import Legend
+from geocfl.core.windows import fill
+from geocfl.errors import ModelError, UsageError
+from geocfl.models.bundle import Model, bundled_models, load_model
+from geocfl.models.network import build_network
+
+EXACT: Any = {"backend": "torch", "device": "cpu", "precision": "float32"}
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return Model(
+        name="tiny",
+        backbone="resnet18",
+        bands=("B04", "B03", "B02"),
+        gsd=10.0,
+        window=64,
+        input_size=32,
+        clip=(0.0, 0.275),
+        mean=(0.1, 0.11, 0.12),
+        std=(0.04, 0.05, 0.06),
+        legend=Legend.from_folders(["Forest", "River"]),
+        temperature=1.5,
+        origin={"seed": 0},
+    )
+
+
+@pytest.fixture(scope="module")
+def saved(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Model:
+    torch.manual_seed(0)
+    return model.save(tmp_path_factory.mktemp("bundle"), build_network("resnet18", 3, 2).state_dict())
+
+
+@pytest.fixture
+def bundle(saved: Model, tmp_path: Path) -> Path:
+    """A copy to break."""
+    return Path(shutil.copytree(saved.path, tmp_path / "copy"))
+
+
+def test_what_is_saved_is_what_is_loaded(model, saved):
+    loaded = load_model(saved.path)
+    assert loaded == saved == replace(model, path=saved.path)
+    state = loaded.network().network.state_dict()
+    torch.manual_seed(0)
+    for name, value in build_network("resnet18", 3, 2).state_dict().items():
+        stored = state[name]
+        assert stored.dtype == value.dtype
+        expected = value.half().float() if value.is_floating_point() else value
+        torch.testing.assert_close(stored, expected, atol=0, rtol=0)
+    assert (saved.path / "model.safetensors").stat().st_size < 23e6, "half precision"
+
+
+def test_files_follow_the_umask(model, tmp_path):
+    before = os.umask(0o027)
+    try:
+        model.save(tmp_path / "bundle", build_network("resnet18", 3, 2).state_dict())
+    finally:
+        os.umask(before)
+    modes = {file.name: file.stat().st_mode & 0o777 for file in (tmp_path / "bundle").iterdir()}
+    assert modes == {"model.safetensors": 0o640, "model.json": 0o640}
+
+
+def test_probabilities_are_calibrated_whatever_the_batch(saved):
+    windows = np.random.default_rng(0).uniform(0, 0.3, (5, 3, 64, 64)).astype(np.float32)
+    windows[0, :, :8] = np.nan
+    rows = saved.predict(windows, **EXACT).probabilities
+    assert (rows.shape, rows.dtype) == ((5, 2), np.float32)
+    np.testing.assert_allclose(rows.sum(1), 1, rtol=1e-6)
+    np.testing.assert_allclose(saved.predict(windows, batch_size=2, **EXACT).probabilities, rows, atol=1e-5)
+    with torch.inference_mode():
+        logits = saved.network()(torch.from_numpy(fill(windows)))
+    np.testing.assert_allclose(rows, (logits / 1.5).softmax(1), atol=1e-5)
+
+
+def test_views_are_those_of_a_square(saved, tmp_path):
+    assert saved.with_views(None) is saved
+    turning = saved.with_views(4)
+    assert (turning.views, turning.network().views, saved.network().views) == (4, 4, 1)
+    kept = turning.save(tmp_path / "turning", turning.network().network.state_dict())
+    assert load_model(tmp_path / "turning") == kept, "a bundle may say so itself"
+    with pytest.raises(UsageError, match="--views 3 is not one of 1, 2, 4, 8"):
+        saved.with_views(3)
+
+
+def test_a_model_shows_itself_in_a_line_and_in_a_notebook(model):
+    judged = {"metrics": {"test": {"n": 5400, "accuracy": 0.953, "macro_f1": 0.933}}}
+    known = replace(model, name="<b>", origin=judged)
+    line = "resnet18, 2 classes of 64 x 64 px at 10 m in B04, B03, B02"
+    assert repr(known) == f"<Model <b>: {line}; accuracy 95.3%, macro F1 0.933 on 5,400 test patches>"
+    page = known._repr_html_()
+    assert "<b>" not in page
+    assert "&lt;b&gt;" in page
+    assert all(c.color in page and c.name in page for c in model.legend)
+    for origin in ({}, {"metrics": None}, {"metrics": {"test": {"accuracy": "good"}}}):
+        assert repr(replace(model, origin=origin)).endswith(f"{line}>")
+
+
+def test_an_unsaved_model_has_no_weights(model):
+    with pytest.raises(ModelError, match="save it first"):
+        model.network()
+
+
+@pytest.mark.parametrize("missing", ["model.json", "model.safetensors"])
+def test_missing_parts_are_named(bundle, missing):
+    (bundle / missing).unlink()
+    with pytest.raises(ModelError, match=f"{missing}: missing"):
+        load_model(bundle)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"mean": [0.1]},
+        {"bands": []},
+        {"std": [0.1, 0.0, 0.1]},
+        {"temperature": 0},
+        {"temperature": None},
+        {"clip": [0.1]},
+        {"views": 3},
+        {"legend": [{"code": 1, "name": "A", "folder": "A", "color": "red"}]},
+        {"legend": [{"code": 7, "name": "A", "folder": "A", "color": "#123456"}]},
+        {"unheard_of": 1},
+    ],
+)
+def test_descriptions_that_make_no_sense_are_refused(bundle, change):
+    file = bundle / "model.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(ModelError, match=r"model\.json: not a readable model description"):
+        load_model(bundle)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "\udcff"])
+def test_descriptions_that_are_none_are_refused(bundle, text):
+    (bundle / "model.json").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(ModelError, match=r"model\.json: not a readable model description"):
+        load_model(bundle)
+
+
+def test_a_newer_format_says_so(bundle):
+    file = bundle / "model.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"format_version": 2}))
+    with pytest.raises(ModelError, match="bundle format 2 is not 1"):
+        load_model(bundle)
+
+
+@pytest.mark.parametrize("content", [b"", b"no tensors", None])
+def test_corrupt_or_foreign_weights_are_named(bundle, content):
+    file = bundle / "model.safetensors"
+    if content is None:
+        load_model(bundle).save(bundle, build_network("resnet18", 3, 5).state_dict())
+    else:
+        file.write_bytes(content)
+    with pytest.raises(ModelError, match=r"model\.safetensors: not "):
+        load_model(bundle).network()
+
+
+def test_bundled_models_are_found_by_name(saved, tmp_path, monkeypatch):
+    shutil.copytree(saved.path, tmp_path / "bundled/eurosat-tiny")
+    monkeypatch.setattr(geocfl.models.bundle, "BUNDLED", tmp_path / "bundled")
+    assert bundled_models() == ["eurosat-tiny"]
+    assert load_model("eurosat-tiny").path == tmp_path / "bundled/eurosat-tiny"
+    with pytest.raises(ModelError, match="one of the bundled eurosat-tiny"):
+        load_model("eurosat-huge")

@@ -1,0 +1,188 @@
+"""Plans: the formula on made-up costs, and which scenes are measured."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import rasterio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geocfl.errors import SceneError, UsageError
+from geocfl.planning import plan as planning
+from geocfl.planning import profile as profiling
+from geocfl.planning.plan import Plan, plan
+from geocfl.planning.profile import Cost, Stage
+from tests.noise import write_scene
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(profiling, "SECONDS", 0.05)
+
+
+def cost(start=1.0, read=4.0, classify=30.0, write=2.0, cores=1.0) -> Cost:
+    """Of a scene of 100 windows; every step takes so many cores."""
+    stages = (Stage(seconds, seconds * cores) for seconds in (start, read, classify, write))
+    return Cost("a.tif", 1000, 100, *stages, bytes_read=3_000_000, bytes_written=20_000)
+
+
+def made_up(*costs: Cost, **facts) -> Plan:
+    defaults = {"scenes": 10, "unreadable": (), "stand_in": False, "workers": 1, "cores": 4, "classifier": "m on cpu"}
+    return Plan(costs=costs or (cost(),), **(defaults | {"load": 5.0, "read_rate": None, "remote": False} | facts))
+
+
+def test_the_slowest_of_the_steps_that_overlap_counts():
+    assert made_up().seconds_per_scene == 30
+    assert made_up().seconds == 5 + 1 + 2 + 10 * 30
+    assert made_up().bound == "classify"
+    reading = made_up(cost(read=50))
+    assert (reading.seconds_per_scene, reading.bound) == (50, "read")
+    # Two scenes at once: no faster than half of all steps of one.
+    writing = made_up(cost(write=100))
+    assert (writing.seconds_per_scene, writing.bound) == ((1 + 30 + 100) / 2, "write")
+    # One core for all of it.
+    shared = made_up(cost(), cores=1)
+    assert (shared.seconds_per_scene, shared.bound) == (1 + 4 + 30 + 2, "classify")
+
+
+def test_workers_share_the_scenes_whole():
+    assert made_up(workers=3).seconds == 5 + 1 + 2 + 4 * 30
+    assert made_up(workers=100).seconds == 5 + 1 + 2 + 30
+
+
+def test_a_stated_read_rate_comes_on_top_of_decoding():
+    slow = made_up(read_rate=0.1)
+    assert slow.stages["read"] == Stage(4 + 30, 4)
+    assert (slow.seconds_per_scene, slow.bound) == (34, "read")
+    assert "as --read-rate says" in slow.table()
+    assert made_up(read_rate=100).bound == "classify"
+
+
+def test_a_busy_machine_is_said():
+    text = made_up(cost(cores=0.5), cores=2).table()
+    assert "of 2 cores classifying got 0.5: alone, a scene takes it about 9.2 s" in text
+    assert "busy" not in made_up(cost(cores=1.9), cores=2).table()
+    assert "busy" not in made_up(cost(cores=0.5), cores=2, classifier="m on cuda").table()
+
+
+def test_totals_are_of_all_scenes():
+    both = made_up(cost(), replace(cost(classify=60), windows=300, bytes_written=40_000), scenes=6)
+    assert (both.windows, both.bytes_read, both.bytes_written) == (1200, 18_000_000, 180_000)
+    assert both.seconds_per_scene == 45
+    assert made_up(cost(), replace(cost(), bytes_read=None)).bytes_read is None
+    assert "unknown" in made_up(replace(cost(), bytes_read=None)).table()
+
+
+@given(
+    stages=st.lists(st.floats(0, 1e4), min_size=4, max_size=4),
+    cores=st.integers(1, 64),
+    scenes=st.integers(1, 20_000),
+    workers=st.integers(1, 2000),
+)
+def test_a_plan_is_within_what_it_cannot_be_beyond(stages, cores, scenes, workers):
+    p = made_up(cost(*stages), cores=cores, scenes=scenes, workers=workers)
+    alone = sum(stages)
+    assert max(stages[1:3]) <= p.seconds_per_scene <= alone + 1e-6
+    rounds = -(-scenes // workers)
+    assert p.seconds <= p.load + stages[0] + stages[3] + rounds * alone + 1e-6
+    assert p.seconds >= made_up(cost(*stages), cores=cores, scenes=scenes, workers=workers + 1).seconds - 1e-6
+    assert p.bound in ("start", "read", "classify", "write")
+
+
+def test_a_few_scenes_stand_for_all_and_broken_ones_are_left_out(tmp_path, tiny_model):
+    for index in range(9):
+        write_scene(tmp_path / f"s{index}.tif", 128 + 16 * index, 128)
+    (tmp_path / "t.tif").write_bytes(b"no scene")
+    p = plan([tmp_path / "*.tif"], model=tiny_model, workers=2)
+    assert p.scenes == 9
+    assert [c.scene for c in p.costs] == ["s0.tif", "s4.tif", "s8.tif"]
+    assert len(p.unreadable) == 1
+    text = p.table()
+    assert "the other 6 are taken to be like that" in text
+    assert "Left out, as they cannot be mapped:" in text
+    assert "t.tif" in text
+    assert json.loads(json.dumps(p.to_json()))["windows"] == p.windows
+    assert plan([tmp_path / "s0.tif"], model=tiny_model, tiles=50).scenes == 50
+
+
+def test_scenes_that_cannot_be_mapped_make_room_for_others(tmp_path, tiny_model):
+    bad = {0: {"height": 40}, 4: {"crs": None}}
+    for index in range(9):
+        write_scene(tmp_path / f"s{index}.tif", **({"height": 128, "width": 128} | bad.get(index, {})))
+    with rasterio.open(tmp_path / "s8.tif", "r+") as dataset:
+        dataset.descriptions = ("B01", "B03", "B02", "B08")
+    told = []
+    p = plan([tmp_path / "*.tif"], model=tiny_model, progress=lambda *step: told.append(step[1:3]))
+    assert p.scenes == 6
+    assert [c.scene for c in p.costs] == ["s1.tif", "s2.tif", "s3.tif"]
+    assert told == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    assert len(p.unreadable) == 3
+    assert "smaller than the model's window" in p.unreadable[0]
+    told.clear()
+    some = [tmp_path / f"s{index}.tif" for index in (0, 1, 4)]
+    p = plan(some, model=tiny_model, tiles=7, progress=lambda *step: told.append(step[1:3]))
+    assert (p.scenes, len(p.costs), len(p.unreadable)) == (7, 1, 2)
+    assert told == [(0, 3), (1, 3), (3, 3)]
+
+
+def test_a_single_scene_needs_no_list(tmp_path, tiny_model):
+    scene = write_scene(tmp_path / "s.tif", 128, 128)
+    assert [plan(each, model=tiny_model).costs[0].scene for each in (scene, str(scene))] == ["s.tif"] * 2
+
+
+def test_a_read_rate_that_says_nothing_ends_the_measuring_at_once(tmp_path, tiny_model, monkeypatch):
+    scenes = [write_scene(tmp_path / f"s{index}.tif", 128, 128) for index in range(3)]
+    monkeypatch.setattr(profiling, "stored_bytes", lambda source: None)
+    told = []
+    with pytest.raises(UsageError, match=r"--read-rate 20: how many bytes s0\.tif has is not known"):
+        plan(scenes, model=tiny_model, read_rate=20, progress=lambda *step: told.append(step))
+    assert told == [("plan", 0, 3, "scene")]
+
+
+def test_scenes_that_are_not_measured_do_not_make_the_plan_remote(tmp_path, tiny_model, monkeypatch):
+    scenes = [write_scene(tmp_path / f"s{index}.tif", 128, 128) for index in range(4)]
+    monkeypatch.setattr(planning, "is_remote", lambda path: path.endswith("s1.tif"))
+    p = plan(scenes, model=tiny_model)
+    assert ([c.scene for c in p.costs], p.remote) == (["s0.tif", "s2.tif", "s3.tif"], False)
+    assert plan(scenes[1], model=tiny_model).remote
+
+
+def test_bytes_that_round_to_a_thousand_are_one_of_the_next_unit():
+    sizes = {0: "0 B", 999: "999 B", 999.7e6: "1 GB", 12_345: "12.3 kB", 999.4e9: "999 GB", 5e15: "5,000 TB"}
+    assert {size: planning._bytes(size) for size in sizes} == sizes
+
+
+def test_without_a_scene_a_generated_one_stands_in_for_tiles(tiny_model, monkeypatch):
+    monkeypatch.setattr(profiling, "STAND_IN", (1, 1))
+    p = plan(tiles=20_000, workers=100, model=tiny_model, products="default,stac")
+    assert (p.stand_in, p.scenes) == (True, 20_000)
+    assert p.windows == 20_000 * 172 * 172
+    assert p.costs[0].pixels == 10_980**2
+    assert p.costs[0].bytes_read > 50_000_000
+    text = p.table()
+    assert "generated scene" in text
+    assert "real ones compress differently" in text
+    assert "100 workers" in text
+    assert "591,680,000" in text
+
+
+def test_what_cannot_be_meant_is_refused_in_one_sentence(tmp_path, tiny_model):
+    scene, broken = write_scene(tmp_path / "s.tif"), tmp_path / "broken.tif"
+    broken.write_bytes(b"no scene")
+    cut = tmp_path / "cut.tif"
+    cut.write_bytes(scene.read_bytes()[:20_000])
+    for arguments, kind, said in [
+        ({}, UsageError, "nothing to plan for; pass scenes, or a number of --tiles"),
+        ({"scenes": [tmp_path / "*.jp2"]}, UsageError, r"\*\.jp2"),
+        ({"scenes": [scene], "workers": 0}, UsageError, "--workers 0 is below 1"),
+        ({"tiles": 0}, UsageError, "--tiles 0 is below 1"),
+        ({"scenes": [scene], "read_rate": 0}, UsageError, "--read-rate 0 is no number"),
+        ({"tiles": 5, "mask": "scl"}, UsageError, "--mask mean nothing to a generated scene"),
+        ({"scenes": [scene], "stride": 65}, UsageError, "--stride 65"),
+        ({"scenes": [broken]}, SceneError, r"broken\.tif"),
+        ({"scenes": [cut]}, SceneError, r"cut\.tif"),
+    ]:
+        with pytest.raises(kind, match=said) as error:
+            plan(**arguments, model=tiny_model)
+        assert "\n" not in str(error.value)

@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+from affine import Affine
+from PIL import Image
+from rasterio.crs import CRS
+
+from geocfl.core.grid import CellGrid
+from geocfl.core.legend import EUROSAT, Legend
+from geocfl.products.formats.preview import write_preview
+from geocfl.products.formats.truecolor import stretch
+
+
+def colors(path):
+    """Colours of a picture by the number of their pixels."""
+    image = Image.open(path).convert("RGB")
+    return {rgb: count for count, rgb in image.getcolors(maxcolors=1 << 24)}, image.size
+
+
+@pytest.mark.parametrize(
+    ("shape", "wide"), [((40, 45), True), ((10, 60), False), ((60, 5), False), ((1, 1), True), ((2, 300), True)]
+)
+def test_shows_the_classes_of_any_shape(tmp_path, cells_of, grid_of, shape, wide):
+    codes = np.full(shape, 2)
+    codes[:, : shape[1] // 2] = 9
+    scene = stretch(np.random.default_rng(0).random((min(shape[0] * 4, 300), min(shape[1] * 4, 400), 3)))
+    write_preview(tmp_path / "S_preview.png", scene, cells_of(codes), grid_of(codes, 16, (3, 5)), EUROSAT, "S $x$")
+    found, (width, height) = colors(tmp_path / "S_preview.png")
+    assert found[EUROSAT[2].rgb] > 2000
+    assert width < 3500
+    assert height < 1800
+    assert (width > height) == wide or not wide
+
+
+def test_scene_without_data_and_maps_with_gaps(tmp_path, cells_of, grid_of, codes):
+    scene = np.full((20, 30, 3), np.nan)
+    write_preview(tmp_path / "S_preview.png", scene, cells_of(codes), grid_of(codes, epsg=4326), EUROSAT, "S")
+    found, _ = colors(tmp_path / "S_preview.png")
+    assert found[(217, 217, 217)] > 1000  # unclassified
+    assert found[(241, 243, 245)] > 100_000  # ground of the scene's panel
+
+
+def test_many_classes_and_a_rotated_grid(tmp_path, cells_of):
+    legend = Legend.from_folders([f"class {i:03}" for i in range(200)])
+    codes = (np.arange(20 * 30).reshape(20, 30) % 200) + 1
+    turned = Affine.translation(6e5, 5e6) @ Affine.rotation(30) @ Affine.scale(10, -10)
+    grid = CellGrid(20 * 8, 30 * 8, 8, 64, turned, CRS.from_epsg(32633))
+    write_preview(tmp_path / "S_preview.png", stretch(np.ones((9, 9, 3))), cells_of(codes), grid, legend, "S" * 200)
+    assert Image.open(tmp_path / "S_preview.png").height < 1800
+
+
+def test_bytes_repeat(tmp_path, cells_of, grid_of, codes):
+    scene = stretch(np.random.default_rng(0).random((20, 30, 3)))
+    for name in ("a.png", "b.png"):
+        write_preview(tmp_path / name, scene, cells_of(codes), grid_of(codes), EUROSAT, "S")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()

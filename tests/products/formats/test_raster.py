@@ -1,0 +1,164 @@
+import json
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.enums import ColorInterp
+from rio_cogeo.cogeo import cog_validate
+
+from geocfl.core.legend import EUROSAT
+from geocfl.products.formats.raster import write_confidence, write_entropy, write_lulc, write_probabilities
+from geocfl.products.summary import class_table
+
+TAGS = {"software": "geocfl 1.0", "note": "a < b & c"}
+
+
+@pytest.fixture
+def confidence(codes):
+    return np.where(codes == 0, 255, np.arange(codes.size).reshape(codes.shape) % 101)
+
+
+def test_class_raster_holds_codes_colours_and_georeference(tmp_path, cells_of, grid_of, codes):
+    grid, path = grid_of(codes, 16, (3, 5)), tmp_path / "S_lulc.tif"
+    write_lulc(cells_of(codes), path, grid, EUROSAT, TAGS)
+    with rasterio.open(path) as dataset:
+        assert (dataset.read(1) == codes).all()
+        assert dataset.dtypes == ("uint8",)
+        assert dataset.crs == grid.crs
+        assert dataset.transform == grid.cell_transform
+        assert dataset.nodata == 0
+        assert dataset.colorinterp == (ColorInterp.palette,)
+        assert dataset.descriptions == ("land use / land cover",)
+        assert dataset.overviews(1) == []
+        assert TAGS.items() <= dataset.tags().items()
+        table = dataset.colormap(1)
+    assert [table[c.code] for c in EUROSAT] == [(*c.rgb, 255) for c in EUROSAT]
+    assert table[255] == (217, 217, 217, 255)
+
+
+def test_confidence_raster_is_scaled_percent(tmp_path, cells_of, grid_of, codes, confidence):
+    path = tmp_path / "S_confidence.tif"
+    write_confidence(cells_of(codes, confidence), path, grid_of(codes), TAGS)
+    with rasterio.open(path) as dataset:
+        assert (dataset.read(1) == confidence).all()
+        assert dataset.scales == (0.01,)
+        assert dataset.nodata == 255
+        assert dataset.descriptions == ("confidence",)
+
+
+def test_probabilities_and_entropy(tmp_path, cells_of, grid_of, codes):
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 101, (12, *codes.shape))
+    values[:, codes == 0] = 255
+    cells, grid = cells_of(codes, *values), grid_of(codes)
+    write_probabilities(cells, tmp_path / "S_probabilities.tif", grid, EUROSAT, TAGS)
+    write_entropy(cells, tmp_path / "S_entropy.tif", grid, TAGS)
+    for name, bands, names in (
+        ("S_probabilities.tif", values[2:], tuple(EUROSAT.names)),
+        ("S_entropy.tif", values[1:2], ("entropy",)),
+    ):
+        with rasterio.open(tmp_path / name) as dataset:
+            assert (dataset.read() == bands).all()
+            assert dataset.descriptions == names
+            assert set(dataset.scales) == {0.01}
+            assert set(dataset.nodatavals) == {255}
+            assert TAGS.items() <= dataset.tags().items()
+        assert cog_validate(tmp_path / name, strict=True) == (True, [], [])
+
+
+def test_statistics_are_those_of_the_cells_with_data(tmp_path, cells_of, grid_of, codes, confidence):
+    cells, grid = cells_of(codes, confidence), grid_of(codes)
+    write_lulc(cells, tmp_path / "S_lulc.tif", grid, EUROSAT, {})
+    write_confidence(cells, tmp_path / "S_confidence.tif", grid, {})
+    for name, band, nodata in (("S_lulc.tif", codes, 0), ("S_confidence.tif", confidence, 255)):
+        with rasterio.open(tmp_path / name) as dataset:
+            found = {key: float(value) for key, value in dataset.tags(1).items()}
+        values = band[band != nodata]
+        assert found["STATISTICS_MINIMUM"] == values.min()
+        assert found["STATISTICS_MAXIMUM"] == values.max()
+        assert found["STATISTICS_MEAN"] == pytest.approx(values.mean(), rel=1e-5)
+        assert found["STATISTICS_STDDEV"] == pytest.approx(values.std(), rel=1e-5)
+        assert found["STATISTICS_VALID_PERCENT"] == pytest.approx(100 * values.size / band.size, rel=1e-3)
+
+
+def test_a_map_without_data_has_no_statistics(tmp_path, cells_of, grid_of):
+    codes = np.zeros((3, 4))
+    write_lulc(cells_of(codes), tmp_path / "S_lulc.tif", grid_of(codes), EUROSAT, {})
+    with rasterio.open(tmp_path / "S_lulc.tif") as dataset:
+        assert dataset.tags(1) == {}
+        assert not dataset.read(1).any()
+
+
+@pytest.mark.parametrize("epsg", [32633, 4326])
+def test_files_are_strictly_cloud_optimised(tmp_path, cells_of, grid_of, epsg):
+    rng = np.random.default_rng(0)
+    codes = np.kron(rng.integers(0, 11, (75, 70)), np.ones((8, 8)))
+    cells, grid = cells_of(codes), grid_of(codes, 8, (3, 5), epsg)
+    write_lulc(cells, tmp_path / "S_lulc.tif", grid, EUROSAT, TAGS)
+    write_confidence(cells, tmp_path / "S_confidence.tif", grid, TAGS)
+    for name in ("S_lulc.tif", "S_confidence.tif"):
+        assert cog_validate(tmp_path / name, strict=True) == (True, [], [])
+        with rasterio.open(tmp_path / name) as dataset:
+            assert dataset.block_shapes == [(512, 512)]
+            assert dataset.overviews(1) == [2]
+            assert dataset.compression.name == "deflate"
+            assert dataset.crs.to_epsg() == epsg
+    with rasterio.open(tmp_path / "S_lulc.tif", overview_level=0) as overview:
+        assert (overview.read(1) == codes[::2, ::2]).all()
+
+
+def test_overviews_take_the_mode(tmp_path, cells_of, grid_of):
+    codes = np.full((1, 600), 3)
+    codes[0, ::2] = 9
+    codes = np.repeat(codes, 600, axis=0)
+    codes[::2] = 3  # three of each four cells
+    write_lulc(cells_of(codes), tmp_path / "S_lulc.tif", grid_of(codes), EUROSAT, {})
+    with rasterio.open(tmp_path / "S_lulc.tif", overview_level=0) as overview:
+        assert (overview.read(1) == 3).all()
+
+
+def test_bytes_repeat_and_no_file_is_left_over(tmp_path, cells_of, grid_of, codes):
+    cells, grid = cells_of(codes), grid_of(codes)
+    written = []
+    for run in ("a", "b"):
+        folder = tmp_path / run
+        folder.mkdir()
+        write_lulc(cells, folder / "S_lulc.tif", grid, EUROSAT, TAGS)
+        write_confidence(cells, folder / "S_confidence.tif", grid, dict(reversed(TAGS.items())))
+        written.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    assert written[0] == written[1]
+    assert sorted(written[0]) == ["S_confidence.tif", "S_lulc.tif", "S_lulc.tif.aux.xml"]
+
+
+def test_refuses_cells_of_another_grid(tmp_path, cells_of, grid_of, codes):
+    with pytest.raises(ValueError, match="9 x 12 cells"):
+        write_lulc(cells_of(codes), tmp_path / "S_lulc.tif", grid_of(codes[1:]), EUROSAT, {})
+
+
+def test_gdal_reads_names_and_attribute_table(tmp_path, cells_of, grid_of, codes):
+    if shutil.which("gdalinfo") is None:
+        pytest.skip("gdalinfo is not on PATH")
+    cells, grid, path = cells_of(codes), grid_of(codes, 16, (3, 5)), tmp_path / "S_lulc.tif"
+    write_lulc(cells, path, grid, EUROSAT, TAGS)
+
+    said = subprocess.run(["gdalinfo", path], check=True, capture_output=True, text=True).stdout
+    assert said.index("0: No data") < said.index("1: Annual Crop") < said.index("10: Sea Lake")
+
+    info = json.loads(subprocess.run(["gdalinfo", "-json", path], check=True, capture_output=True, text=True).stdout)
+    rat = info["rat"]
+    assert rat["tableType"] == "thematic"
+    assert [field["name"] for field in rat["fieldDefn"]] == [
+        "Value",
+        "Class",
+        "Red",
+        "Green",
+        "Blue",
+        "Count",
+        "Area_ha",
+    ]
+    table = class_table(cells, grid, EUROSAT)
+    for row, c, cover in zip(rat["row"], EUROSAT, table["classes"], strict=False):
+        assert row["f"] == [c.code, c.name, *c.rgb, cover["cells"], pytest.approx(cover["hectares"], abs=1e-6)]
+    assert rat["row"][10]["f"][:2] == [255, "Unclassified"]

@@ -1,0 +1,52 @@
+import pytest
+
+from geocfl.errors import SceneError, UsageError
+from geocfl.scenes.bands import band_name, find_bands
+
+
+@pytest.mark.parametrize(
+    ("text", "band"),
+    [
+        ("B04", "B04"), ("B4", "B04"), ("b8a", "B8A"), ("B08 (842 nm)", "B08"), ("Band 4", "B04"), ("red", "B04"),
+        ("Blue", "B02"), ("T33TVM_20190416_B03_10m", "B03"), ("B12", "B12"), ("NIR", "B08"),
+        ("B13", None), ("AB4", None), ("gray", None), ("", None), (None, None), ("SCL", None),
+    ],
+)  # fmt: skip
+def test_band_names_as_files_spell_them(text: str | None, band: str | None) -> None:
+    assert band_name(text) == band
+
+
+def test_descriptions_count_before_colors() -> None:
+    colors = ["red", "green", "blue"]
+    assert find_bands("s.tif", ["B02", "B03", "B04"], colors) == ({"B02": 1, "B03": 2, "B04": 3}, "")
+    assert find_bands("s.tif", [None, None, None], colors) == ({"B04": 1, "B03": 2, "B02": 3}, "")
+    assert find_bands("s.tif", [None], ["gray"]) == ({}, "")
+
+
+@pytest.mark.parametrize("count", [3, 4, 10, 12, 13])
+def test_bands_without_names_are_in_the_common_order_of_so_many(count: int) -> None:
+    found, note = find_bands("s.tif", [None] * count, ["gray"] + ["undefined"] * (count - 1))
+    assert list(found.values()) == list(range(1, count + 1))
+    assert found["B04"] == (1 if count == 3 else 3 if count in (4, 10) else 4)
+    assert f"its {count} bands have no names and are taken for {', '.join(found)}" in note
+    assert "--bands" in note
+
+
+def test_a_band_that_is_there_twice() -> None:
+    with pytest.raises(SceneError, match=r"s\.tif: has B04 twice.*--bands B04="):
+        find_bands("s.tif", ["B04", "B03", "B04"], ["gray"] * 3)
+
+
+def test_the_users_choice_counts_before_descriptions() -> None:
+    assert find_bands("s.tif", ["B02", "B03"], ["gray"] * 2, "B04=2, B8A=1") == ({"B04": 2, "B8A": 1}, "")
+
+
+@pytest.mark.parametrize("chosen", ["B04", "B04=x", "red green", "B99=1", "=1"])
+def test_malformed_choices(chosen: str) -> None:
+    with pytest.raises(UsageError, match="B04=3"):
+        find_bands("s.tif", ["B02"], ["gray"], chosen)
+
+
+def test_an_index_that_the_file_does_not_have() -> None:
+    with pytest.raises(SceneError, match=r"s\.tif: has 1 bands"):
+        find_bands("s.tif", ["B02"], ["gray"], "B04=2")

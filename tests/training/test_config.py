@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from geocfl.data.augmentation import Augmentation
+from geocfl.data.patches import EUROSAT_BANDS, RGB
+from geocfl.errors import UsageError
+from geocfl.losses import LOSSES
+from geocfl.training.config import FROZEN_LR, parse_bands, resolve
+from geocfl.training.train import train
+
+
+def test_the_paper_recipe_is_the_papers():
+    settings = resolve("EuroSAT.zip", "paper")
+    assert (settings.backbone, settings.weights, settings.input_size) == ("resnet18", "SENTINEL2_RGB_MOCO", 64)
+    assert (settings.batch_size, settings.lr, settings.gamma) == (64, 6e-4, 0.5)
+    assert (settings.dropout, settings.stage_dropout) == (0.25, 0.25)
+    assert (settings.optimizer, settings.schedule, settings.epochs, settings.weight_decay) == (
+        "adam",
+        "constant",
+        30,
+        0,
+    )
+    assert (settings.split, settings.bands, settings.loss) == ("paper", RGB, "class-focal")
+    assert settings.augmentation == Augmentation(rotation=180, zoom=0.2)
+
+
+def test_what_the_user_chooses_goes_before_the_recipe():
+    assert resolve("d", "paper", lr=1e-3, epochs=None).lr == 1e-3
+    assert resolve("d", "paper", epochs=None).epochs == 30
+    assert resolve("d", backbone="lite0").weights == "imagenet"
+    assert resolve("d", backbone="lite0").input_size == 96
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"recipe": "secret"}, "unknown recipe 'secret'; choose from: default, paper"),
+        ({"backbone": "vit"}, "unknown backbone 'vit'"),
+        ({"loss": "mse"}, "unknown loss 'mse'"),
+        ({"optimizer": "sgd"}, "unknown optimizer 'sgd'; choose from: adam, adamw"),
+        ({"schedule": "cosine"}, "unknown schedule 'cosine'"),
+        ({"split": "thirds"}, "unknown split 'thirds'"),
+        ({"learning_rate": 1.0}, "unknown option 'learning_rate'; choose from: data, split"),
+        ({"epochs": 0}, "epochs"),
+        ({"batch_size": 1}, "batch size"),
+        ({"lr": 0.0}, "learning rate"),
+        ({"lr": math.nan}, "learning rate"),
+        ({"gamma": -1.0}, "gamma"),
+        ({"dropout": 1.0}, "dropout"),
+        ({"stage_dropout": -0.1}, "dropout"),
+        ({"weight_decay": -0.1}, "weight decay"),
+        ({"input_size": 16}, "input size"),
+        ({"seed": -1}, "seed"),
+        ({"scale": 0.0}, "scale"),
+        ({"offset": math.inf}, "offset"),
+        ({"bands": ()}, "bands"),
+        ({"imbalance": "tail"}, "imbalance"),
+        ({"class_order": "largest"}, "order"),
+        ({"form": "power"}, "unknown form 'power'; choose from: exponent, factor"),
+        ({"form": "factor", "loss": "ce"}, "factor"),
+        ({"loss": "ce", "gamma": 2.0}, "the loss ce has no gamma"),
+        ({"distill": 1.5}, "teacher's part"),
+        ({"mixup": -1.0}, "mixup"),
+        ({"freeze": True, "mixup": 0.5}, "frozen"),
+        ({"freeze": True, "weights": "none"}, "frozen activations need starting weights"),
+    ],
+)
+def test_settings_that_do_not_exist_are_refused(options, problem, tmp_path):
+    with pytest.raises(UsageError, match=problem):
+        train(tmp_path, tmp_path / "run", **options)
+
+
+def test_bands_by_words_and_names():
+    assert parse_bands("rgb") == RGB
+    assert parse_bands("ALL") == EUROSAT_BANDS
+    assert parse_bands("B08, B04") == ("B08", "B04")
+
+
+def test_gamma_is_the_losss_own_unless_chosen():
+    for name, facts in LOSSES.items():
+        assert resolve("d", loss=name).gamma == (facts.gamma or 0.0)
+    assert resolve("d", loss="focal", gamma=5.0).gamma == 5.0
+    assert resolve("d", gamma=0.0).gamma == 0.0
+
+
+def test_a_frozen_network_has_settings_of_its_own():
+    frozen = resolve("d", backbone="lite0", freeze=True)
+    assert (frozen.lr, frozen.epochs) == (FROZEN_LR, 30)
+    assert resolve("d", backbone="lite0", freeze=True, lr=0.5, epochs=3).lr == 0.5
+
+
+def test_a_config_is_read_as_it_was_written(tmp_path):
+    settings = resolve("d", backbone="lite0", loss="focal", bands=("B08", "B04"), seed=3)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(settings.to_json()))
+    assert resolve(config=file) == settings
+    assert resolve("other", config=file, seed=4).to_json() == settings.to_json() | {"data": "other", "seed": 4}
+    with pytest.raises(UsageError, match="already holds a recipe"):
+        resolve(config=file, recipe="paper")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"data": "d", "bands": [], "augmentation": {"hue": 1}}'])
+def test_what_is_no_config_is_refused(text, tmp_path):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(UsageError, match=r"config\.json: not the config\.json of a run"):
+        resolve(config=tmp_path / "config.json")
+
+
+def test_data_must_come_from_somewhere(tmp_path):
+    with pytest.raises(UsageError, match="pass --data, or --config"):
+        resolve()
+    with pytest.raises(UsageError, match="nowhere"):
+        resolve(config=tmp_path / "nowhere.json")
+
+
+def test_what_follows_from_another_loss_or_backbone_follows(tmp_path):
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(resolve("d", gamma=2.0, form="factor").to_json()))
+    changed = resolve(config=file, loss="ce", backbone="lite0")
+    assert (changed.gamma, changed.form, changed.weights, changed.input_size) == (0.0, "exponent", "imagenet", 96)
+    assert resolve(config=file, loss="focal", gamma=1.0).gamma == 1.0
+    assert resolve(config=file, loss="class-focal").gamma == 2.0
+
+
+def test_settings_of_the_wrong_type_are_refused(tmp_path):
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(resolve("d").to_json() | {"epochs": "1"}))
+    with pytest.raises(UsageError, match="wrong type"):
+        resolve(config=file)
