@@ -24,7 +24,7 @@ from rasterio.features import geometry_mask
 from rasterio.windows import Window
 from shapely.affinity import translate
 
-from geocfl import __version__
+from geocfl._version import __version__
 from geocfl.analysis.alignment import ALIGNED, Placed, crop, crs_name, parse_crs, place_maps
 from geocfl.core.files import put_into_place, refuse_what_is_in_the_way
 from geocfl.core.grid import CellGrid

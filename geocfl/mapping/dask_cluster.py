@@ -25,7 +25,7 @@ from distributed import (
     get_worker,
 )
 
-from geocfl import __version__
+from geocfl._version import __version__
 from geocfl.errors import GeocflError, OutputError, SceneError, UsageError
 from geocfl.mapping.blocks import BLOCK_WINDOWS, Blocks, classify_block, divide
 from geocfl.mapping.many import SCENES_AT_ONCE, Result, unexpected

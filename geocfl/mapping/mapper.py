@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import rasterio
 
-from geocfl import __version__
+from geocfl._version import __version__
 from geocfl.core.grid import CellGrid
 from geocfl.core.progress import Progress, silent
 from geocfl.errors import SceneError, UsageError

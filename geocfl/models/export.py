@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geocfl import __version__
+from geocfl._version import __version__
 from geocfl.core.cache import cache_folder
 from geocfl.core.naming import unknown_name
 from geocfl.errors import ModelError, OutputError, UsageError
