@@ -115,7 +115,7 @@ class Model:
         if views not in VIEWS:
             raise UsageError(
                 f"--views {views} is not one of {', '.join(map(str, VIEWS))}; 8 is the most accurate",
-                page="how-to/views/",
+                page="how-to/tta/",
             )
         return replace(self, views=views)
 
