@@ -1,4 +1,13 @@
-"""What a user did wrong, in one sentence that names the file and the remedy."""
+"""Errors: one sentence each, which names the file and the remedy.
+
+A message names a parameter of the Python API in backticks, such as ```overwrite=True```; the command line shows it as
+the option, ``--overwrite``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 DOCUMENTATION = "https://geocfl.readthedocs.io/en/latest/"
 """Where the pages of ``docs/`` are read."""
@@ -21,7 +30,7 @@ class GeocflError(Exception):
 
 
 class UsageError(GeocflError):
-    """An option or argument that cannot be meant."""
+    """An argument or option that is unknown, or whose value is not allowed."""
 
     exit_code = 2
 
@@ -40,3 +49,30 @@ class SceneError(GeocflError):
 
 class OutputError(GeocflError):
     """An output that cannot be written, or that would overwrite something."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
+    """The sentence that refuses a name.
+
+    Args:
+        kind: What it should name, such as ``"product"``.
+        name: As the user wrote it.
+        known: The names that there are.
+
+    Returns:
+        Such as ``"unknown product 'lucl'; did you mean 'lulc'? choose from: lulc, confidence"``; without the question
+        where no name is like it.
+    """
+    known = list(known)
+    return f"unknown {kind} {name!r}; {did_you_mean(name, known)}choose from: {', '.join(known)}"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """``"did you mean 'lulc'? "``, whatever case and hyphens the name is written with; empty where none is like it."""
+    spelled = {_plain(each): each for each in known}
+    found = get_close_matches(_plain(name), spelled, n=1)
+    return f"did you mean {spelled[found[0]]!r}? " if found else ""
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "-")

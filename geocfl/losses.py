@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from geocfl.core.naming import unknown_name
-from geocfl.errors import UsageError
+from geocfl.errors import UsageError, unknown_name
 
 COSINE_SCALE = 30.0
 """Factor *s* from cosines to logits in the network's last layer, for `LDAMLoss`."""

@@ -27,10 +27,9 @@ from geocfl.analysis.reproject import Polygons, longest_side, onto_map, polygona
 from geocfl.core.files import put_into_place, refuse_what_is_in_the_way
 from geocfl.core.grid import SQUARE_METRES_PER_HECTARE, CellGrid
 from geocfl.core.legend import NODATA, UNCLASSIFIED, Legend
-from geocfl.core.naming import did_you_mean
 from geocfl.core.progress import Progress, silent
 from geocfl.core.table import align
-from geocfl.errors import DataError, UsageError
+from geocfl.errors import DataError, UsageError, did_you_mean
 from geocfl.products.finished import FinishedMap, open_map
 from geocfl.products.formats.qml import WITHHELD
 from geocfl.products.formats.vector import fixed_date

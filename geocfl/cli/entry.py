@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -48,9 +49,26 @@ class _Commands(TyperGroup):
             raise typer.Exit(130) from None
 
 
+PARAMETER = re.compile(r"`([a-z][a-z0-9_]*)(?:=([^`]+))?`")
+"""A parameter of the Python API in a message, with or without a value."""
+
+
+def as_options(message: str) -> str:
+    """A message of the library with its parameters written as options: ```min_area=2``` as ``--min-area 2``."""
+
+    def option(match: re.Match[str]) -> str:
+        name, value = match.groups()
+        flag = f"--{name.replace('_', '-')}"
+        if value == "False":
+            return f"--no-{flag.removeprefix('--')}"
+        return flag if value in (None, "True") else f"{flag} {value}"
+
+    return PARAMETER.sub(option, message)
+
+
 def print_error(error: GeocflError) -> None:
-    """Says on standard error what went wrong, and where to read on."""
-    typer.echo(f"geocfl: {error}", err=True)
+    """Prints on standard error what went wrong, and the page that explains it."""
+    typer.echo(f"geocfl: {as_options(str(error))}", err=True)
     if error.page:
         typer.echo(f"  see {DOCUMENTATION}{error.page}", err=True)
 
@@ -95,4 +113,4 @@ def main(
 class _LevelFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         prefix = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
-        return prefix + record.getMessage()
+        return prefix + as_options(record.getMessage())

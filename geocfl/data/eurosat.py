@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from geocfl.core.legend import Legend
-from geocfl.core.naming import unknown_name
 from geocfl.core.progress import Progress, counted, silent
 from geocfl.core.radiometry import SENTINEL2
 from geocfl.data.patches import Patches
-from geocfl.errors import DataError
+from geocfl.errors import DataError, unknown_name
 
 DEFAULT_ROOT = Path("data/eurosat")
 """Where ``--data eurosat`` looks, and downloads to, relative to the working directory."""

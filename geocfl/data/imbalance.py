@@ -7,10 +7,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from geocfl.core.naming import unknown_name
 from geocfl.data.patches import Patches
 from geocfl.data.splits import Split
-from geocfl.errors import DataError, UsageError
+from geocfl.errors import DataError, UsageError, unknown_name
 
 
 def thin(patches: Patches, split: Split, imbalance: str, seed: int, order: str = "legend") -> Split:

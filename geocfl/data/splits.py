@@ -9,9 +9,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from geocfl.core.naming import unknown_name
 from geocfl.data.patches import Patches
-from geocfl.errors import DataError, UsageError
+from geocfl.errors import DataError, UsageError, unknown_name
 
 VALIDATION_SHARE = 0.1
 """Part of the training half that validates where a split has no validation list of its own."""

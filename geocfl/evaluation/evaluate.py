@@ -13,11 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geocfl.core.naming import unknown_name
 from geocfl.core.progress import Progress, silent
 from geocfl.data.patches import Patches
 from geocfl.data.splits import listed
-from geocfl.errors import DataError, OutputError, UsageError
+from geocfl.errors import DataError, OutputError, UsageError, unknown_name
 from geocfl.evaluation.metrics import describe_metrics, format_metrics, judge, metrics_html
 from geocfl.models.bundle import DEFAULT_MODEL, Model, load_model
 from geocfl.models.network import autocast, choose_device

@@ -13,9 +13,8 @@ from numpy.typing import ArrayLike
 
 from geocfl.core.display import paragraph
 from geocfl.core.legend import Legend
-from geocfl.core.naming import did_you_mean
 from geocfl.core.progress import Progress, silent
-from geocfl.errors import ModelError, UsageError
+from geocfl.errors import ModelError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from geocfl.models.network import Reflectance

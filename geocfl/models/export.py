@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from geocfl._version import __version__
 from geocfl.core.cache import cache_folder
-from geocfl.core.naming import unknown_name
-from geocfl.errors import ModelError, OutputError, UsageError
+from geocfl.errors import ModelError, OutputError, UsageError, unknown_name
 from geocfl.models.bundle import Model, load_model
 
 if TYPE_CHECKING:

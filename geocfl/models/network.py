@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from geocfl.core.naming import unknown_name
-from geocfl.errors import ModelError, UsageError
+from geocfl.errors import ModelError, UsageError, unknown_name
 from geocfl.losses import COSINE_SCALE
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from geocfl.core.naming import unknown_name
-from geocfl.errors import UsageError
+from geocfl.errors import UsageError, unknown_name
 from geocfl.products.formats.vector import VECTOR_FORMATS, check_vector_format
 
 PRODUCTS: dict[str, tuple[str, ...]] = {

@@ -8,12 +8,11 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from geocfl.core.naming import unknown_name
 from geocfl.data.augmentation import Augmentation
 from geocfl.data.imbalance import parse_imbalance, parse_order
 from geocfl.data.patches import EUROSAT_BANDS, RGB
 from geocfl.data.splits import train_share
-from geocfl.errors import UsageError
+from geocfl.errors import UsageError, unknown_name
 from geocfl.losses import loss_facts
 from geocfl.models.network import backbone_facts
 

@@ -5,7 +5,7 @@ import pytest
 from typer.testing import CliRunner
 
 from geocfl.cli import app
-from geocfl.cli.entry import print_error
+from geocfl.cli.entry import as_options, print_error
 from geocfl.errors import DOCUMENTATION, SceneError
 from tests.cli.program import COMMAND, run
 
@@ -110,3 +110,16 @@ def test_an_interrupt_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("geocfl.info", stop, raising=False)
     done = CliRunner().invoke(app, ["info", "s.tif"])
     assert (done.exit_code, done.stderr) == (130, "geocfl: stopped\n")
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("`min_confidence` is 3", "--min-confidence is 3"),
+        ("use `overwrite=True` to replace it", "use --overwrite to replace it"),
+        ("pass `min_area=2`, or `warp=False`", "pass --min-area 2, or --no-warp"),
+        ("see `README.md`", "see `README.md`"),
+    ],
+)
+def test_parameters_are_shown_as_options(message, shown):
+    assert as_options(message) == shown

@@ -13,8 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from geocfl.core.naming import unknown_name
-from geocfl.errors import UsageError
+from geocfl.errors import UsageError, unknown_name
 from geocfl.models.bundle import Model
 
 BACKENDS = ("auto", "openvino", "onnx", "torch")

@@ -18,8 +18,7 @@ from rasterio.windows import Window
 
 from geocfl.core.grid import CellGrid
 from geocfl.core.legend import NODATA, Legend
-from geocfl.core.naming import unknown_name
-from geocfl.errors import UsageError
+from geocfl.errors import UsageError, unknown_name
 from geocfl.products.formats.qml import shown_classes
 from geocfl.products.polygons import GEOMETRY
 from geocfl.products.scratch import CODE, CONFIDENCE, FIRST_PROBABILITY, open_cells

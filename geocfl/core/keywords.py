@@ -1,0 +1,41 @@
+"""Keyword arguments that a function does not have: refused in one sentence, with the name that was probably meant."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import cache, wraps
+from typing import ParamSpec, TypeVar
+
+from geocfl.errors import UsageError, unknown_name
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def declared(function: Callable[P, R]) -> Callable[P, R]:
+    """Makes a function raise `UsageError`, with a suggestion, when it is called with an unknown keyword.
+
+    Keywords are the function's parameters and, where it ends in ``**options: Unpack[Options]``, the keys of that
+    TypedDict.
+    """
+
+    @cache
+    def known() -> tuple[str, ...]:
+        parameters = inspect.signature(function).parameters.values()
+        names = [p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        for parameter in parameters:
+            if parameter.kind is parameter.VAR_KEYWORD:
+                # Only this annotation is evaluated: others may name what is imported for type checkers only.
+                options = str(parameter.annotation).removeprefix("Unpack[").removesuffix("]")
+                names += function.__globals__[options].__annotations__
+        return tuple(names)
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        for name in kwargs:
+            if name not in known():
+                raise UsageError(f"{function.__name__}(): {unknown_name('parameter', name, known())}")
+        return function(*args, **kwargs)
+
+    return call
