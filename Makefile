@@ -1,25 +1,36 @@
-# make map  - map a demonstration scene with the bundled model
-# make test - the test suite
-# make docs - the site in site/, to be read from the disk
+# make map              - map a demonstration scene with the bundled model
+# make test             - the fast tests
+# make test-integration - the tests that start processes, clusters, servers or browsers, or build the site
+# make lint             - ruff, mypy, import-linter, codespell
+# make docs             - the site in site/, to be read from the disk
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Options for pytest, such as PYTEST_FLAGS=--cov or PYTEST_FLAGS='-k zonal'.
+PYTEST_FLAGS ?=
+PARALLEL := -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
-.PHONY: map test test-slow lint docs clean
+.PHONY: map test test-integration test-slow lint docs clean
 
 map: $(VENV)/.installed
 	$(BIN)/geocfl demo --out demo --overwrite
 
-test: $(VENV)/.installed-test
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
+test: $(VENV)/.installed-dev
+	$(BIN)/pytest -m 'not integration and not slow' $(PARALLEL) $(PYTEST_FLAGS)
 
-test-slow: $(VENV)/.installed-test
-	$(BIN)/pytest -m slow
+test-integration: $(VENV)/.installed-dev
+	$(BIN)/pytest -m 'integration and not slow' $(PARALLEL) $(PYTEST_FLAGS)
 
-lint: $(VENV)/.installed-test
+test-slow: $(VENV)/.installed-dev
+	$(BIN)/pytest -m slow $(PYTEST_FLAGS)
+
+lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+docs: $(VENV)/.installed-dev
+	OFFLINE=true $(BIN)/mkdocs build --strict
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "geocfl needs Python 3.11 or later: make PYTHON=python3.12")'
@@ -30,12 +41,12 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 	$(BIN)/pip install --quiet --editable .
 	touch $@
 
-$(VENV)/.installed-test: $(VENV)/.installed
-	$(BIN)/pip install --quiet --editable '.[test]'
-	touch $@
-
-docs: $(VENV)/.installed-test
-	OFFLINE=true $(BIN)/mkdocs build --strict
+# A new venv has the pip that Python came with, which may not know --group.
+$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/pip install --quiet --editable '.[all]' --group dev
+	touch $(VENV)/.installed $@
 
 clean:
-	rm -rf $(VENV) demo site
+	rm -rf $(VENV) demo site dist .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -69,7 +69,7 @@ class Html(HTMLParser):
 def build(folder: Path, **environment: str) -> Path:
     """The site in a folder, built without a warning."""
     for module in ("mkdocs", "material", "mkdocstrings", "latex2mathml"):
-        pytest.importorskip(module, reason="pip install '.[docs]'")
+        pytest.importorskip(module, reason="pip install --group docs")
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", folder],
         cwd=ROOT,

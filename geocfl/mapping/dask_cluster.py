@@ -344,9 +344,9 @@ def _check_versions(client: Client) -> None:
 
     def version() -> str:  # pickled by value, since workers may lack geocfl
         try:
-            import geocfl
+            from geocfl._version import __version__
 
-            return geocfl.__version__
+            return __version__
         except ImportError:
             return ""
 
