@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 import geocfl
+from geocfl.cli.renamed import current_spelling
 from geocfl.errors import DOCUMENTATION, GeocflError, UsageError
 
 MAP, USE, LEARN, MODELS = "Map", "Use maps", "Train and judge", "Models and scenes"
@@ -34,7 +35,11 @@ class _Commands(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args[0] not in self.commands and Path(args[0]).exists():
             raise UsageError(f"{args[0]} is no command; to map it: geocfl map {args[0]}", page="tutorials/first-map/")
-        return super().resolve_command(ctx, args)
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is None:
+            return name, command, rest
+        known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+        return name, command, current_spelling(rest, known, lambda text: None if ctx.resilient_parsing else _warn(text))
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -47,6 +52,10 @@ class _Commands(TyperGroup):
         except KeyboardInterrupt:
             typer.echo("geocfl: stopped", err=True)
             raise typer.Exit(130) from None
+
+
+def _warn(text: str) -> None:
+    typer.echo(f"warning: {text}", err=True)
 
 
 PARAMETER = re.compile(r"`([a-z][a-z0-9_]*)(?:=([^`]+))?`")

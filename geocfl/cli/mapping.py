@@ -118,37 +118,6 @@ def map_scenes(
     ] = False,
     products: options.ProductNames = "default",
     vector: options.VectorNames = "gpkg",
-    probabilities: Annotated[
-        bool,
-        typer.Option(
-            "--probabilities",
-            metavar="",
-            help="Also a raster of every class's probability.",
-            rich_help_panel=PRODUCTS,
-        ),
-    ] = False,
-    entropy: Annotated[
-        bool,
-        typer.Option(
-            "--entropy",
-            metavar="",
-            help="Also a raster of how undecided each cell is, 0 to 1.",
-            rich_help_panel=PRODUCTS,
-        ),
-    ] = False,
-    windows: Annotated[
-        bool,
-        typer.Option(
-            "--windows",
-            metavar="",
-            help="Also the cells as squares in the GeoPackage, with their probabilities.",
-            rich_help_panel=PRODUCTS,
-        ),
-    ] = False,
-    sld: Annotated[
-        bool,
-        typer.Option("--sld", metavar="", help="Also styles for GeoServer and MapServer.", rich_help_panel=PRODUCTS),
-    ] = False,
     min_confidence: options.MinConfidence = 0.0,
     min_area: options.MinArea = 0.0,
     simplify: options.Simplify = 0.0,
@@ -207,7 +176,6 @@ def map_scenes(
     from geocfl.scenes import group_files
     from geocfl.scenes.collect import is_pattern
 
-    flags = {"probabilities": probabilities, "entropy": entropy, "windows": windows, "sld": sld}
     named = scenes or []
     several = bool(list_file or stac_items) or len(group_files(named)) != 1 or is_pattern(named[0])
     tally = geocfl.Tally()
@@ -233,7 +201,7 @@ def map_scenes(
             batch_size=batch_size,
             memory=memory,
             overwrite=overwrite,
-            products=",".join([products, *(name for name, wanted in flags.items() if wanted)]),
+            products=products,
             vector=vector,
             min_confidence=min_confidence,
             simplify=simplify,

@@ -19,9 +19,9 @@ from geocfl.cli.options import SCENE
         ("these scenes, on this machine", "geocfl plan 'scenes/*.tif'"),
         (
             "finer cells, on ten machines that read 100 MB/s each",
-            "geocfl plan --list scenes.txt --stride 16 --workers 10 --read-rate 100",
+            "geocfl plan --list scenes.txt --stride 16 --machines 10 --read-rate 100",
         ),
-        ("all land, some 20,000 tiles like this one", "geocfl plan tile.tif --tiles 20000 --workers 100"),
+        ("all land, some 20,000 tiles like this one", "geocfl plan tile.tif --tiles 20000 --machines 100"),
     ),
 )
 def plan(
@@ -42,13 +42,8 @@ def plan(
             min=1,
         ),
     ] = None,
-    workers: Annotated[
-        int,
-        typer.Option(
-            metavar="N",
-            help="Machines like this one that share the scenes; in geocfl map, --workers are processes on one machine.",
-            min=1,
-        ),
+    machines: Annotated[
+        int, typer.Option(metavar="N", help="Number of machines like this one that share the scenes.", min=1)
     ] = 1,
     read_rate: Annotated[
         float | None,
@@ -92,7 +87,7 @@ def plan(
     """Say how long geocfl map will take for many scenes, and how much it will read and write.
 
     Measured here in seconds, on parts of up to three of the scenes; nothing is
-    left behind. Options that geocfl map has, too, mean the same, except --workers.
+    left behind. Options that geocfl map has, too, mean the same.
     """
     from geocfl.planning.plan import plan as measure
 
@@ -100,7 +95,7 @@ def plan(
         planned = measure(
             scenes or [],
             tiles=tiles,
-            workers=workers,
+            machines=machines,
             read_rate=read_rate,
             list_file=list_file,
             stac_items=stac_items,

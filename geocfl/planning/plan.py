@@ -41,11 +41,11 @@ class Plan:
         costs: What those that were measured take.
         unreadable: Why scenes were left out: they cannot be read, or were to be measured and cannot be mapped.
         stand_in: Whether a generated tile was measured, as there was no scene.
-        workers: Machines like this one that share the scenes.
+        machines: Machines like this one that share the scenes.
         cores: Of this machine's processor, as this process may use them.
         classifier: Back end and device.
-        load: Seconds until a worker's classifier is ready.
-        read_rate: Megabytes a second at which a worker gets its files, in addition to what was measured; None where
+        load: Seconds until a machine's classifier is ready.
+        read_rate: Megabytes a second at which each machine gets its files, in addition to what was measured; None where
             that was not stated.
         remote: Whether scenes were measured over the network.
     """
@@ -54,7 +54,7 @@ class Plan:
     costs: tuple[Cost, ...]
     unreadable: tuple[str, ...]
     stand_in: bool
-    workers: int
+    machines: int
     cores: int
     classifier: str
     load: float
@@ -104,7 +104,7 @@ class Plan:
 
     @property
     def seconds_per_scene(self) -> float:
-        """Seconds from one scene's end to the next one's, on one worker.
+        """Seconds from one scene's end to the next one's, on one machine.
 
         While a scene is classified its own next strip is read, another scene is opened or its products are written:
         the slowest of these counts, unless their processor time on all cores takes longer still.
@@ -113,9 +113,9 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """Seconds from begin to end, with all workers."""
+        """Seconds from begin to end, with all machines."""
         ends = self.load + self.stages["start"].seconds + self.stages["write"].seconds
-        return ends + math.ceil(self.scenes / self.workers) * self.seconds_per_scene
+        return ends + math.ceil(self.scenes / self.machines) * self.seconds_per_scene
 
     @property
     def bound(self) -> str:
@@ -142,7 +142,7 @@ class Plan:
         stages, each = self.stages, 1 / self.scenes
         words = {"start": "open and hash", "read": "read", "classify": "classify", "write": "write products"}
         read = self.bytes_read
-        by = f"{self.workers:,} worker{'s' if self.workers > 1 else ''}"
+        by = f"{self.machines:,} machine{'s' if self.machines > 1 else ''}"
         rows = [
             ("windows", f"{round(self.windows * each):,}", f"{self.windows:,}"),
             *((words[name], _seconds(stage.seconds), "") for name, stage in stages.items()),
@@ -170,7 +170,7 @@ class Plan:
         else:
             like = f"; the other {self.scenes - len(self.costs):,} are taken to be like that"
             yield f"Measured on {names}{like if self.scenes > len(self.costs) else ''}."
-        yield f"A worker is a machine like this one: {cores}, {self.classifier}."
+        yield f"Each machine is assumed to be like this one: {cores}, {self.classifier}."
         classify = self.stages["classify"]
         if " on cpu" in self.classifier and classify.processor < BUSY * self.cores * classify.seconds:
             share, alone = classify.processor / classify.seconds, self._limits()[1]
@@ -179,16 +179,16 @@ class Plan:
                 f"{_seconds(alone)}. Plan again when it is idle."
             )
         if self.read_rate:
-            yield f"Files come at {self.read_rate:g} MB/s to each worker, as --read-rate says; decoding was measured."
+            yield f"Files come at {self.read_rate:g} MB/s to each machine, as --read-rate says; decoding was measured."
         elif self.remote:
-            yield "Reading was measured over the network, which workers may share."
+            yield "Reading was measured over the network, which machines may share."
         else:
             yield (
                 "Files were read on this machine, perhaps from its memory; where they are slower to come by, say how "
                 "fast with --read-rate."
             )
-        if self.workers > 1 and self.bytes_read is not None:
-            yield f"Together the workers read {_bytes(self.bytes_read / self.seconds)} a second."
+        if self.machines > 1 and self.bytes_read is not None:
+            yield f"Together the machines read {_bytes(self.bytes_read / self.seconds)} a second."
         if self.unreadable:
             yield f"Left out, as they cannot be mapped: {'; '.join(self.unreadable)}."
 
@@ -197,7 +197,7 @@ def plan(
     scenes: str | Path | Source | Iterable[str | Path | Source] = (),
     *,
     tiles: int | None = None,
-    workers: int = 1,
+    machines: int = 1,
     read_rate: float | None = None,
     list_file: str | Path | None = None,
     stac_items: str | Path | None = None,
@@ -217,8 +217,8 @@ def plan(
         scenes: As for `geocfl.map_scenes`, or a single one; likewise `list_file` and `stac_items`.
         tiles: Plan for this number of scenes like the given ones instead, or where none is given like a generated one
             of a tile's 10,980 x 10,980 pixels. All land is some 20,000 tiles.
-        workers: Machines like this one that share the scenes.
-        read_rate: Megabytes a second at which a worker gets its files; as fast as it was here by default.
+        machines: Machines like this one that share the scenes.
+        read_rate: Megabytes a second at which each machine gets its files; as fast as it was here by default.
         list_file: Likewise.
         stac_items: Likewise.
         model: As for `geocfl.map_scene`; likewise `device`, `batch_size`, `memory` and the settings.
@@ -232,7 +232,7 @@ def plan(
         UsageError: There is nothing to plan for, or an option is out of its range.
         GeocflError: The model cannot be used, or no scene can be mapped.
     """
-    for option, value in (("tiles", tiles), ("workers", workers)):
+    for option, value in (("tiles", tiles), ("machines", machines)):
         if value is not None and value < 1:
             raise UsageError(f"--{option} {value} is below 1")
     if read_rate is not None and not 0 < read_rate < math.inf:
@@ -263,7 +263,7 @@ def plan(
         costs=tuple(cost for _, cost in measured),
         unreadable=tuple(str(error) for error in [*errors, *failed]),
         stand_in=stand_in,
-        workers=workers,
+        machines=machines,
         cores=cores(),
         classifier=repr(mapper.backend),
         load=load,

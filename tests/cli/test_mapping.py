@@ -27,9 +27,9 @@ def test_map_writes_every_product(scene: Path, tiny_model: Path, tmp_path: Path)
     printed = {line.strip() for line in done.stdout.splitlines() if line.startswith("  maps/")}
     assert printed == {f"maps/{path.name}" for path in (tmp_path / "maps").iterdir()}
     assert len(printed) == 21
-    flags = ["--probabilities", "--entropy", "--windows", "--sld"]
-    run("map", scene, "--out", "flags", "--model", tiny_model, *flags, "--products", "lulc", cwd=tmp_path)
-    assert {path.name for path in (tmp_path / "flags").iterdir()} == {
+    some = ["--products", "lulc,probabilities,entropy,windows,sld"]
+    run("map", scene, "--out", "some", "--model", tiny_model, *some, cwd=tmp_path)
+    assert {path.name for path in (tmp_path / "some").iterdir()} == {
         "s_lulc.tif", "s_lulc.tif.aux.xml", "s_lulc.qml", "s_lulc.sld", "s_lulc_polygons.sld", "s_lulc.gpkg",
         "s_probabilities.tif", "s_entropy.tif", "s_entropy.qml", "s_summary.json",
     }  # fmt: skip

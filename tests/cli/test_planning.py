@@ -13,11 +13,11 @@ COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-define
 
 
 def test_plan_says_hours_and_bytes(scene: Path, tiny_model: Path, tmp_path: Path) -> None:
-    options = ["--model", tiny_model, "--tiles", 20_000, "--workers", 10]
+    options = ["--model", tiny_model, "--tiles", 20_000, "--machines", 10]
     done = run("plan", scene, *options, cwd=tmp_path)
     assert "20,000 scenes" in done.stdout
     assert "240,000" in done.stdout  # windows
-    assert "10 workers" in done.stdout
+    assert "10 machines" in done.stdout
     assert "bounds it" in done.stdout
     assert list(tmp_path.iterdir()) == []
     assert "--tiles" in run("plan", cwd=tmp_path, code=2).stderr
@@ -36,9 +36,8 @@ def test_plan_takes_what_changes_the_cost_of_a_map(scene: Path, tiny_model: Path
 
 def test_options_mean_what_they_mean_to_map() -> None:
     planned, mapped = ({parameter.name: parameter for parameter in COMMANDS[name].params} for name in ("plan", "map"))
-    own = {"scenes", "tiles", "workers", "read_rate", "allow_no_crs"}
+    own = {"scenes", "tiles", "machines", "read_rate", "allow_no_crs"}
     assert planned.keys() - own <= mapped.keys()
     for name in planned.keys() - own:
         told = [(each.opts, each.help, each.default, each.metavar) for each in (planned[name], mapped[name])]
         assert told[0] == told[1]
-    assert "geocfl map" in planned["workers"].help

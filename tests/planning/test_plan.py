@@ -28,7 +28,7 @@ def cost(start=1.0, read=4.0, classify=30.0, write=2.0, cores=1.0) -> Cost:
 
 
 def made_up(*costs: Cost, **facts) -> Plan:
-    defaults = {"scenes": 10, "unreadable": (), "stand_in": False, "workers": 1, "cores": 4, "classifier": "m on cpu"}
+    defaults = {"scenes": 10, "unreadable": (), "stand_in": False, "machines": 1, "cores": 4, "classifier": "m on cpu"}
     return Plan(costs=costs or (cost(),), **(defaults | {"load": 5.0, "read_rate": None, "remote": False} | facts))
 
 
@@ -46,9 +46,9 @@ def test_the_slowest_of_the_steps_that_overlap_counts():
     assert (shared.seconds_per_scene, shared.bound) == (1 + 4 + 30 + 2, "classify")
 
 
-def test_workers_share_the_scenes_whole():
-    assert made_up(workers=3).seconds == 5 + 1 + 2 + 4 * 30
-    assert made_up(workers=100).seconds == 5 + 1 + 2 + 30
+def test_machines_share_whole_scenes():
+    assert made_up(machines=3).seconds == 5 + 1 + 2 + 4 * 30
+    assert made_up(machines=100).seconds == 5 + 1 + 2 + 30
 
 
 def test_a_stated_read_rate_comes_on_top_of_decoding():
@@ -78,15 +78,15 @@ def test_totals_are_of_all_scenes():
     stages=st.lists(st.floats(0, 1e4), min_size=4, max_size=4),
     cores=st.integers(1, 64),
     scenes=st.integers(1, 20_000),
-    workers=st.integers(1, 2000),
+    machines=st.integers(1, 2000),
 )
-def test_a_plan_is_within_what_it_cannot_be_beyond(stages, cores, scenes, workers):
-    p = made_up(cost(*stages), cores=cores, scenes=scenes, workers=workers)
+def test_a_plan_is_within_what_it_cannot_be_beyond(stages, cores, scenes, machines):
+    p = made_up(cost(*stages), cores=cores, scenes=scenes, machines=machines)
     alone = sum(stages)
     assert max(stages[1:3]) <= p.seconds_per_scene <= alone + 1e-6
-    rounds = -(-scenes // workers)
+    rounds = -(-scenes // machines)
     assert p.seconds <= p.load + stages[0] + stages[3] + rounds * alone + 1e-6
-    assert p.seconds >= made_up(cost(*stages), cores=cores, scenes=scenes, workers=workers + 1).seconds - 1e-6
+    assert p.seconds >= made_up(cost(*stages), cores=cores, scenes=scenes, machines=machines + 1).seconds - 1e-6
     assert p.bound in ("start", "read", "classify", "write")
 
 
@@ -94,7 +94,7 @@ def test_a_few_scenes_stand_for_all_and_broken_ones_are_left_out(tmp_path, tiny_
     for index in range(9):
         write_scene(tmp_path / f"s{index}.tif", 128 + 16 * index, 128)
     (tmp_path / "t.tif").write_bytes(b"no scene")
-    p = plan([tmp_path / "*.tif"], model=tiny_model, workers=2)
+    p = plan([tmp_path / "*.tif"], model=tiny_model, machines=2)
     assert p.scenes == 9
     assert [c.scene for c in p.costs] == ["s0.tif", "s4.tif", "s8.tif"]
     assert len(p.unreadable) == 1
@@ -155,7 +155,7 @@ def test_bytes_that_round_to_a_thousand_are_one_of_the_next_unit():
 
 def test_without_a_scene_a_generated_one_stands_in_for_tiles(tiny_model, monkeypatch):
     monkeypatch.setattr(profiling, "STAND_IN", (1, 1))
-    p = plan(tiles=20_000, workers=100, model=tiny_model, products="default,stac")
+    p = plan(tiles=20_000, machines=100, model=tiny_model, products="default,stac")
     assert (p.stand_in, p.scenes) == (True, 20_000)
     assert p.windows == 20_000 * 172 * 172
     assert p.costs[0].pixels == 10_980**2
@@ -163,7 +163,7 @@ def test_without_a_scene_a_generated_one_stands_in_for_tiles(tiny_model, monkeyp
     text = p.table()
     assert "generated scene" in text
     assert "real ones compress differently" in text
-    assert "100 workers" in text
+    assert "100 machines" in text
     assert "591,680,000" in text
 
 
@@ -175,7 +175,7 @@ def test_what_cannot_be_meant_is_refused_in_one_sentence(tmp_path, tiny_model):
     for arguments, kind, said in [
         ({}, UsageError, "nothing to plan for; pass scenes, or a number of --tiles"),
         ({"scenes": [tmp_path / "*.jp2"]}, UsageError, r"\*\.jp2"),
-        ({"scenes": [scene], "workers": 0}, UsageError, "--workers 0 is below 1"),
+        ({"scenes": [scene], "machines": 0}, UsageError, "--machines 0 is below 1"),
         ({"tiles": 0}, UsageError, "--tiles 0 is below 1"),
         ({"scenes": [scene], "read_rate": 0}, UsageError, "--read-rate 0 is no number"),
         ({"tiles": 5, "mask": "scl"}, UsageError, "--mask mean nothing to a generated scene"),
