@@ -107,7 +107,7 @@ def train(
         float | None,
         typer.Option(
             metavar="A",
-            help="Train on mixtures of two views of patches, drawn from Beta(A, A).",
+            help="Train on mixtures of two patches, drawn from Beta(A, A).",
             show_default="0, none",
             rich_help_panel=TRAINING,
         ),
@@ -243,7 +243,7 @@ def evaluate(
     offset: options.PatchOffset = None,
     skip_bad: options.SkipBad = False,
     device: options.Device = "auto",
-    views: options.Views = None,
+    tta: options.Tta = None,
     precision: options.PatchPrecision = "float32",
     batch_size: options.BatchSize = None,
 ) -> None:
@@ -260,7 +260,7 @@ def evaluate(
             offset=offset,
             skip_bad=bool(skip_bad),
             device=device,
-            views=views,
+            tta=tta,
             precision=precision,
             batch_size=batch_size,
             overwrite=overwrite,

@@ -71,11 +71,11 @@ PatchPrecision = Annotated[
         rich_help_panel=SPEED,
     ),
 ]
-Views = Annotated[
+Tta = Annotated[
     int | None,
     typer.Option(
         metavar="1|2|4|8",
-        help="Judge each window from so many sides, turned and mirrored: fewer errors, that many times as long.",
+        help="Test-time augmentation: average over N flips and rotations; N times slower.",
         show_default="1",
         rich_help_panel=SPEED,
     ),

@@ -71,7 +71,7 @@ def evaluate(
     scale: float | None = None,
     offset: float | None = None,
     skip_bad: bool = False,
-    views: int | None = None,
+    tta: int | None = None,
     device: str = "auto",
     precision: str = "float32",
     batch_size: int | None = None,
@@ -91,8 +91,8 @@ def evaluate(
         scale: In reflectance = (DN + offset) / scale; the layout's own by default.
         offset: Likewise.
         skip_bad: Leave out patches that cannot be read or are unlike the others.
-        views: From how many sides each patch is judged, one of `geocfl.models.bundle.VIEWS`; the model's own by
-            default.
+        tta: Test-time augmentation: average over so many rotations and flips, one of `geocfl.models.bundle.TTA`; the
+            model's own by default.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         precision: ``float32``, ``bfloat16`` or ``float16``; metrics to publish are those of ``float32``.
         batch_size: Patches at a time; what is fast on the device by default.
@@ -105,7 +105,7 @@ def evaluate(
     """
     if batch_size is not None and batch_size < 1:
         raise UsageError(f"--batch-size {batch_size} is below 1")
-    bundle, out = load_model(model).with_views(views), Path(out)
+    bundle, out = load_model(model).with_tta(tta), Path(out)
     torch_device = choose_device(device)
     autocast(torch_device, precision)  # refuses an unknown one before the patches are read
     _claim(out, overwrite)

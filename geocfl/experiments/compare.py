@@ -400,7 +400,7 @@ def _measure(settings: Settings, patches: Patches, device: torch.device) -> tupl
     if settings.freeze:
         learner = Learner(module.head, lambda _: iter(()), lambda _: x, Objective(criterion))
         with torch.no_grad():
-            x = module.activations(x.to(device))
+            x = module.features(x.to(device))
     else:
         learner = replace(make_learner(module, model, patches, split, settings), objective=Objective(criterion))
     optimiser = make_optimiser(learner.module, settings, steps=7)[0]

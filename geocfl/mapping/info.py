@@ -51,7 +51,7 @@ def _model(path: Path) -> dict[str, Any]:
         "input_px": model.input_size,
         "clip": list(model.clip),
         "temperature": model.temperature,
-        "views": model.views,
+        "tta": model.tta,
         "classes": {c.code: c.name for c in model.legend},
         "origin": model.origin,
     }

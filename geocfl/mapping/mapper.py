@@ -124,8 +124,8 @@ class Mapper:
             raise UsageError(f"--stride {settings.stride} is not between 1 and the model's window of {model.window} px")
         if batch_size is not None and batch_size < 1:
             raise UsageError(f"--batch-size {batch_size} is below 1")
-        self.model = model.with_views(settings.views)
-        self.settings = replace(settings, views=self.model.views)
+        self.model = model.with_tta(settings.tta)
+        self.settings = replace(settings, tta=self.model.tta)
         self.selection = Selection.of(settings.products, settings.vector)
         self.decision = Decision(len(model.legend), settings.min_confidence, self.selection.detail)
         self.reading = reading or settings.reading()

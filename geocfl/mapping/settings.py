@@ -22,7 +22,8 @@ class MapSettings:
         offset: Added to digital numbers first; None likewise.
         backend: One of `geocfl.models.backends.BACKENDS`.
         precision: One of `geocfl.models.backends.PRECISIONS`.
-        views: From how many sides each window is judged, one of `geocfl.models.bundle.VIEWS`; None is the model's own.
+        tta: Test-time augmentation: average over so many rotations and flips, one of `geocfl.models.bundle.TTA`; None
+            is the model's own.
         min_confidence: Cells below this confidence, 0..1, are unclassified.
         products: Names of `geocfl.products.selection.PRODUCTS`, separated by commas, or ``default`` or ``all``.
         vector: Formats of the polygons, of `geocfl.products.formats.vector.VECTOR_FORMATS`, separated by commas, or
@@ -45,7 +46,7 @@ class MapSettings:
     offset: float | None = None
     backend: str = "auto"
     precision: str = "auto"
-    views: int | None = None
+    tta: int | None = None
     min_confidence: float = 0.0
     products: str = "default"
     vector: str = "gpkg"

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from geocfl.models.predict import Classifier, Prediction
 
 FORMAT_VERSION = 1
-VIEWS = (1, 2, 4, 8)
-"""From how many sides a window may be judged: the symmetries of a square are eight."""
+TTA = (1, 2, 4, 8)
+"""Numbers of rotations and flips that test-time augmentation can average over; a square has eight."""
 BUNDLED = Path(__file__).parent / "bundled"
 DEFAULT_MODEL = "eurosat-rgb-lite0"
 
@@ -45,7 +45,7 @@ class Model:
         temperature: Divides the logits, so that probabilities are calibrated.
         origin: Where it came from: data, split, seed, loss, epochs, metrics, versions, licence.
         head: One of `geocfl.models.network.HEADS`.
-        views: One of `VIEWS`; beyond 1, the logits of a window are the mean over its turned and mirrored views.
+        tta: Test-time augmentation, one of `TTA`: the logits of a window are averaged over so many rotations and flips.
         path: Folder of the bundle; None before it is saved.
     """
 
@@ -62,7 +62,7 @@ class Model:
     temperature: float = 1.0
     origin: dict[str, Any] = field(default_factory=dict)
     head: str = "linear"
-    views: int = 1
+    tta: int = 1
     path: Path | None = None
 
     def network(self) -> Reflectance:
@@ -89,7 +89,7 @@ class Model:
         return module.eval()
 
     def wrap(self, network: Any | None) -> Reflectance:
-        """A network of this model's backbone behind this model's clip, resize and normalisation.
+        """A network of this model's backbone behind this model's clip, resize and normalization.
 
         Args:
             network: From `geocfl.models.network.build_network`; None makes one with random weights.
@@ -98,25 +98,25 @@ class Model:
 
         if network is None:
             network = build_network(self.backbone, len(self.bands), len(self.legend), head=self.head)
-        return Reflectance(network, self.clip, self.mean, self.std, self.input_size, self.views)
+        return Reflectance(network, self.clip, self.mean, self.std, self.input_size, self.tta)
 
-    def with_views(self, views: int | None) -> Model:
-        """The same model, judging each window from so many sides: more accurate, and that many times as slow.
+    def with_tta(self, tta: int | None) -> Model:
+        """The same model with test-time augmentation: more accurate, and that many times slower.
 
         Args:
-            views: One of `VIEWS`; None leaves the bundle's own.
+            tta: How many rotations and flips to average over, one of `TTA`; None leaves the bundle's own.
 
         Raises:
             UsageError: Another number.
         """
-        if views is None:
+        if tta is None:
             return self
-        if views not in VIEWS:
+        if tta not in TTA:
             raise UsageError(
-                f"--views {views} is not one of {', '.join(map(str, VIEWS))}; 8 is the most accurate",
+                f"`tta={tta}` is not one of {', '.join(map(str, TTA))}; 8 is the most accurate",
                 page="how-to/tta/",
             )
-        return replace(self, views=views)
+        return replace(self, tta=tta)
 
     def predict(
         self,
@@ -248,6 +248,8 @@ def load_model(model: str | Path = DEFAULT_MODEL) -> Model:
             raise ModelError(
                 f"{file}: bundle format {version} is not {FORMAT_VERSION}; install the geocfl that wrote it"
             )
+        if "views" in facts:  # as geocfl 0.1 wrote it
+            facts["tta"] = facts.pop("views")
         for name in ("bands", "clip", "mean", "std"):
             facts[name] = tuple(facts[name])
         loaded = Model(**{**facts, "legend": Legend.from_json(facts["legend"])}, path=path)
@@ -265,8 +267,8 @@ def _check(model: Model) -> None:
         raise ValueError("bands, mean, std and clip do not fit together")
     if not all(value > 0 for value in (model.gsd, model.window, model.input_size, model.temperature, *model.std)):
         raise ValueError("gsd, window, input_size, temperature and std must be above 0")
-    if model.views not in VIEWS:
-        raise ValueError(f"views must be one of {VIEWS}")
+    if model.tta not in TTA:
+        raise ValueError(f"tta must be one of {TTA}")
 
 
 def bundled_models() -> list[str]:

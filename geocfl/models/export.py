@@ -33,7 +33,7 @@ def export(
 ) -> list[Path]:
     """Writes a model for other programs.
 
-    Clipping, scaling to the input size, normalisation and temperature are inside: the input ``reflectance`` is
+    Clipping, scaling to the input size, normalization and temperature are inside: the input ``reflectance`` is
     (N, B, window, window) float32 of the bundle's bands, 0..1 nominal, NaN no data; the output ``probabilities`` is
     (N, classes) float32, calibrated, in the legend's order. N is free. The content of ``model.json`` goes along under
     ``geocfl``: as ONNX metadata, an extra file of the TorchScript archive, or OpenVINO's runtime information.
@@ -104,7 +104,7 @@ def cached_onnx(model: Model) -> Path:
         digest = hashlib.sha256(b"".join((folder / name).read_bytes() for name in ("model.json", "model.safetensors")))
     except OSError as error:
         raise ModelError(f"{folder}: cannot be read ({error.strerror}); pass another --model") from error
-    file = cache_folder() / "onnx" / f"{digest.hexdigest()[:32]}-{model.views}-{__version__}.onnx"
+    file = cache_folder() / "onnx" / f"{digest.hexdigest()[:32]}-{model.tta}-{__version__}.onnx"
     if file.exists():
         return file
     _require("onnx")

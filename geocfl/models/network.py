@@ -49,7 +49,7 @@ HEADS = ("linear", "cosine")
 
 
 class CosineHead(nn.Module):
-    """A last layer whose logits are scaled cosines between activations and class vectors.
+    """A last layer whose logits are scaled cosines between features and class vectors.
 
     Source: Cao et al., "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss", NeurIPS 2019, which
     needs it: margins mean something only where the logits have a bounded scale.
@@ -71,9 +71,9 @@ class CosineHead(nn.Module):
         with torch.no_grad():
             self.weight.copy_(F.normalize(torch.randn_like(self.weight)))
 
-    def forward(self, activations: Tensor) -> Tensor:
-        """(N, C) logits in -scale..scale of (N, D) activations."""
-        return self.scale * F.linear(F.normalize(activations), F.normalize(self.weight))
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, C) logits in -scale..scale of (N, D) features."""
+        return self.scale * F.linear(F.normalize(features), F.normalize(self.weight))
 
 
 def build_network(
@@ -96,7 +96,7 @@ def build_network(
         head: One of `HEADS`.
 
     Returns:
-        A module from (N, bands, S, S) normalised input to (N, classes) logits.
+        A module from (N, bands, S, S) normalized input to (N, classes) logits.
 
     Raises:
         UsageError: Unknown backbone or head, or `stage_dropout` for a backbone without ResNet stages.
@@ -274,15 +274,15 @@ def _fit_stem(stem: Tensor, bands: tuple[str, ...], their_bands: tuple[str, ...]
 
 
 class Reflectance(nn.Module):
-    """A network with the way in: clip, resize and normalise reflectance, so that callers hand over nothing else.
+    """A network with the way in: clip, resize and normalize reflectance, so that callers hand over nothing else.
 
     Args:
-        network: From normalised (N, B, S, S) to (N, C) logits.
+        network: From normalized (N, B, S, S) to (N, C) logits.
         clip: Least and largest reflectance.
         mean: B band means, reflectance.
         std: B band standard deviations, reflectance.
         input_size: S.
-        views: From how many sides each window is judged, 1 to 8; see `geocfl.models.bundle.VIEWS`.
+        tta: Number of rotations and flips whose logits are averaged, one of `geocfl.models.bundle.TTA`.
     """
 
     mean: Tensor
@@ -295,17 +295,17 @@ class Reflectance(nn.Module):
         mean: tuple[float, ...],
         std: tuple[float, ...],
         input_size: int,
-        views: int = 1,
+        tta: int = 1,
     ) -> None:
         super().__init__()
         self.network = network
         self.clip = clip
         self.input_size = input_size
-        self.views = views
+        self.tta = tta
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
 
-    def normalise(self, reflectance: Tensor) -> Tensor:
+    def normalize(self, reflectance: Tensor) -> Tensor:
         """(N, B, S, S) input of the network from (N, B, H, W) reflectance; NaN (no data) becomes the band's mean."""
         x = torch.where(torch.isnan(reflectance), self.mean, reflectance)
         x = (x.clamp(*self.clip) - self.mean) / self.std
@@ -314,27 +314,27 @@ class Reflectance(nn.Module):
         return x
 
     def forward(self, reflectance: Tensor) -> Tensor:
-        """(N, C) logits of (N, B, H, W) reflectance, the mean over the views."""
-        x = self.normalise(reflectance)
-        logits: Tensor = self.network(x if self.views == 1 else symmetries(x, self.views))
-        return logits if self.views == 1 else logits.view(self.views, -1, logits.shape[1]).mean(0)
+        """(N, C) logits of (N, B, H, W) reflectance, averaged over its rotations and flips."""
+        x = self.normalize(reflectance)
+        logits: Tensor = self.network(x if self.tta == 1 else symmetries(x, self.tta))
+        return logits if self.tta == 1 else logits.view(self.tta, -1, logits.shape[1]).mean(0)
 
-    def activations(self, reflectance: Tensor) -> Tensor:
-        """(N, D) pooled activations that the network's last layer reads, of (N, B, H, W) reflectance."""
-        spatial = self.network.forward_features(self.normalise(reflectance))  # type: ignore[operator]
+    def features(self, reflectance: Tensor) -> Tensor:
+        """(N, D) pooled features that the network's last layer reads, of (N, B, H, W) reflectance."""
+        spatial = self.network.forward_features(self.normalize(reflectance))  # type: ignore[operator]
         pooled: Tensor = self.network.forward_head(spatial, pre_logits=True)  # type: ignore[operator]
         return pooled
 
     @property
     def head(self) -> nn.Module:
-        """The network's last layer, from activations to logits."""
+        """The network's last layer, from features to logits."""
         head: nn.Module = self.network.get_classifier()  # type: ignore[operator]
         return head
 
 
-def symmetries(x: Tensor, views: int) -> Tensor:
-    """(views * N, B, S, S) from (N, B, S, S): as they are, turned by 90, 180, 270 degrees, then all mirrored."""
-    return torch.cat([torch.rot90(x if view < 4 else x.flip(3), view % 4, (2, 3)) for view in range(views)])
+def symmetries(x: Tensor, count: int) -> Tensor:
+    """(count * N, B, S, S) from (N, B, S, S): as it is, rotated by 90, 180 and 270 degrees, then all four mirrored."""
+    return torch.cat([torch.rot90(x if n < 4 else x.flip(3), n % 4, (2, 3)) for n in range(count)])
 
 
 def choose_device(name: str) -> torch.device:

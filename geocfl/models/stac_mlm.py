@@ -38,7 +38,7 @@ SOURCES = {"imagenet": "ImageNet"}
 TRAINING = ("split", "seed", "imbalance", "loss", "gamma", "recipe", "freeze", "epochs")
 """What of a model's origin are hyperparameters."""
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
-"""Tensors of batch normalisation that are statistics, not parameters."""
+"""Tensors of batch normalization that are statistics, not parameters."""
 EUROSAT_BOX = (-10.0, 34.0, 34.0, 64.0)
 """About where EuroSAT's patches lie: west, south, east and north in degrees. Those of a sample of 200 lie between -8.5
 and 32.8 east, 35.1 and 63.1 north."""

@@ -33,7 +33,7 @@ class Imitator(nn.Module):
 
     def forward(self, reflectance: Tensor) -> tuple[Tensor, Tensor]:
         """(N, C) logits and (N, D) projected activations of (N, B, H, W) reflectance."""
-        activations = self.student.activations(reflectance)
+        activations = self.student.features(reflectance)
         return self.student.head(activations), self.projection(activations)
 
 
@@ -139,7 +139,7 @@ def load_teacher(names: Sequence[str], student: Model, patches: Patches, device:
         modules.append((model.network().to(device).to(memory_format=torch.channels_last), model.temperature))
 
     def judge_views(reflectance: Tensor) -> tuple[Tensor, Tensor]:
-        activations = [module.activations(reflectance) for module, _ in modules]
+        activations = [module.features(reflectance) for module, _ in modules]
         judged = [(module.head(a) / t).softmax(1) for (module, t), a in zip(modules, activations, strict=True)]
         return torch.stack(judged).mean(0), torch.cat(activations, 1)
 

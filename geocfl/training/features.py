@@ -50,7 +50,7 @@ def read_activations(
     for start in range(0, len(patches), batch_size):
         stop = min(start + batch_size, len(patches))
         x = torch.from_numpy(patches.reflectance(np.arange(start, stop)))
-        rows.append(module.activations(x.to(device, memory_format=torch.channels_last)).half().cpu())
+        rows.append(module.features(x.to(device, memory_format=torch.channels_last)).half().cpu())
         progress("activations", stop, len(patches), "img")
     activations = torch.cat(rows)
     try:

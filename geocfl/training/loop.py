@@ -246,7 +246,7 @@ def predict(
     """
     device = next(module.parameters()).device
     module.eval()
-    batch_size = batch_size or fast_batch_size(device) // module.views
+    batch_size = batch_size or fast_batch_size(device) // module.tta
     rows = []
     for start in range(0, len(indices), batch_size):
         x = torch.from_numpy(patches.reflectance(indices[start : start + batch_size]))

@@ -42,12 +42,12 @@ def test_it_finds_what_training_found(data, run, tmp_path):
     assert "Balanced accuracy" in found.table() or "balanced accuracy" in found.table()
 
 
-def test_several_views_are_judged(data, run, tmp_path):
-    found = evaluate(run.path, data=data, out=tmp_path / "out", views=8)
+def test_evaluate_with_tta(data, run, tmp_path):
+    found = evaluate(run.path, data=data, out=tmp_path / "out", tta=8)
     patches = read_patches(data, RGB)
     indices = [patches.names.index(name) for name in (run.path / "test_patches.txt").read_text().split()]
     with torch.inference_mode():
-        logits = run.model.with_views(8).network()(torch.from_numpy(patches.reflectance(indices)))
+        logits = run.model.with_tta(8).network()(torch.from_numpy(patches.reflectance(indices)))
     labels = torch.from_numpy(patches.labels[indices])
     assert found.metrics["test"]["nll"] == pytest.approx(F.cross_entropy(logits / run.model.temperature, labels).item())
     assert found.metrics["test"]["nll"] != run.metrics["test"]["nll"]

@@ -76,20 +76,20 @@ def test_full_stride_equals_a_direct_loop_over_patches(tmp_path: Path, tiny_mode
     np.testing.assert_array_equal(codes(result), expected)
 
 
-def test_views_are_a_setting_like_others(tmp_path: Path, tiny_model: Path, noise: np.ndarray) -> None:
+def test_tta_is_a_setting(tmp_path: Path, tiny_model: Path, noise: np.ndarray) -> None:
     scene = write_scene(tmp_path / "s.tif", noise)
     model = geocfl.load_model(tiny_model)
-    turned = geocfl.map_scene(scene, tmp_path / "out", model=tiny_model, views=4)
+    turned = geocfl.map_scene(scene, tmp_path / "out", model=tiny_model, tta=4)
     image = noise.astype(np.float32) / 10_000
-    np.testing.assert_array_equal(codes(turned), model.with_views(4).predict(image).codes)
-    assert turned.summary["settings"]["views"] == 4
+    np.testing.assert_array_equal(codes(turned), model.with_tta(4).predict(image).codes)
+    assert turned.summary["settings"]["tta"] == 4
     with pytest.raises(OutputError, match="other"):
         geocfl.map_scene(scene, tmp_path / "out", model=tiny_model)
     plain = geocfl.map_scene(scene, tmp_path / "out", model=tiny_model, overwrite=True)
-    assert plain.summary["settings"]["views"] == 1
-    assert plain.summary["hash"] == geocfl.map_scene(scene, tmp_path / "one", model=tiny_model, views=1).summary["hash"]
-    bundle = model.with_views(4).save(tmp_path / "four", model.network().network.state_dict())
-    assert geocfl.map_scene(scene, tmp_path / "own", model=bundle.path).summary["settings"]["views"] == 4
+    assert plain.summary["settings"]["tta"] == 1
+    assert plain.summary["hash"] == geocfl.map_scene(scene, tmp_path / "one", model=tiny_model, tta=1).summary["hash"]
+    bundle = model.with_tta(4).save(tmp_path / "four", model.network().network.state_dict())
+    assert geocfl.map_scene(scene, tmp_path / "own", model=bundle.path).summary["settings"]["tta"] == 4
 
 
 @pytest.mark.parametrize("stride", [64, 48, 17])

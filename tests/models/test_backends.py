@@ -66,10 +66,10 @@ def test_missing_pixels_are_filled(tiny_model: Path, strip: np.ndarray, name: st
 
 
 @pytest.mark.parametrize("name", INSTALLED)
-def test_several_views_are_judged_at_once(tiny_model: Path, strip: np.ndarray, name: str) -> None:
+def test_tta_shrinks_the_batches(tiny_model: Path, strip: np.ndarray, name: str) -> None:
     model = geocfl.load_model(tiny_model)
-    backend = load_backend(model.with_views(8), name, device="cpu", precision="float32")
-    assert backend.batch_size == 4, "as many views as there are windows of a batch otherwise"
+    backend = load_backend(model.with_tta(8), name, device="cpu", precision="float32")
+    assert backend.batch_size == 4, "a batch has as many images as it has windows without augmentation"
     rows, columns = np.array([0, 3, 25, 26, 7]), np.array([0, 60, 90, 136, 20])
     windows = fill(cut(strip, 64, rows, columns))
     sides = [np.rot90(side, turns, (2, 3)) for side in (windows, windows[..., ::-1]) for turns in range(4)]

@@ -86,14 +86,22 @@ def test_probabilities_are_calibrated_whatever_the_batch(saved):
     np.testing.assert_allclose(rows, (logits / 1.5).softmax(1), atol=1e-5)
 
 
-def test_views_are_those_of_a_square(saved, tmp_path):
-    assert saved.with_views(None) is saved
-    turning = saved.with_views(4)
-    assert (turning.views, turning.network().views, saved.network().views) == (4, 4, 1)
+def test_tta_counts_are_the_symmetries_of_a_square(saved, tmp_path):
+    assert saved.with_tta(None) is saved
+    turning = saved.with_tta(4)
+    assert (turning.tta, turning.network().tta, saved.network().tta) == (4, 4, 1)
     kept = turning.save(tmp_path / "turning", turning.network().network.state_dict())
     assert load_model(tmp_path / "turning") == kept, "a bundle may say so itself"
-    with pytest.raises(UsageError, match="--views 3 is not one of 1, 2, 4, 8"):
-        saved.with_views(3)
+    with pytest.raises(UsageError, match="`tta=3` is not one of 1, 2, 4, 8"):
+        saved.with_tta(3)
+
+
+def test_the_field_views_of_older_bundles_is_read_as_tta(bundle):
+    file = bundle / "model.json"
+    facts = json.loads(file.read_text())
+    assert facts.pop("tta") == 1
+    file.write_text(json.dumps(facts | {"views": 4}))
+    assert load_model(bundle).tta == 4
 
 
 def test_a_model_shows_itself_in_a_line_and_in_a_notebook(model):
@@ -130,7 +138,7 @@ def test_missing_parts_are_named(bundle, missing):
         {"temperature": 0},
         {"temperature": None},
         {"clip": [0.1]},
-        {"views": 3},
+        {"tta": 3},
         {"legend": [{"code": 1, "name": "A", "folder": "A", "color": "red"}]},
         {"legend": [{"code": 7, "name": "A", "folder": "A", "color": "#123456"}]},
         {"unheard_of": 1},

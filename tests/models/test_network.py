@@ -172,7 +172,7 @@ def test_lite0_starts_from_its_wheel(bands):
     network = build_network("lite0", bands, 4)
     load_weights(network, "lite0", "imagenet", EUROSAT_BANDS[:bands])
     state = network.state_dict()
-    # Trained batch normalisation has left its start, and the statistics are those of the layers they stand with.
+    # Trained batch normalization has left its start, and the statistics are those of the layers they stand with.
     assert not torch.equal(state["bn1.running_var"], torch.ones_like(state["bn1.running_var"]))
     assert float(state["conv_stem.weight"].std()) > 0.05
     assert state["conv_stem.weight"].shape[1] == bands
@@ -213,11 +213,11 @@ def test_missing_and_foreign_weights_are_named(tmp_path, resnet):
         load_weights(network, "resnet18", str(tmp_path / "odd.safetensors"), RGB)
 
 
-def test_reflectance_is_clipped_normalised_and_scaled():
+def test_reflectance_is_clipped_normalized_and_scaled():
     module = Reflectance(torch.nn.Identity(), (0.0, 0.5), (0.1, 0.2), (0.05, 0.1), 4)
     x = torch.tensor([[[[float("nan"), -1.0], [0.1, 9.0]], [[0.2, 0.3], [float("nan"), 0.5]]]])
-    normalised = torch.tensor([[[[0.0, -2.0], [0.0, 8.0]], [[0.0, 1.0], [0.0, 3.0]]]])
-    expected = F.interpolate(normalised, (4, 4), mode="bilinear", align_corners=False)
+    normalized = torch.tensor([[[[0.0, -2.0], [0.0, 8.0]], [[0.0, 1.0], [0.0, 3.0]]]])
+    expected = F.interpolate(normalized, (4, 4), mode="bilinear", align_corners=False)
     torch.testing.assert_close(module(x), expected)
     assert module(torch.zeros(1, 2, 8, 4)).shape == (1, 2, 4, 4)
     already = torch.full((1, 2, 4, 4), 0.2)
@@ -226,27 +226,27 @@ def test_reflectance_is_clipped_normalised_and_scaled():
 
 def test_the_symmetries_of_a_square_are_eight():
     square = torch.arange(4.0).view(1, 1, 2, 2)
-    views = [tuple(view.flatten().int().tolist()) for view in symmetries(square, 8)]
-    assert len(set(views)) == 8
-    assert views[:2] == [(0, 1, 2, 3), (1, 3, 0, 2)], "as it is, then turned"
-    assert views[4] == (1, 0, 3, 2), "the fifth is mirrored"
+    found = [tuple(view.flatten().int().tolist()) for view in symmetries(square, 8)]
+    assert len(set(found)) == 8
+    assert found[:2] == [(0, 1, 2, 3), (1, 3, 0, 2)], "as it is, then turned"
+    assert found[4] == (1, 0, 3, 2), "the fifth is mirrored"
     for view in symmetries(square, 8)[:, None]:
         again = {tuple(v.flatten().int().tolist()) for v in symmetries(view, 8)}
-        assert again == set(views), "the symmetries of a symmetry are the same ones"
+        assert again == set(found), "the symmetries of a symmetry are the same ones"
 
 
-@pytest.mark.parametrize("views", [1, 2, 4, 8])
-def test_logits_of_several_views_are_their_mean(views):
+@pytest.mark.parametrize("tta", [1, 2, 4, 8])
+def test_tta_averages_the_logits(tta):
     torch.manual_seed(0)
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(27, 4))
     x = torch.rand(5, 3, 3, 3)
     facts = (0.0, 1.0), (0.1,) * 3, (0.2,) * 3, 3
-    plain, module = Reflectance(network, *facts), Reflectance(network, *facts, views)
+    plain, module = Reflectance(network, *facts), Reflectance(network, *facts, tta)
     sides = [plain(side) for side in (x, x.rot90(1, (2, 3)), x.rot90(2, (2, 3)), x.rot90(3, (2, 3)))]
     sides += [plain(x.flip(3).rot90(quarter, (2, 3))) for quarter in range(4)]
-    torch.testing.assert_close(module(x), torch.stack(sides[:views]).mean(0))
+    torch.testing.assert_close(module(x), torch.stack(sides[:tta]).mean(0))
     turned = module(x.rot90(1, (2, 3)))
-    if views in (4, 8):
+    if tta in (4, 8):
         torch.testing.assert_close(turned, module(x), msg="which way is up does not matter")
     else:
         assert not torch.allclose(turned, module(x))
@@ -277,8 +277,8 @@ def test_a_cosine_head_bounds_its_logits():
     network = build_network("resnet18", 3, 4, head="cosine").eval()
     x = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
-        activations = network.forward_head(network.forward_features(x), pre_logits=True)
-        expected = 30 * F.cosine_similarity(activations[:, None], network.fc.weight[None], dim=2)
+        features = network.forward_head(network.forward_features(x), pre_logits=True)
+        expected = 30 * F.cosine_similarity(features[:, None], network.fc.weight[None], dim=2)
         torch.testing.assert_close(network(x), expected)
     torch.testing.assert_close(network.fc.weight.norm(dim=1), torch.ones(4))
     with pytest.raises(UsageError, match="unknown head 'round'; choose from: linear, cosine"):

@@ -55,7 +55,7 @@ def test_an_imitator_is_its_student_and_a_view_of_it(tiny_model):
     x = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) / 4
     logits, projected = imitator(x)
     torch.testing.assert_close(logits, student(x))
-    torch.testing.assert_close(projected, imitator.projection(student.activations(x)))
+    torch.testing.assert_close(projected, imitator.projection(student.features(x)))
     assert projected.shape == (2, 7)
 
 

@@ -334,7 +334,7 @@ def test_activations_are_read_from_the_cache_the_second_time(data, tmp_path, cac
     def fail(*_: Any) -> None:
         raise AssertionError("computed again")
 
-    monkeypatch.setattr("geocfl.models.network.Reflectance.activations", fail)
+    monkeypatch.setattr("geocfl.models.network.Reflectance.features", fail)
     second = train(data, tmp_path / "second/run", **FROZEN, loss="ce")
     assert second.metrics["test"]["n"] == first.metrics["test"]["n"]
 

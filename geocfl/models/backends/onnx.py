@@ -36,7 +36,7 @@ class OnnxBackend:
         if precision not in ("auto", "float32"):
             raise UsageError(f"--backend onnx computes in float32; leave out --precision {precision}")
         self.precision = "float32"
-        self.batch_size = batch_size or CPU_BATCH_SIZE // model.views
+        self.batch_size = batch_size or CPU_BATCH_SIZE // model.tta
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads or 0  # 0: as many as there are cores
         self._session = ort.InferenceSession(cached_onnx(model), options, providers=["CPUExecutionProvider"])

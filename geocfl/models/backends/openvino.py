@@ -46,7 +46,7 @@ class OpenVinoBackend:
             if needed and needed not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
                 raise UsageError(f"this processor has no {precision}; choose --precision auto or float32")
             hints["INFERENCE_PRECISION_HINT"] = TYPES[precision]
-        self.batch_size = batch_size or CPU_BATCH_SIZE // model.views
+        self.batch_size = batch_size or CPU_BATCH_SIZE // model.tta
         network = core.read_model(cached_onnx(model))
         side = model.window
         network.reshape([ov.Dimension(1, self.batch_size), len(model.bands), side, side])

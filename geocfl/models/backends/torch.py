@@ -59,7 +59,7 @@ class TorchBackend:
             )
         autocast(self.device, precision)  # refuses what the device cannot do, before weights are read
         self.precision = precision
-        self.batch_size = batch_size or fast_batch_size(self.device) // model.views
+        self.batch_size = batch_size or fast_batch_size(self.device) // model.tta
         self._window, self._temperature, self._name = model.window, model.temperature, model.name
         if threads:
             torch.set_num_threads(threads)
