@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 import geocfl
 from geocfl.core.radiometry import Scaling
 from geocfl.data.augmentation import SURFACE_FIT
-from geocfl.mapping.checkpoint import Journal
+from geocfl.mapping.checkpoint import Checkpoint
 from geocfl.mapping.encode import Decision
 from geocfl.mapping.mapper import cells_of
 from geocfl.mapping.pipeline import classify_scene
@@ -43,9 +43,9 @@ def classify(path: Path, offset: float | None, model: geocfl.Model, stride: int,
                 gain, haze = SURFACE_FIT[band]
                 scene.scaling[band] = through(scene.scaling[band], 1 + strength * (gain - 1), strength * haze)
             grid = cells_of(scene, model, stride)
-            journal = Journal(Path(folder), grid, [0], {})
-            classify_scene(scene, model.bands, grid, load_backend(model), Decision(len(model.legend)), 16, journal)
-        with open_cells(journal.cells) as dataset:
+            checkpoint = Checkpoint(Path(folder), grid, [0], {})
+            classify_scene(scene, model.bands, grid, load_backend(model), Decision(len(model.legend)), 16, checkpoint)
+        with open_cells(checkpoint.cells) as dataset:
             return dataset.read()
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import geocfl
 from geocfl.mapping.mapper import cells_of
 from geocfl.mapping.memory import STRIP_ROWS
-from geocfl.mapping.strips import cut, read_strips
+from geocfl.mapping.strips import cut, scene_strips
 from geocfl.models.backends import BACKENDS, load_backend
 from geocfl.scenes import open_scene
 
@@ -55,8 +55,8 @@ def main() -> None:
         grid = cells_of(scene, model, options.stride)
         cell_rows = max(1, STRIP_ROWS // options.stride)
         with stage("read: decode, to reflectance, find no data"):
-            strips = sum(1 for _ in read_strips(scene, model.bands, grid, cell_rows))
-        strip = next(read_strips(scene, model.bands, grid, cell_rows))
+            strips = sum(1 for _ in scene_strips(scene, model.bands, grid, cell_rows))
+        strip = next(scene_strips(scene, model.bands, grid, cell_rows))
     rows, columns = (options.stride * index for index in np.nonzero(strip.valid))
     with stage("cut windows (one strip, times all)"):
         for _ in range(strips):

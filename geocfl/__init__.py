@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from geocfl.mapping import map_scene as map_scene
     from geocfl.mapping import map_scenes as map_scenes
     from geocfl.mapping.info import info as info
-    from geocfl.mapping.many import Tally as Tally
+    from geocfl.mapping.results import Tally as Tally
     from geocfl.models.bundle import Model as Model
     from geocfl.models.bundle import load_model as load_model
     from geocfl.models.export import export as export
@@ -36,7 +36,7 @@ _HOMES = {
     "Model": "geocfl.models.bundle",
     "Prediction": "geocfl.models.predict",
     "SceneMap": "geocfl.mapping",
-    "Tally": "geocfl.mapping.many",
+    "Tally": "geocfl.mapping.results",
     "compare": "geocfl.experiments.compare",
     "demo": "geocfl.demonstration.demo",
     "evaluate": "geocfl.evaluation.evaluate",

@@ -14,23 +14,23 @@ from numpy.typing import NDArray
 from geocfl.core.grid import CellGrid
 from geocfl.products.scratch import CONFIDENCE, write_header
 
-JOURNAL = "journal.jsonl"
+CHECKPOINT = "checkpoint.jsonl"
 _COUNTS = ("row", "windows", "masked")
 """What a line of the log holds."""
 
 
-class Journal:
+class Checkpoint:
     """The results of a run in a folder, strip by strip, so that another run can go on after any of them.
 
     Three files grow together: the work raster of `geocfl.products.scratch`, the thumbnail's rows, and
-    ``journal.jsonl``, whose first line holds the facts that a run must share to go on and each other one a finished
+    ``checkpoint.jsonl``, whose first line holds the facts that a run must share to go on and each other one a finished
     strip. A strip counts from when its line is whole; what the other files hold beyond it is cut off.
 
     Args:
         folder: Where to keep it; exists.
         grid: The scene's cells.
         shown: Which of the scene's bands the thumbnail keeps, from 0.
-        facts: What decides how cells are computed, such as the back end and the height of strips. A journal of other
+        facts: What decides how cells are computed, such as the back end and the height of strips. A checkpoint of other
             facts is begun anew.
         cell_bands: Bands of the work raster.
         thumbnail_pixels: Longer side of the overview picture that is taken along, at most.
@@ -55,7 +55,7 @@ class Journal:
         first: int = 0,
     ) -> None:
         self.cells = folder / "cells"
-        self._thumbnail, self._log = folder / "thumbnail", folder / JOURNAL
+        self._thumbnail, self._log = folder / "thumbnail", folder / CHECKPOINT
         self._grid, self._shown, self._cell_bands = grid, list(shown), cell_bands
         self._facts = facts
         self._first = first
@@ -72,10 +72,10 @@ class Journal:
         write_header(self.cells, grid.rows, grid.columns, cell_bands)
 
     def join(self, folders: Sequence[Path]) -> None:
-        """Adds the rows of blocks of the same scene, the first of which begins where this journal ends.
+        """Adds the rows of blocks of the same scene, the first of which begins where this checkpoint ends.
 
         Args:
-            folders: Where the blocks' journals are kept, in the order of their rows. One of other facts, such as
+            folders: Where the blocks' checkpoints are kept, in the order of their rows. One of other facts, such as
                 another back end, is left out, with those after it, so that the same cells are computed again.
         """
         for folder in folders:
@@ -97,7 +97,7 @@ class Journal:
 
     @staticmethod
     def _read(log: Path) -> tuple[Any, list[dict[str, int]]]:
-        """A journal's first line and its others, without one that was not finished."""
+        """A checkpoint's first line and its others, without one that was not finished."""
         try:
             lines = log.read_text().splitlines(keepends=True)
             whole = [json.loads(line) for line in lines if line.endswith("\n")]

@@ -27,9 +27,10 @@ from distributed import (
 
 from geocfl._version import __version__
 from geocfl.errors import GeocflError, OutputError, SceneError, UsageError
-from geocfl.mapping.blocks import BLOCK_WINDOWS, Blocks, classify_block, divide
-from geocfl.mapping.many import SCENES_AT_ONCE, Result, unexpected
-from geocfl.mapping.mapper import Mapper
+from geocfl.mapping.blocks import Blocks
+from geocfl.mapping.divide import BLOCK_WINDOWS, classify_block, divide
+from geocfl.mapping.mapper import SCENES_AT_ONCE, Mapper
+from geocfl.mapping.results import Result, unexpected
 from geocfl.models.bundle import load_model
 from geocfl.products.scene_map import SceneMap
 from geocfl.products.staging import BusyError

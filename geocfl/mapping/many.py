@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from geocfl.core.progress import Progress, silent
-from geocfl.core.table import align
 from geocfl.errors import GeocflError, SceneError, UsageError
-from geocfl.mapping.mapper import Mapper
+from geocfl.mapping.mapper import SCENES_AT_ONCE, Mapper
+from geocfl.mapping.results import Result, unexpected
 from geocfl.mapping.settings import MapSettings
 from geocfl.models.bundle import DEFAULT_MODEL, load_model
 from geocfl.products.formats.catalog import check_catalogue, write_catalogue
@@ -24,11 +22,6 @@ from geocfl.scenes import Source
 from geocfl.scenes.collect import Listed, list_scenes
 
 log = logging.getLogger("geocfl")
-
-SCENES_AT_ONCE = 2
-"""One is classified; meanwhile another one is hashed and read, or its products are written."""
-
-Result = tuple[str, SceneMap | GeocflError]
 
 
 def map_scenes(
@@ -133,14 +126,6 @@ def attempt(
         return error
 
 
-def unexpected(path: str, error: Exception) -> GeocflError:
-    """What one scene's failure that nobody foresaw is to a run of many."""
-    log.debug("%s", path, exc_info=error)
-    failure = SceneError(f"{path}: failed unexpectedly ({type(error).__name__}: {error}); map it alone, with --debug")
-    failure.__cause__ = error
-    return failure
-
-
 def _map_here(
     mapper: Mapper, listed: Sequence[Listed], out: str | Path, overwrite: bool, progress: Progress
 ) -> Generator[Result, None, None]:
@@ -161,37 +146,3 @@ def _map_here(
         finally:
             stopped.set()
             pool.shutdown(cancel_futures=True)
-
-
-@dataclass
-class Tally:
-    """What became of the scenes of a run.
-
-    Attributes:
-        counts: How many are ``"done"``, ``"skipped"`` (mapped already) and ``"failed"``.
-        failures: Path and reason of each that failed.
-    """
-
-    counts: Counter[str] = field(default_factory=Counter)
-    failures: list[tuple[str, str]] = field(default_factory=list)
-
-    def add(self, path: str, result: SceneMap | GeocflError) -> str:
-        """Counts a result, and returns which of the `counts` it belongs to."""
-        if isinstance(result, GeocflError):
-            self.failures.append((path, str(result)))
-            status = "failed"
-        else:
-            status = "skipped" if result.already_done else "done"
-        self.counts[status] += 1
-        return status
-
-    def table(self) -> str:
-        """Counts and reasons as plain text, without a newline at its end."""
-        notes = {"done": "mapped", "skipped": "mapped already", "failed": "not mapped, for the reasons below"}
-        rows = [
-            (status, str(self.counts[status]), note if self.counts[status] else "") for status, note in notes.items()
-        ]
-        lines = [align([("result", "scenes", ""), *rows], text_columns=[0, 2])]
-        if self.failures:
-            lines += ["", *(reason for _, reason in self.failures)]
-        return "\n".join(lines)

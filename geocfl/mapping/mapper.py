@@ -1,31 +1,32 @@
-"""From a scene's path to its products: checks, estimate, one pass, files whole or not at all."""
+"""Maps one scene: checks it, classifies its windows and writes its products, all or none."""
 
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import json
 import logging
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import rasterio
 
-from geocfl._version import __version__
 from geocfl.core.grid import CellGrid
 from geocfl.core.progress import Progress, silent
 from geocfl.errors import SceneError, UsageError
-from geocfl.mapping.checkpoint import JOURNAL, Journal
+from geocfl.mapping.blocks import Blocks
+from geocfl.mapping.checkpoint import CHECKPOINT, Checkpoint
 from geocfl.mapping.encode import Decision
+from geocfl.mapping.estimate import estimate
 from geocfl.mapping.memory import RESERVE, choose_cell_rows, parse_memory, resident, strip_bytes
 from geocfl.mapping.pipeline import classify_scene
+from geocfl.mapping.provenance import Provenance
 from geocfl.mapping.settings import MapSettings
 from geocfl.models.backends import Backend, load_backend, measure
 from geocfl.models.bundle import DEFAULT_MODEL, Model, load_model
@@ -35,20 +36,17 @@ from geocfl.products.selection import Selection
 from geocfl.products.staging import FILES, Staging
 from geocfl.products.write import Finished, write_products
 from geocfl.scenes import Reading, Scene, Source, find_source, open_scene
-from geocfl.scenes.fingerprint import file_hash, identity
-
-if TYPE_CHECKING:
-    from geocfl.mapping.blocks import Blocks
+from geocfl.scenes.fingerprint import file_hash
 
 log = logging.getLogger("geocfl")
 
-COMMON_STRIDES = (64, 32, 16)
+SCENES_AT_ONCE = 2
+"""Threads that map with one `Mapper`: one classifies, the other hashes and reads a scene or writes products."""
 GDAL_CACHE = 64
-"""Megabytes that GDAL may keep of decoded blocks, instead of a twentieth of all memory: strips keep what is used
-again."""
+"""Megabytes of decoded blocks that GDAL may keep; its default is 5 % of all memory, but strips keep what is reused."""
 
 _WRITING = threading.Lock()
-"""Products are made in one thread at a time: matplotlib is not made for several."""
+"""Products are written by one thread at a time, because matplotlib is not thread-safe."""
 
 
 def map_scene(
@@ -156,7 +154,7 @@ class Mapper:
 
     @cached_property
     def model_hash(self) -> str:
-        """SHA-256 of the model's description and of its weights, one after the other."""
+        """SHA-256 of the model's description, followed by that of its weights."""
         folder = self.model.path or Path()  # load_model always sets it
         return "".join(file_hash(folder / name) for name in ("model.json", "model.safetensors"))
 
@@ -171,13 +169,12 @@ class Mapper:
     ) -> SceneMap:
         """Maps one scene.
 
-        Arguments, return and errors are those of `map_scene`; `blocks` are what has been classified of it already.
+        Arguments, return value and errors are those of `map_scene`; `blocks` have already been classified.
         """
         started = time.perf_counter()
         with self.opened(source) as scene:
-            grid = cells_of(scene, self.model, self.settings.stride)
-            when = self.taken(scene)
-            digest = self.digest(scene)
+            grid, origin = cells_of(scene, self.model, self.settings.stride), self.provenance(scene)
+            when, digest = self._taken(scene), origin.digest()
             with self.staging(source, out, digest, overwrite=overwrite) as staging:
                 targets = {name: staging.target(suffix) for name, suffix in self._files.items()}
                 if staging.state == "done":
@@ -185,49 +182,62 @@ class Mapper:
                 warnings = scene.warnings()
                 for warning in warnings:
                     log.warning("%s", warning)
-                if blocks:  # they begin at the first row
-                    (staging.folder / JOURNAL).unlink(missing_ok=True)
-                rows = blocks.cell_rows if blocks else self._plan(scene, grid)
-                journal = self.journal(staging.folder, grid, rows)
-                if blocks:
-                    journal.join([blocks.folder(first) for first, _ in blocks.rows])
-                before, ready = journal.windows, time.perf_counter()
-                seconds = self.classify(scene, grid, rows, journal, progress)
-                if not journal.windows:
-                    remedy = "allow more with --max-masked" if journal.masked else "check the scene's nodata value"
-                    raise SceneError(
-                        f"{scene.path}: no cell has data in half of its pixels; {remedy}", page="how-to/clouds/"
-                    )
-                finished = Finished(
-                    source.stem,
-                    journal.cells,
+                checkpoint, rows = self._begin(scene, grid, staging.folder, blocks)
+                resumed = checkpoint.windows
+                timing = {"start_s": time.perf_counter() - started}
+                timing["classify_s"] = self.classify(scene, grid, rows, checkpoint, progress)
+                _refuse_empty(scene, checkpoint)
+                facts = origin.facts(
                     grid,
-                    self.model.legend,
-                    journal.thumbnail(),
-                    self.tags(scene, grid),
-                    self.facts(scene, grid, warnings, digest, when, journal.masked),
-                    when,
+                    digest=digest,
+                    when=when,
+                    warnings=warnings,
+                    classifier=repr(self.backend),
+                    masked=checkpoint.masked,
                 )
-                with _WRITING:
-                    written = time.perf_counter()
-                    summary = write_products(
-                        finished,
-                        self.selection,
-                        staging,
-                        simplify_m=self.settings.simplify,
-                        min_area_ha=self.settings.min_area,
-                    )
-                    timing = {
-                        "start": ready - started,
-                        "classify": seconds,
-                        "write": time.perf_counter() - written,
-                    }
-                summary["timing"] = {f"{name}_s": round(value, 3) for name, value in timing.items()}
-                summary["timing"]["windows"] = journal.windows - before  # those of this process, if it went on
+                summary, timing["write_s"] = self._write(  # drops the thumbnail, which must not be open at commit
+                    Finished(
+                        source.stem,
+                        checkpoint.cells,
+                        grid,
+                        self.model.legend,
+                        checkpoint.thumbnail(),
+                        origin.tags(grid),
+                        facts,
+                        when,
+                    ),
+                    staging,
+                )
+                summary["timing"] = {name: round(seconds, 3) for name, seconds in timing.items()}
+                summary["timing"]["windows"] = checkpoint.windows - resumed
                 staging.path(FILES["summary"]).write_text(json.dumps(summary, indent=2) + "\n")
-                del finished  # its thumbnail is a file that is open, which network file systems do not remove
                 staging.commit()
         return SceneMap(targets, summary)
+
+    def _begin(self, scene: Scene, grid: CellGrid, folder: Path, blocks: Blocks | None) -> tuple[Checkpoint, int]:
+        """The scene's checkpoint, with the rows of `blocks` if there are any, and the rows of cells in a strip."""
+        if blocks is None:
+            rows = self.cell_rows(scene, grid)
+            self._announce(scene, grid, rows)
+            return self.checkpoint(folder, grid, rows), rows
+        (folder / CHECKPOINT).unlink(missing_ok=True)  # blocks begin at the first row
+        checkpoint = self.checkpoint(folder, grid, blocks.cell_rows)
+        checkpoint.join([blocks.folder(first) for first, _ in blocks.rows])
+        return checkpoint, blocks.cell_rows
+
+    def _write(self, finished: Finished, staging: Staging) -> tuple[dict[str, Any], float]:
+        """Writes the products, one scene at a time; returns the summary and the seconds it took."""
+        with _WRITING:
+            started = time.perf_counter()
+            how = self.settings
+            summary = write_products(
+                finished, self.selection, staging, simplify_m=how.simplify, min_area_ha=how.min_area
+            )
+            return summary, time.perf_counter() - started
+
+    def provenance(self, scene: Scene) -> Provenance:
+        """What a map of this scene is made from."""
+        return Provenance(scene, self.model, self.model_hash, self.settings, self.reading.area)
 
     @contextmanager
     def opened(self, source: Source) -> Iterator[Scene]:
@@ -258,12 +268,12 @@ class Mapper:
         """A scene's products on their way into a folder."""
         return Staging(out, source.stem, digest, overwrite=overwrite, products=self._files.values())
 
-    def journal(self, folder: Path, grid: CellGrid, cell_rows: int, first: int = 0) -> Journal:
-        """The journal of a scene, or of a block of it, in strips of so many rows of cells, kept in a folder."""
+    def checkpoint(self, folder: Path, grid: CellGrid, cell_rows: int, first: int = 0) -> Checkpoint:
+        """The checkpoint of a scene, or of a block of it, in strips of so many rows of cells, kept in a folder."""
         with self._loading:  # one thread loads the classifier, the others wait
             backend = self.backend
         how = {"backend": repr(backend), "batch_size": backend.batch_size, "cell_rows": cell_rows}
-        return Journal(
+        return Checkpoint(
             folder,
             grid,
             self.shown,
@@ -278,11 +288,11 @@ class Mapper:
         scene: Scene,
         grid: CellGrid,
         cell_rows: int,
-        journal: Journal,
+        checkpoint: Checkpoint,
         progress: Progress = silent,
         last: int | None = None,
     ) -> float:
-        """Classifies what the journal lacks, down to a row, when no other scene is being classified.
+        """Classifies what the checkpoint lacks, down to a row, when no other scene is being classified.
 
         Returns:
             The seconds that it took.
@@ -294,7 +304,7 @@ class Mapper:
             self.backend,
             self.decision,
             cell_rows,
-            journal,
+            checkpoint,
             self.settings.max_masked,
             last=last,
             progress=progress,
@@ -308,29 +318,15 @@ class Mapper:
         bands, itemsize = len(self.model.bands), np.dtype(scene.dtype).itemsize
         return choose_cell_rows(grid, bands, itemsize, scene.block_rows, memory)
 
-    def _plan(self, scene: Scene, grid: CellGrid) -> int:
-        """Rows of cells in a strip; says what is about to happen."""
-        rows = self.cell_rows(scene, grid)
+    def _announce(self, scene: Scene, grid: CellGrid, rows: int) -> None:
+        """Logs what is about to happen."""
         bands, itemsize = len(self.model.bands), np.dtype(scene.dtype).itemsize
         memory = self._held + strip_bytes(grid, bands, itemsize, rows, scene.block_rows)
-        level = logging.INFO if self._scenes_at_once == 1 else logging.DEBUG  # a run of thousands needs no such lines
+        level = logging.INFO if self._scenes_at_once == 1 else logging.DEBUG  # too much for a run of thousands
         log.log(level, "%r", self.backend)
         log.log(level, "%s", estimate(scene.name, grid, self.model.gsd, scene.data_share(), self.rate, memory))
-        return rows
 
-    def digest(self, scene: Scene) -> str:
-        """What products depend on: the scene's files, what is said of them, the model, the settings, this version."""
-        bands, area = self.model.bands, self.reading.area
-        said = [  # by files beside the rasters, too, such as a product's metadata
-            [(scene.bands[band], asdict(scene.scaling[band])) for band in bands],
-            (scene.nodata, str(scene.taken), scene.level),
-            (list(scene.transform)[:6], scene.crs.to_wkt() if scene.crs else None),
-        ]
-        files = [identity(file) for file in scene.files]
-        facts = [__version__, self.model_hash, files, said, asdict(self.settings), area.identity if area else None]
-        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-
-    def taken(self, scene: Scene) -> dt.datetime | None:
+    def _taken(self, scene: Scene) -> dt.datetime | None:
         """When the scene was taken, where the option or the scene says so.
 
         Raises:
@@ -345,52 +341,11 @@ class Mapper:
             )
         return when
 
-    def tags(self, scene: Scene, grid: CellGrid) -> dict[str, str]:
-        """What the rasters say of themselves."""
-        return {
-            "GEOCFL_VERSION": __version__,
-            "GEOCFL_MODEL": self.model.name,
-            "GEOCFL_MODEL_HASH": self.model_hash,
-            "GEOCFL_SOURCE": scene.name,
-            "GEOCFL_SETTINGS": json.dumps(self.settings.to_json()),
-            "GEOCFL_STRIDE": str(grid.stride),
-            "GEOCFL_WIDTH": str(grid.width),
-            "GEOCFL_HEIGHT": str(grid.height),
-        }
-
     @property
     def shown(self) -> list[int]:
         """Which of the model's bands stand for red, green and blue; its first one for those that it does not read."""
         bands = self.model.bands
         return [bands.index(band) if band in bands else 0 for band in ("B04", "B03", "B02")]
-
-    def facts(
-        self, scene: Scene, grid: CellGrid, warnings: list[str], digest: str, when: dt.datetime | None, masked: int
-    ) -> dict[str, Any]:
-        """What the summary says beside the classes: input, model, settings and what was noticed."""
-        model = self.model
-        return {
-            "geocfl": __version__,
-            "hash": digest,
-            "scene": {
-                "file": scene.name,
-                "datetime": when.isoformat().replace("+00:00", "Z") if when else None,
-                "width": scene.width,
-                "height": scene.height,
-                "crs": grid.crs.to_string(),
-                "transform": list(grid.transform)[:6],
-                "bounds": list(grid.bounds()),
-                "level": scene.level,
-                "bands": {band: scene.bands[band] for band in model.bands},
-                "scaling": {band: asdict(scene.scaling[band]) for band in model.bands},
-                "scaling_from": scene.scaling_source,
-            },
-            "model": {"name": model.name, "hash": self.model_hash, "window": model.window, "origin": model.origin},
-            "settings": self.settings.to_json() | {"classifier": repr(self.backend)},
-            "cell_size_m": grid.stride * model.gsd,
-            "masked_cells": masked,
-            "warnings": warnings,
-        }
 
 
 def cells_of(scene: Scene, model: Model, stride: int) -> CellGrid:
@@ -407,28 +362,11 @@ def cells_of(scene: Scene, model: Model, stride: int) -> CellGrid:
     return CellGrid(scene.height, scene.width, stride, model.window, scene.transform, scene.crs)
 
 
-def estimate(name: str, grid: CellGrid, gsd: float, share: float, rate: float, memory: int) -> str:
-    """One line on what a stride means: cell size, cells and time at this stride and at the common ones, and memory.
-
-    Args:
-        name: The scene's.
-        grid: Its cells.
-        gsd: Metres per pixel.
-        share: Of the scene's pixels with data, 0..1: windows without are not classified.
-        rate: Windows per second.
-        memory: Bytes that the process will take at most.
-    """
-
-    def line(stride: int) -> str:
-        cells = -(-grid.height // stride) * -(-grid.width // stride)
-        return f"{cells:,} cells of {stride * gsd:g} m, about {_duration(share * cells / rate)}"
-
-    others = [f"--stride {stride}: {line(stride)}" for stride in COMMON_STRIDES if stride != grid.stride]
-    windows = "" if share > 0.995 else f", {share:.0%} of them with data"
-    return f"{name}: {line(grid.stride)}{windows}, {memory / 1e9:.1f} GB of memory ({'; '.join(others)})"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+def _refuse_empty(scene: Scene, checkpoint: Checkpoint) -> None:
+    """Raises SceneError if no window was classified."""
+    if not checkpoint.windows:
+        remedy = "raise `max_masked`" if checkpoint.masked else "check the scene's nodata value"
+        raise SceneError(
+            f"{scene.path}: no cell has data in half of its pixels, so there is nothing to map; {remedy}",
+            page="how-to/clouds/",
+        )

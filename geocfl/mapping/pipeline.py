@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from geocfl.core.grid import CellGrid
 from geocfl.core.legend import NODATA
 from geocfl.core.progress import Progress, silent
-from geocfl.mapping.checkpoint import Journal
+from geocfl.mapping.checkpoint import Checkpoint
 from geocfl.mapping.encode import Decision
-from geocfl.mapping.strips import Strip, read_strips
+from geocfl.mapping.strips import Strip, scene_strips
 from geocfl.models.backends import Backend
 from geocfl.products.scratch import NO_CONFIDENCE
 from geocfl.scenes import Scene
@@ -31,14 +31,14 @@ def classify_scene(
     backend: Backend,
     decision: Decision,
     cell_rows: int,
-    journal: Journal,
+    checkpoint: Checkpoint,
     max_masked: float = 0.5,
     *,
     last: int | None = None,
     progress: Progress = silent,
     turn: AbstractContextManager[Any] | None = None,
 ) -> float:
-    """Classifies every cell of a scene, or of some of its rows, that the journal does not hold yet.
+    """Classifies every cell of a scene, or of some of its rows, that the checkpoint does not hold yet.
 
     Args:
         scene: An open scene of at least one window's size.
@@ -47,7 +47,7 @@ def classify_scene(
         backend: The classifier.
         decision: What a cell keeps of its window's probabilities.
         cell_rows: Rows of cells in a strip.
-        journal: Takes the results, strip by strip.
+        checkpoint: Takes the results, strip by strip.
         max_masked: Share of a cell's pixels that may be masked, 0..1.
         last: Row of cells to end before, a multiple of `cell_rows`; all by default.
         progress: Told the windows that are done; what it raises stops the work after a batch.
@@ -60,8 +60,8 @@ def classify_scene(
     Raises:
         SceneError: The scene cannot be decoded.
     """
-    strips = read_strips(scene, bands, grid, cell_rows, journal.row, max_masked, last)
-    total, done = grid.rows * grid.columns, journal.row * grid.columns
+    strips = scene_strips(scene, bands, grid, cell_rows, checkpoint.row, max_masked, last)
+    total, done = grid.rows * grid.columns, checkpoint.row * grid.columns
 
     def advance(cells: int) -> None:
         nonlocal done
@@ -73,7 +73,7 @@ def classify_scene(
         advance(0)
         for strip, placed in coming:
             cells = classify_strip(strip, placed, grid.stride, backend, decision, advance)
-            journal.append(cells, strip.inside, int(strip.valid.sum()), int(strip.masked.sum()))
+            checkpoint.append(cells, strip.inside, int(strip.valid.sum()), int(strip.masked.sum()))
     return time.perf_counter() - started
 
 
@@ -88,7 +88,7 @@ def classify_strip(
     """Classifies the cells of a strip that have data; the others never reach the classifier.
 
     Args:
-        strip: From `read_strips`.
+        strip: From `scene_strips`.
         placed: Its pixels, as `backend` has placed them.
         stride: Side of a cell, pixels.
         backend: The classifier.

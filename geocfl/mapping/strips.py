@@ -33,7 +33,7 @@ class Strip:
     masked: NDArray[np.bool_]
 
 
-def read_strips(
+def scene_strips(
     scene: Scene,
     bands: tuple[str, ...],
     grid: CellGrid,

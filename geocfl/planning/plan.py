@@ -15,8 +15,7 @@ import numpy as np
 from geocfl.core.progress import Progress, silent
 from geocfl.core.table import align
 from geocfl.errors import GeocflError, SceneError, UsageError
-from geocfl.mapping.many import SCENES_AT_ONCE
-from geocfl.mapping.mapper import Mapper
+from geocfl.mapping.mapper import SCENES_AT_ONCE, Mapper
 from geocfl.mapping.settings import MapSettings
 from geocfl.models.bundle import DEFAULT_MODEL, load_model
 from geocfl.planning.profile import SIDE, Cost, Stage, cores, measure, write_stand_in

@@ -20,7 +20,7 @@ from geocfl.core.grid import CellGrid
 from geocfl.demonstration.landscape import BANDS, write_synthetic_scene
 from geocfl.mapping.mapper import Mapper, cells_of
 from geocfl.mapping.pipeline import classify_strip
-from geocfl.mapping.strips import Strip, has_data, read_strips, share
+from geocfl.mapping.strips import Strip, has_data, scene_strips, share
 from geocfl.models.bundle import Model
 from geocfl.planning.stored_size import stored_bytes
 from geocfl.products.formats.truecolor import PICTURE_PIXELS, PREVIEW_PIXELS
@@ -127,7 +127,7 @@ def measure(mapper: Mapper, source: Source, folder: Path, stand_in: bool = False
         with _Clock() as opening:
             scene = stack.enter_context(mapper.opened(source))
         with _Clock() as hashing:
-            mapper.digest(scene)
+            mapper.provenance(scene).digest()
         with _Clock() as sampling:
             known = scene.data_share()
         grid = own = cells_of(scene, model, settings.stride)
@@ -177,7 +177,7 @@ def _read(mapper: Mapper, scene: Scene, grid: CellGrid) -> tuple[_Clock, Strip, 
     """
     rows = mapper.cell_rows(scene, grid)
     middle = max(0, -(-grid.rows // rows) // 2 - 1) * rows
-    strips = read_strips(scene, mapper.model.bands, grid, rows, middle, mapper.settings.max_masked)
+    strips = scene_strips(scene, mapper.model.bands, grid, rows, middle, mapper.settings.max_masked)
     if middle + rows < grid.rows:
         next(strips)
     with _Clock() as clock:
@@ -223,7 +223,7 @@ def _write(
     picture = PICTURE_PIXELS if mapper.selection.truecolor else PREVIEW_PIXELS
     step = -(-max(grid.height, grid.width) // picture)
     shown = strip.inside[mapper.shown, ::step, ::step]
-    warnings, count = scene.warnings(), itertools.count()
+    origin, warnings, count = mapper.provenance(scene), scene.warnings(), itertools.count()
 
     def write(rows: int) -> NDArray[np.float64]:
         part = replace(grid, height=min(grid.height, rows * grid.stride))
@@ -232,7 +232,10 @@ def _write(
             work = staging.folder / "cells"
             write_header(work, part.rows, part.columns, len(cells))
             work.write_bytes(_repeated(cells, part.rows, part.columns).transpose(1, 0, 2).tobytes())
-            tags, facts = mapper.tags(scene, part), mapper.facts(scene, part, warnings, DIGEST, TAKEN, 0)
+            facts = origin.facts(
+                part, digest=DIGEST, when=TAKEN, warnings=warnings, classifier=repr(mapper.backend), masked=0
+            )
+            tags = origin.tags(part)
             finished = Finished(source.stem, work, part, mapper.model.legend, thumbnail, tags, facts, TAKEN)
             how = mapper.settings
             with _Clock() as clock:

@@ -7,7 +7,8 @@ from affine import Affine
 
 import geocfl
 from geocfl.errors import SceneError
-from geocfl.mapping.blocks import Blocks, classify_block, divide
+from geocfl.mapping.blocks import Blocks
+from geocfl.mapping.divide import classify_block, divide
 from geocfl.mapping.mapper import Mapper
 from geocfl.mapping.settings import MapSettings
 from geocfl.products.staging import FILES, BusyError
@@ -76,7 +77,7 @@ def test_a_block_that_is_there_is_not_classified_again(
 def test_what_blocks_lack_is_classified(tmp_path: Path, source: Source, mapper: Mapper, tiny_model: Path) -> None:
     blocks = divide(mapper, source, tmp_path / "maps", overwrite=False, windows=200)
     assert blocks is not None
-    other = Mapper(mapper.model, mapper.settings, memory="4GB", batch_size=5)  # another journal's facts
+    other = Mapper(mapper.model, mapper.settings, memory="4GB", batch_size=5)  # another checkpoint's facts
     first, second, third, *_ = blocks.rows
     for each, rows in ((mapper, first), (other, second), (mapper, third)):
         classify_block(each, source, blocks, *rows)
@@ -97,7 +98,7 @@ def test_blocks_count_although_the_scene_was_begun_before(
         mapper.map(source, tmp_path / "maps", progress=stop)
     blocks = divide(mapper, source, tmp_path / "maps", overwrite=False, windows=200)
     assert blocks is not None
-    assert (blocks.parent / "journal.jsonl").read_text().count("\n") > 1
+    assert (blocks.parent / "checkpoint.jsonl").read_text().count("\n") > 1
     for rows in blocks.rows:
         classify_block(mapper, source, blocks, *rows)
     assert mapper.map(source, tmp_path / "maps", blocks=blocks).summary["timing"]["windows"] == 0

@@ -7,29 +7,29 @@ import pytest
 from affine import Affine
 
 from geocfl.core.grid import CellGrid
-from geocfl.mapping.checkpoint import Journal
+from geocfl.mapping.checkpoint import Checkpoint
 
 GRID = CellGrid(256, 192, 64, 64, Affine(10, 0, 3e5, 0, -10, 5e6), None)
 FACTS = {"backend": "mine", "cell_rows": 1}
 
 
-def add(journal: Journal, value: int) -> None:
+def add(checkpoint: Checkpoint, value: int) -> None:
     codes = np.full((1, 3), value, np.uint8)
     inside = np.full((3, 64, 192), value / 10, np.float32)
     inside[2] += 1
-    journal.append(np.stack([codes, codes + 50]), inside, windows=3)
+    checkpoint.append(np.stack([codes, codes + 50]), inside, windows=3)
 
 
-def started(folder: Path, strips: int = 2) -> Journal:
-    journal = Journal(folder, GRID, (0, 2), FACTS)
+def started(folder: Path, strips: int = 2) -> Checkpoint:
+    checkpoint = Checkpoint(folder, GRID, (0, 2), FACTS)
     for value in range(1, strips + 1):
-        add(journal, value)
-    return journal
+        add(checkpoint, value)
+    return checkpoint
 
 
 def test_a_second_one_knows_what_is_done(tmp_path: Path) -> None:
     started(tmp_path)
-    again = Journal(tmp_path, GRID, (0, 2), FACTS)
+    again = Checkpoint(tmp_path, GRID, (0, 2), FACTS)
     assert (again.row, again.windows) == (2, 6)
     assert again.cells.read_bytes() == bytes([1, 1, 1, 51, 51, 51, 2, 2, 2, 52, 52, 52])
     assert again.thumbnail().shape == (128, 192, 2)
@@ -37,7 +37,7 @@ def test_a_second_one_knows_what_is_done(tmp_path: Path) -> None:
 
 def test_other_facts_begin_anew(tmp_path: Path) -> None:
     started(tmp_path)
-    again = Journal(tmp_path, GRID, (0, 2), FACTS | {"backend": "another"})
+    again = Checkpoint(tmp_path, GRID, (0, 2), FACTS | {"backend": "another"})
     assert (again.row, again.windows) == (0, 0)
     assert again.cells.stat().st_size == 0
     assert again.thumbnail().shape == (0, 192, 2)
@@ -46,12 +46,12 @@ def test_other_facts_begin_anew(tmp_path: Path) -> None:
 @pytest.mark.parametrize("tail", ['{"row": 3, "win', '{"row"', ""])
 def test_a_strip_counts_from_when_its_line_is_whole(tmp_path: Path, tail: str) -> None:
     """Killed after the pixels of the third strip, and within its line."""
-    journal = started(tmp_path)
-    log = tmp_path / "journal.jsonl"
+    checkpoint = started(tmp_path)
+    log = tmp_path / "checkpoint.jsonl"
     before = log.read_text()
-    add(journal, 3)
+    add(checkpoint, 3)
     log.write_text(before + tail)
-    again = Journal(tmp_path, GRID, (0, 2), FACTS)
+    again = Checkpoint(tmp_path, GRID, (0, 2), FACTS)
     assert again.row == 2
     assert again.cells.stat().st_size == 12
     add(again, 7)
@@ -64,18 +64,18 @@ def test_a_strip_counts_from_when_its_line_is_whole(tmp_path: Path, tail: str) -
 def test_lost_pixels_begin_anew(tmp_path: Path, name: str) -> None:
     started(tmp_path)
     (tmp_path / name).write_bytes(b"")
-    assert Journal(tmp_path, GRID, (0, 2), FACTS).row == 0
+    assert Checkpoint(tmp_path, GRID, (0, 2), FACTS).row == 0
 
 
 def test_garbage_begins_anew(tmp_path: Path) -> None:
     started(tmp_path)
-    (tmp_path / "journal.jsonl").write_bytes(b"\x00\xff\n")
-    assert Journal(tmp_path, GRID, (0, 2), FACTS).row == 0
+    (tmp_path / "checkpoint.jsonl").write_bytes(b"\x00\xff\n")
+    assert Checkpoint(tmp_path, GRID, (0, 2), FACTS).row == 0
 
 
 def test_cells_may_have_more_values(tmp_path: Path) -> None:
-    journal = Journal(tmp_path, GRID, [0], FACTS, cell_bands=4)
+    checkpoint = Checkpoint(tmp_path, GRID, [0], FACTS, cell_bands=4)
     values = np.arange(12, dtype=np.uint8).reshape(4, 1, 3)
-    journal.append(values, np.zeros((1, 64, 192), np.float32), windows=3)
-    assert journal.cells.read_bytes() == bytes(range(12))
-    assert Journal(tmp_path, GRID, [0], FACTS, cell_bands=4).row == 1
+    checkpoint.append(values, np.zeros((1, 64, 192), np.float32), windows=3)
+    assert checkpoint.cells.read_bytes() == bytes(range(12))
+    assert Checkpoint(tmp_path, GRID, [0], FACTS, cell_bands=4).row == 1

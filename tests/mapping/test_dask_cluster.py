@@ -150,7 +150,7 @@ def scenario(tmp_path: Path, model: Path, processes: Processes, good: int, bad: 
 
     def at_work() -> bool:
         try:
-            return any(path.stat().st_size for path in out.glob(".*.partial/journal.jsonl"))
+            return any(path.stat().st_size for path in out.glob(".*.partial/checkpoint.jsonl"))
         except FileNotFoundError:  # it was finished meanwhile
             return False
 

@@ -11,8 +11,8 @@ from affine import Affine
 import geocfl
 from geocfl.errors import GeocflError, OutputError, SceneError, UsageError
 from geocfl.mapping import many
-from geocfl.mapping.many import Tally
 from geocfl.mapping.mapper import Mapper
+from geocfl.mapping.results import Tally
 from geocfl.products.scene_map import SceneMap
 
 
@@ -78,9 +78,9 @@ def test_the_next_scene_is_read_while_one_is_classified(tmp_path: Path, tiny_mod
     scenes = [write_scene(tmp_path / f"s{n}.tif", n) for n in range(2)]
     both_read = threading.Event()
     read: set[str] = set()
-    reading, classifying = engine.read_strips, engine.classify_strip
+    reading, classifying = engine.scene_strips, engine.classify_strip
 
-    def read_strips(scene, *rest):
+    def scene_strips(scene, *rest):
         for strip in reading(scene, *rest):
             read.add(scene.name)
             if len(read) == 2:
@@ -91,7 +91,7 @@ def test_the_next_scene_is_read_while_one_is_classified(tmp_path: Path, tiny_mod
         assert both_read.wait(30), "the second scene was not read while the first one was being classified"
         return classifying(*arguments)
 
-    monkeypatch.setattr(engine, "read_strips", read_strips)
+    monkeypatch.setattr(engine, "scene_strips", scene_strips)
     monkeypatch.setattr(engine, "classify_strip", classify_strip)
     results = dict(geocfl.map_scenes(scenes, tmp_path / "maps", model=tiny_model))
     assert all(isinstance(result, SceneMap) for result in results.values())

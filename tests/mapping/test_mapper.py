@@ -24,7 +24,7 @@ from shapely import box
 import geocfl
 from geocfl.core.grid import CellGrid
 from geocfl.errors import GeocflError, ModelError, OutputError, SceneError, UsageError
-from geocfl.mapping.mapper import estimate
+from geocfl.mapping.estimate import estimate
 from geocfl.products.formats.vector import VECTOR_FORMATS
 from geocfl.products.selection import Selection
 from geocfl.products.staging import FILES, Staging
@@ -342,8 +342,8 @@ def test_the_estimate_says_what_strides_mean(tmp_path: Path, tiny_model: Path, n
     grid = CellGrid(1000, 2000, 64, 64, TRANSFORM, rasterio.CRS.from_epsg(32633))
     line = estimate("s.tif", grid, 10, share=1.0, rate=100, memory=1_234_000_000)
     assert line == (
-        "s.tif: 512 cells of 640 m, about 5 s, 1.2 GB of memory (--stride 32: 2,016 cells of 320 m, about 20 s; "
-        "--stride 16: 7,875 cells of 160 m, about 79 s)"
+        "s.tif: 512 cells of 640 m, about 5 s, 1.2 GB of memory (`stride=32`: 2,016 cells of 320 m, about 20 s; "
+        "`stride=16`: 7,875 cells of 160 m, about 79 s)"
     )
     assert "512 cells of 640 m, about 3 s, 50% of them with data, 1.2 GB" in estimate(
         "s.tif", grid, 10, 0.5, 100, 1.2e9
@@ -413,8 +413,8 @@ class TestStopAndGoOn:
             *(part for name, value in options.items() for part in (f"--{name}", str(value))),
         ]
 
-    def started(self, command: list[str], journal: Path) -> subprocess.Popen:
-        """The running command, after its journal holds a strip."""
+    def started(self, command: list[str], checkpoint: Path) -> subprocess.Popen:
+        """The running command, after its checkpoint holds a strip."""
         process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
@@ -424,7 +424,7 @@ class TestStopAndGoOn:
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
         )
         while process.poll() is None:
-            if journal.exists() and len(journal.read_text().splitlines()) > 1:
+            if checkpoint.exists() and len(checkpoint.read_text().splitlines()) > 1:
                 return process
             time.sleep(0.01)
         raise AssertionError(f"it ended before it could be stopped: {process.communicate()}")
@@ -433,12 +433,12 @@ class TestStopAndGoOn:
         whole = self.command(scene, tiny_model, tmp_path / "whole")
         subprocess.run(whole, check=True, capture_output=True)
         again = self.command(scene, tiny_model, tmp_path / "again")
-        journal = tmp_path / "again" / ".s.partial" / "journal.jsonl"
-        process = self.started(again, journal)
+        checkpoint = tmp_path / "again" / ".s.partial" / "checkpoint.jsonl"
+        process = self.started(again, checkpoint)
         process.kill()
         process.communicate()
         assert sorted(p.name for p in (tmp_path / "again").iterdir()) == [".s.lock", ".s.partial"]
-        done = journal.read_text()
+        done = checkpoint.read_text()
         subprocess.run(again, check=True, capture_output=True)
         assert len(done.splitlines()) > 1
         assert not (tmp_path / "again" / ".s.partial").exists()
@@ -450,8 +450,8 @@ class TestStopAndGoOn:
                 assert files[0].read_bytes() == files[1].read_bytes(), name
 
     def test_interrupted_it_ends_cleanly_and_soon(self, tmp_path: Path, scene: Path, tiny_model: Path) -> None:
-        journal = tmp_path / "out" / ".s.partial" / "journal.jsonl"
-        process = self.started(self.command(scene, tiny_model, tmp_path / "out"), journal)
+        checkpoint = tmp_path / "out" / ".s.partial" / "checkpoint.jsonl"
+        process = self.started(self.command(scene, tiny_model, tmp_path / "out"), checkpoint)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
         assert process.returncode == 130

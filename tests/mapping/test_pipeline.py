@@ -12,7 +12,7 @@ from affine import Affine
 
 from geocfl.core.grid import CellGrid
 from geocfl.errors import SceneError
-from geocfl.mapping.checkpoint import Journal
+from geocfl.mapping.checkpoint import Checkpoint
 from geocfl.mapping.encode import Decision
 from geocfl.mapping.pipeline import ahead, classify_scene
 from geocfl.mapping.strips import cut
@@ -66,7 +66,7 @@ def run(
     backend = backend or Brightness()
     with open_scene(path) as scene:
         grid = CellGrid(scene.height, scene.width, stride, 64, scene.transform, scene.crs)
-        result = Journal(out, grid, [0], {"cell_rows": cell_rows}, thumbnail_pixels=thumbnail_pixels)
+        result = Checkpoint(out, grid, [0], {"cell_rows": cell_rows}, thumbnail_pixels=thumbnail_pixels)
         classify_scene(scene, ("B04",), grid, backend, Decision(4), cell_rows, result)
     with open_cells(result.cells) as dataset:
         return result, dataset.read(1), dataset.read(2)
@@ -121,7 +121,7 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path, stride: int, stop_af
         run(path, stride, tmp_path / "again", stopped, cell_rows=3)
     rest = Brightness()
     again, *_ = run(path, stride, tmp_path / "again", rest, cell_rows=3)
-    for name in ("cells", "cells.hdr", "thumbnail", "journal.jsonl"):
+    for name in ("cells", "cells.hdr", "thumbnail", "checkpoint.jsonl"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
     assert again.windows == whole.windows
     repeated = stopped.seen + rest.seen - whole.windows

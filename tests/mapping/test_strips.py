@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from geocfl.core.grid import CellGrid
-from geocfl.mapping.strips import cut, has_data, mirror, read_strips
+from geocfl.mapping.strips import cut, has_data, mirror, scene_strips
 from geocfl.scenes import open_scene
 
 TRANSFORM = Affine(10, 0, 3e5, 0, -10, 5e6)
@@ -46,7 +46,7 @@ def test_windows_are_those_of_the_definition(
     has_value = (dn != 0).all(axis=0)
     row = min(skipped, -(-grid.rows // cell_rows) - 1) * cell_rows
     with open_scene(write_scene(tmp_path / "s.tif", dn, tiled)) as scene:
-        for strip in read_strips(scene, ("B04", "B03"), grid, cell_rows, row):
+        for strip in scene_strips(scene, ("B04", "B03"), grid, cell_rows, row):
             assert strip.first == row
             assert len(strip.valid) == min(cell_rows, grid.rows - row)
             for k in {0, len(strip.valid) - 1}:
@@ -85,7 +85,7 @@ def test_no_pixel_is_read_twice(
             return read(bands, start, stop, out)
 
         monkeypatch.setattr(scene, "read", counting)
-        for _ in read_strips(scene, ("B04",), CellGrid(150, 100, stride, 64, TRANSFORM, None), cell_rows):
+        for _ in scene_strips(scene, ("B04",), CellGrid(150, 100, stride, 64, TRANSFORM, None), cell_rows):
             pass
     assert (times == 1).all()
 

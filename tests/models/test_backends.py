@@ -12,7 +12,7 @@ import geocfl
 from geocfl.core.grid import CellGrid
 from geocfl.core.windows import fill
 from geocfl.errors import UsageError
-from geocfl.mapping.strips import cut, read_strips
+from geocfl.mapping.strips import cut, scene_strips
 from geocfl.models import backends
 from geocfl.models.backends import load_backend, measure
 from geocfl.scenes import open_scene
@@ -173,7 +173,7 @@ def test_back_ends_agree_with_float32_torch(tmp_path: Path, shared_data: Path, s
     model = geocfl.load_model()
     with open_scene(path) as opened:
         grid = CellGrid(opened.height, opened.width, 16, model.window, opened.transform, opened.crs)
-        (strip,) = read_strips(opened, model.bands, grid, grid.rows)
+        (strip,) = scene_strips(opened, model.bands, grid, grid.rows)
     rows, columns = (16 * index for index in np.nonzero(strip.valid))
     expected = predict(load_backend(model, "torch", "cpu", "float32"), strip.pixels, rows, columns)
     second, first = np.sort(expected, axis=1)[:, -2:].T

@@ -388,7 +388,7 @@ def test_products_that_a_killed_run_was_at_are_made_anew(tmp_path):
     with Staging(tmp_path, "S", "h") as staging:
         for name in ("_lulc.gpkg", "_lulc.gpkg-journal", "_lulc.tif"):
             (staging.folder / f"S{name}").write_text("half")
-        (staging.folder / "cells").write_text("of the journal")
+        (staging.folder / "cells").write_text("of the checkpoint")
     with Staging(tmp_path, "S", "h") as staging:
         assert staging.state == "continue"
         assert {path.name for path in staging.folder.iterdir()} == {"hash", "cells"}

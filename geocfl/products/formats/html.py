@@ -370,7 +370,7 @@ def _policy(*scripts: str) -> str:
 
 
 def _asset(name: str) -> str:
-    return files("geocfl.products").joinpath("page_assets", *name.split("/")).read_text("utf-8")
+    return files("geocfl.products.formats").joinpath("page_assets", *name.split("/")).read_text("utf-8")
 
 
 def _base64(data: bytes) -> str:

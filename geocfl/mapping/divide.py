@@ -1,0 +1,73 @@
+"""Divides a large scene into blocks of rows, and classifies one block."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+from geocfl.mapping.blocks import Blocks
+from geocfl.mapping.mapper import Mapper, cells_of
+from geocfl.products.staging import BusyError
+from geocfl.scenes import Source
+
+BLOCK_WINDOWS = 100_000
+"""Windows in a block, roughly: minutes of work, so that the seconds of starting and joining a block do not matter."""
+
+
+def divide(mapper: Mapper, source: Source, out: str | Path, *, overwrite: bool, windows: int) -> Blocks | None:
+    """Divides a scene that has to be mapped and is large; None for others.
+
+    Args:
+        mapper: What maps it.
+        source: The scene.
+        out: Folder of the products, which all tasks have to see.
+        overwrite: As for `geocfl.map_scene`.
+        windows: Those of a block, about.
+
+    Raises:
+        GeocflError: The scene cannot be read, or something is in the way of its products.
+    """
+    with mapper.opened(source) as scene:
+        grid = cells_of(scene, mapper.model, mapper.settings.stride)
+        if grid.rows * grid.columns <= windows:
+            return None
+        with mapper.staging(source, out, mapper.provenance(scene).digest(), overwrite=overwrite) as staging:
+            if staging.state == "done":
+                return None
+            strip = mapper.cell_rows(scene, grid)
+            step = max(1, round(windows / (strip * grid.columns))) * strip
+            starts = range(0, grid.rows, step)
+            return Blocks(staging.folder, strip, tuple((row, min(row + step, grid.rows)) for row in starts))
+
+
+def classify_block(mapper: Mapper, source: Source, blocks: Blocks, first: int, last: int) -> None:
+    """Classifies a block, unless it is there, whole or not at all: workers that do the same are in nobody's way.
+
+    Raises:
+        BusyError: Other work on the same scene has removed the partial folder.
+        GeocflError: The scene cannot be read.
+    """
+    whole = blocks.folder(first)
+    if whole.exists():
+        return
+    attempt = whole.with_name(f"{whole.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        attempt.mkdir()
+    except FileNotFoundError as error:
+        raise BusyError(
+            f"{blocks.parent}: removed by another geocfl that is at work on the same scene; let one of them finish"
+        ) from error
+    try:
+        with mapper.opened(source) as scene:
+            grid = cells_of(scene, mapper.model, mapper.settings.stride)
+            checkpoint = mapper.checkpoint(attempt, grid, blocks.cell_rows, first)
+            mapper.classify(scene, grid, blocks.cell_rows, checkpoint, last=last)
+        try:
+            os.rename(attempt, whole)
+        except OSError:  # another worker's is there
+            if not whole.exists():
+                raise
+    finally:
+        shutil.rmtree(attempt, ignore_errors=True)

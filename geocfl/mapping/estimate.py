@@ -1,0 +1,34 @@
+"""What a stride means for a scene: cells, time and memory, in one line."""
+
+from __future__ import annotations
+
+from geocfl.core.grid import CellGrid
+
+COMMON_STRIDES = (64, 32, 16)
+
+
+def estimate(name: str, grid: CellGrid, gsd: float, share: float, rate: float, memory: int) -> str:
+    """One line with cell size, cells and time at the chosen stride and at the common ones, and the memory needed.
+
+    Args:
+        name: The scene's name.
+        grid: Its cells.
+        gsd: Meters per pixel.
+        share: Share of the scene's pixels with data, 0..1; windows without data are not classified.
+        rate: Windows per second.
+        memory: Peak memory of the process, bytes.
+    """
+
+    def line(stride: int) -> str:
+        cells = -(-grid.height // stride) * -(-grid.width // stride)
+        return f"{cells:,} cells of {stride * gsd:g} m, about {_duration(share * cells / rate)}"
+
+    others = [f"`stride={stride}`: {line(stride)}" for stride in COMMON_STRIDES if stride != grid.stride]
+    windows = "" if share > 0.995 else f", {share:.0%} of them with data"
+    return f"{name}: {line(grid.stride)}{windows}, {memory / 1e9:.1f} GB of memory ({'; '.join(others)})"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

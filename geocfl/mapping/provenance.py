@@ -1,0 +1,106 @@
+"""Where a map comes from: the digest of all that decides it, and the metadata that its products carry."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from geocfl._version import __version__
+from geocfl.core.grid import CellGrid
+from geocfl.mapping.settings import MapSettings
+from geocfl.models.bundle import Model
+from geocfl.scenes import Area, Scene
+from geocfl.scenes.fingerprint import identity
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a map is made from.
+
+    Attributes:
+        scene: The open scene.
+        model: The bundle.
+        model_hash: SHA-256 of its files.
+        settings: The settings.
+        area: The ground to map; None for the whole scene.
+    """
+
+    scene: Scene
+    model: Model
+    model_hash: str
+    settings: MapSettings
+    area: Area | None
+
+    def digest(self) -> str:
+        """SHA-256 of everything the products depend on: scene files and metadata, model, settings, version."""
+        scene, bands = self.scene, self.model.bands
+        metadata = [  # may come from files beside the rasters, such as a product's metadata
+            [(scene.bands[band], asdict(scene.scaling[band])) for band in bands],
+            (scene.nodata, str(scene.taken), scene.level),
+            (list(scene.transform)[:6], scene.crs.to_wkt() if scene.crs else None),
+        ]
+        files = [identity(file) for file in scene.files]
+        area = self.area.identity if self.area else None
+        facts = [__version__, self.model_hash, files, metadata, asdict(self.settings), area]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+    def tags(self, grid: CellGrid) -> dict[str, str]:
+        """The tags of the rasters."""
+        return {
+            "GEOCFL_VERSION": __version__,
+            "GEOCFL_MODEL": self.model.name,
+            "GEOCFL_MODEL_HASH": self.model_hash,
+            "GEOCFL_SOURCE": self.scene.name,
+            "GEOCFL_SETTINGS": json.dumps(self.settings.to_json()),
+            "GEOCFL_STRIDE": str(grid.stride),
+            "GEOCFL_WIDTH": str(grid.width),
+            "GEOCFL_HEIGHT": str(grid.height),
+        }
+
+    def facts(
+        self,
+        grid: CellGrid,
+        *,
+        digest: str,
+        when: dt.datetime | None,
+        warnings: Sequence[str],
+        classifier: str,
+        masked: int,
+    ) -> dict[str, Any]:
+        """The summary without its class table.
+
+        Args:
+            grid: The cells.
+            digest: From `digest`.
+            when: When the scene was taken; None if unknown.
+            warnings: What was assumed of the scene or looks wrong with it.
+            classifier: The back end that classified the windows.
+            masked: Number of cells left empty because of the mask.
+        """
+        scene, model = self.scene, self.model
+        return {
+            "geocfl": __version__,
+            "hash": digest,
+            "scene": {
+                "file": scene.name,
+                "datetime": when.isoformat().replace("+00:00", "Z") if when else None,
+                "width": scene.width,
+                "height": scene.height,
+                "crs": grid.crs.to_string(),
+                "transform": list(grid.transform)[:6],
+                "bounds": list(grid.bounds()),
+                "level": scene.level,
+                "bands": {band: scene.bands[band] for band in model.bands},
+                "scaling": {band: asdict(scene.scaling[band]) for band in model.bands},
+                "scaling_from": scene.scaling_source,
+            },
+            "model": {"name": model.name, "hash": self.model_hash, "window": model.window, "origin": model.origin},
+            "settings": self.settings.to_json() | {"classifier": classifier},
+            "cell_size_m": grid.stride * model.gsd,
+            "masked_cells": masked,
+            "warnings": list(warnings),
+        }
