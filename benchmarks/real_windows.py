@@ -1,0 +1,81 @@
+"""How often the model is right on windows of real scenes that a person labeled, and how far its confidence can be trusted.
+
+    python benchmarks/real_windows.py windows.csv [--model eurosat-rgb-lite0]
+
+The CSV file has the columns `scene` (a path below the folder above the CSV file), `row` and `column` (a cell of the
+map at stride 64) and `classes`: the codes of all classes that a careful person would accept, such as `1|7`, or `none`
+for land that belongs to no class of the model. A window is right if its class is among those accepted. Maps are
+computed in float32.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import geocfl
+
+BINS = ((0.0, 0.5), (0.5, 0.8), (0.8, 1.01))
+"""Intervals of confidence, the upper end excluded."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A labeled window and what the map says about it; `accepted` is empty for land that belongs to no class."""
+
+    scene: str
+    accepted: frozenset[int]
+    code: int
+    confidence: float
+
+    @property
+    def right(self) -> bool:
+        return self.code in self.accepted
+
+
+def windows(table: Path, model: str) -> Iterator[Window]:
+    """Maps each scene once and looks up its labeled windows."""
+    with table.open(newline="") as file:
+        rows = sorted(csv.DictReader(file), key=lambda row: row["scene"])
+    for scene, labels in groupby(rows, key=lambda row: row["scene"]):
+        with tempfile.TemporaryDirectory() as folder:
+            path = table.parent.parent / scene
+            scene_map = geocfl.map_scene(path, folder, model=model, stride=64, precision="float32")
+            codes, confidence = scene_map.lulc, scene_map.confidence
+        for row in labels:
+            cell = int(row["row"]), int(row["column"])
+            accepted = () if row["classes"] == "none" else map(int, row["classes"].split("|"))
+            yield Window(Path(scene).stem, frozenset(accepted), int(codes[cell]), float(confidence[cell]))
+
+
+def share(chosen: Sequence[Window]) -> str:
+    """``"12 of 16 (75 %)"``."""
+    right = sum(window.right for window in chosen)
+    return f"{right} of {len(chosen)} ({right / len(chosen):.0%})" if chosen else "-"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", type=Path)
+    parser.add_argument("--model", default="eurosat-rgb-lite0")
+    options = parser.parse_args()
+    found = list(windows(options.table, options.model))
+    known = [window for window in found if window.accepted]
+    unknown = [window for window in found if not window.accepted]
+    print("| windows | right |\n| --- | ---: |")
+    for scene in sorted({window.scene for window in known}):
+        print(f"| {scene} | {share([window for window in known if window.scene == scene])} |")
+    print(f"| all | {share(known)} |\n")
+    print("| confidence | right | windows of no class |\n| --- | ---: | ---: |")
+    for low, high in BINS:
+        inside = [[w for w in group if low <= w.confidence < high] for group in (known, unknown)]
+        print(f"| {low:g} to {min(high, 1):g} | {share(inside[0])} | {len(inside[1])} |")
+
+
+if __name__ == "__main__":
+    main()
