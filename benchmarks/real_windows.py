@@ -1,4 +1,4 @@
-"""How often the model is right on windows of real scenes that a person labeled, and how far its confidence can be trusted.
+"""Measures accuracy and confidence on windows of real scenes that a person labeled.
 
     python benchmarks/real_windows.py windows.csv [--model eurosat-rgb-lite0]
 
@@ -26,7 +26,14 @@ BINS = ((0.0, 0.5), (0.5, 0.8), (0.8, 1.01))
 
 @dataclass(frozen=True)
 class Window:
-    """A labeled window and what the map says about it; `accepted` is empty for land that belongs to no class."""
+    """A labeled window and the map's class and confidence there.
+
+    Attributes:
+        scene: Stem of the scene's file name.
+        accepted: Codes that count as right; empty for land that belongs to no class.
+        code: Class code in the map.
+        confidence: Confidence in the map, 0..1.
+    """
 
     scene: str
     accepted: frozenset[int]
@@ -35,6 +42,7 @@ class Window:
 
     @property
     def right(self) -> bool:
+        """Whether the map's class is accepted."""
         return self.code in self.accepted
 
 
