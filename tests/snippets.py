@@ -88,7 +88,8 @@ class Runner:
 
         Rules: ``run``; ``run with OPTIONS``, such as ``--epochs 1 --backend torch``, each added to the commands that
         have it; ``targets of the Makefile``, for ``make``, whose targets are looked up and not made. ``pip install`` is
-        not run either: the extras that it names must be in pyproject.toml.
+        not run either: the extras that it names must be in pyproject.toml. Nor is ``source .venv/bin/activate``: the
+        tests' own environment stands in for the reader's.
         """
         rule, _, options = block.rule.partition(" with ")
         if rule == "targets of the Makefile":
@@ -106,6 +107,8 @@ class Runner:
             words = shlex.split(line, comments=True)
             if words[:1] == ["pip"]:
                 check_extras(words[2:])
+                continue
+            if words == ["source", ".venv/bin/activate"]:
                 continue
             added = [f"{o} {v}" for o, v in pairs(shlex.split(options)) if o in options_of(words)]
             lines.append(" ".join([line.partition("  #")[0], *added]))

@@ -6,6 +6,7 @@ What needs a server is asked of one on the loopback.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -20,6 +21,8 @@ README = ROOT / "README.md"
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
     folder = tmp_path_factory.mktemp("reader")
     write_stand_ins(folder)
+    (folder / "demo").mkdir()
+    shutil.copy(folder / "scene.tif", folder / "demo" / "demo_scene.tif")  # `make map` has written it
     with RangeServer(folder) as server:
         yield Runner(folder, server.url(""))
 
