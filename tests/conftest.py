@@ -20,8 +20,19 @@ from PIL import Image
 settings.register_profile("geocfl", deadline=None, max_examples=50)
 settings.load_profile("geocfl")
 
+# Fixtures that start a process, a server or a browser, or build the site.
+INTEGRATION = {"another", "browser", "mapserver", "s3", "server", "site"}
+
 SHARED = Path(__file__).parents[2] / "shared/data"
 COLORS = {"Forest": (20, 60, 30), "River": (30, 60, 160), "SeaLake": (10, 20, 90)}
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest deselects by marker
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests that use one of `INTEGRATION`; others carry the mark themselves."""
+    for item in items:
+        if INTEGRATION.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.integration)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -137,6 +137,7 @@ def test_the_reference_has_every_command_option_and_function(site: Path, html: d
         assert f"geocfl.{name}" in html["/reference/api/"].places
 
 
+@pytest.mark.integration
 def test_pages_and_their_search_from_a_disk_without_a_network(tmp_path: Path) -> None:
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

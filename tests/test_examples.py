@@ -51,6 +51,7 @@ def test_a_notebook_is_its_script(name):
     assert "/tmp" not in content
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", NAMES)
 def test_a_script_runs_in_an_empty_folder(name, work, monkeypatch):
     import matplotlib as mpl

@@ -31,6 +31,7 @@ def test_unknown_names() -> None:
         _ = geocfl.nothing
 
 
+@pytest.mark.integration
 def test_import_loads_neither_torch_nor_torchgeo() -> None:
     code = "import sys, geocfl; sys.exit('torch' in sys.modules or 'torchgeo' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

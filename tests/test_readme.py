@@ -27,6 +27,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
         yield Runner(folder, server.url(""))
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("block", blocks(README), ids=str)
 def test_block(reader: Runner, block: Block) -> None:
     reader.run(block)
@@ -38,11 +39,13 @@ def test_there_are_blocks_and_the_two_commands_are_first() -> None:
     assert len(rest) > 8
 
 
+@pytest.mark.integration
 def test_a_block_without_a_rule_fails(reader: Runner) -> None:
     with pytest.raises(AssertionError, match="no rule"):
         reader.run(Block(README, 1, "sh", "", "geocfl --version\n"))
 
 
+@pytest.mark.integration
 def test_a_failing_command_and_an_unknown_extra_fail(reader: Runner) -> None:
     with pytest.raises(AssertionError, match="exit code"):
         reader.run(Block(README, 1, "sh", "run", "geocfl map nothing.tif\ngeocfl --version\n"))

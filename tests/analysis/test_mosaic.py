@@ -103,6 +103,7 @@ def test_the_more_confident_wins_and_the_rest_is_copied(tmp_path):
     assert read(write_mosaic([b, a], tmp_path / "Y_lulc.tif")[0]).tolist() == [[1, 2, 2, 2], [1, 2, 255, 255]]
 
 
+@pytest.mark.integration
 def test_it_is_a_map(tmp_path):
     """Opened again, and by another program, it says what a map says."""
     a = write_map(tmp_path / "A", np.full((3, 4), 2), cut=5)
@@ -328,6 +329,7 @@ def test_any_number_of_maps_with_one_open_at_a_time(tmp_path, monkeypatch):
     assert (got == np.tile(columns, (22, 1))).all()
 
 
+@pytest.mark.integration
 def test_a_virtual_mosaic_refers_to_the_maps(tmp_path):
     a = write_map(tmp_path / "maps" / "A & <1>", [[1, 1, 1], [1, 0, 1]], 99)
     b = write_map(tmp_path / "maps" / "B", [[2, 2], [0, 2]], 1, pixel=moved(1, 0))

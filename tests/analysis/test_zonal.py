@@ -419,6 +419,7 @@ def test_nothing_is_overwritten_unasked(tmp_path, codes):
         stats(path, zones, out=tmp_path / "folder.csv", overwrite=True)
 
 
+@pytest.mark.integration
 def test_a_full_disk_leaves_nothing(tmp_path, codes):
     """A limit on the size of files fails writes as a full disk does."""
     path, grid = write_map(tmp_path, codes)
@@ -477,6 +478,7 @@ def test_memory_is_bounded(tmp_path, codes, monkeypatch):
     assert max(nx * ny for _, _, nx, ny in sizes) <= 2 * 12
 
 
+@pytest.mark.integration
 def test_another_program_reads_the_geopackage(tmp_path, codes):
     if shutil.which("ogrinfo") is None:
         pytest.skip("ogrinfo is not on PATH")

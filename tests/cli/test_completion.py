@@ -58,6 +58,7 @@ def test_models_that_come_along_are_offered() -> None:
     assert a_model("./") == [], "the shell completes a path"
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
@@ -75,6 +76,7 @@ def test_bash_completes_names(line: str, offered: list[str], tmp_path: Path) -> 
     assert done.stdout.split() == offered
 
 
+@pytest.mark.integration
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
 def test_bash_takes_the_script(tmp_path: Path) -> None:
     script = f'eval "$(_GEOCFL_COMPLETE=source_bash {COMMAND})" && complete -p geocfl'

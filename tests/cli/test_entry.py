@@ -10,12 +10,14 @@ from geocfl.errors import DOCUMENTATION, SceneError
 from tests.cli.program import COMMAND, run
 
 
+@pytest.mark.integration
 def test_version(tmp_path: Path) -> None:
     import geocfl
 
     assert run("--version", cwd=tmp_path).stdout.strip() == f"geocfl {geocfl.__version__}"
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("args", "code", "words"),
     [
@@ -47,12 +49,14 @@ def test_errors_are_one_sentence(tmp_path: Path, args: list[str], code: int, wor
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.integration
 def test_usage_errors_exit_with_two(tmp_path: Path) -> None:
     assert "stride" in run("map", "s.tif", "--stride", 65, cwd=tmp_path, code=2).stderr
     run("map", cwd=tmp_path, code=2)
     run("nonsense", cwd=tmp_path, code=2)
 
 
+@pytest.mark.integration
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     done = subprocess.run(
         [COMMAND, "--debug", "info", "none.tif"], cwd=tmp_path, capture_output=True, text=True, check=False
@@ -97,6 +101,7 @@ def test_a_misspelt_name_is_guessed(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.integration
 def test_a_scene_in_place_of_a_command_is_told_how_to_map_it(tmp_path: Path) -> None:
     (tmp_path / "scene.tif").touch()
     done = run("scene.tif", cwd=tmp_path, code=2)

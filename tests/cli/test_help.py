@@ -33,6 +33,7 @@ def examples(command: str) -> list[str]:
     return [line for line in lines if line.startswith("geocfl ")]
 
 
+@pytest.mark.integration
 def test_help_lists_the_commands_in_groups(tmp_path: Path) -> None:
     text = run("--help", cwd=tmp_path).stdout
     assert [text.index(f" {panel} ") for panel in (MAP, USE, LEARN, MODELS)] == sorted(
@@ -43,6 +44,7 @@ def test_help_lists_the_commands_in_groups(tmp_path: Path) -> None:
         assert command.rich_help_panel in {MAP, USE, LEARN, MODELS}
 
 
+@pytest.mark.integration
 def test_help_takes_less_than_half_a_second(tmp_path: Path) -> None:
     """Of the processor's time, which a busy machine does not stretch; the fastest of five."""
 
@@ -58,6 +60,7 @@ def test_help_takes_less_than_half_a_second(tmp_path: Path) -> None:
     assert min(times) < 0.5
 
 
+@pytest.mark.integration
 def test_help_loads_nothing_heavy(tmp_path: Path) -> None:
     code = (
         "import sys, geocfl.cli; from typer.testing import CliRunner\n"
@@ -103,6 +106,7 @@ def test_the_first_line_says_what_a_command_does(name: str) -> None:
     assert max(map(len, helped(name).splitlines())) <= 80
 
 
+@pytest.mark.integration
 def test_help_is_plain_text_without_rich(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", "from geocfl.cli import app; app()", "map", "--help"],

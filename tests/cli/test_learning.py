@@ -3,10 +3,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 import rasterio
 from PIL import Image
 
 from tests.cli.program import run
+
+pytestmark = pytest.mark.integration
 
 
 def test_train_then_map_with_what_was_trained(scene: Path, tmp_path: Path) -> None:

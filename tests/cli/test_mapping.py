@@ -9,6 +9,8 @@ from affine import Affine
 from tests.cli.program import run
 from tests.scenes.safe_product import write_safe
 
+pytestmark = pytest.mark.integration
+
 
 def test_map_prints_the_table_and_the_paths(scene: Path, tiny_model: Path, tmp_path: Path) -> None:
     done = run("map", scene, "--out", "maps", "--model", tiny_model, "--stride", 32, cwd=tmp_path)

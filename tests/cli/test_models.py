@@ -1,10 +1,13 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from geocfl.cli.models import _lines
 from tests.cli.program import run
 
 
+@pytest.mark.integration
 def test_info_of_a_scene_and_of_a_model(scene: Path, tiny_model: Path, tmp_path: Path) -> None:
     text = run("info", scene, cwd=tmp_path).stdout
     assert "EPSG:32633" in text
@@ -26,6 +29,7 @@ def test_what_a_scene_does_not_say_is_a_dash() -> None:
     ]
 
 
+@pytest.mark.integration
 def test_a_model_is_described_for_catalogues(tmp_path: Path) -> None:
     done = run("export", "eurosat-rgb-lite0", "--format", "stac-mlm", cwd=tmp_path)
     item = json.loads((tmp_path / done.stdout.splitlines()[0]).read_text())

@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import rasterio
 from typer.main import get_command
 
@@ -12,6 +13,7 @@ from tests.cli.program import run
 COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
 
 
+@pytest.mark.integration
 def test_plan_says_hours_and_bytes(scene: Path, tiny_model: Path, tmp_path: Path) -> None:
     options = ["--model", tiny_model, "--tiles", 20_000, "--machines", 10]
     done = run("plan", scene, *options, cwd=tmp_path)
@@ -23,6 +25,7 @@ def test_plan_says_hours_and_bytes(scene: Path, tiny_model: Path, tmp_path: Path
     assert "--tiles" in run("plan", cwd=tmp_path, code=2).stderr
 
 
+@pytest.mark.integration
 def test_plan_takes_what_changes_the_cost_of_a_map(scene: Path, tiny_model: Path, tmp_path: Path) -> None:
     with rasterio.open(scene) as dataset:
         profile = dataset.profile | {"count": 1, "dtype": "uint8"}

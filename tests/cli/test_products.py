@@ -8,6 +8,8 @@ from shapely import box
 
 from tests.cli.program import run
 
+pytestmark = pytest.mark.integration
+
 
 def test_stats_and_mosaic(scene: Path, tiny_model: Path, tmp_path: Path) -> None:
     run("map", scene, "--out", "maps", "--model", tiny_model, cwd=tmp_path)

@@ -34,6 +34,7 @@ def test_old_spellings_become_new_ones(args: list[str], current: list[str], warn
     assert [text.startswith(start) for text, start in zip(warned, warnings, strict=True)] == [True] * len(warned)
 
 
+@pytest.mark.integration
 def test_an_old_spelling_works_with_a_warning(tmp_path: Path) -> None:
     done = run("plan", "--workers", 0, cwd=tmp_path, code=2)
     first = f"warning: --workers is now called --machines and will be removed in {REMOVED_IN}"

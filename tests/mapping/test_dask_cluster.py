@@ -25,6 +25,8 @@ from geocfl.mapping.settings import MapSettings
 from geocfl.products.scene_map import SceneMap
 from geocfl.scenes.collect import list_scenes
 
+pytestmark = pytest.mark.integration
+
 GEOCFL = str(Path(sys.executable).with_name("geocfl"))
 STRIDE = 8
 """Some hundred windows a scene: long enough that a worker can be killed while it is at one."""

@@ -372,6 +372,7 @@ sys.exit(done.returncode)
 """A process's peak begins at that of the one that starts it; this one is small."""
 
 
+@pytest.mark.integration
 @pytest.mark.skipif(sys.platform != "linux", reason="peaks are in kilobytes on Linux")
 @pytest.mark.parametrize("tiled", [True, False])
 def test_memory_is_bounded_as_it_says(tmp_path: Path, tiny_model: Path, tiled: bool) -> None:
@@ -396,6 +397,7 @@ def test_memory_is_bounded_as_it_says(tmp_path: Path, tiny_model: Path, tiled: b
     assert float(said[1]) <= 0.8
 
 
+@pytest.mark.integration
 class TestStopAndGoOn:
     """The command as a process of its own, stopped by a signal after its first strip."""
 

@@ -124,6 +124,7 @@ def test_what_cannot_be_is_refused(tiny_model: Path, options: dict[str, str], ma
         load_backend(geocfl.load_model(tiny_model), **options)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", ["openvino", "onnx"])
 def test_mapping_without_torch_imports_none(tmp_path: Path, tiny_model: Path, name: str) -> None:
     dn = np.random.default_rng(0).integers(200, 2000, (3, 128, 128), dtype=np.uint16)

@@ -254,6 +254,7 @@ def test_a_catalogue_entry_of_broken_weights_is_none(tmp_path: Path, bundle: Cal
     assert list(tmp_path.iterdir()) == [folder]
 
 
+@pytest.mark.integration
 def test_a_catalogue_entry_needs_no_torch(tmp_path: Path) -> None:
     code = (
         "import sys, geocfl\n"

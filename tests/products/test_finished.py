@@ -51,6 +51,7 @@ def test_a_map_that_does_not_say_where_its_scene_ends_has_whole_cells(finish, gr
     assert opened.grid.transform == grid.cell_transform
 
 
+@pytest.mark.integration
 def test_a_part_of_a_map_is_not_taken_for_the_whole(tmp_path, finish, grid_of, codes):
     if shutil.which("gdal_translate") is None:
         pytest.skip("gdal_translate is not on PATH")

@@ -20,6 +20,8 @@ from geocfl.products.formats import qml as style
 from geocfl.products.formats import raster, sld, truecolor, vector
 from geocfl.products.formats.qgis import write_project
 
+pytestmark = pytest.mark.integration
+
 PYTHON = "/usr/bin/python3"
 ZOOM = 8
 CLASSES = [[c.code, c.name, c.color] for c in EUROSAT]

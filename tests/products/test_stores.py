@@ -43,7 +43,7 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.fixture(params=["memory", "s3"])
+@pytest.fixture(params=["memory", pytest.param("s3", marks=pytest.mark.integration)])
 def out(request: pytest.FixtureRequest) -> Any:
     """A folder of a store."""
     bucket = f"bucket-{uuid.uuid4().hex}"

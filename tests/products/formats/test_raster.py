@@ -137,6 +137,7 @@ def test_refuses_cells_of_another_grid(tmp_path, cells_of, grid_of, codes):
         write_lulc(cells_of(codes), tmp_path / "S_lulc.tif", grid_of(codes[1:]), EUROSAT, {})
 
 
+@pytest.mark.integration
 def test_gdal_reads_names_and_attribute_table(tmp_path, cells_of, grid_of, codes):
     if shutil.which("gdalinfo") is None:
         pytest.skip("gdalinfo is not on PATH")

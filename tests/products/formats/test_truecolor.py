@@ -65,6 +65,7 @@ def test_raster_lies_where_the_scene_does(tmp_path, grid_of, codes):
     assert np.abs(shown - picture[..., :3])[valid].mean() < 8  # JPEG
 
 
+@pytest.mark.integration
 def test_gdalinfo_reads_it(tmp_path, grid_of, codes):
     if shutil.which("gdalinfo") is None:
         pytest.skip("gdalinfo is not on PATH")

@@ -174,6 +174,7 @@ def test_a_crs_without_a_code_is_kept(tmp_path, cells_of, codes):
         assert again.to_crs(frame.crs).area.sum() == pytest.approx(frame.area.sum(), rel=1e-4)
 
 
+@pytest.mark.integration
 def test_ogrinfo_reads_it_without_a_warning(tmp_path, polygons, detailed, grid_of, codes):
     if shutil.which("ogrinfo") is None:
         pytest.skip("ogrinfo is not on PATH")
