@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from geocfl.errors import GeocflError as GeocflError
     from geocfl.evaluation.evaluate import evaluate as evaluate
     from geocfl.experiments.compare import compare as compare
-    from geocfl.mapping import SceneMap as SceneMap
     from geocfl.mapping import map_scene as map_scene
     from geocfl.mapping import map_scenes as map_scenes
     from geocfl.mapping.info import info as info
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
     from geocfl.models.export import export as export
     from geocfl.models.predict import Prediction as Prediction
     from geocfl.planning.plan import plan as plan
+    from geocfl.products.scene_map import SceneMap as SceneMap
+    from geocfl.products.scene_map import open_map as open_map
     from geocfl.scenes.clouds import find_clouds as find_clouds
     from geocfl.training.train import train as train
 
@@ -35,7 +36,7 @@ _HOMES = {
     "GeocflError": "geocfl.errors",
     "Model": "geocfl.models.bundle",
     "Prediction": "geocfl.models.predict",
-    "SceneMap": "geocfl.mapping",
+    "SceneMap": "geocfl.products.scene_map",
     "Tally": "geocfl.mapping.results",
     "compare": "geocfl.experiments.compare",
     "demo": "geocfl.demonstration.demo",
@@ -47,6 +48,7 @@ _HOMES = {
     "map_scene": "geocfl.mapping",
     "map_scenes": "geocfl.mapping",
     "mosaic": "geocfl.analysis.mosaic",
+    "open_map": "geocfl.products.scene_map",
     "plan": "geocfl.planning.plan",
     "stats": "geocfl.analysis.zonal",
     "train": "geocfl.training.train",
@@ -68,6 +70,7 @@ __all__ = [
     "map_scene",
     "map_scenes",
     "mosaic",
+    "open_map",
     "plan",
     "stats",
     "train",

@@ -21,7 +21,8 @@ from rasterio.windows import Window
 
 from geocfl.core.grid import CellGrid
 from geocfl.errors import DataError, UsageError
-from geocfl.products.finished import FinishedMap
+from geocfl.products.scene_map import SceneMap
+from geocfl.products.storage import open_raster
 
 ALIGNED = 1e-3
 """Cells by which a map's may lie beside the mosaic's and still be copied as they are."""
@@ -48,7 +49,7 @@ class Placed:
         place: Its cells to the mosaic's; None where it is in another CRS.
     """
 
-    map: FinishedMap
+    map: SceneMap
     top: int
     bottom: int
     left: int
@@ -81,7 +82,7 @@ class Placed:
             (rows.start - self.top, rows.stop - self.top), (columns.start - self.left, columns.stop - self.left)
         )
         try:
-            with rasterio.open(path) as dataset:
+            with open_raster(path) as dataset:
                 if self.copied:
                     values: NDArray[np.uint8] = dataset.read(1, window=window)
                     return values
@@ -100,7 +101,7 @@ class Placed:
             raise DataError(f"{path}: its cells cannot be decoded; map its scene again") from error
 
 
-def place_maps(maps: Sequence[FinishedMap], crs: rasterio.CRS) -> tuple[CellGrid, list[Placed]]:
+def place_maps(maps: Sequence[SceneMap], crs: rasterio.CRS) -> tuple[CellGrid, list[Placed]]:
     """Finds the grid of a mosaic, one pixel a cell, and where each map lies on it.
 
     Args:
@@ -162,7 +163,7 @@ def crop(grid: CellGrid, placed: Sequence[Placed], rows: slice, columns: slice) 
     ]
 
 
-def _squares(example: FinishedMap, crs: rasterio.CRS) -> Affine:
+def _squares(example: SceneMap, crs: rasterio.CRS) -> Affine:
     """North-up squares of a CRS about as large as a map's cells: side in two figures, corners at multiples of it."""
     grid = example.grid
     column, row = grid.columns / 2, grid.rows / 2
@@ -177,7 +178,7 @@ def _squares(example: FinishedMap, crs: rasterio.CRS) -> Affine:
     return Affine(side, 0, 0, 0, -side, 0)
 
 
-def outline(m: FinishedMap, crs: rasterio.CRS, nearby: float | None) -> NDArray[np.float64]:
+def outline(m: SceneMap, crs: rasterio.CRS, nearby: float | None) -> NDArray[np.float64]:
     """(n, 2) points around a map in a CRS, infinite where it is not defined.
 
     Args:
@@ -210,7 +211,7 @@ def _transformer(source: str, target: str) -> pyproj.Transformer:
     return pyproj.Transformer.from_crs(source, target, always_xy=True)
 
 
-def _refuse_torn(maps: Sequence[FinishedMap], grid: CellGrid) -> None:
+def _refuse_torn(maps: Sequence[SceneMap], grid: CellGrid) -> None:
     """Refuses a mosaic many times as wide as the ground is, such as one around the world for both sides of 180 degrees.
 
     Raises:

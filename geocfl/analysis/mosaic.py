@@ -7,9 +7,7 @@ import hashlib
 import json
 import logging
 import math
-import tempfile
 from collections.abc import Collection, Iterator, Sequence, Set
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +19,6 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 from rasterio.features import geometry_mask
-from rasterio.windows import Window
 from shapely.affinity import translate
 
 from geocfl._version import __version__
@@ -32,15 +29,17 @@ from geocfl.core.legend import NODATA, UNCLASSIFIED, Legend
 from geocfl.core.progress import Progress, counted, silent
 from geocfl.errors import DataError, UsageError
 from geocfl.products import scratch as work
-from geocfl.products.finished import LULC, FinishedMap, open_map
+from geocfl.products.files import FILES, LULC, SUFFIXES
 from geocfl.products.formats.qml import confidence_qml, lulc_qml, polygons_qml, write_style
 from geocfl.products.formats.raster import write_confidence, write_lulc
 from geocfl.products.formats.vector import POLYGONS, write_default_styles, write_polygons
 from geocfl.products.formats.vrt import Source, virtual_raster
 from geocfl.products.polygons import dissolve
+from geocfl.products.scene_map import SceneMap, georeferenced
 from geocfl.products.selection import Selection
-from geocfl.products.staging import FILES, PRODUCTS, Staging
-from geocfl.products.summary import ClassTable, class_table, format_table
+from geocfl.products.staging import Staging
+from geocfl.products.storage import open_raster
+from geocfl.products.summary import ClassTable, class_table, class_table_of_rasters, format_table
 
 if TYPE_CHECKING:
     from geocfl.analysis.regions import Regions
@@ -80,7 +79,7 @@ class Mosaic:
 
 
 def mosaic(
-    maps: str | Path | Sequence[str | Path],
+    maps: SceneMap | str | Path | Sequence[SceneMap | str | Path],
     out: str | Path,
     *,
     crs: str | None = None,
@@ -133,7 +132,7 @@ def mosaic(
             map reaches into any.
         OutputError: Something is in the way, or cannot be written; nothing half-written is left.
     """
-    maps, target = [maps] if isinstance(maps, str | Path) else maps, Path(out)
+    maps, target = [maps] if isinstance(maps, SceneMap | str | Path) else maps, Path(out)
     formats = Selection.of("vector", vector)
     chosen = parse_crs(crs) if crs else None
     if regions is not None:
@@ -156,7 +155,7 @@ def mosaic(
 
 
 def _write_regions(
-    maps: Sequence[str | Path],
+    maps: Sequence[SceneMap | str | Path],
     folder: Path,
     crs: rasterio.CRS | None,
     formats: Selection,
@@ -178,7 +177,7 @@ def _write_regions(
     opened = _open_maps(maps, {target.resolve() for target in targets})
     reached = regions.reached_by(opened)
     for target, here in zip(targets, reached, strict=True):
-        for suffix in PRODUCTS if here else ():  # before any of them is made
+        for suffix in SUFFIXES if here else ():  # before any of them is made
             beside = target.with_name(f"{target.stem.removesuffix(LULC)}{suffix}")
             refuse_what_is_in_the_way(beside, overwrite=overwrite)
     paths: list[Path] = []
@@ -206,7 +205,7 @@ class _NoDataError(DataError):
 
 
 def _part(
-    regions: Regions, number: int, maps: Sequence[FinishedMap], crs: rasterio.CRS | None
+    regions: Regions, number: int, maps: Sequence[SceneMap], crs: rasterio.CRS | None
 ) -> tuple[CellGrid, list[Placed], Any] | None:
     """The cells around a region, the maps on them, and the region on them as a shape; None where there are no maps."""
     if not maps:
@@ -223,7 +222,7 @@ def _part(
     return grid, placed, translate(shape, -left, -top)
 
 
-def _open_maps(maps: Sequence[str | Path], targets: Set[Path]) -> list[FinishedMap]:
+def _open_maps(maps: Sequence[SceneMap | str | Path], targets: Set[Path]) -> list[SceneMap]:
     """The maps that paths, folders and patterns name, each once.
 
     Args:
@@ -236,13 +235,16 @@ def _open_maps(maps: Sequence[str | Path], targets: Set[Path]) -> list[FinishedM
     """
     if not maps:
         raise UsageError("no maps to make one of; pass class rasters, such as A_lulc.tif B_lulc.tif")
-    paths: dict[Path, Path] = {}
-    for entry in map(str, maps):
-        for path in _named(entry, targets):
-            paths.setdefault(path.resolve(), path)
-    for path in targets & paths.keys():
+    entries: dict[Path, SceneMap | Path] = {}
+    for entry in maps:
+        if isinstance(entry, SceneMap):
+            entries.setdefault(entry.path.resolve(), entry)
+        else:
+            for path in _named(str(entry), targets):
+                entries.setdefault(path.resolve(), path)
+    for path in targets & entries.keys():
         raise UsageError(f"--out {path}: is one of the maps; choose another name")
-    opened = [open_map(path) for path in paths.values()]
+    opened = [georeferenced(entry) for entry in entries.values()]
     for other in opened[1:]:
         if other.legend != opened[0].legend:
             raise DataError(
@@ -294,8 +296,7 @@ def _write_raster(
     with Staging(target.parent, stem, digest, overwrite=overwrite, products=suffixes) as staging:
         paths = [staging.target(suffix) for suffix in suffixes]
         if staging.state == "done":  # but for moving the last files
-            with tempfile.TemporaryDirectory() as scratch:
-                table = _count(target, staging.target(FILES["confidence"]), grid, legend, Path(scratch))
+            table = _count(target, staging.target(FILES["confidence"]), grid, legend)
             return Mosaic(paths, {"": table})
         cells = staging.folder / "cells"
         with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE):
@@ -359,26 +360,27 @@ def _overlay(
     mine = part.read(m.path, grid, rows, columns)
     if ((mine > len(m.legend)) & (mine != UNCLASSIFIED)).any():
         raise DataError(f"{m.path}: holds codes that its legend lacks; pass an unchanged map")
-    sure = part.read(m.confidence or m.path, grid, rows, columns).astype(np.int16)
+    sure = part.read(m.paths.get("confidence", m.path), grid, rows, columns).astype(np.int16)
     sure[sure == work.NO_CONFIDENCE] = 0
     sure[mine == NODATA] = -1
     wins = sure > score
     codes[wins], score[wins] = mine[wins], sure[wins]
 
 
-def _require_confidence(m: FinishedMap) -> None:
+def _require_confidence(m: SceneMap) -> None:
     """Refuses a map whose confidence is absent, broken, or of other cells."""
-    if m.confidence is None:
+    confidence = m.paths.get("confidence")
+    if confidence is None:
         name = f"{m.path.stem.removesuffix(LULC)}_confidence.tif"
         raise DataError(f"{m.path}: {name} is not beside it; put it there, or choose an --out X{LULC}.vrt")
     try:
-        with rasterio.open(m.confidence) as dataset:
+        with open_raster(confidence) as dataset:
             same = dataset.shape == (m.grid.rows, m.grid.columns)
             same &= dataset.transform.almost_equals(m.grid.cell_transform, 1e-6)
     except RasterioError as error:
-        raise DataError(f"{m.confidence}: not a raster that GDAL reads; map its scene again") from error
+        raise DataError(f"{confidence}: not a raster that GDAL reads; map its scene again") from error
     if not same:
-        raise DataError(f"{m.confidence}: has other cells than {m.path.name}; pass both as geocfl has written them")
+        raise DataError(f"{confidence}: has other cells than {m.path.name}; pass both as geocfl has written them")
 
 
 def _tags(placed: Sequence[Placed], grid: CellGrid) -> dict[str, str]:
@@ -399,7 +401,7 @@ def _digest(grid: CellGrid, placed: Sequence[Placed], options: Sequence[str]) ->
     """What a mosaic depends on: the maps, by place, size and time; their order, its grid, options and this version."""
     facts: list[Any] = [__version__, grid.crs.to_wkt(), *grid.transform, *options]
     for part in placed:
-        for path in (part.map.path, part.map.confidence or part.map.path):
+        for path in (part.map.path, part.map.paths.get("confidence", part.map.path)):
             status = path.stat()
             facts.append([str(path.resolve()), status.st_size, status.st_mtime_ns])
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
@@ -432,42 +434,21 @@ def _write_virtual(grid: CellGrid, placed: Sequence[Placed], target: Path, overw
     # Read once from here, so that a broken map is found before the file is there.
     seen = virtual_raster(Path.cwd(), grid, legend, sources, {})
     with put_into_place(style) as styled, put_into_place(target) as partial:
-        table = _count(seen, None, grid, legend, partial.parent)
+        table = _count(seen, None, grid, legend)
         write_style(styled, lulc_qml(legend, unclassified=bool(table["unclassified"]["cells"])))
         partial.write_text(text, encoding="utf-8", newline="\n")
     return Mosaic([target, style], {"": table})
 
 
-def _count(raster: str | Path, confidence: Path | None, grid: CellGrid, legend: Legend, scratch: Path) -> ClassTable:
-    """What each class covers in a raster that is written already; without confidences where there are none.
-
-    Args:
-        raster: Class raster, or the text of a virtual one.
-        confidence: Raster of the confidences in percent.
-        grid: The cells.
-        legend: Names of the codes.
-        scratch: Folder for a work raster.
+def _count(lulc: str | Path, confidence: Path | None, grid: CellGrid, legend: Legend) -> ClassTable:
+    """What each class covers in the rasters of a mosaic; `lulc` may be the text of a virtual one.
 
     Raises:
-        DataError: It cannot be decoded, or holds codes that the legend lacks.
+        DataError: They cannot be decoded, or hold codes that the legend lacks.
     """
-    cells = scratch / "cells"
-    work.write_header(cells, grid.rows, grid.columns)
-    step = max(1, STRIP_CELLS // grid.columns)
     try:
-        with ExitStack() as stack, cells.open("wb") as file:
-            stack.enter_context(rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE))
-            datasets = [stack.enter_context(rasterio.open(path)) for path in (raster, confidence) if path]
-            for first in range(0, grid.rows, step):
-                window = Window(0, first, grid.columns, min(step, grid.rows - first))
-                bands = [dataset.read(1, window=window) for dataset in datasets]
-                file.write(np.stack([bands[0], bands[-1]], axis=1).tobytes())
-        table = class_table(cells, grid, legend)
+        return class_table_of_rasters(lulc, confidence, grid, legend)
     except RasterioError as error:
         raise DataError(f"a map's cells cannot be decoded ({error.__cause__ or error}); map its scene again") from error
     except ValueError as error:
         raise DataError(f"a map holds codes that its legend lacks ({error}); pass unchanged maps") from error
-    if confidence is None:
-        for row in table["classes"]:
-            row["confidence"] = None
-    return table

@@ -20,7 +20,7 @@ from geocfl.analysis.reproject import Polygons, longest_side, onto_map, polygona
 from geocfl.analysis.zonal import read_zones
 from geocfl.core.grid import CellGrid
 from geocfl.errors import DataError
-from geocfl.products.finished import FinishedMap
+from geocfl.products.scene_map import SceneMap
 
 WGS84 = rasterio.CRS.from_epsg(4326)
 STEM_LENGTH = 60
@@ -76,7 +76,7 @@ class Regions:
                     f"{region.stem}_lulc.tif; rename one of them"
                 )
 
-    def reached_by(self, maps: Sequence[FinishedMap]) -> list[list[FinishedMap]]:
+    def reached_by(self, maps: Sequence[SceneMap]) -> list[list[SceneMap]]:
         """For each region, the maps that reach into it, in their order.
 
         Raises:

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import pyogrio
 import pyproj
-import rasterio
 import shapely
 from affine import Affine
 from exactextract import Operation, exact_extract
@@ -30,10 +29,11 @@ from geocfl.core.legend import NODATA, UNCLASSIFIED, Legend
 from geocfl.core.progress import Progress, silent
 from geocfl.core.table import align
 from geocfl.errors import DataError, UsageError, did_you_mean
-from geocfl.products.finished import FinishedMap, open_map
 from geocfl.products.formats.qml import WITHHELD
 from geocfl.products.formats.vector import fixed_date
 from geocfl.products.polygons import GEOMETRY
+from geocfl.products.scene_map import SceneMap, georeferenced
+from geocfl.products.storage import open_raster
 
 log = logging.getLogger("geocfl")
 
@@ -120,7 +120,7 @@ class ZoneTable:
 
 
 def stats(
-    map: str | Path,
+    map: SceneMap | str | Path,
     zones: str | Path,
     *,
     by: str | None = None,
@@ -136,7 +136,7 @@ def stats(
     another system are reprojected.
 
     Args:
-        map: Class raster of a map or mosaic.
+        map: A finished map or mosaic, or what `geocfl.open_map` opens one from.
         zones: Polygons, in any format that GDAL reads.
         by: Field that names the zones: polygons of the same value are one zone. Each polygon is a zone by default.
         layer: Layer of `zones`; needed where there are several.
@@ -154,7 +154,7 @@ def stats(
         raise UsageError(f"--out {target}: ends in neither .csv nor .gpkg; choose one of them")
     if target:
         refuse_what_is_in_the_way(target, overwrite=overwrite)
-    finished, source = open_map(map), Path(zones)
+    finished, source = georeferenced(map), Path(zones)
     names, outlines = read_zones(source, layer, by)
     placed = _place(source, outlines, finished)
     by_code = _hectares(finished, placed.shapes, progress)
@@ -273,7 +273,7 @@ class _Placed:
     cut: NDArray[np.bool_]
 
 
-def _place(path: Path, outlines: gpd.GeoSeries, finished: FinishedMap) -> _Placed:
+def _place(path: Path, outlines: gpd.GeoSeries, finished: SceneMap) -> _Placed:
     """Reprojects zones where that is needed, and cuts them at the scene's rectangle."""
     grid = finished.grid
     crs = pyproj.CRS.from_wkt(grid.crs.to_wkt())
@@ -352,13 +352,13 @@ class _Shapes(FeatureSource):  # type: ignore[misc]
         return None
 
 
-def _hectares(finished: FinishedMap, shapes: Polygons, progress: Progress) -> NDArray[np.float64]:
+def _hectares(finished: SceneMap, shapes: Polygons, progress: Progress) -> NDArray[np.float64]:
     """(Z, 256) hectares of each code in each shape, placed in cells."""
     grid = finished.grid
     # Of a whole cell: in one that is cut, the shapes cover the part inside alone.
     whole = grid.row_hectares() * grid.stride**2 / grid.row_pixels()
     out = np.zeros((len(shapes), 256))
-    with rasterio.open(finished.path) as dataset:
+    with open_raster(finished.path) as dataset:
         codes = _Codes(dataset)
         weights = NumPyRasterSource(np.broadcast_to(whole[:, None], (grid.rows, grid.columns)), name="weights")
         operations = [

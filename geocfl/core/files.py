@@ -1,4 +1,4 @@
-"""One file, whole or not at all: made aside and put into place when it is ready."""
+"""Files: one written whole or not at all, and the folder of what can be computed again."""
 
 from __future__ import annotations
 
@@ -47,3 +47,9 @@ def put_into_place(path: Path) -> Iterator[Path]:
         raise OutputError(
             f"{path}: cannot be written ({reason}); free some space, or choose another folder with --out"
         ) from error
+
+
+def cache_folder() -> Path:
+    """``$GEOCFL_CACHE``, else ``geocfl`` in the user's cache folder; files in it may be deleted at any time."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("GEOCFL_CACHE") or Path(base) / "geocfl")

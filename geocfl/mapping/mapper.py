@@ -30,11 +30,12 @@ from geocfl.mapping.provenance import Provenance
 from geocfl.mapping.settings import MapSettings
 from geocfl.models.backends import Backend, load_backend, measure
 from geocfl.models.bundle import DEFAULT_MODEL, Model, load_model
+from geocfl.products.files import FILES
 from geocfl.products.formats.truecolor import PICTURE_PIXELS, PREVIEW_PIXELS
 from geocfl.products.scene_map import SceneMap
 from geocfl.products.selection import Selection
-from geocfl.products.staging import FILES, Staging
-from geocfl.products.write import Finished, write_products
+from geocfl.products.staging import Staging
+from geocfl.products.write import ClassifiedScene, write_products
 from geocfl.scenes import Reading, Scene, Source, find_source, open_scene
 from geocfl.scenes.fingerprint import file_hash
 
@@ -178,7 +179,7 @@ class Mapper:
             with self.staging(source, out, digest, overwrite=overwrite) as staging:
                 targets = {name: staging.target(suffix) for name, suffix in self._files.items()}
                 if staging.state == "done":
-                    return SceneMap(targets, json.loads(targets["summary"].read_text()), already_done=True)
+                    return SceneMap(targets, already_done=True)
                 warnings = scene.warnings()
                 for warning in warnings:
                     log.warning("%s", warning)
@@ -196,7 +197,7 @@ class Mapper:
                     masked=checkpoint.masked,
                 )
                 summary, timing["write_s"] = self._write(  # drops the thumbnail, which must not be open at commit
-                    Finished(
+                    ClassifiedScene(
                         source.stem,
                         checkpoint.cells,
                         grid,
@@ -225,7 +226,7 @@ class Mapper:
         checkpoint.join([blocks.folder(first) for first, _ in blocks.rows])
         return checkpoint, blocks.cell_rows
 
-    def _write(self, finished: Finished, staging: Staging) -> tuple[dict[str, Any], float]:
+    def _write(self, finished: ClassifiedScene, staging: Staging) -> tuple[dict[str, Any], float]:
         """Writes the products, one scene at a time; returns the summary and the seconds it took."""
         with _WRITING:
             started = time.perf_counter()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geocfl._version import __version__
-from geocfl.core.cache import cache_folder
+from geocfl.core.files import cache_folder
 from geocfl.errors import ModelError, OutputError, UsageError, unknown_name
 from geocfl.models.bundle import Model, load_model
 

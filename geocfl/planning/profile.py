@@ -23,10 +23,10 @@ from geocfl.mapping.pipeline import classify_strip
 from geocfl.mapping.strips import Strip, has_data, scene_strips, share
 from geocfl.models.bundle import Model
 from geocfl.planning.stored_size import stored_bytes
+from geocfl.products.files import FILES
 from geocfl.products.formats.truecolor import PICTURE_PIXELS, PREVIEW_PIXELS
 from geocfl.products.scratch import write_header
-from geocfl.products.staging import FILES
-from geocfl.products.write import Finished, write_products
+from geocfl.products.write import ClassifiedScene, write_products
 from geocfl.scenes import Scene, Source, find_source, open_scene
 from geocfl.scenes.find import chosen_bands
 
@@ -236,7 +236,7 @@ def _write(
                 part, digest=DIGEST, when=TAKEN, warnings=warnings, classifier=repr(mapper.backend), masked=0
             )
             tags = origin.tags(part)
-            finished = Finished(source.stem, work, part, mapper.model.legend, thumbnail, tags, facts, TAKEN)
+            finished = ClassifiedScene(source.stem, work, part, mapper.model.legend, thumbnail, tags, facts, TAKEN)
             how = mapper.settings
             with _Clock() as clock:
                 summary = write_products(

@@ -1,12 +1,14 @@
-"""A finished map in Python: where its files lie, what is in them, how it looks."""
+"""A finished map: where its files lie, what is in them, how it looks."""
 
 from __future__ import annotations
 
 import base64
 import io
+import json
 import math
 import tempfile
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,16 +19,19 @@ import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.io import MemoryFile
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from geocfl.core.display import html_table, paragraph
-from geocfl.core.legend import NODATA, UNCLASSIFIED, Legend, LulcClass
+from geocfl.core.grid import CellGrid
+from geocfl.core.legend import NODATA, UNCLASSIFIED, Legend
 from geocfl.errors import DataError
+from geocfl.products.files import FILES, LULC, SUMMARY
+from geocfl.products.formats.attribute_table import read_legend
 from geocfl.products.formats.qml import WITHHELD, shown_classes
 from geocfl.products.formats.vector import POLYGONS
 from geocfl.products.scratch import NO_CONFIDENCE
-from geocfl.products.staging import SUMMARY
-from geocfl.products.summary import format_table
+from geocfl.products.storage import existing, in_store, open_raster, output_folder
+from geocfl.products.summary import ClassTable, class_table_of_rasters, format_table
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -39,52 +44,115 @@ DRAWN_CELLS = 2000
 """Cells along the longer side of a plot; of a larger map every n-th is drawn."""
 SHOWN_PIXELS = 900
 """Width of the picture that a notebook shows."""
+BESIDE_A_VIRTUAL_RASTER = ("lulc_style", "confidence", "confidence_style")
 
 
-@dataclass(frozen=True, repr=False)
 class SceneMap:
-    """A finished map. Its arrays and polygons are read from its files when they are first asked for, and then kept.
+    """A finished map, as `map_scene` returns it and `open_map` opens it again.
+
+    Arrays, polygons and the legend are read from the map's files when they are first used, and then kept.
 
     Attributes:
-        paths: File, such as ``"lulc"`` or ``"gpkg"``, to where it lies; names are those of
-            `geocfl.products.staging.FILES`. A map in an object store has paths of universal-pathlib.
-        summary: The content of ``S_summary.json``.
+        paths: Name of a file, such as ``"lulc"`` or ``"gpkg"``, to its path; the names are those of
+            `geocfl.products.files.FILES`. The paths of a map in an object store are those of universal-pathlib.
         already_done: Whether an earlier run of the same command had written it.
     """
 
-    paths: dict[str, Path]
-    summary: dict[str, Any]
-    already_done: bool = False
+    def __init__(
+        self, paths: Mapping[str, Path], summary: dict[str, Any] | None = None, *, already_done: bool = False
+    ) -> None:
+        """Reads nothing.
+
+        Args:
+            paths: The map's files.
+            summary: Content of ``S_summary.json``; read from the file by default.
+            already_done: Whether an earlier run had written the map.
+        """
+        self.paths = dict(paths)
+        self.already_done = already_done
+        if summary is not None:
+            self.summary = summary
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """Content of ``S_summary.json``: scene, model, settings, warnings and what each class covers.
+
+        Raises:
+            DataError: The map has no summary, as a mosaic has none, or the file cannot be read.
+        """
+        if "summary" not in self.paths:
+            raise DataError(
+                f"{self.path}: {self.name}{SUMMARY} is not beside it, so its scene, model and settings are unknown; "
+                "copy it there, or map the scene again"
+            )
+        path = self.paths["summary"]
+        try:
+            content: dict[str, Any] = json.loads(self._read("summary"))
+        except ValueError as error:
+            raise DataError(f"{path}: is not a map's summary; map the scene again") from error
+        return content
+
+    @cached_property
+    def classes(self) -> ClassTable:
+        """What each class covers: from the summary, or counted in the rasters of a map that has none.
+
+        Raises:
+            DataError: A raster is gone or damaged.
+        """
+        if self._has_summary:
+            counted = self.summary
+            return ClassTable(
+                classes=counted["classes"],
+                unclassified=counted["unclassified"],
+                nodata=counted["nodata"],
+                total=counted["total"],
+            )
+        try:
+            return class_table_of_rasters(self.path, self.paths.get("confidence"), self.grid, self.legend)
+        except (RasterioError, ValueError) as error:
+            raise DataError(f"{self.path}: its cells cannot be counted ({error}); map the scene again") from error
 
     def table(self) -> str:
         """Cells, hectares, share and mean confidence of every class, as plain text."""
-        table: Any = self.summary
-        return format_table(table)
+        return format_table(self.classes)
 
     def frame(self) -> pd.DataFrame:
-        """The same, one row a class of the legend, then what has no class where there is any.
+        """The same as a data frame: one row per class of the legend, then rows for unclassified cells and no data.
 
-        Its index is ``code``; its columns are ``class``, ``cells``, ``hectares``, ``share`` (0..1, of the area of all
-        classes) and ``confidence`` (0..1, mean of its cells), the last two missing where there is nothing to divide by.
+        The index is ``code``; the columns are ``class``, ``cells``, ``hectares``, ``share`` (0..1, of the area of all
+        classes) and ``confidence`` (0..1, mean of the class's cells). The last two are NaN where they are undefined.
         """
         import pandas as pd
 
-        rest = [(UNCLASSIFIED, WITHHELD.name, "unclassified"), (NODATA, "No data", "nodata")]
-        rows = [*self.summary["classes"]]
-        rows += [{"code": code, "name": name, **self.summary[key]} for code, name, key in rest]
-        frame = pd.DataFrame([row for row in rows if row["cells"] or row["code"] in self._names()])
-        frame = frame.set_index("code").rename(columns={"name": "class"})
+        rows: list[dict[str, Any]] = [dict(row) for row in self.classes["classes"]]
+        rest = [
+            (UNCLASSIFIED, WITHHELD.name, self.classes["unclassified"]),
+            (NODATA, "No data", self.classes["nodata"]),
+        ]
+        rows += [{"code": code, "name": name, **cover} for code, name, cover in rest if cover["cells"]]
+        frame = pd.DataFrame(rows).set_index("code").rename(columns={"name": "class"})
         numbers = frame[["share", "confidence"]].astype(float)
         return pd.concat([frame[["class", "cells", "hectares"]], numbers], axis=1)
 
     @property
+    def path(self) -> Path:
+        """The class raster: one pixel per cell, uint8, codes 0 (no data), 1..N and 255 (unclassified).
+
+        Raises:
+            DataError: The map was made without ``lulc`` among its products.
+        """
+        return self._file("lulc")
+
+    @cached_property
     def lulc(self) -> NDArray[np.uint8]:
         """(rows, columns) uint8 class codes of the cells: 0 no data, 1..N as in the legend, 255 unclassified.
 
         Raises:
             DataError: The map was made without ``lulc`` among its products, or its file is gone.
         """
-        return self._raster.codes
+        with self._open("lulc") as dataset:
+            codes: NDArray[np.uint8] = dataset.read(1)
+        return codes
 
     @cached_property
     def confidence(self) -> NDArray[np.float32]:
@@ -93,7 +161,7 @@ class SceneMap:
         Raises:
             DataError: The map was made without ``confidence`` among its products, or its file is gone.
         """
-        with MemoryFile(self._read("confidence")) as memory, memory.open() as dataset:
+        with self._open("confidence") as dataset:
             percent = dataset.read(1)
         return np.where(percent == NO_CONFIDENCE, np.nan, percent / 100).astype(np.float32)
 
@@ -101,7 +169,7 @@ class SceneMap:
     def polygons(self) -> gpd.GeoDataFrame:
         """The map's polygons: ``class_code``, ``class_name``, ``area_ha``, ``confidence`` and ``geometry``.
 
-        They lie in the scene's coordinate reference system; in WGS 84, where GeoJSON is all that was written.
+        Their coordinate reference system is the scene's; WGS 84 if GeoJSON is the only format written.
 
         Raises:
             DataError: The map was made without polygons, or their file is gone.
@@ -117,43 +185,68 @@ class SceneMap:
                     return gpd.read_parquet(path).rename_geometry("geometry")
                 if name != "gpkg":
                     return gpd.read_file(path)
-                if POLYGONS in pyogrio.list_layers(path)[:, 0]:  # else it holds windows alone
+                if POLYGONS in pyogrio.list_layers(path)[:, 0]:  # else it holds only windows
                     return gpd.read_file(path, layer=POLYGONS)
-        raise DataError(f"{self._folder()}: the map of {self.name} has no polygons; map it again with vector='gpkg'")
+        raise DataError(
+            f"{self._folder}: the map of {self.name} has no polygons; map the scene again with gpkg in `vector`"
+        )
 
     @cached_property
     def legend(self) -> Legend:
-        """Names and colours of the codes."""
-        colors = self._raster.colors
-        return Legend(tuple(LulcClass(code, name, "", colors[code]) for code, name in self._names().items()))
+        """Names and colors of the codes."""
+        return read_legend(self.path)
+
+    @cached_property
+    def grid(self) -> CellGrid:
+        """Where the cells lie, cut at the scene's rectangle where the raster still says where that is."""
+        header = self._header
+        try:
+            stride, width, height = (int(header.tags[f"GEOCFL_{name}"]) for name in ("STRIDE", "WIDTH", "HEIGHT"))
+            if stride > 0 and (-(-height // stride), -(-width // stride)) == header.shape:
+                a, b, c, d, e, f = header.transform[:6]
+                pixel = Affine(a / stride, b / stride, c, d / stride, e / stride, f)  # exactly the scene's
+                return CellGrid(height, width, stride, stride, pixel, header.crs or CRS())
+        except (KeyError, ValueError):
+            pass
+        # The cells of a clipped or resampled map are its pixels.
+        return CellGrid(*header.shape, 1, 1, header.transform, header.crs or CRS())
 
     @property
     def crs(self) -> CRS | None:
-        """The map's coordinate reference system; None of a scene that has none."""
-        return self._raster.crs
+        """The map's coordinate reference system; None if the scene has none."""
+        return self._header.crs
 
     @property
     def transform(self) -> Affine:
         """Cell (column, row) of `lulc` to coordinates of `crs`."""
-        return self._raster.transform
+        return self._header.transform
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
-        """West, south, east, north of the scene's rectangle, which the cells at its edges may reach beyond."""
+        """West, south, east, north of the scene's rectangle; the cells at its edges may reach beyond it."""
+        if not self._has_summary:
+            return self.grid.bounds()
         west, south, east, north = self.summary["scene"]["bounds"]
         return west, south, east, north
 
     @property
+    def model(self) -> str:
+        """Name of the model that made the map; empty where the raster does not say."""
+        return self._header.tags.get("GEOCFL_MODEL", "")
+
+    @property
     def name(self) -> str:
         """The stem that the names of the files begin with."""
+        if "lulc" in self.paths:
+            return self.path.stem.removesuffix(LULC)
         return self.paths["summary"].name.removesuffix(SUMMARY)
 
     def plot(self, ax: Axes | None = None, *, legend: bool = True) -> Axes:
-        """Draws the map in the colours of its legend.
+        """Draws the map in the colors of its legend.
 
         Args:
             ax: Where to draw; axes of a new pyplot figure by default.
-            legend: Whether to name the classes beside it, those of the largest area first.
+            legend: Whether to list the classes beside the map, the largest first.
 
         Returns:
             The axes, in coordinates of `crs`.
@@ -183,9 +276,13 @@ class SceneMap:
 
     def __repr__(self) -> str:
         """One line: how many cells, the largest classes, where."""
-        shares = [f"{row['name']} {row['share']:.1%}" for row in self._by_area() if row["share"]]
-        found = ", ".join([*shares[:3], *(["..."] if len(shares) > 3 else [])]) or "no class"
-        return f"<SceneMap {self.name}: {self._extent()}; {found}; in {self._folder()}>"
+        found = ""
+        if self._has_summary:  # counting the cells of a large map takes long
+            rows = sorted(self.classes["classes"], key=lambda row: -row["hectares"])
+            shares = [f"{row['name']} {row['share']:.1%}" for row in rows if row["share"]]
+            found = ", ".join([*shares[:3], *(["..."] if len(shares) > 3 else [])]) or "no class"
+            found += "; "
+        return f"<SceneMap {self.name}: {self._extent()}; {found}in {self._folder}>"
 
     def _repr_html_(self) -> str:
         lines = []
@@ -197,7 +294,7 @@ class SceneMap:
             if row["cells"]:
                 lines.append((color, [name, f"{row['cells']:,}", f"{row['hectares']:,.1f}", share, sure]))
         table = html_table(["class", "cells", "hectares", "share", "confidence"], lines)
-        return paragraph(f"{self.name}: {self._extent()}, in {self._folder()}") + self._picture() + table
+        return paragraph(f"{self.name}: {self._extent()}, in {self._folder}") + self._picture() + table
 
     def _picture(self) -> str:
         """The preview, made small enough to be kept in a notebook; nothing where there is none."""
@@ -215,40 +312,66 @@ class SceneMap:
         source = f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"
         return f'<img alt="Scene and map" style="max-width:100%" src="{source}">'
 
-    def _lines(self) -> list[tuple[str | None, str, dict[str, Any]]]:
-        """Colour, name and row of the class table, by falling area, then of what has no class."""
-        colors = self._raster.colors if "lulc" in self.paths else {}
-        lines = [(colors.get(row["code"]), str(row["name"]), row) for row in self._by_area()]
+    def _lines(self) -> list[tuple[str | None, str, Mapping[str, Any]]]:
+        """Color, name and row of the class table, by falling area, then of the cells without a class."""
+        colors = {c.code: c.color for c in self.legend} if "lulc" in self.paths else {}
+        by_area = sorted(self.classes["classes"], key=lambda row: -row["hectares"])
         return [
-            *lines,
-            (WITHHELD.color, WITHHELD.name, self.summary["unclassified"]),
-            (None, "No data", self.summary["nodata"]),
+            *((colors.get(row["code"]), row["name"], row) for row in by_area),
+            (WITHHELD.color, WITHHELD.name, self.classes["unclassified"]),
+            (None, "No data", self.classes["nodata"]),
         ]
 
-    def _by_area(self) -> list[dict[str, Any]]:
-        return sorted(self.summary["classes"], key=lambda row: -float(row["hectares"]))
-
-    def _names(self) -> dict[int, str]:
-        return {row["code"]: row["name"] for row in self.summary["classes"]}
+    @property
+    def _has_summary(self) -> bool:
+        return "summary" in vars(self) or "summary" in self.paths
 
     def _extent(self) -> str:
-        return f"{self.summary['total']['cells']:,} cells of {self.summary['cell_size_m']:g} m"
+        if self._has_summary:
+            cells, side = self.summary["total"]["cells"], self.summary["cell_size_m"]
+        else:
+            cells, side = self.grid.rows * self.grid.columns, self.grid.stride * self.grid.metres_per_pixel()[1]
+        return f"{cells:,} cells of {side:g} m"
 
-    def _folder(self) -> str:
-        return str(self.paths["summary"].parent)
+    @property
+    def _folder(self) -> Path:
+        return next(iter(self.paths.values())).parent
 
     @cached_property
-    def _raster(self) -> _Raster:
-        with MemoryFile(self._read("lulc")) as memory, memory.open() as dataset:
-            table = dataset.colormap(1)
-            colors = {code: "#{:02x}{:02x}{:02x}".format(*rgba[:3]) for code, rgba in table.items()}
-            return _Raster(dataset.read(1), dataset.transform, dataset.crs, colors)
+    def _header(self) -> _Header:
+        """What the class raster says about itself.
+
+        Raises:
+            DataError: It is no raster, or not one of classes.
+        """
+        with self._open("lulc") as dataset:
+            if dataset.count != 1 or dataset.dtypes[0] != "uint8":
+                raise DataError(
+                    f"{self.path}: not a class raster, which has one band of bytes; pass a map, such as scene_lulc.tif"
+                )
+            return _Header(dataset.shape, dataset.transform, dataset.crs, dataset.tags())
+
+    @contextmanager
+    def _open(self, name: str) -> Iterator[Any]:
+        """One of the map's rasters.
+
+        Raises:
+            DataError: It was not among the products, is gone, or cannot be read.
+        """
+        path = self._file(name)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+                with open_raster(path) as dataset:
+                    yield dataset
+        except (RasterioError, OSError) as error:
+            raise DataError(f"{path}: not a raster that GDAL reads; map the scene again, or pass another") from error
 
     @contextmanager
     def _on_disk(self, name: str) -> Iterator[Path]:
         """A file that GDAL can open by its path: the file itself, or a copy of one in an object store."""
-        path = self.paths[name]
-        if getattr(path, "protocol", "") in ("", "file", "local"):  # of universal-pathlib; pathlib has none
+        path = self._file(name)
+        if not in_store(path):
             if not path.exists():
                 raise DataError(f"{path}: is gone; map the scene again")
             yield path
@@ -264,19 +387,87 @@ class SceneMap:
         Raises:
             DataError: It was not among the products, or is gone.
         """
-        if name not in self.paths:
-            raise DataError(f"{self._folder()}: the map of {self.name} has no {name}; map it again with it in products")
         try:
-            return self.paths[name].read_bytes()
+            return self._file(name).read_bytes()
         except OSError as error:
             raise DataError(f"{self.paths[name]}: cannot be read ({error}); map the scene again") from error
 
+    def _file(self, name: str) -> Path:
+        """Where a file lies.
+
+        Raises:
+            DataError: The map has none of that name.
+        """
+        if name not in self.paths:
+            raise DataError(
+                f"{self._folder}: the map of {self.name} has no {name}; map the scene again with it in `products`"
+            )
+        return self.paths[name]
+
 
 @dataclass(frozen=True)
-class _Raster:
-    """The content of the class raster; `colors` are ``"#rrggbb"`` by code."""
+class _Header:
+    """What a class raster says about itself; its cells are not read for it."""
 
-    codes: NDArray[np.uint8]
+    shape: tuple[int, int]
     transform: Affine
     crs: CRS | None
-    colors: dict[int, str]
+    tags: dict[str, str]
+
+
+def open_map(path: str | Path) -> SceneMap:
+    """Opens a finished map; its cells are read when they are first used.
+
+    Args:
+        path: A class raster that geocfl has written, ``S_lulc.tif``, with its attribute table ``S_lulc.tif.aux.xml``
+            beside it; or a virtual one, ``X_lulc.vrt``; or a folder that holds one of either kind and no other. The
+            map's other files are found beside the raster. A mosaic has no summary, and others need none: without it,
+            classes are counted in the raster, and only `SceneMap.summary` is unknown.
+
+    Raises:
+        DataError: There is no such map, or it has no legend.
+    """
+    lulc = _class_raster(output_folder(path))
+    opened = SceneMap(_files_of(lulc))
+    _ = opened.grid, opened.legend  # what is no map fails here
+    return opened
+
+
+def georeferenced(map: SceneMap | str | Path) -> SceneMap:
+    """A map on the earth, opened if only its path is known.
+
+    Raises:
+        DataError: It cannot be opened, or has no coordinate reference system of the earth.
+    """
+    opened = map if isinstance(map, SceneMap) else open_map(map)
+    if not opened.crs or not (opened.crs.is_projected or opened.crs.is_geographic):
+        raise DataError(
+            f"{opened.path}: has no coordinate reference system of the earth; "
+            "add its own, such as gdal_edit.py -a_srs EPSG:32633"
+        )
+    return opened
+
+
+def _class_raster(path: Path) -> Path:
+    """The class raster that a path means."""
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise DataError(f"{path}: no such file; pass the class raster of a map, such as scene_lulc.tif")
+    found = sorted(file for file in path.iterdir() if file.stem.endswith(LULC) and file.suffix in (".tif", ".vrt"))
+    if not found:
+        raise DataError(f"{path}: holds no map, whose name ends in {LULC}.tif; pass the class raster of a map")
+    if len(found) > 1:
+        raise DataError(f"{path}: holds {len(found)} maps; pass one of them, such as {found[0]}")
+    return found[0]
+
+
+def _files_of(lulc: Path) -> dict[str, Path]:
+    """The files of the map that a class raster belongs to."""
+    if not lulc.stem.endswith(LULC):
+        return {"lulc": lulc}
+    stem = lulc.stem.removesuffix(LULC)
+    names = [*FILES] if lulc.suffix == ".tif" else ["lulc", *BESIDE_A_VIRTUAL_RASTER]
+    files = {name: lulc.with_name(stem + FILES[name]) for name in names} | {"lulc": lulc}
+    there = set(existing(files.values()))
+    return {name: file for name, file in files.items() if file in there}

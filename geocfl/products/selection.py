@@ -22,7 +22,7 @@ PRODUCTS: dict[str, tuple[str, ...]] = {
     "stac": ("stac",),
     "summary": ("summary",),
 }
-"""Product, as ``--products`` names it, to its files, as `geocfl.products.staging.FILES` names them."""
+"""Product, as ``--products`` names it, to its files, as `geocfl.products.files.FILES` names them."""
 DEFAULT = ("lulc", "confidence", "vector", "preview", "summary")
 VECTOR_FILES = {
     "gpkg": ("gpkg",),
@@ -82,7 +82,7 @@ class Selection:
 
     @property
     def files(self) -> frozenset[str]:
-        """Names of the files, of `geocfl.products.staging.FILES`."""
+        """Names of the files, of `geocfl.products.files.FILES`."""
         names = {file for product in self.products for file in PRODUCTS[product]}
         return frozenset(names.union(*(VECTOR_FILES[format] for format in self.vector)))
 

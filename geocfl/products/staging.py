@@ -19,37 +19,10 @@ from typing import Literal
 from filelock import FileLock, Timeout
 
 from geocfl.errors import GeocflError, OutputError
+from geocfl.products.files import SUFFIXES, SUMMARY
 from geocfl.products.storage import existing, in_store, output_folder, put, reaching
 
 log = logging.getLogger("geocfl")
-
-SUMMARY = "_summary.json"
-FILES = {
-    "lulc": "_lulc.tif",
-    "attributes": "_lulc.tif.aux.xml",
-    "lulc_style": "_lulc.qml",
-    "lulc_sld": "_lulc.sld",
-    "confidence": "_confidence.tif",
-    "confidence_style": "_confidence.qml",
-    "probabilities": "_probabilities.tif",
-    "entropy": "_entropy.tif",
-    "entropy_style": "_entropy.qml",
-    "gpkg": "_lulc.gpkg",
-    "geoparquet": "_lulc_polygons.parquet",
-    "flatgeobuf": "_lulc_polygons.fgb",
-    "geojson": "_lulc_polygons.geojson",
-    "polygons_style": "_lulc_polygons.qml",
-    "polygons_sld": "_lulc_polygons.sld",
-    "truecolor": "_truecolor.tif",
-    "project": "_map.qgz",
-    "preview": "_preview.png",
-    "report": "_report.html",
-    "stac": ".stac.json",
-    "summary": SUMMARY,
-}
-"""What a map of a scene with stem S may consist of: each file is S followed by this."""
-PRODUCTS = tuple(FILES.values())
-"""The same in the order in which they are put into place. The summary is last: it stands for "done"."""
 
 _HASH = "hash"
 _COMMITTING = "committing"
@@ -98,7 +71,7 @@ class Staging:
         digest: str,
         *,
         overwrite: bool = False,
-        products: Iterable[str] = PRODUCTS,
+        products: Iterable[str] = SUFFIXES,
     ) -> None:
         """Nothing is touched before the ``with`` block.
 
@@ -107,7 +80,7 @@ class Staging:
             stem: Stem of the scene's file name.
             digest: Hash of input, model and settings; also to be the summary's ``"hash"``.
             overwrite: Replace products that are in the way, even if they are this very work's.
-            products: Suffixes, out of `PRODUCTS`, that the work will have made.
+            products: Suffixes, out of `SUFFIXES`, that the work will have made.
 
         Raises:
             UsageError: `out` is an address that cannot be written to.
@@ -122,7 +95,7 @@ class Staging:
         self._begun = self._tried = False
 
     def path(self, suffix: str) -> Path:
-        """Where to write the product with this suffix of `PRODUCTS`."""
+        """Where to write the product with this suffix of `SUFFIXES`."""
         return self.folder / f"{self._stem}{suffix}"
 
     def target(self, suffix: str) -> Path:
@@ -184,7 +157,7 @@ class Staging:
                 self._tried = False
             if self.path(SUMMARY).exists():
                 self.target(SUMMARY).unlink(missing_ok=True)
-            for target in existing(self.target(suffix) for suffix in PRODUCTS if suffix not in self._products):
+            for target in existing(self.target(suffix) for suffix in SUFFIXES if suffix not in self._products):
                 target.unlink()
             for suffix in [*(s for s in self._products if s != SUMMARY), SUMMARY]:
                 if self.path(suffix).exists():
@@ -285,7 +258,7 @@ class Staging:
         """Raises OutputError for products of other work, unless they are to be overwritten."""
         if in_store(self._out) and (self._overwrite or self._written_hash(self._mark) == self._digest):
             return
-        present = existing(map(self.target, PRODUCTS))
+        present = existing(map(self.target, SUFFIXES))
         if not in_store(self._out) and (folder := next(filter(Path.is_dir, present), None)):
             raise OutputError(f"{folder}: a folder of that name is in the way; remove it, or choose another --out")
         if present and not self._overwrite:
@@ -310,7 +283,7 @@ class Staging:
 
     def _drop_products(self) -> None:
         """Removes products that a killed run was at: GDAL would write into a GeoPackage that is there."""
-        for suffix in PRODUCTS:
+        for suffix in SUFFIXES:
             for left in self.folder.glob(f"{glob.escape(self._stem + suffix)}*"):  # SQLite's journal, too
                 left.unlink()
 

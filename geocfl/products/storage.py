@@ -73,8 +73,10 @@ def in_store(path: Path) -> TypeGuard[Any]:
 def existing(paths: Iterable[Path]) -> list[Path]:
     """Those of the paths where something is, be it a link that leads nowhere; a store is asked for many at a time."""
     listed = list(paths)
+    if not any(map(in_store, listed)):
+        return [path for path in listed if os.path.lexists(path)]
     with ThreadPoolExecutor(ASKING) as pool:
-        there = pool.map(lambda path: path.exists() if in_store(path) else os.path.lexists(path), listed)
+        there = pool.map(lambda path: path.exists(), listed)
         return [path for path, found in zip(listed, there, strict=True) if found]
 
 
@@ -99,11 +101,12 @@ def write_text(path: Path, text: str) -> None:
         aside.unlink(missing_ok=True)
 
 
-def open_raster(path: Path) -> rasterio.DatasetReader:
-    """Opens a raster on disk or in a store, of which only what is needed is read."""
+def open_raster(path: Any) -> rasterio.DatasetReader:
+    """Opens a raster on disk or in a store, of which only what is needed is read; or the text of a virtual raster."""
     import rasterio
 
-    return rasterio.open(path.path, opener=path.fs) if in_store(path) else rasterio.open(path)
+    on_disk = isinstance(path, str | Path)
+    return rasterio.open(path) if on_disk else rasterio.open(path.path, opener=path.fs)
 
 
 @contextmanager

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.windows import Window
 
 from geocfl.core.grid import CellGrid
 from geocfl.core.legend import NODATA, UNCLASSIFIED, Legend
 from geocfl.core.table import align
 from geocfl.products.formats.qml import WITHHELD
-from geocfl.products.scratch import read_strips
+from geocfl.products.scratch import STRIP_CELLS, read_strips
+from geocfl.products.storage import open_raster
+
+READ_AT_ONCE = 8
+"""Strips of a finished map that are read at a time."""
+GDAL_CACHE = 64
+"""Megabytes that GDAL may keep of decoded blocks."""
+
+Strip = tuple[int, NDArray[np.uint8], NDArray[np.uint8]]
+"""First row, then class codes and confidences in percent, each (rows, columns)."""
 
 
 class Cover(TypedDict):
@@ -61,7 +75,7 @@ class ClassTable(TypedDict):
 
 
 def class_table(cells: Path, grid: CellGrid, legend: Legend) -> ClassTable:
-    """Counts cells, pixels and hectares of each class, strip by strip.
+    """Counts cells, pixels and hectares of each class in a work raster.
 
     Args:
         cells: Work raster of `grid.rows` x `grid.columns` cells.
@@ -74,10 +88,48 @@ def class_table(cells: Path, grid: CellGrid, legend: Legend) -> ClassTable:
     Raises:
         ValueError: The raster holds a code that the legend lacks.
     """
+    return _tabulate(read_strips(cells), grid, legend)
+
+
+def class_table_of_rasters(lulc: str | Path, confidence: Path | None, grid: CellGrid, legend: Legend) -> ClassTable:
+    """Counts the same in the rasters of a finished map.
+
+    Args:
+        lulc: Class raster of `grid.rows` x `grid.columns` cells, or the text of a virtual one.
+        confidence: Raster of the confidences in percent; without it the classes have none.
+        grid: Where the cells lie.
+        legend: Names of the codes.
+
+    Raises:
+        RasterioError: A raster cannot be decoded.
+        ValueError: The class raster holds a code that the legend lacks.
+    """
+    table = _tabulate(_read_rasters(lulc, confidence, grid), grid, legend)
+    if confidence is None:
+        for row in table["classes"]:
+            row["confidence"] = None
+    return table
+
+
+def _read_rasters(lulc: str | Path, confidence: Path | None, grid: CellGrid) -> Iterator[Strip]:
+    """Strips of the rasters, as of a work raster; several are read at a time, as a virtual raster opens many files."""
+    step = max(1, STRIP_CELLS // grid.columns)
+    with ExitStack() as stack:
+        stack.enter_context(rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE))
+        datasets = [stack.enter_context(open_raster(path)) for path in (lulc, confidence) if path]
+        for top in range(0, grid.rows, READ_AT_ONCE * step):
+            window = Window(0, top, grid.columns, min(READ_AT_ONCE * step, grid.rows - top))
+            bands = [dataset.read(1, window=window) for dataset in datasets]
+            for first in range(0, len(bands[0]), step):
+                rows = slice(first, first + step)
+                yield top + first, bands[0][rows], bands[-1][rows]
+
+
+def _tabulate(strips: Iterable[Strip], grid: CellGrid, legend: Legend) -> ClassTable:
     column_pixels, row_pixels, row_hectares = grid.column_pixels(), grid.row_pixels(), grid.row_hectares()
     joint = np.zeros((256, 256), np.int64)  # cells by (code, percent)
     pixels, hectares = np.zeros(256, np.int64), np.zeros(256)
-    for first, codes, confidence in read_strips(cells):
+    for first, codes, confidence in strips:
         rows = slice(first, first + len(codes))
         joint += np.bincount(codes.ravel() * np.int32(256) + confidence.ravel(), minlength=1 << 16).reshape(256, 256)
         bins = codes + 256 * np.arange(len(codes), dtype=np.int32)[:, None]

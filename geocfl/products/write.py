@@ -1,4 +1,4 @@
-"""All the products of a finished map, from its cells."""
+"""Writes all the products of a map from its cells."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from geocfl.core.grid import CellGrid
 from geocfl.core.legend import Legend
+from geocfl.products.files import FILES
 from geocfl.products.formats.preview import write_preview
 from geocfl.products.formats.qml import confidence_qml, entropy_qml, lulc_qml, polygons_qml, windows_qml, write_style
 from geocfl.products.formats.raster import write_confidence, write_entropy, write_lulc, write_probabilities
@@ -21,13 +22,13 @@ from geocfl.products.formats.vector import POLYGONS, WINDOWS, write_default_styl
 from geocfl.products.generalize import merge_small
 from geocfl.products.polygons import dissolve, simplify
 from geocfl.products.selection import Selection
-from geocfl.products.staging import FILES, Staging
+from geocfl.products.staging import Staging
 from geocfl.products.summary import class_table
 
 
 @dataclass(frozen=True)
-class Finished:
-    """A map whose cells are all known.
+class ClassifiedScene:
+    """A scene whose cells are all classified.
 
     Attributes:
         stem: Of the scene's file name; the products' names begin with it.
@@ -51,12 +52,12 @@ class Finished:
 
 
 def write_products(
-    finished: Finished, selection: Selection, staging: Staging, *, simplify_m: float = 0.0, min_area_ha: float = 0.0
+    scene: ClassifiedScene, selection: Selection, staging: Staging, *, simplify_m: float = 0.0, min_area_ha: float = 0.0
 ) -> dict[str, Any]:
     """Writes every product of a selection but the summary.
 
     Args:
-        finished: The map.
+        scene: The scene and its cells.
         selection: What to write.
         staging: Where to.
         simplify_m: Tolerance in metres that polygons are simplified by, see `geocfl.products.polygons.simplify`.
@@ -65,11 +66,11 @@ def write_products(
     Returns:
         The summary, which is for the caller to write.
     """
-    cells, grid, legend, tags = finished.cells, finished.grid, finished.legend, finished.tags
+    cells, grid, legend, tags = scene.cells, scene.grid, scene.legend, scene.tags
     path = {name: staging.path(suffix) for name, suffix in FILES.items()}
     table = class_table(cells, grid, legend)
     withheld = bool(table["unclassified"]["cells"])
-    summary = {**finished.facts, **table}
+    summary = {**scene.facts, **table}
 
     if "lulc" in selection.files:
         write_lulc(cells, path["lulc"], grid, legend, tags)
@@ -88,35 +89,35 @@ def write_products(
         write_style(path["lulc_sld"], lulc_sld(legend, unclassified=withheld))
         write_style(path["polygons_sld"], polygons_sld(legend, unclassified=withheld))
 
-    _write_vectors(finished, selection, path, staging.folder / "merged", simplify_m, min_area_ha, withheld)
+    _write_vectors(scene, selection, path, staging.folder / "merged", simplify_m, min_area_ha, withheld)
 
-    picture = stretch(finished.thumbnail)
+    picture = stretch(scene.thumbnail)
     if "truecolor" in selection.files:
         write_truecolor(path["truecolor"], picture, grid, tags)
     if "preview" in selection.files:
-        write_preview(path["preview"], picture, cells, grid, legend, finished.stem)
+        write_preview(path["preview"], picture, cells, grid, legend, scene.stem)
     if "report" in selection.files:
         from geocfl.products.formats.html import write_page
 
-        write_page(path["report"], cells, grid, legend, picture, summary, finished.stem)
+        write_page(path["report"], cells, grid, legend, picture, summary, scene.stem)
     if "project" in selection.files:
         from geocfl.products.formats.qgis import write_project
 
         present = {FILES[name] for name in selection.files}
         if "gpkg" not in selection.vector:  # it may be there for the squares of the cells alone
             present.discard(FILES["gpkg"])
-        write_project(path["project"], finished.stem, grid, legend, present, unclassified=withheld)
-    if "stac" in selection.files and finished.when:
+        write_project(path["project"], scene.stem, grid, legend, present, unclassified=withheld)
+    if "stac" in selection.files and scene.when:
         from geocfl.products.formats.stac import write_item
 
         assets = {name: staging.target(suffix).name for name, suffix in FILES.items() if name in selection.files}
         del assets["stac"]
-        write_item(path["stac"], finished.stem, grid, legend, summary, assets, finished.when)
+        write_item(path["stac"], scene.stem, grid, legend, summary, assets, scene.when)
     return summary
 
 
 def _write_vectors(
-    finished: Finished,
+    scene: ClassifiedScene,
     selection: Selection,
     path: Mapping[str, Path],
     merged: Path,
@@ -125,10 +126,10 @@ def _write_vectors(
     withheld: bool,
 ) -> None:
     """Writes polygons in every format, and the squares of the cells; `merged` is for a work raster on the way."""
-    grid, legend = finished.grid, finished.legend
+    grid, legend = scene.grid, scene.legend
     styles = {}
     if selection.vector:
-        cells = finished.cells
+        cells = scene.cells
         if min_area_ha:
             merge_small(cells, merged, grid, min_area_ha)
             cells = merged
@@ -141,7 +142,7 @@ def _write_vectors(
         if "polygons_style" in selection.files:
             write_style(path["polygons_style"], qml)
     if "windows" in selection.products:
-        write_windows(finished.cells, path["gpkg"], grid, legend)
+        write_windows(scene.cells, path["gpkg"], grid, legend)
         styles[WINDOWS] = windows_qml(legend, unclassified=withheld)
     if styles:
         write_default_styles(path["gpkg"], styles)

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from geocfl.core.cache import cache_folder
+from geocfl.core.files import cache_folder
 from geocfl.core.progress import Progress, silent
 from geocfl.data.patches import Patches
 from geocfl.models.network import Reflectance, fast_batch_size

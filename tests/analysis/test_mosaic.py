@@ -29,9 +29,9 @@ from geocfl.core.grid import CellGrid
 from geocfl.core.legend import EUROSAT, Legend, LulcClass
 from geocfl.errors import DataError, OutputError, UsageError
 from geocfl.products import staging
-from geocfl.products.finished import open_map
 from geocfl.products.formats.raster import write_confidence, write_lulc
 from geocfl.products.formats.vector import VECTOR_FORMATS
+from geocfl.products.scene_map import open_map
 from geocfl.products.scratch import write_header
 
 UTM33 = CRS.from_epsg(32633)
@@ -113,7 +113,7 @@ def test_it_is_a_map(tmp_path):
     assert (opened.grid.rows, opened.grid.columns, opened.grid.stride) == (8, 10, 1)
     assert opened.grid.transform == Affine(160, 0, 600_000, 0, -160, 5_100_800)
     assert opened.legend.names == EUROSAT.names
-    assert opened.confidence == files[3]
+    assert opened.paths["confidence"] == files[3]
     assert opened.model == "m"
     for name in (files[0], files[3]):
         assert cog_validate(name, strict=True) == (True, [], [])

@@ -12,18 +12,19 @@ from shapely.geometry.base import BaseGeometry
 
 from geocfl.analysis.regions import Regions, file_stem
 from geocfl.core.grid import CellGrid
-from geocfl.core.legend import EUROSAT
 from geocfl.errors import DataError
-from geocfl.products.finished import FinishedMap
+from geocfl.products.scene_map import SceneMap
 
 
-def a_map(name: str, x: float, y: float, crs: int, cells: int = 20) -> FinishedMap:
+def a_map(name: str, x: float, y: float, crs: int, cells: int = 20) -> SceneMap:
     """A map of 100 m cells to the right of and below a corner; its raster is not needed."""
     grid = CellGrid(cells, cells, 1, 1, Affine(100, 0, x, 0, -100, y), CRS.from_epsg(crs))
-    return FinishedMap(Path(f"{name}_lulc.tif"), None, grid, EUROSAT, "")
+    made = SceneMap({"lulc": Path(f"{name}_lulc.tif")})
+    made.grid = grid
+    return made
 
 
-def a_map_at(name: str, longitude: float, latitude: float) -> FinishedMap:
+def a_map_at(name: str, longitude: float, latitude: float) -> SceneMap:
     """A map of 2 km in the UTM zone of a place."""
     crs = int(32601 + (longitude + 180) % 360 // 6 + (100 if latitude < 0 else 0))
     x, y = pyproj.Transformer.from_crs(4326, crs, always_xy=True).transform(longitude, latitude)

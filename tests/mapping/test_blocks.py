@@ -11,7 +11,8 @@ from geocfl.mapping.blocks import Blocks
 from geocfl.mapping.divide import classify_block, divide
 from geocfl.mapping.mapper import Mapper
 from geocfl.mapping.settings import MapSettings
-from geocfl.products.staging import FILES, BusyError
+from geocfl.products.files import FILES
+from geocfl.products.staging import BusyError
 from geocfl.scenes import Source, find_source
 
 

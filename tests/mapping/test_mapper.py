@@ -25,9 +25,10 @@ import geocfl
 from geocfl.core.grid import CellGrid
 from geocfl.errors import GeocflError, ModelError, OutputError, SceneError, UsageError
 from geocfl.mapping.estimate import estimate
+from geocfl.products.files import FILES
 from geocfl.products.formats.vector import VECTOR_FORMATS
 from geocfl.products.selection import Selection
-from geocfl.products.staging import FILES, Staging
+from geocfl.products.staging import Staging
 
 GEOCFL = str(Path(sys.executable).with_name("geocfl"))
 TRANSFORM = Affine(10, 0, 3e5, 0, -10, 5e6)

@@ -4,7 +4,6 @@ import base64
 import pickle
 import re
 import shutil
-from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -72,7 +71,7 @@ def test_the_frame_is_the_class_table(result):
 
 @pytest.mark.parametrize("name", ["gpkg", "geoparquet", "flatgeobuf", "geojson"])
 def test_polygons_come_from_whatever_was_written(result, name):
-    only = replace(result, paths={key: result.paths[key] for key in ("summary", name)})
+    only = SceneMap({key: result.paths[key] for key in ("summary", name)}, result.summary)
     polygons = only.polygons
     assert polygons.crs.to_epsg() == (4326 if name == "geojson" else 32633)
     assert {"class_code", "class_name", "area_ha", "confidence"} < set(polygons.columns)
@@ -83,11 +82,11 @@ def test_polygons_come_from_whatever_was_written(result, name):
 
 
 def test_what_was_not_written_is_named_with_the_remedy(result, tmp_path, tiny_model):
-    bare = replace(result, paths={"summary": result.paths["summary"]})
-    with pytest.raises(DataError, match="has no polygons; map it again with vector='gpkg'"):
+    bare = SceneMap({"summary": result.paths["summary"]}, result.summary)
+    with pytest.raises(DataError, match="has no polygons; map the scene again with gpkg in `vector`"):
         _ = bare.polygons
     for name in ("lulc", "confidence"):
-        with pytest.raises(DataError, match=f"has no {name}; map it again with it in products"):
+        with pytest.raises(DataError, match=f"has no {name}; map the scene again with it in `products`"):
             getattr(bare, name)
     windows = geocfl.map_scene(
         write_scene(tmp_path / "s.tif"), tmp_path, model=tiny_model, products="windows", vector="none", **EXACT
@@ -99,7 +98,7 @@ def test_what_was_not_written_is_named_with_the_remedy(result, tmp_path, tiny_mo
 
 
 def test_what_is_gone_is_named(result, tmp_path):
-    gone = replace(result, paths={name: tmp_path / path.name for name, path in result.paths.items()})
+    gone = SceneMap({name: tmp_path / path.name for name, path in result.paths.items()}, result.summary)
     for name in ("lulc", "confidence", "polygons"):
         with pytest.raises(DataError, match=r"\.(tif|gpkg).* map the scene again"):
             getattr(gone, name)
@@ -137,7 +136,7 @@ def test_it_shows_itself_in_a_notebook(result):
         assert max(image.size) <= 900
     present = [c for c in EUROSAT if (result.lulc == c.code).any()]
     assert all(c.color in page and c.name in page for c in present)
-    without = replace(result, paths={name: path for name, path in result.paths.items() if name != "preview"})
+    without = SceneMap({name: path for name, path in result.paths.items() if name != "preview"}, result.summary)
     assert "<img" not in without._repr_html_()
 
 
@@ -193,3 +192,29 @@ def test_it_travels_and_another_run_finds_it(result, tmp_path, tiny_model):
     again = geocfl.map_scene(scene, tmp_path, model=tiny_model, products="lulc", **EXACT)
     assert again.already_done
     assert again.summary == first.summary
+
+
+def test_it_opens_again_as_it_was(result):
+    again = geocfl.open_map(result.paths["lulc"])
+    assert again.paths == result.paths
+    assert again.summary == result.summary
+    assert again.table() == result.table()
+    assert again.bounds == result.bounds
+    assert again.legend == result.legend
+    np.testing.assert_array_equal(again.confidence, result.confidence)
+    counted = geocfl.open_map(result.paths["lulc"])
+    del counted.paths["summary"]
+    assert counted.classes == result.classes
+
+
+def test_a_map_in_an_object_store_opens_again(result):
+    upath = pytest.importorskip("upath")
+    store = upath.UPath("memory://other/maps")
+    store.mkdir(parents=True, exist_ok=True)
+    for path in result.paths.values():
+        (store / path.name).write_bytes(path.read_bytes())
+    again = geocfl.open_map(store / result.paths["lulc"].name)
+    assert again.paths.keys() == result.paths.keys()
+    assert again.summary == result.summary
+    np.testing.assert_array_equal(again.lulc, result.lulc)
+    assert geocfl.open_map("memory://other/maps").name == again.name

@@ -3,9 +3,9 @@
 import pytest
 
 from geocfl.errors import UsageError
+from geocfl.products.files import FILES
 from geocfl.products.formats.vector import VECTOR_FORMATS
 from geocfl.products.selection import PRODUCTS, VECTOR_FILES, Selection
-from geocfl.products.staging import FILES
 
 
 def test_the_short_default():

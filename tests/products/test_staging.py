@@ -11,11 +11,12 @@ from types import SimpleNamespace
 import pytest
 
 from geocfl.errors import OutputError
-from geocfl.products.staging import PRODUCTS, SUMMARY, BusyError, Staging
+from geocfl.products.files import SUFFIXES, SUMMARY
+from geocfl.products.staging import BusyError, Staging
 
 
 def write_all(staging, text="new"):
-    for suffix in PRODUCTS:
+    for suffix in SUFFIXES:
         staging.path(suffix).write_text(json.dumps({"hash": text}) if suffix == SUMMARY else text)
 
 
@@ -42,7 +43,7 @@ def contents(out):
 def test_puts_all_into_place_and_then_is_done(tmp_path):
     out = tmp_path / "deep" / "out"
     assert finish(out) == "new"
-    assert sorted(contents(out)) == sorted(f"S{suffix}" for suffix in PRODUCTS)
+    assert sorted(contents(out)) == sorted(f"S{suffix}" for suffix in SUFFIXES)
     assert not (out / ".S.partial").exists()
     assert finish(out) == "done"
 
@@ -65,7 +66,7 @@ def test_the_summary_comes_last_and_its_forerunner_goes_first(tmp_path, monkeypa
 
     monkeypatch.setattr(os, "replace", spy)
     finish(tmp_path, "h2", overwrite=True)
-    assert [name for name, _ in seen] == [f"S{suffix}" for suffix in PRODUCTS]
+    assert [name for name, _ in seen] == [f"S{suffix}" for suffix in SUFFIXES]
     assert not any(summary for _, summary in seen)
 
 
@@ -101,7 +102,7 @@ def test_a_failure_leaves_what_was_there(tmp_path):
     assert not (tmp_path / ".S.partial").exists()
 
 
-@pytest.mark.parametrize("suffix", PRODUCTS)
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_product_in_the_way_is_refused(tmp_path, suffix):
     in_the_way = tmp_path / f"S{suffix}"
     in_the_way.write_text("mine")
@@ -130,7 +131,7 @@ def test_other_scenes_and_files_are_left_alone(tmp_path):
 
 def test_overwriting_with_fewer_products_leaves_no_stale_ones(tmp_path):
     finish(tmp_path, "h1")
-    products = [suffix for suffix in PRODUCTS if suffix != "_preview.png"]
+    products = [suffix for suffix in SUFFIXES if suffix != "_preview.png"]
     with Staging(tmp_path, "S", "h2", overwrite=True, products=products) as staging:
         write_all(staging, "h2")
         staging.commit()
@@ -139,7 +140,7 @@ def test_overwriting_with_fewer_products_leaves_no_stale_ones(tmp_path):
         assert staging.state == "done"
 
 
-@pytest.mark.parametrize("moves", range(len(PRODUCTS)))
+@pytest.mark.parametrize("moves", range(len(SUFFIXES)))
 def test_a_commit_cut_short_is_finished(tmp_path, monkeypatch, moves):
     finish(tmp_path, "h1")
     replace, left = os.replace, [moves]
@@ -169,7 +170,7 @@ def test_a_crash_after_the_summary_is_tidied_up(tmp_path, monkeypatch):
         finish(tmp_path)
     monkeypatch.undo()
     assert finish(tmp_path) == "done"
-    assert len(contents(tmp_path)) == len(PRODUCTS)
+    assert len(contents(tmp_path)) == len(SUFFIXES)
     assert not (tmp_path / ".S.partial").exists()
 
 
@@ -236,7 +237,7 @@ def test_a_full_disk_is_recognised_behind_gdal(tmp_path, monkeypatch):
 
 
 def test_a_broken_summary_is_in_the_way(tmp_path):
-    for suffix in PRODUCTS:
+    for suffix in SUFFIXES:
         (tmp_path / f"S{suffix}").write_text("[]")
     with pytest.raises(OutputError, match="--overwrite"):
         finish(tmp_path)
@@ -294,7 +295,7 @@ def test_a_process_that_is_killed_lets_go(tmp_path, another):
         assert (staging.folder / "cells.tif").read_text() == "half"
         write_all(staging, "h1")
         staging.commit()
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {f"S{suffix}" for suffix in PRODUCTS}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {f"S{suffix}" for suffix in SUFFIXES}
 
 
 def test_what_is_done_is_told_without_the_lock(tmp_path, another):

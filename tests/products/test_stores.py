@@ -14,12 +14,13 @@ import pytest
 
 from geocfl.errors import OutputError, UsageError
 from geocfl.products import staging
-from geocfl.products.staging import PRODUCTS, SUMMARY, BusyError, Staging
+from geocfl.products.files import SUFFIXES, SUMMARY
+from geocfl.products.staging import BusyError, Staging
 from geocfl.products.storage import in_store, output_folder, put
 from tests.products.test_staging import finish, write_all
 
 upath = pytest.importorskip("upath", reason="universal-pathlib is not installed")
-ALL = sorted(f"S{suffix}" for suffix in PRODUCTS)
+ALL = sorted(f"S{suffix}" for suffix in SUFFIXES)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +105,7 @@ def test_products_are_made_on_this_machine_and_come_at_the_end(out: Any, scratch
 def test_the_summary_comes_last(out: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     tried = fail_after(monkeypatch, 99, AssertionError())
     finish(out)
-    assert tried == [f"S{suffix}" for suffix in PRODUCTS]
+    assert tried == [f"S{suffix}" for suffix in SUFFIXES]
     assert tried[-1] == f"S{SUMMARY}"
 
 
@@ -131,7 +132,7 @@ def test_overwriting_with_fewer_products_leaves_no_stale_ones(out: Any) -> None:
 
 @pytest.mark.parametrize(
     ("uploads", "error"),
-    [(0, OSError("connection reset")), (7, RuntimeError("throttled")), (len(PRODUCTS) - 1, KeyboardInterrupt())],
+    [(0, OSError("connection reset")), (7, RuntimeError("throttled")), (len(SUFFIXES) - 1, KeyboardInterrupt())],
 )
 def test_an_upload_that_breaks_off_goes_on(
     out: Any, scratch: Path, monkeypatch: pytest.MonkeyPatch, uploads: int, error: BaseException

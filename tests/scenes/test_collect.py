@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geocfl.errors import SceneError, UsageError
-from geocfl.products.staging import PRODUCTS
+from geocfl.products.files import SUFFIXES
 from geocfl.scenes import collect as listing
 from geocfl.scenes.collect import Listed, _told_apart, is_pattern, list_scenes
 from geocfl.scenes.source import Band, Source
@@ -64,7 +64,7 @@ def test_paths_stay_in_order_and_a_broken_scene_is_one_among_others() -> None:
 def test_patterns_are_sorted_and_leave_products_out() -> None:
     for name in ("scenes/b.tif", "scenes/a.TIF", "scenes/deep/er/c.tif", "other/d.tif"):
         write(Path(name))
-    for suffix in PRODUCTS:
+    for suffix in SUFFIXES:
         Path(f"scenes/b{suffix}").write_text("a product")
     for name in ("b_lulc.vrt", "catalog.json", "b.tif.aux.xml", "b.tif.ovr", ".hidden.tif", "notes.txt", "MTD.xml"):
         Path("scenes", name).write_text("no scene")

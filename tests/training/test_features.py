@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from geocfl.core.cache import cache_folder
+from geocfl.core.files import cache_folder
 from geocfl.core.legend import EUROSAT
 from geocfl.core.radiometry import EUROSAT_RGB
 from geocfl.data.patches import RGB, Patches

@@ -18,9 +18,9 @@ from rasterio.errors import RasterioError
 
 from geocfl.core.grid import CellGrid
 from geocfl.errors import GeocflError, OutputError
-from geocfl.products.finished import read_legend
+from geocfl.products.files import FILES, SUMMARY
+from geocfl.products.formats.attribute_table import read_legend
 from geocfl.products.formats.stac import relative_href, write_item
-from geocfl.products.staging import FILES, SUMMARY
 from geocfl.products.storage import ASKING, in_store, output_folder, reaching, write_text
 
 log = logging.getLogger("geocfl")

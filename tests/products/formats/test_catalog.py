@@ -18,10 +18,10 @@ from pystac.validation.stac_validator import JsonSchemaSTACValidator
 from geocfl.core.grid import CellGrid
 from geocfl.core.legend import EUROSAT
 from geocfl.errors import OutputError
+from geocfl.products.files import FILES
 from geocfl.products.formats.catalog import CatalogueResult, check_catalogue, write_catalogue
 from geocfl.products.formats.raster import write_confidence, write_lulc
 from geocfl.products.formats.stac import write_item
-from geocfl.products.staging import FILES
 from geocfl.products.summary import class_table
 from tests.products.formats.test_stac import PLACES, WHEN, validator
 

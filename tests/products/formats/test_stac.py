@@ -30,9 +30,9 @@ from rasterio.crs import CRS
 
 from geocfl.core.grid import CellGrid
 from geocfl.core.legend import EUROSAT, Legend, LulcClass
+from geocfl.products.files import FILES
 from geocfl.products.formats.raster import write_confidence, write_lulc
 from geocfl.products.formats.stac import class_names, footprint, relative_href, write_item
-from geocfl.products.staging import FILES
 from geocfl.products.summary import class_table
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"

@@ -1,4 +1,4 @@
-"""Maps that are opened again: the same grid and legend, and one sentence where there is none."""
+"""Opening finished maps: grid, legend and files come back, and what is no map is refused in one sentence."""
 
 import shutil
 import subprocess
@@ -12,8 +12,9 @@ from rasterio.crs import CRS
 from geocfl.core.grid import CellGrid
 from geocfl.core.legend import EUROSAT, Legend, LulcClass
 from geocfl.errors import DataError
-from geocfl.products.finished import open_map
 from geocfl.products.formats.raster import write_confidence, write_lulc
+from geocfl.products.scene_map import georeferenced, open_map
+from geocfl.products.summary import class_table
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def test_grid_and_legend_come_back(finish, grid_of, codes, stride):
     assert opened.grid.crs == grid.crs
     assert opened.grid.row_hectares() == pytest.approx(grid.row_hectares())
     assert [(c.code, c.name, c.color) for c in opened.legend] == [(c.code, c.name, c.color) for c in EUROSAT]
-    assert opened.confidence == opened.path.with_name("S_confidence.tif")
+    assert opened.paths["confidence"] == opened.path.with_name("S_confidence.tif")
     assert opened.model == "m"
 
 
@@ -63,7 +64,7 @@ def test_a_part_of_a_map_is_not_taken_for_the_whole(tmp_path, finish, grid_of, c
     assert (opened.grid.height, opened.grid.width, opened.grid.stride) == (4, 5, 1)
     assert opened.grid.bounds()[0] == 600_000 + 2 * 640
     assert opened.legend.names == EUROSAT.names
-    assert opened.confidence is None
+    assert "confidence" not in opened.paths
 
 
 @pytest.mark.parametrize(
@@ -133,7 +134,60 @@ def test_what_is_no_map_is_refused(tmp_path):
     with rasterio.open(tmp_path / "nowhere.tif", "w", dtype="uint8", **profile):
         pass
     (tmp_path / "text.tif").write_text("no raster")
-    cases = {"absent": "no such file", "float": "not a class raster", "nowhere": "-a_srs", "text": "not a raster"}
+    cases = {
+        "absent": "no such file",
+        "float": "not a class raster",
+        "nowhere": "has no legend",
+        "text": "not a raster",
+    }
     for name, said in cases.items():
         with pytest.raises(DataError, match=rf"{name}\.tif: .*{said}"):
             open_map(tmp_path / f"{name}.tif")
+
+
+def test_a_map_without_a_place_opens_but_is_not_georeferenced(finish, grid_of, codes):
+    path = finish(codes, grid_of(codes))
+    with rasterio.open(path) as dataset:
+        profile, cells, tags = dataset.profile, dataset.read(), dataset.tags()
+    path.unlink()
+    with rasterio.open(path, "w", **profile | {"driver": "GTiff", "crs": None}) as dataset:
+        dataset.write(cells)
+        dataset.update_tags(**tags)
+    opened = open_map(path)
+    assert opened.crs is None
+    np.testing.assert_array_equal(opened.lulc, codes)
+    with pytest.raises(DataError, match=r"no coordinate reference system .* -a_srs"):
+        georeferenced(path)
+
+
+def test_a_folder_stands_for_its_only_map(finish, grid_of, codes, tmp_path):
+    path = finish(codes, grid_of(codes))
+    assert open_map(tmp_path).path == path
+    assert open_map(str(tmp_path)).name == "S"
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"holds no map, whose name ends in _lulc\.tif"):
+        open_map(tmp_path / "empty")
+    shutil.copy(path, tmp_path / "T_lulc.tif")
+    with pytest.raises(DataError, match=r"holds 2 maps; pass one of them, such as .*S_lulc\.tif"):
+        open_map(tmp_path)
+
+
+def test_without_a_summary_classes_are_counted_and_the_rest_is_said_to_be_unknown(finish, grid_of, cells_of, codes):
+    grid = grid_of(codes, 64, (14, 24))
+    opened = open_map(finish(codes, grid))
+    assert opened.classes == class_table(cells_of(codes), grid, EUROSAT)
+    assert opened.frame().hectares.sum() == pytest.approx(opened.classes["total"]["hectares"])
+    assert "Unclassified" in opened.table()
+    assert opened.bounds == grid.bounds()
+    assert repr(opened).startswith("<SceneMap S: 108 cells of 640 m; in ")
+    assert "Forest" in opened._repr_html_()
+    with pytest.raises(DataError, match=r"S_summary\.json is not beside it, so its scene, model and settings"):
+        _ = opened.summary
+
+
+def test_without_a_raster_of_confidence_classes_have_none(finish, grid_of, codes):
+    path = finish(codes, grid_of(codes))
+    path.with_name("S_confidence.tif").unlink()
+    opened = open_map(path)
+    assert {row["confidence"] for row in opened.classes["classes"]} == {None}
+    assert opened.frame().confidence.isna().all()

@@ -1,0 +1,33 @@
+"""What a map consists of: the names of its files."""
+
+from __future__ import annotations
+
+LULC = "_lulc"
+"""The stem of a class raster's name ends in this."""
+SUMMARY = "_summary.json"
+FILES = {
+    "lulc": f"{LULC}.tif",
+    "attributes": f"{LULC}.tif.aux.xml",
+    "lulc_style": f"{LULC}.qml",
+    "lulc_sld": f"{LULC}.sld",
+    "confidence": "_confidence.tif",
+    "confidence_style": "_confidence.qml",
+    "probabilities": "_probabilities.tif",
+    "entropy": "_entropy.tif",
+    "entropy_style": "_entropy.qml",
+    "gpkg": f"{LULC}.gpkg",
+    "geoparquet": f"{LULC}_polygons.parquet",
+    "flatgeobuf": f"{LULC}_polygons.fgb",
+    "geojson": f"{LULC}_polygons.geojson",
+    "polygons_style": f"{LULC}_polygons.qml",
+    "polygons_sld": f"{LULC}_polygons.sld",
+    "truecolor": "_truecolor.tif",
+    "project": "_map.qgz",
+    "preview": "_preview.png",
+    "report": "_report.html",
+    "stac": ".stac.json",
+    "summary": SUMMARY,
+}
+"""Files that the map of a scene with stem S may have: each is S followed by this."""
+SUFFIXES = tuple(FILES.values())
+"""The same in the order in which they are put into place. The summary is last: it means "done"."""
