@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Exported models and activations are kept for the session, and nothing goes into the user's cache."""
+    """Exported models and features are kept for the session, and nothing goes into the user's cache."""
     session = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         session = session.parent  # the workers share it: exporting a model takes half a minute

@@ -16,8 +16,8 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 EXPORT_FORMATS = ("onnx", "torchscript", "openvino", "stac-mlm")
 IMBALANCES = ("none", "long-tail:50", "step:50")
 LOSSES = ("ce", "weighted-ce", "focal", "class-focal", "cb-focal", "balanced-softmax", "logit-adjusted", "ldam")
-LOSS_FORMS = ("exponent", "factor")
-PARTS = ("test", "validation", "train")
+CFL_FORMS = ("exponent", "factor")
+SUBSETS = ("test", "validation", "train")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 PRODUCTS = (
     "default", "all", "lulc", "confidence", "vector", "windows", "probabilities", "entropy", "sld", "truecolor",

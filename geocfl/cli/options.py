@@ -342,13 +342,13 @@ Gamma = Annotated[
         rich_help_panel=TRAINING,
     ),
 ]
-Form = Annotated[
+CflForm = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
         help="Where the class focal loss has the classes' shares: exponent or factor.",
         show_default="exponent",
-        autocompletion=one_of(completion.LOSS_FORMS),
+        autocompletion=one_of(completion.CFL_FORMS),
         rich_help_panel=TRAINING,
     ),
 ]

@@ -17,7 +17,7 @@ from geocfl.core.progress import Progress, silent
 from geocfl.data.patches import Patches
 from geocfl.data.splits import listed
 from geocfl.errors import DataError, OutputError, UsageError, unknown_name
-from geocfl.evaluation.metrics import describe_metrics, format_metrics, judge, metrics_html
+from geocfl.evaluation.metrics import compute_metrics, describe_metrics, format_metrics, metrics_html
 from geocfl.models.bundle import DEFAULT_MODEL, Model, load_model
 from geocfl.models.network import autocast, choose_device
 from geocfl.training.config import Settings, resolve
@@ -26,7 +26,7 @@ from geocfl.training.train import load_patches, split_patches
 
 logger = logging.getLogger("geocfl")
 
-PARTS = ("test", "validation", "train")
+SUBSETS = ("test", "validation", "train")
 OUTPUTS = ("predictions.csv", "report.html", "metrics.json")
 
 
@@ -66,7 +66,7 @@ def evaluate(
     data: str | Path,
     out: str | Path,
     split: str = "",
-    part: str = "test",
+    subset: str = "test",
     seed: int | None = None,
     scale: float | None = None,
     offset: float | None = None,
@@ -86,7 +86,7 @@ def evaluate(
         out: Folder to write.
         split: ``paper``, ``spatial`` or ``random:SHARE``; ``all`` for every patch; or a text file that names patches,
             such as a run's ``test_patches.txt``. The model's own split by default.
-        part: ``test``, ``validation`` or ``train`` of a split that has parts.
+        subset: ``test``, ``validation`` or ``train``: which patches of the split.
         seed: Of a random split; the model's own by default.
         scale: In reflectance = (DN + offset) / scale; the layout's own by default.
         offset: Likewise.
@@ -115,8 +115,8 @@ def evaluate(
     in_parts = split != "all" and not listing.is_file()
     if in_parts and listing.suffix == ".txt":
         raise UsageError(f"{split}: no such list of patches; pass a text file, or paper, spatial, random:SHARE or all")
-    if part not in PARTS:
-        raise UsageError(unknown_name("part", part, PARTS))
+    if subset not in SUBSETS:
+        raise UsageError(unknown_name("`subset`", subset, SUBSETS))
     settings = resolve(
         str(data),
         split=split if in_parts else None,
@@ -129,14 +129,18 @@ def evaluate(
     patches = load_patches(settings, progress)
     _check(bundle, patches)
     if in_parts:
-        indices = getattr(split_patches(patches, settings), part)
-        _warn_of_known_labels(bundle, settings, part, len(indices))
+        indices = getattr(split_patches(patches, settings), subset)
+        _warn_of_known_labels(bundle, settings, subset, len(indices))
     else:
-        indices, part = (np.arange(len(patches)), "all") if split == "all" else (listed(patches, listing), listing.stem)
+        indices, subset = (
+            (np.arange(len(patches)), "all") if split == "all" else (listed(patches, listing), listing.stem)
+        )
         logger.warning("whether %s was trained on some of these patches cannot be told from here", bundle.name)
     module = bundle.network().to(torch_device).to(memory_format=torch.channels_last)
     logits = predict(module, patches, indices, batch_size, progress, precision)
-    result = {part: judge(logits, torch.from_numpy(patches.labels[indices]), bundle.legend, bundle.temperature)}
+    result = {
+        subset: compute_metrics(logits, torch.from_numpy(patches.labels[indices]), bundle.legend, bundle.temperature)
+    }
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / "metrics.json").unlink(missing_ok=True)  # written last: a killed evaluation must not look finished
@@ -175,13 +179,13 @@ def _check(model: Model, patches: Patches) -> None:
         )
 
 
-def _warn_of_known_labels(model: Model, settings: Settings, part: str, patches: int) -> None:
+def _warn_of_known_labels(model: Model, settings: Settings, subset: str, patches: int) -> None:
     known = {"train"} if "refit_of" not in model.origin else {"train", "validation"}
     same = model.origin.get("split") == settings.split and (
         settings.split == "spatial" or model.origin.get("seed") == settings.seed
     )
-    same = same and model.origin.get("patches", {}).get(part) == patches  # else it is another data set
-    if part in known or not same:
+    same = same and model.origin.get("patches", {}).get(subset) == patches  # else it is another data set
+    if subset in known or not same:
         logger.warning(
             "%s was trained on split %s, seed %s; it may have learned the labels of these patches",
             model.name,

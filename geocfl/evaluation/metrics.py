@@ -18,7 +18,7 @@ from geocfl.core.table import align
 ECE_BINS = 15
 
 
-def metrics(logits: Tensor, labels: Tensor, legend: Legend, temperature: float = 1.0) -> dict[str, Any]:
+def metrics_at(logits: Tensor, labels: Tensor, legend: Legend, temperature: float = 1.0) -> dict[str, Any]:
     """The figures of ``metrics.json`` for one split.
 
     Args:
@@ -75,7 +75,7 @@ def _brier(logits: Tensor, labels: Tensor) -> float:
     return float((probabilities - truth).square().sum(1).mean())
 
 
-def judge(logits: Tensor, labels: Tensor, legend: Legend, temperature: float) -> dict[str, Any]:
+def compute_metrics(logits: Tensor, labels: Tensor, legend: Legend, temperature: float) -> dict[str, Any]:
     """The figures of one split as they stand in ``metrics.json``, with and without calibration.
 
     Args:
@@ -85,12 +85,12 @@ def judge(logits: Tensor, labels: Tensor, legend: Legend, temperature: float) ->
         temperature: The model's; > 0.
 
     Returns:
-        `metrics` at `temperature`, and as ``uncalibrated`` the ``ece``, ``nll``, ``brier`` and ``reliability`` of
+        `metrics_at` `temperature`, and as ``uncalibrated`` the ``ece``, ``nll``, ``brier`` and ``reliability`` of
         temperature 1. The other figures are the same at every temperature.
     """
-    raw = metrics(logits, labels, legend)
+    raw = metrics_at(logits, labels, legend)
     uncalibrated = {key: raw[key] for key in ("ece", "nll", "brier", "reliability")}
-    return {**metrics(logits, labels, legend, temperature), "uncalibrated": uncalibrated}
+    return {**metrics_at(logits, labels, legend, temperature), "uncalibrated": uncalibrated}
 
 
 def reliability(logits: Tensor, labels: Tensor) -> list[dict[str, float]]:
@@ -121,7 +121,7 @@ def format_metrics(figures: Mapping[str, Any]) -> str:
     """One split's figures as plain text, classes in the form of the paper's Table 3.
 
     Args:
-        figures: What `metrics` or `judge` returned; figures that an older ``metrics.json`` lacks are left out.
+        figures: From `metrics_at` or `compute_metrics`; what an older ``metrics.json`` lacks is left out.
 
     Returns:
         The table of the classes, a sentence on their mean and worst, and calibration: before and after temperature

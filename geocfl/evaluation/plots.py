@@ -151,7 +151,7 @@ def per_class_figure(metrics: Mapping[str, Any], legend: Legend) -> Figure:
     """Accuracy and F1 of every class as bars in its colour; for EuroSAT's ten also the paper's figures as markers.
 
     Args:
-        metrics: From `geocfl.evaluation.metrics.metrics`.
+        metrics: From `geocfl.evaluation.metrics.metrics_at`.
         legend: Its classes.
     """
     classes = len(legend)
@@ -199,8 +199,8 @@ def reliability_figure(metrics: Mapping[str, Any]) -> Figure:
     """Accuracy by confidence, and how many patches have that confidence, before and after temperature scaling.
 
     Args:
-        metrics: From `geocfl.evaluation.metrics.judge`; without the ``reliability`` of its ``uncalibrated`` there is
-            one panel.
+        metrics: From `geocfl.evaluation.metrics.compute_metrics`; there is only one panel if its ``uncalibrated``
+            has no ``reliability``.
     """
     before = metrics.get("uncalibrated", {})
     panels = [("Expected calibration error {:.4f}", metrics)]

@@ -55,8 +55,8 @@ def write_report(
     Args:
         out: Folder; a ``config.json`` in it is quoted.
         model: The bundle that was judged.
-        result: Content of ``metrics.json``, by split, see `geocfl.evaluation.metrics.judge`; the figures show the last
-            split, which is the test.
+        result: Content of ``metrics.json``, by split, see `geocfl.evaluation.metrics.compute_metrics`; the figures show
+            the last split, which is the test.
         history: One row per epoch, as in ``history.csv``; empty where nothing was trained.
         patches: Holds the patches of the last split, with labels in the order of the model's legend.
         indices: (n,) where those patches are in `patches`.

@@ -20,7 +20,7 @@ from geocfl.core.progress import Progress, counted, silent
 from geocfl.data.patches import Patches
 from geocfl.data.splits import Split
 from geocfl.errors import DataError, OutputError, UsageError
-from geocfl.evaluation.metrics import judge
+from geocfl.evaluation.metrics import compute_metrics
 from geocfl.experiments.leaderboard import (
     FIGURES,
     REFERENCE,
@@ -36,7 +36,7 @@ from geocfl.experiments.leaderboard import (
 from geocfl.losses import loss_facts, make_loss
 from geocfl.models.bundle import Model
 from geocfl.models.network import choose_device
-from geocfl.training.config import Settings, resolve
+from geocfl.training.config import Settings, current_names, resolve
 from geocfl.training.distillation import Objective
 from geocfl.training.loop import Learner, fit, make_learner, make_optimiser, predict, train_step
 from geocfl.training.train import calibrate, load_patches, split_patches, start
@@ -214,10 +214,10 @@ def _grid(
             str(data),
             loss=loss,
             gamma=gamma if loss_facts(loss).gamma is not None else None,
-            form=options.get("form") if loss == "class-focal" else None,
+            cfl_form=options.get("cfl_form") if loss == "class-focal" else None,
             imbalance=how,
             seed=seed,
-            **{name: value for name, value in options.items() if name != "form"},
+            **{name: value for name, value in options.items() if name != "cfl_form"},
         )
         for how in imbalance
         for loss in losses
@@ -280,7 +280,7 @@ def _unfinished(grid: Sequence[Settings], patches: Patches, fingerprint: str, re
     for settings in grid:
         key = settings.imbalance, settings.seed
         split = splits.get(key) or splits.setdefault(key, split_patches(patches, settings))
-        make_loss(settings.loss, patches.counts(split.train), settings.gamma, settings.form)
+        make_loss(settings.loss, patches.counts(split.train), settings.gamma, settings.cfl_form)
         file = _file(settings, fingerprint, results)
         if file.is_file():
             _check_cell(file, _read(file), settings, patches, split)
@@ -325,7 +325,7 @@ def _train(
     for settings in group:
         tuned = calibrate(model, module, learner, patches, split, settings)
         logits = learner.logits(split.test)
-        figures = judge(logits, labels, patches.legend, tuned.temperature)
+        figures = compute_metrics(logits, labels, patches.legend, tuned.temperature)
         content = {
             "format_version": FORMAT_VERSION,
             "settings": _relevant(settings),
@@ -378,7 +378,9 @@ def _read(file: Path) -> Cell:
         content = json.loads(file.read_text())
         if content["format_version"] != FORMAT_VERSION:
             raise ValueError(f"format {content['format_version']}")
-        return Cell(content["settings"], content["figures"], _unpack(content["correct"]), content["patches"])
+        return Cell(
+            current_names(content["settings"]), content["figures"], _unpack(content["correct"]), content["patches"]
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{file}: not a readable cell of a comparison ({error}); delete it to train it again"
@@ -396,7 +398,7 @@ def _measure(settings: Settings, patches: Patches, device: torch.device) -> tupl
     started = time.perf_counter()
     predict(module, patches, few)
     prediction = (time.perf_counter() - started) / len(few)
-    criterion = make_loss(settings.loss, patches.counts(split.train), settings.gamma, settings.form)
+    criterion = make_loss(settings.loss, patches.counts(split.train), settings.gamma, settings.cfl_form)
     if settings.freeze:
         learner = Learner(module.head, lambda _: iter(()), lambda _: x, Objective(criterion))
         with torch.no_grad():

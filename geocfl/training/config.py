@@ -20,8 +20,10 @@ AUGMENTATION = Augmentation(rotation=15, zoom=0.2, shift=0.06, dihedral=True, su
 EPOCHS = {"fine-tuned": 4, "from scratch": 30, "frozen": 30}
 """Of the default recipe: longer fine-tuning forgets what the weights knew of other places."""
 FROZEN_LR = 3e-3
-"""A linear layer on fixed activations bears a higher peak learning rate than a whole network."""
+"""A linear layer on fixed features bears a higher peak learning rate than a whole network."""
 OPTIMIZERS = ("adam", "adamw")
+RENAMED = {"form": "cfl_form"}
+"""Names of settings in files of version 0.1 that have changed since."""
 SCHEDULES = ("one-cycle", "constant")
 
 
@@ -37,14 +39,14 @@ class Settings:
         bands: Bands that the network reads, in this order.
         backbone: Key of `geocfl.models.network.BACKBONES`.
         weights: Starting weights.
-        freeze: Train the head alone, on the backbone's activations of the patches as they are.
+        freeze: Train the head alone, on the backbone's features of the patches as they are.
         recipe: Name of the recipe that gave the fields that were not chosen.
         loss: Key of `geocfl.losses.LOSSES`.
         gamma: Focusing strength of the loss; 0 for those that have none.
-        form: ``exponent`` or ``factor``, of the class focal loss.
+        cfl_form: ``exponent`` or ``factor``, of the class focal loss.
         teacher: Model bundle to distil from; empty for none.
         distill: Weight of the teacher's part of the loss, 0..1.
-        hint: Weight of the likeness of activations to the teacher's, at least 0.
+        hint: Weight of the likeness of features to the teacher's, at least 0.
         mixup: Beta distribution's parameter of mixed training views; 0 mixes none.
         epochs: Passes over the training patches.
         batch_size: Patches in a step.
@@ -77,7 +79,7 @@ class Settings:
     recipe: str = "default"
     loss: str = "class-focal"
     gamma: float = 0.0
-    form: str = "exponent"
+    cfl_form: str = "exponent"
     teacher: str = ""
     distill: float = 0.9
     hint: float = 2.0
@@ -175,7 +177,7 @@ def _from_config(path: Path, chosen: dict[str, Any]) -> Settings:
     """The settings of a run, and what follows from another loss or backbone where one is chosen beside them."""
     known = read_config(path)
     if "loss" in chosen and chosen["loss"] != known.loss:
-        chosen = {"gamma": loss_facts(chosen["loss"]).gamma or 0.0, "form": "exponent"} | chosen
+        chosen = {"gamma": loss_facts(chosen["loss"]).gamma or 0.0, "cfl_form": "exponent"} | chosen
     if "backbone" in chosen and chosen["backbone"] != known.backbone:
         facts = backbone_facts(chosen["backbone"])
         chosen = {"weights": facts.weights, "input_size": facts.input_size} | chosen
@@ -190,17 +192,23 @@ def read_config(path: Path) -> Settings:
     """
     try:
         values = json.loads(path.read_text())
+        values = current_names(values)
         values["bands"] = tuple(values["bands"])
         values["augmentation"] = Augmentation(**values["augmentation"])
         return Settings(**values)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{path}: not the config.json of a run ({error}); pass RUN/config.json") from error
 
 
+def current_names(values: dict[str, Any]) -> dict[str, Any]:
+    """Settings that an older version wrote, under the names of today."""
+    return {RENAMED.get(name, name): value for name, value in values.items()}
+
+
 def _check(settings: Settings) -> None:
-    for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("form", ("exponent", "factor"))):
+    for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("cfl_form", ("exponent", "factor"))):
         if getattr(settings, name) not in known:
-            raise UsageError(unknown_name(name, getattr(settings, name), known))
+            raise UsageError(unknown_name(f"`{name}`", getattr(settings, name), known))
     loss = loss_facts(settings.loss)
     backbone_facts(settings.backbone)
     if settings.split != "spatial":
@@ -216,16 +224,16 @@ def _check(settings: Settings) -> None:
         "gamma must be at least 0": 0 <= settings.gamma < math.inf,
         "dropout must be at least 0 and below 1": 0 <= settings.dropout < 1 and 0 <= settings.stage_dropout < 1,
         "the weight of the teacher's part must be from 0 to 1": 0 <= settings.distill <= 1,
-        "the weight of the teacher's activations must be at least 0": 0 <= settings.hint < math.inf,
+        "the weight of the teacher's features must be at least 0": 0 <= settings.hint < math.inf,
         "mixup must be at least 0": 0 <= settings.mixup < math.inf,
         "the input size must be at least 32 pixels": settings.input_size >= 32,
         "the seed must be from 0 to 4294967295": 0 <= settings.seed < 2**32,
         "the scale must be above 0": settings.scale is None or 0 < settings.scale < math.inf,
         "the offset must be a number": settings.offset is None or math.isfinite(settings.offset),
-        "the factor form is the class focal loss's": settings.form == "exponent" or settings.loss == "class-focal",
-        "frozen activations are neither mixed nor taught; leave out --mixup and --teacher": not settings.freeze
+        "the factor form is the class focal loss's": settings.cfl_form == "exponent" or settings.loss == "class-focal",
+        "frozen features are neither mixed nor taught; leave out --mixup and --teacher": not settings.freeze
         or not (settings.mixup or settings.teacher),
-        "frozen activations need starting weights; leave out --weights none": not settings.freeze
+        "frozen features need starting weights; leave out --weights none": not settings.freeze
         or settings.weights != "none",
         f"the loss {settings.loss} has no gamma; leave out --gamma": loss.gamma is not None or not settings.gamma,
     }

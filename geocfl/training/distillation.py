@@ -15,15 +15,15 @@ from geocfl.models.bundle import Model, load_model
 from geocfl.models.network import Reflectance
 
 Teacher = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""From (N, B, H, W) reflectance to (N, C) probabilities and (N, D) activations before the last layer."""
+"""From (N, B, H, W) reflectance to (N, C) probabilities and (N, D) features before the last layer."""
 
 
 class Imitator(nn.Module):
-    """A network in training, and a linear view of its activations that is to look like its teacher's.
+    """A network in training, and a linear view of its features that is to look like its teacher's.
 
     Args:
         student: The network.
-        features: D of the teacher's activations.
+        features: D of the teacher's features.
     """
 
     def __init__(self, student: Reflectance, features: int) -> None:
@@ -32,9 +32,9 @@ class Imitator(nn.Module):
         self.projection = nn.Linear(student.network.num_features, features)  # type: ignore[arg-type]
 
     def forward(self, reflectance: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, C) logits and (N, D) projected activations of (N, B, H, W) reflectance."""
-        activations = self.student.features(reflectance)
-        return self.student.head(activations), self.projection(activations)
+        """(N, C) logits and (N, D) projected features of (N, B, H, W) reflectance."""
+        features = self.student.features(reflectance)
+        return self.student.head(features), self.projection(features)
 
 
 class Objective:
@@ -88,17 +88,17 @@ class Objective:
         if self.teacher is None:
             return loss
         with torch.no_grad():
-            judged, activations = self.teacher(x)
+            judged, features = self.teacher(x)
         imitation = F.kl_div(logits.log_softmax(1), judged, reduction="batchmean")
         loss = (1 - self.weight) * loss + self.weight * imitation
         if projected is None:
             return loss
-        standardised = F.batch_norm(activations.float(), None, None, training=True)
+        standardised = F.batch_norm(features.float(), None, None, training=True)
         return loss + self.hint * (1 - F.cosine_similarity(projected.float(), standardised, dim=1)).mean()
 
 
 def load_teacher(names: Sequence[str], student: Model, patches: Patches, device: torch.device) -> Teacher | None:
-    """Bundles as one teacher: the mean of their calibrated probabilities, their activations side by side.
+    """Bundles as one teacher: the mean of their calibrated probabilities, their features side by side.
 
     Args:
         names: Bundles' folders or names; empty for no teacher.
@@ -139,8 +139,8 @@ def load_teacher(names: Sequence[str], student: Model, patches: Patches, device:
         modules.append((model.network().to(device).to(memory_format=torch.channels_last), model.temperature))
 
     def judge_views(reflectance: Tensor) -> tuple[Tensor, Tensor]:
-        activations = [module.features(reflectance) for module, _ in modules]
-        judged = [(module.head(a) / t).softmax(1) for (module, t), a in zip(modules, activations, strict=True)]
-        return torch.stack(judged).mean(0), torch.cat(activations, 1)
+        features = [module.features(reflectance) for module, _ in modules]
+        judged = [(module.head(a) / t).softmax(1) for (module, t), a in zip(modules, features, strict=True)]
+        return torch.stack(judged).mean(0), torch.cat(features, 1)
 
     return judge_views if modules else None

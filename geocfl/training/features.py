@@ -1,4 +1,4 @@
-"""A frozen backbone's activations of patches: computed once, kept in the user's cache."""
+"""A frozen backbone's features of patches: computed once, kept in the user's cache."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ logger = logging.getLogger("geocfl")
 
 
 @torch.inference_mode()
-def read_activations(
+def read_features(
     module: Reflectance, patches: Patches, batch_size: int | None = None, progress: Progress = silent
 ) -> Tensor:
-    """Pooled activations of every patch as it is, from the cache where they were computed before.
+    """Pooled features of every patch as it is, from the cache where they were computed before.
 
     The cache's file is named after everything that decides its content: pixels, radiometry, weights, input,
     kind of device, and the versions of torch and timm.
 
     Args:
-        module: Network in whose head the activations end; set to evaluation mode.
+        module: Network in whose head the features end; set to evaluation mode.
         patches: N patches.
         batch_size: Patches at a time; what is fast on the device by default.
         progress: Told how many patches are through, where they are computed.
@@ -40,7 +40,7 @@ def read_activations(
     Returns:
         (N, D) float32 on the CPU, of half precision, which is how they are stored.
     """
-    file = cache_folder() / "activations" / f"{_fingerprint(module, patches)}.safetensors"
+    file = cache_folder() / "features" / f"{_fingerprint(module, patches)}.safetensors"
     if (kept := _read(file)) is not None and len(kept) == len(patches):
         return kept.float()
     device = next(module.parameters()).device
@@ -51,22 +51,22 @@ def read_activations(
         stop = min(start + batch_size, len(patches))
         x = torch.from_numpy(patches.reflectance(np.arange(start, stop)))
         rows.append(module.features(x.to(device, memory_format=torch.channels_last)).half().cpu())
-        progress("activations", stop, len(patches), "img")
-    activations = torch.cat(rows)
+        progress("features", stop, len(patches), "img")
+    features = torch.cat(rows)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         partial = file.with_suffix(f".{os.getpid()}.partial")
-        partial.write_bytes(save({"activations": activations}))
+        partial.write_bytes(save({"features": features}))
         partial.replace(file)
     except OSError as error:
-        logger.warning("%s cannot be written (%s); the activations are not kept for other runs", file, error.strerror)
-    return activations.float()
+        logger.warning("%s cannot be written (%s); the features are not kept for other runs", file, error.strerror)
+    return features.float()
 
 
 def _read(file: Path) -> Tensor | None:
-    """The activations of a cache file; None where it is missing or broken, so that they are computed again."""
+    """The features of a cache file; None where it is missing or broken, so that they are computed again."""
     try:
-        return load_file(file)["activations"]
+        return load_file(file)["features"]
     except (OSError, SafetensorError, KeyError):
         return None
 

@@ -23,7 +23,7 @@ from geocfl.models.bundle import Model
 from geocfl.models.network import Reflectance, autocast, fast_batch_size, has_fast_bfloat16
 from geocfl.training.config import Settings
 from geocfl.training.distillation import Imitator, Objective, load_teacher
-from geocfl.training.features import read_activations
+from geocfl.training.features import read_features
 
 log = logging.getLogger("geocfl")
 
@@ -32,7 +32,7 @@ OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 @dataclass(frozen=True)
 class Learner:
-    """What learns, and what from: a whole network from views of patches, or its head from fixed activations.
+    """What learns, and what from: a whole network from views of patches, or its head from fixed features.
 
     Attributes:
         module: Holds the parameters to train; its state is what a checkpoint keeps.
@@ -61,32 +61,32 @@ def make_learner(
         GeocflError: A teacher that cannot be used.
     """
     device = next(module.parameters()).device
-    criterion = make_loss(settings.loss, patches.counts(split.train), settings.gamma, settings.form)
+    criterion = make_loss(settings.loss, patches.counts(split.train), settings.gamma, settings.cfl_form)
     if not settings.freeze:
         teacher = load_teacher([name for name in settings.teacher.split(",") if name], model, patches, device)
         pupil: nn.Module = module
         if teacher and settings.hint:
             with torch.inference_mode():
-                _, activations = teacher(torch.from_numpy(patches.reflectance(split.train[:1])).to(device))
-            pupil = Imitator(module, activations.shape[1]).to(device)
+                _, features = teacher(torch.from_numpy(patches.reflectance(split.train[:1])).to(device))
+            pupil = Imitator(module, features.shape[1]).to(device)
         return Learner(
             pupil,
             lambda epoch: batches(patches, split.train, settings, epoch),
             lambda indices: predict(module, patches, indices),
             Objective(criterion, settings.mixup, teacher, settings.distill, settings.hint),
         )
-    activations = read_activations(module, patches, progress=progress).to(device)
+    features = read_features(module, patches, progress=progress).to(device)
     labels = torch.from_numpy(patches.labels)
     head = nn.Sequential(nn.Dropout(settings.dropout), module.head)
 
     def views(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         for chosen in _shuffled(split.train, settings, _generator(settings, epoch)):
-            yield activations[chosen], labels[chosen]
+            yield features[chosen], labels[chosen]
 
     @torch.inference_mode()
     def logits(indices: NDArray[np.int64]) -> Tensor:
         head.eval()
-        rows: Tensor = head(activations[indices]).float().cpu()
+        rows: Tensor = head(features[indices]).float().cpu()
         return rows
 
     return Learner(head, views, logits, Objective(criterion))

@@ -24,7 +24,7 @@ from geocfl.data.imbalance import thin
 from geocfl.data.patches import Patches, read_patches
 from geocfl.data.splits import Split, make_split, spatial_lists
 from geocfl.errors import DataError, UsageError
-from geocfl.evaluation.metrics import describe_metrics, fit_temperature, format_metrics, judge, metrics_html
+from geocfl.evaluation.metrics import compute_metrics, describe_metrics, fit_temperature, format_metrics, metrics_html
 from geocfl.losses import fit_tau, log_prior, loss_facts
 from geocfl.models.bundle import Model, load_model
 from geocfl.models.network import Reflectance, build_network, choose_device, load_weights
@@ -116,7 +116,10 @@ def train(
     parts = {"validation": split.validation, "test": split.test}
     logits = {name: predict(shipped, patches, part) for name, part in parts.items() if len(part)}
     labels = torch.from_numpy(patches.labels)
-    result = {name: judge(rows, labels[parts[name]], model.legend, model.temperature) for name, rows in logits.items()}
+    result = {
+        name: compute_metrics(rows, labels[parts[name]], model.legend, model.temperature)
+        for name, rows in logits.items()
+    }
     figures = {name: {key: result[name][key] for key in ("n", "accuracy", "macro_f1", "ece")} for name in result}
     model = replace(model, origin={**model.origin, "metrics": figures})
     if validated:
@@ -236,7 +239,7 @@ def _adjust(head: nn.Module, offset: Tensor) -> None:
 def describe_model(settings: Settings, patches: Patches, split: Split, name: str) -> Model:
     """The model that settings and patches will make, before it has weights: bands, normalisation, legend, origin."""
     clip = reflectance_range(patches)
-    # Of all training patches, thinned or not: pixels, no labels, and one set of activations for all imbalances.
+    # Of all training patches, thinned or not: pixels, no labels, and one set of features for all imbalances.
     unthinned = split_patches(patches, replace(settings, imbalance="none")).train
     mean, std = band_statistics(patches, unthinned, clip)
     return Model(

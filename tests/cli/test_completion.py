@@ -16,7 +16,7 @@ def test_the_names_are_those_that_the_commands_know() -> None:
     from geocfl import losses
     from geocfl.data.imbalance import parse_imbalance, parse_order
     from geocfl.data.splits import train_share
-    from geocfl.evaluation.evaluate import PARTS
+    from geocfl.evaluation.evaluate import SUBSETS
     from geocfl.experiments import compare as comparison
     from geocfl.models import export as exporting
     from geocfl.models import network
@@ -30,12 +30,12 @@ def test_the_names_are_those_that_the_commands_know() -> None:
     assert completion.PRECISIONS == PRECISIONS
     assert tuple(exporting.FORMATS) == completion.EXPORT_FORMATS
     assert tuple(losses.LOSSES) == completion.LOSSES
-    assert tuple(PARTS) == completion.PARTS
+    assert tuple(SUBSETS) == completion.SUBSETS
     assert sorted(completion.PRODUCTS) == sorted([*PRODUCTS, "default", "all"])
     assert tuple(settings.RECIPES) == completion.RECIPES
     assert (*VECTOR_FORMATS, "none") == completion.VECTOR_FORMATS
-    for form in completion.LOSS_FORMS:
-        settings.resolve("patches", form=form)
+    for form in completion.CFL_FORMS:
+        settings.resolve("patches", cfl_form=form)
     for name in completion.IMBALANCES:
         parse_imbalance(name)
     for order in completion.CLASS_ORDERS:

@@ -87,7 +87,7 @@ def test_an_error_leads_to_the_page_that_explains_it(capsys: pytest.CaptureFixtu
         (["train", "--data", "d", "--out", "o", "--recipe", "papr"], "'papr'; did you mean 'paper'?"),
         (["train", "--data", "d", "--out", "o", "--imbalance", "longtail:9"], "did you mean 'long-tail:R'?"),
         (["train", "--data", "d", "--out", "o", "--class-order", "reverse"], "did you mean 'reversed'?"),
-        (["evaluate", "eurosat-rgb-lite0", "--data", "d", "--out", "o", "--part", "tets"], "did you mean 'test'?"),
+        (["evaluate", "eurosat-rgb-lite0", "--data", "d", "--out", "o", "--subset", "tets"], "did you mean 'test'?"),
         (["export", "eurosat-rgb-lite0", "--format", "onxn"], "unknown format 'onxn'; did you mean 'onnx'?"),
     ],
 )

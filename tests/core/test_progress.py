@@ -101,8 +101,8 @@ def test_items_are_counted_when_they_are_dealt_with(told):
 def test_train_and_evaluate(patches, folder, told, training):
     run = geocfl.train(patches, folder / "run", progress=told, **training)
     ends = told.ends()
-    assert set(ends) == {"reading patches", "activations", "epoch 1/2", "epoch 2/2"}
-    assert ends["reading patches"] == ends["activations"] == (24, 24)
+    assert set(ends) == {"reading patches", "features", "epoch 1/2", "epoch 2/2"}
+    assert ends["reading patches"] == ends["features"] == (24, 24)
     judged = Told()
     evaluation = geocfl.evaluate(run.path, data=patches, out=folder / "evaluation", progress=judged)
     assert judged.ends() == {"reading patches": (24, 24), "classifying": (12, 12)}

@@ -83,7 +83,7 @@ def test_every_prediction_is_listed(data, run, tmp_path):
 
 def test_parts_lists_and_everything(data, run, tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "geocfl"):
-        validation = evaluate(run.path, data=data, out=tmp_path / "validation", part="validation")
+        validation = evaluate(run.path, data=data, out=tmp_path / "validation", subset="validation")
         assert not caplog.records
         assert validation.metrics["validation"] == run.metrics["validation"]
         named = evaluate(run.path, data=data, out=tmp_path / "named", split=str(run.path / "test_patches.txt"))
@@ -93,7 +93,7 @@ def test_parts_lists_and_everything(data, run, tmp_path, caplog):
     assert len(caplog.records) == 2
 
 
-@pytest.mark.parametrize("options", [{"part": "train"}, {"split": "random:0.5"}, {"seed": 1}])
+@pytest.mark.parametrize("options", [{"subset": "train"}, {"split": "random:0.5"}, {"seed": 1}])
 def test_it_warns_where_the_labels_may_be_known(options, data, run, tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "geocfl"):
         evaluate(run.path, data=data, out=tmp_path / "out", **options)
@@ -109,9 +109,9 @@ def test_bad_input_is_refused_and_nothing_is_written(data, run, tmp_path, write_
         ({"split": "thirds"}, UsageError, "unknown split 'thirds'"),
         ({"split": "nowhere.txt"}, UsageError, "nowhere.txt: no such list"),
         (
-            {"part": "rest"},
+            {"subset": "rest"},
             UsageError,
-            "unknown part 'rest'; did you mean 'test'. choose from: test, validation, train",
+            "unknown `subset` 'rest'; did you mean 'test'. choose from: test, validation, train",
         ),
         ({"data": other}, DataError, "classes are not those of run, for one 'SeaLake'"),
         ({"data": tmp_path / "none"}, DataError, "no such folder"),

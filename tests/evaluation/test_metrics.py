@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from geocfl.core.legend import Legend
-from geocfl.evaluation.metrics import fit_temperature, format_metrics, judge, metrics, reliability
+from geocfl.evaluation.metrics import compute_metrics, fit_temperature, format_metrics, metrics_at, reliability
 
 LEGEND = Legend.from_folders(["A", "B", "C"])
 
@@ -17,7 +17,7 @@ def logits_of(probabilities: list[list[float]]) -> torch.Tensor:
 def test_counts_accuracy_and_f1_by_hand():
     # Predicted A, A, B, B, C; class C has one patch, which is taken for B.
     logits = logits_of([[0.8, 0.1, 0.1], [0.6, 0.2, 0.2], [0.1, 0.7, 0.2], [0.2, 0.5, 0.3], [0.1, 0.2, 0.7]])
-    result = metrics(logits, torch.tensor([0, 1, 1, 2, 0]), LEGEND)
+    result = metrics_at(logits, torch.tensor([0, 1, 1, 2, 0]), LEGEND)
     assert result["confusion"] == [[1, 0, 1], [1, 1, 0], [0, 1, 0]]
     assert (result["n"], result["accuracy"]) == (5, pytest.approx(0.4))
     assert [row["accuracy"] for row in result["per_class"]] == pytest.approx([0.5, 0.5, 0])
@@ -38,7 +38,7 @@ def test_counts_accuracy_and_f1_by_hand():
 
 
 def test_absent_classes_count_as_0():
-    result = metrics(logits_of([[0.9, 0.05, 0.05]]), torch.tensor([0]), LEGEND)
+    result = metrics_at(logits_of([[0.9, 0.05, 0.05]]), torch.tensor([0]), LEGEND)
     assert result["macro_f1"] == pytest.approx(1 / 3)
     assert (result["balanced_accuracy"], result["worst_class_recall"]) == (1, 1), "no patches, no recall"
     assert result["per_class"][1] == {"code": 2, "name": "B", "count": 0, "correct": 0, "accuracy": 0.0, "f1": 0.0}
@@ -56,7 +56,7 @@ def test_calibration_is_that_of_a_plain_loop(temperature):
         inside = (p.max(1) >= k / 15) & ((p.max(1) < (k + 1) / 15) | (k == 14))
         if inside.any():
             ece += inside.mean() * abs(right[inside].mean() - p.max(1)[inside].mean())
-    result = metrics(torch.from_numpy(logits), torch.from_numpy(labels), LEGEND, temperature)
+    result = metrics_at(torch.from_numpy(logits), torch.from_numpy(labels), LEGEND, temperature)
     assert result["ece"] == pytest.approx(ece, abs=1e-7)
     assert result["nll"] == pytest.approx(-np.log(p[np.arange(500), labels]).mean(), rel=1e-5)
     assert result["brier"] == pytest.approx(((p - np.eye(3)[labels]) ** 2).sum(1).mean(), rel=1e-6)
@@ -68,18 +68,18 @@ def test_calibration_is_that_of_a_plain_loop(temperature):
 
 def test_brier_score_spans_0_to_2():
     certain = torch.tensor([[1000.0, 0, 0]])
-    assert metrics(certain, torch.tensor([0]), LEGEND)["brier"] == pytest.approx(0)
-    assert metrics(certain, torch.tensor([2]), LEGEND)["brier"] == pytest.approx(2)
+    assert metrics_at(certain, torch.tensor([0]), LEGEND)["brier"] == pytest.approx(0)
+    assert metrics_at(certain, torch.tensor([2]), LEGEND)["brier"] == pytest.approx(2)
 
 
 def test_a_verdict_holds_both_sides_of_the_temperature():
     rng = torch.Generator().manual_seed(0)
     logits, labels = 5 * torch.randn(60, 3, generator=rng), torch.arange(60) % 3
-    verdict = judge(logits, labels, LEGEND, 4.0)
+    verdict = compute_metrics(logits, labels, LEGEND, 4.0)
     before = verdict.pop("uncalibrated")
-    assert verdict == metrics(logits, labels, LEGEND, 4.0)
+    assert verdict == metrics_at(logits, labels, LEGEND, 4.0)
     assert sorted(before) == ["brier", "ece", "nll", "reliability"]
-    assert before.items() <= metrics(logits, labels, LEGEND).items()
+    assert before.items() <= metrics_at(logits, labels, LEGEND).items()
     assert before["nll"] > verdict["nll"], "random labels: the less confident, the better"
 
 
@@ -109,7 +109,7 @@ def test_separable_and_hopeless_logits_have_a_finite_temperature(scale):
 
 
 def test_figures_as_text():
-    text = format_metrics(metrics(logits_of([[0.9, 0.05, 0.05], [0.1, 0.8, 0.1]]), torch.tensor([0, 2]), LEGEND))
+    text = format_metrics(metrics_at(logits_of([[0.9, 0.05, 0.05], [0.1, 0.8, 0.1]]), torch.tensor([0, 2]), LEGEND))
     rows = [line.split() for line in text.splitlines()]
     assert rows[0] == ["code", "class", "correct", "patches", "accuracy", "F1"]
     assert rows[2] == ["1", "A", "1", "1", "100.00%", "1.0000"]
@@ -120,7 +120,7 @@ def test_figures_as_text():
 
 def test_text_of_calibration_says_before_and_after_only_where_both_are_known():
     logits, labels = logits_of([[0.6, 0.2, 0.2], [0.6, 0.3, 0.1]]), torch.tensor([0, 0])
-    verdict = judge(logits, labels, LEGEND, 0.5)
+    verdict = compute_metrics(logits, labels, LEGEND, 0.5)
     after = 0.36 / 0.44, 0.36 / 0.46  # squares of the probabilities, again summing to 1
     lines = format_metrics(verdict).splitlines()[-5:]
     assert lines[0].split() == ["temperature", "scaling", "before", "after"]
@@ -135,7 +135,7 @@ def test_text_of_calibration_says_before_and_after_only_where_both_are_known():
 
 
 def test_text_of_an_older_metrics_file():
-    figures = metrics(logits_of([[0.9, 0.05, 0.05]]), torch.tensor([0]), LEGEND)
+    figures = metrics_at(logits_of([[0.9, 0.05, 0.05]]), torch.tensor([0]), LEGEND)
     older = {key: value for key, value in figures.items() if key not in ("balanced_accuracy", "brier")}
     text = format_metrics(older | {"uncalibrated": {"nll": 1.0}})
     assert "alanced" not in text
@@ -149,4 +149,4 @@ def test_the_confusion_matrix_is_that_of_torchmetrics():
     rng = torch.Generator().manual_seed(0)
     logits, labels = torch.randn(200, 3, generator=rng), torch.randint(2, (200,), generator=rng)
     expected = reference.multiclass_confusion_matrix(logits, labels, num_classes=3)
-    assert metrics(logits, labels, Legend.from_folders(["A", "B", "C"]))["confusion"] == expected.tolist()
+    assert metrics_at(logits, labels, Legend.from_folders(["A", "B", "C"]))["confusion"] == expected.tolist()

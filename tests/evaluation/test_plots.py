@@ -12,7 +12,7 @@ from geocfl.core.legend import EUROSAT, Legend
 from geocfl.core.radiometry import Scaling
 from geocfl.data.patches import Patches
 from geocfl.evaluation import paper
-from geocfl.evaluation.metrics import judge, metrics
+from geocfl.evaluation.metrics import compute_metrics, metrics_at
 from geocfl.evaluation.plots import (
     STYLE,
     confident_errors,
@@ -107,7 +107,7 @@ def test_samples_are_the_same_each_time_and_no_more_than_four():
 @pytest.mark.parametrize("legend", [EUROSAT, LEGEND])
 def test_the_figures_of_the_paper_stand_beside_those_of_its_classes_only(legend):
     labels = torch.arange(len(legend))
-    (axes,) = per_class_figure(metrics(torch.eye(len(legend)), labels, legend), legend).axes
+    (axes,) = per_class_figure(metrics_at(torch.eye(len(legend)), labels, legend), legend).axes
     marked = [line.get_xdata().tolist() for line in axes.lines if len(line.get_xdata())]
     expected = [list(row) for row in (paper.ENTROPY_ACCURACY, paper.ENTROPY_F1, paper.FOCAL_ACCURACY)]
     assert marked == (expected if legend is EUROSAT else [])
@@ -122,7 +122,7 @@ def test_the_paper_agrees_with_itself():
 
 def test_reliability_before_and_after():
     rng = torch.Generator().manual_seed(0)
-    result = judge(3 * torch.randn(50, 3, generator=rng), torch.arange(50) % 3, LEGEND, 2.0)
+    result = compute_metrics(3 * torch.randn(50, 3, generator=rng), torch.arange(50) % 3, LEGEND, 2.0)
     upper = reliability_figure(result).axes[:2]
     for axes, ece, part in zip(upper, (result["uncalibrated"]["ece"], result["ece"]), ("Before", "After"), strict=True):
         assert axes.get_title(loc="left") + axes.get_title() == f"{part} temperature scaling: ECE {ece:.4f}"

@@ -14,7 +14,7 @@ from PIL import Image
 from geocfl.core.legend import EUROSAT, Legend
 from geocfl.core.radiometry import EUROSAT_RGB
 from geocfl.data.patches import Patches
-from geocfl.evaluation.metrics import judge
+from geocfl.evaluation.metrics import compute_metrics
 from geocfl.evaluation.report import write_report
 from geocfl.models.bundle import Model
 
@@ -59,7 +59,7 @@ def made_up(legend: Legend, epochs: int = 3, noise: float = 1.5) -> dict[str, An
     keys = ("loss", "validation_loss", "validation_accuracy", "lr", "seconds")
     return {
         "model": model,
-        "result": {name: judge(logits, labels, legend, 1.5) for name in ("validation", "test")},
+        "result": {name: compute_metrics(logits, labels, legend, 1.5) for name in ("validation", "test")},
         "history": [{"epoch": epoch, **dict.fromkeys(keys, 0.5)} for epoch in range(1, epochs + 1)],
         "patches": patches,
         "indices": np.arange(5, len(patches)),

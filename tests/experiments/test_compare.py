@@ -128,8 +128,8 @@ def test_other_data_are_other_cells(data, tmp_path, trainings, write_patches):
 
 
 def test_gamma_and_form_reach_the_losses_that_have_them(data, tmp_path):
-    grid = comparison._grid(data, ["ce", "focal", "class-focal"], ["none"], 1, {"gamma": 3.0, "form": "factor"})
-    assert [(s.gamma, s.form) for s in grid] == [(0.0, "exponent"), (3.0, "exponent"), (3.0, "factor")]
+    grid = comparison._grid(data, ["ce", "focal", "class-focal"], ["none"], 1, {"gamma": 3.0, "cfl_form": "factor"})
+    assert [(s.gamma, s.cfl_form) for s in grid] == [(0.0, "exponent"), (3.0, "exponent"), (3.0, "factor")]
 
 
 def test_bad_grids_are_refused(data, tmp_path):

@@ -41,8 +41,8 @@ def test_what_the_user_chooses_goes_before_the_recipe():
         ({"recipe": "secret"}, "unknown recipe 'secret'; choose from: default, paper"),
         ({"backbone": "vit"}, "unknown backbone 'vit'"),
         ({"loss": "mse"}, "unknown loss 'mse'"),
-        ({"optimizer": "sgd"}, "unknown optimizer 'sgd'; choose from: adam, adamw"),
-        ({"schedule": "cosine"}, "unknown schedule 'cosine'"),
+        ({"optimizer": "sgd"}, "unknown `optimizer` 'sgd'; choose from: adam, adamw"),
+        ({"schedule": "cosine"}, "unknown `schedule` 'cosine'"),
         ({"split": "thirds"}, "unknown split 'thirds'"),
         ({"learning_rate": 1.0}, "unknown option 'learning_rate'; choose from: data, split"),
         ({"epochs": 0}, "epochs"),
@@ -60,13 +60,13 @@ def test_what_the_user_chooses_goes_before_the_recipe():
         ({"bands": ()}, "bands"),
         ({"imbalance": "tail"}, "imbalance"),
         ({"class_order": "largest"}, "order"),
-        ({"form": "power"}, "unknown form 'power'; choose from: exponent, factor"),
-        ({"form": "factor", "loss": "ce"}, "factor"),
+        ({"cfl_form": "power"}, "unknown `cfl_form` 'power'; choose from: exponent, factor"),
+        ({"cfl_form": "factor", "loss": "ce"}, "factor"),
         ({"loss": "ce", "gamma": 2.0}, "the loss ce has no gamma"),
         ({"distill": 1.5}, "teacher's part"),
         ({"mixup": -1.0}, "mixup"),
         ({"freeze": True, "mixup": 0.5}, "frozen"),
-        ({"freeze": True, "weights": "none"}, "frozen activations need starting weights"),
+        ({"freeze": True, "weights": "none"}, "frozen features need starting weights"),
     ],
 )
 def test_settings_that_do_not_exist_are_refused(options, problem, tmp_path):
@@ -119,9 +119,9 @@ def test_data_must_come_from_somewhere(tmp_path):
 
 def test_what_follows_from_another_loss_or_backbone_follows(tmp_path):
     file = tmp_path / "config.json"
-    file.write_text(json.dumps(resolve("d", gamma=2.0, form="factor").to_json()))
+    file.write_text(json.dumps(resolve("d", gamma=2.0, cfl_form="factor").to_json()))
     changed = resolve(config=file, loss="ce", backbone="lite0")
-    assert (changed.gamma, changed.form, changed.weights, changed.input_size) == (0.0, "exponent", "imagenet", 96)
+    assert (changed.gamma, changed.cfl_form, changed.weights, changed.input_size) == (0.0, "exponent", "imagenet", 96)
     assert resolve(config=file, loss="focal", gamma=1.0).gamma == 1.0
     assert resolve(config=file, loss="class-focal").gamma == 2.0
 

@@ -101,11 +101,11 @@ def test_teachers_are_averaged_as_probabilities(tiny_model, tmp_path, patches):
     for names in ([name], [name, bundle(tiny_model, tmp_path / "two")]):
         teacher = load_teacher(names, student, patches, torch.device("cpu"))
         with torch.no_grad():
-            judged, activations = teacher(torch.from_numpy(x))
+            judged, features = teacher(torch.from_numpy(x))
         np.testing.assert_allclose(
             judged.numpy(), student.predict(x, backend="torch", precision="float32").probabilities, atol=1e-5
         )
-        assert activations.shape == (4, 1280 * len(names))
+        assert features.shape == (4, 1280 * len(names))
 
 
 def test_teachers_that_cannot_teach_are_refused(tiny_model, tmp_path, patches):

@@ -12,13 +12,13 @@ from geocfl.core.legend import EUROSAT
 from geocfl.core.radiometry import EUROSAT_RGB
 from geocfl.data.patches import RGB, Patches
 from geocfl.models.network import Reflectance, build_network
-from geocfl.training.features import read_activations
+from geocfl.training.features import read_features
 
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GEOCFL_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache/activations"
+    return tmp_path / "cache/features"
 
 
 @pytest.fixture
@@ -36,34 +36,34 @@ def module(seed: int = 0, backbone: str = "resnet18", **options: object) -> Refl
 @pytest.mark.parametrize("backbone", ["resnet18", "lite0"])
 def test_the_head_makes_the_networks_logits_of_them(backbone, cache, patches):
     network = module(backbone=backbone)
-    activations = read_activations(network, patches, batch_size=2)
+    features = read_features(network, patches, batch_size=2)
     x = torch.from_numpy(patches.reflectance(np.arange(5)))
     with torch.inference_mode():
-        torch.testing.assert_close(network.head(activations), network(x), atol=5e-3, rtol=5e-3)
-    assert activations.shape[0] == 5
+        torch.testing.assert_close(network.head(features), network(x), atol=5e-3, rtol=5e-3)
+    assert features.shape[0] == 5
 
 
 def test_once_computed_they_are_read(cache, patches):
-    first = read_activations(module(), patches)
+    first = read_features(module(), patches)
     (file,) = cache.glob("*")
     written = file.stat().st_mtime_ns
-    assert torch.equal(read_activations(module(), patches), first)
+    assert torch.equal(read_features(module(), patches), first)
     assert file.stat().st_mtime_ns == written
 
 
 def test_the_head_does_not_matter_and_all_else_does(cache, patches):
-    read_activations(module(), patches)
+    read_features(module(), patches)
     headless = module()
     torch.nn.init.zeros_(headless.head.weight)
-    read_activations(headless, patches)
+    read_features(headless, patches)
     assert len(list(cache.glob("*"))) == 1
     other_pixels = replace(patches, pixels=patches.pixels[::-1])
-    read_activations(module(seed=1), patches)
-    read_activations(module(), other_pixels)
-    read_activations(module(), replace(patches, scaling=replace(EUROSAT_RGB, scale=255.0)))
+    read_features(module(seed=1), patches)
+    read_features(module(), other_pixels)
+    read_features(module(), replace(patches, scaling=replace(EUROSAT_RGB, scale=255.0)))
     other_mean = module()
     other_mean.mean += 0.01
-    read_activations(other_mean, patches)
+    read_features(other_mean, patches)
     assert len(list(cache.glob("*.safetensors"))) == 5
 
 
@@ -76,12 +76,12 @@ def test_the_cache_is_where_the_user_says(monkeypatch, tmp_path):
 
 
 def test_a_broken_cache_is_made_anew_and_an_unwritable_one_done_without(cache, patches, monkeypatch, caplog):
-    first = read_activations(module(), patches)
+    first = read_features(module(), patches)
     (file,) = cache.glob("*")
     file.write_bytes(b"half a f")
-    assert torch.equal(read_activations(module(), patches), first)
-    assert torch.equal(read_activations(module(), patches), first)
+    assert torch.equal(read_features(module(), patches), first)
+    assert torch.equal(read_features(module(), patches), first)
     (cache.parent.parent / "file").write_text("no folder")
     monkeypatch.setenv("GEOCFL_CACHE", str(cache.parent.parent / "file"))
-    assert torch.equal(read_activations(module(), patches), first)
+    assert torch.equal(read_features(module(), patches), first)
     assert "are not kept for other runs" in caplog.text
