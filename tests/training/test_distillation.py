@@ -38,7 +38,7 @@ def test_a_teacher_takes_its_part():
     assert whole.abs() < 1e-6, "who agrees with the teacher has nothing to learn"
 
 
-def test_activations_that_look_like_the_teachers_cost_nothing():
+def test_features_that_look_like_the_teachers_cost_nothing():
     g = torch.randn(6, 4, generator=torch.Generator().manual_seed(2))
     standardised = (g - g.mean(0)) / g.std(0, correction=0)
     likeness = [standardised * 7, -standardised, torch.ones(6, 4)]

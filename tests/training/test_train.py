@@ -328,7 +328,7 @@ def test_a_frozen_backbone_stays_as_it_was_and_its_head_learns(data, tmp_path, c
     assert len(list(cache.rglob("*.safetensors"))) == 1
 
 
-def test_activations_are_read_from_the_cache_the_second_time(data, tmp_path, cache, monkeypatch):
+def test_features_are_read_from_the_cache_the_second_time(data, tmp_path, cache, monkeypatch):
     first = train(data, tmp_path / "first/run", **FROZEN)
 
     def fail(*_: Any) -> None:
