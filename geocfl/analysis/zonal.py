@@ -25,11 +25,10 @@ from rasterio.windows import Window
 from geocfl.analysis.reproject import Polygons, longest_side, onto_map, polygonal
 from geocfl.core.files import put_into_place, refuse_what_is_in_the_way
 from geocfl.core.grid import SQUARE_METRES_PER_HECTARE, CellGrid
-from geocfl.core.legend import NODATA, UNCLASSIFIED, Legend
+from geocfl.core.legend import NODATA, UNCLASSIFIED, WITHHELD, Legend
 from geocfl.core.progress import Progress, silent
 from geocfl.core.table import align
 from geocfl.errors import DataError, UsageError, did_you_mean
-from geocfl.products.formats.qml import WITHHELD
 from geocfl.products.formats.vector import fixed_date
 from geocfl.products.polygons import GEOMETRY
 from geocfl.products.scene_map import SceneMap, georeferenced

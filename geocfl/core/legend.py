@@ -108,6 +108,15 @@ class Legend:
         return cls(tuple(classes))
 
 
+WITHHELD = LulcClass(UNCLASSIFIED, "Unclassified", "", "#d9d9d9")
+"""How unclassified cells are shown everywhere."""
+
+
+def shown_classes(legend: Legend, *, unclassified: bool) -> list[LulcClass]:
+    """The classes of a legend, followed by `WITHHELD` if the map has unclassified cells."""
+    return [*legend, WITHHELD] if unclassified else list(legend)
+
+
 def _spaced(folder: str) -> str:
     """``"AnnualCrop"`` and ``"annual_crop"`` as people write them."""
     words = re.sub(r"(?<=[a-z])(?=[A-Z])|[_\-]+", " ", folder).split()

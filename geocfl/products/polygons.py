@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from rasterio.features import shapes
 
 from geocfl.core.grid import CellGrid
-from geocfl.core.legend import Legend
-from geocfl.products.formats.qml import shown_classes
+from geocfl.core.legend import Legend, shown_classes
 from geocfl.products.scratch import open_cells, read_strips
 
 GEOMETRY = "geom"

@@ -23,11 +23,10 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from geocfl.core.display import html_table, paragraph
 from geocfl.core.grid import CellGrid
-from geocfl.core.legend import NODATA, UNCLASSIFIED, Legend
+from geocfl.core.legend import NODATA, UNCLASSIFIED, WITHHELD, Legend, shown_classes
 from geocfl.errors import DataError
 from geocfl.products.files import FILES, LULC, SUMMARY
 from geocfl.products.formats.attribute_table import read_legend
-from geocfl.products.formats.qml import WITHHELD, shown_classes
 from geocfl.products.formats.vector import POLYGONS
 from geocfl.products.scratch import NO_CONFIDENCE
 from geocfl.products.storage import existing, in_store, open_raster, output_folder

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from geocfl.core.grid import CellGrid
-from geocfl.core.legend import NODATA, UNCLASSIFIED, Legend
+from geocfl.core.legend import NODATA, UNCLASSIFIED, WITHHELD, Legend
 from geocfl.core.table import align
-from geocfl.products.formats.qml import WITHHELD
 from geocfl.products.scratch import STRIP_CELLS, read_strips
 from geocfl.products.storage import open_raster
 

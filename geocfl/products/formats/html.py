@@ -22,8 +22,7 @@ from PIL import Image
 from rasterio.enums import Resampling
 
 from geocfl.core.grid import CellGrid
-from geocfl.core.legend import NODATA, UNCLASSIFIED, Legend, LulcClass
-from geocfl.products.formats.qml import WITHHELD, shown_classes
+from geocfl.core.legend import NODATA, UNCLASSIFIED, WITHHELD, Legend, LulcClass, shown_classes
 from geocfl.products.scratch import CODE, CONFIDENCE, NO_CONFIDENCE, open_cells, read_strips
 
 SHOWN_CELLS = 2048

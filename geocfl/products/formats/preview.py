@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from rasterio.enums import Resampling
 
 from geocfl.core.grid import CellGrid
-from geocfl.core.legend import NODATA, Legend
-from geocfl.products.formats.qml import WITHHELD, shown_classes
+from geocfl.core.legend import NODATA, WITHHELD, Legend, shown_classes
 from geocfl.products.scratch import open_cells
 from geocfl.products.summary import ClassTable, class_table
 

@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from geocfl.core.legend import UNCLASSIFIED, Legend, LulcClass
+from geocfl.core.legend import Legend, LulcClass, shown_classes
 
-WITHHELD = LulcClass(UNCLASSIFIED, "Unclassified", "", "#d9d9d9")
-"""How unclassified cells are shown everywhere."""
 OLDEST_QGIS = "3.22.0"
 """Newer versions convert what has changed since."""
 QGIS_DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>"
@@ -33,11 +31,6 @@ CELL_OUTLINE = "if(@map_scale < 100000, '35,35,35,128', @symbol_color)"
 """Outline of a cell's square: seen from where it is some millimetres wide, so that it never hides the classes."""
 
 _OptionValue = str | int | bool | Mapping[str, "_OptionValue"]
-
-
-def shown_classes(legend: Legend, *, unclassified: bool) -> list[LulcClass]:
-    """The classes of a legend, followed by `WITHHELD` where the map has unclassified cells."""
-    return [*legend, WITHHELD] if unclassified else list(legend)
 
 
 def write_style(path: Path, style: str) -> None:

@@ -11,8 +11,7 @@ import rasterio
 import rasterio.shutil
 
 from geocfl.core.grid import CellGrid
-from geocfl.core.legend import NODATA, Legend
-from geocfl.products.formats.qml import shown_classes
+from geocfl.core.legend import NODATA, Legend, shown_classes
 from geocfl.products.scratch import (
     CODE,
     CONFIDENCE,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree as ET
 
-from geocfl.core.legend import Legend, LulcClass
-from geocfl.products.formats.qml import shown_classes
+from geocfl.core.legend import Legend, LulcClass, shown_classes
 
 RASTER, POLYGONS = "lulc", "lulc_polygons"
 """Names of the styled layers. MapServer applies a style to its layer of that name, GeoServer to any."""

@@ -25,8 +25,7 @@ from pystac.extensions.projection import ProjectionExtension
 from pystac.extensions.raster import DataType, RasterBand, RasterExtension, Sampling
 
 from geocfl.core.grid import CellGrid
-from geocfl.core.legend import NODATA, Legend
-from geocfl.products.formats.qml import WITHHELD
+from geocfl.core.legend import NODATA, WITHHELD, Legend
 from geocfl.products.storage import open_raster, write_text
 
 PROCESSING = "https://stac-extensions.github.io/processing/v1.1.0/schema.json"

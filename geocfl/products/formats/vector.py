@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from geocfl.core.grid import CellGrid
-from geocfl.core.legend import NODATA, Legend
+from geocfl.core.legend import NODATA, Legend, shown_classes
 from geocfl.errors import UsageError, unknown_name
-from geocfl.products.formats.qml import shown_classes
 from geocfl.products.polygons import GEOMETRY
 from geocfl.products.scratch import CODE, CONFIDENCE, FIRST_PROBABILITY, open_cells
 

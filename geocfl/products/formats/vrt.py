@@ -9,8 +9,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from geocfl.core.grid import CellGrid
-from geocfl.core.legend import NODATA, Legend
-from geocfl.products.formats.qml import shown_classes
+from geocfl.core.legend import NODATA, Legend, shown_classes
 
 # Columns of the attribute table: name, type and usage, as GDALRATFieldType and GDALRATFieldUsage number them.
 _COLUMNS = (("Value", "0", "5"), ("Class", "2", "2"), ("Red", "0", "6"), ("Green", "0", "7"), ("Blue", "0", "8"))

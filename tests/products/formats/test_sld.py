@@ -15,8 +15,7 @@ import shapely
 from affine import Affine
 from PIL import Image
 
-from geocfl.core.legend import EUROSAT, Legend
-from geocfl.products.formats.qml import shown_classes
+from geocfl.core.legend import EUROSAT, Legend, shown_classes
 from geocfl.products.formats.sld import lulc_sld, polygons_sld
 
 SLD = {"sld": "http://www.opengis.net/sld", "ogc": "http://www.opengis.net/ogc"}
