@@ -1,7 +1,8 @@
-"""What all commands have in common: the program's own options, its log, and how errors are told."""
+"""What all commands have in common: the options of ``geocfl`` itself, its log, and how it prints errors."""
 
 from __future__ import annotations
 
+import ast
 import logging
 import re
 import sys
@@ -15,26 +16,37 @@ import geocfl
 from geocfl.cli.renamed import current_spelling
 from geocfl.errors import DOCUMENTATION, GeocflError, UsageError
 
-MAP, USE, LEARN, MODELS = "Map", "Use maps", "Train and judge", "Models and scenes"
+MAP, USE, LEARN, MODELS = "Map", "Use maps", "Train and evaluate", "Models and scenes"
 """Panels of ``geocfl --help``."""
 
 
 def examples(*each: tuple[str, str]) -> str:
-    """The lines below a command's help: what it is good for, and the command to copy.
+    """The lines below a command's help: the purpose of each example, and the command to copy.
 
     Args:
-        *each: What an example does, and the command; lines of 74 characters at most stay whole at 80 columns.
+        *each: Purpose and command; lines of up to 74 characters are not wrapped at 80 columns.
     """
-    # Indented by four, so that it is code where the help is read as Markdown; the empty first line keeps the rest so.
+    # Indented by four, so that Markdown renders the examples as code; the empty first line keeps the indentation.
     return "\nExamples:\n\n" + "\n\n".join(f"    # {purpose}\n    {command}" for purpose, command in each)
 
 
 class _Commands(TyperGroup):
-    """Prints a user's error as one sentence, without a traceback, and the page that explains it."""
+    """Prints an error as one sentence without a traceback, and accepts old spellings of options."""
+
+    def get_params(self, ctx: Any) -> Any:
+        return _without_types(super().get_params(ctx))
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        command = super().get_command(ctx, cmd_name)
+        if command is not None:
+            _without_types(command.get_params(ctx))
+        return command
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args[0] not in self.commands and Path(args[0]).exists():
-            raise UsageError(f"{args[0]} is no command; to map it: geocfl map {args[0]}", page="tutorials/first-map/")
+            raise UsageError(
+                f"{args[0]} is not a command; to map it: geocfl map {args[0]}", page="tutorials/first-map/"
+            )
         name, command, rest = super().resolve_command(ctx, args)
         if command is None:
             return name, command, rest
@@ -47,11 +59,21 @@ class _Commands(TyperGroup):
         except GeocflError as error:
             if ctx.params.get("debug"):
                 raise
-            print_error(error)
+            print_error(error, _running(ctx))
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt:
             typer.echo("geocfl: stopped", err=True)
             raise typer.Exit(130) from None
+
+
+def _without_types(parameters: list[Any]) -> list[Any]:
+    """Hides the ``<bool>`` of flags and the ``<str>`` of arguments from the help."""
+    for parameter in parameters:
+        if parameter.param_type_name == "argument":
+            parameter.display_type_rich = lambda ctx: None
+        elif parameter.is_flag:
+            parameter.metavar = ""
+    return parameters
 
 
 def _warn(text: str) -> None:
@@ -62,22 +84,63 @@ PARAMETER = re.compile(r"`([a-z][a-z0-9_]*)(?:=([^`]+))?`")
 """A parameter of the Python API in a message, with or without a value."""
 
 
-def as_options(message: str) -> str:
-    """A message of the library with its parameters written as options: ```min_area=2``` as ``--min-area 2``."""
+def as_options(message: str, command: Any = None) -> str:
+    """Rewrites a message of the library for the command line: parameters become options of the running command.
 
-    def option(match: re.Match[str]) -> str:
+    Args:
+        message: Names parameters in backticks, such as ```min_area=2```.
+        command: The running command; without one, each parameter becomes the option of the same name.
+
+    Returns:
+        The message with ``--min-area 2``. An argument is shown as in the help, such as ``SCENE``; a parameter that the
+        command does not have loses its backticks only.
+    """
+
+    def rewritten(match: re.Match[str]) -> str:
         name, value = match.groups()
-        flag = f"--{name.replace('_', '-')}"
-        if value == "False":
-            return f"--no-{flag.removeprefix('--')}"
-        return flag if value in (None, "True") else f"{flag} {value}"
+        shown = _flag(name, value) if command is None else _option_of(command, name, value)
+        if not shown:
+            return match.group().strip("`")
+        return shown if value in {None, "True", "False"} else f"{shown} {_on_the_command_line(value)}"
 
-    return PARAMETER.sub(option, message)
+    return PARAMETER.sub(rewritten, message)
 
 
-def print_error(error: GeocflError) -> None:
-    """Prints on standard error what went wrong, and the page that explains it."""
-    typer.echo(f"geocfl: {as_options(str(error))}", err=True)
+def _flag(name: str, value: str | None) -> str:
+    return f"--{'no-' if value == 'False' else ''}{name.replace('_', '-')}"
+
+
+def _option_of(command: Any, name: str, value: str | None) -> str:
+    """How a command's help calls a parameter; empty if the command does not have it."""
+    flag = _flag(name, value)
+    for parameter in command.params:
+        if parameter.param_type_name == "argument":
+            if parameter.name in {name, f"{name}s"}:
+                return str(parameter.metavar)
+        elif flag in parameter.opts or (parameter.name == name and value != "False"):
+            return flag if flag in parameter.opts else str(parameter.opts[0])
+    return ""
+
+
+def _on_the_command_line(value: str) -> str:
+    """A Python value as an option takes it: ``{"B04": 1}`` as ``B04=1``, ``("lulc", "vector")`` as ``lulc,vector``."""
+    try:
+        parsed = ast.literal_eval(value)
+    except (SyntaxError, ValueError):  # a placeholder, such as FILE
+        return value
+    if isinstance(parsed, dict):
+        return ",".join(f"{key}={item}" for key, item in parsed.items())
+    return ",".join(map(str, parsed)) if isinstance(parsed, list | tuple) else str(parsed)
+
+
+def print_error(error: GeocflError, command: Any = None) -> None:
+    """Prints an error on standard error, and the address of the page that explains it.
+
+    Args:
+        error: The error.
+        command: The running command, whose options the message shows.
+    """
+    typer.echo(f"geocfl: {as_options(str(error), command)}", err=True)
     if error.page:
         typer.echo(f"  see {DOCUMENTATION}{error.page}", err=True)
 
@@ -87,7 +150,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
-    epilog=f"Documentation: {DOCUMENTATION} (without a network: docs/ in the source)",
+    epilog=f"Documentation: {DOCUMENTATION} (offline: docs/ in the source)",
 )
 
 
@@ -99,27 +162,37 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def main(
-    debug: Annotated[
-        bool, typer.Option("--debug", metavar="", help="Show the traceback of an error, for a bug report.")
-    ] = False,
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error, for a bug report.")] = False,
     version: Annotated[
-        bool, typer.Option("--version", metavar="", callback=_version, is_eager=True, help="Show the version and exit.")
+        bool,
+        typer.Option("--version", "-V", callback=_version, is_eager=True, help="Show the version and exit."),
     ] = False,
 ) -> None:
-    """Land-use / land-cover maps from Sentinel-2 scenes, offline, with models that come along or your own.
+    """Land-use and land-cover maps from Sentinel-2 scenes, offline, with a built-in model or your own.
 
-    New here? Make a map without any data of yours:  geocfl demo
-    Map a scene of yours:                            geocfl map scene.tif
-    What a command does and examples of it:          geocfl map --help
+    New here? Make a map without any data:      geocfl demo
+    Map a scene:                                geocfl map scene.tif
+    See what a command does, with examples:     geocfl map --help
     """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_LevelFormatter())
+    handler.setFormatter(_LevelFormatter(_running(context)))
     logger = logging.getLogger("geocfl")
     logger.handlers = [handler]
     logger.setLevel(logging.INFO)
 
 
+def _running(context: Any) -> Any:
+    return context.command.commands.get(context.invoked_subcommand)
+
+
 class _LevelFormatter(logging.Formatter):
+    """Shows the level of warnings, and parameters as options of the running command."""
+
+    def __init__(self, command: Any) -> None:
+        super().__init__()
+        self._command = command
+
     def format(self, record: logging.LogRecord) -> str:
         prefix = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
-        return prefix + as_options(record.getMessage())
+        return prefix + as_options(record.getMessage(), self._command)

@@ -1,7 +1,10 @@
+import logging
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from geocfl.cli import app
@@ -9,11 +12,14 @@ from geocfl.cli.entry import as_options, print_error
 from geocfl.errors import DOCUMENTATION, SceneError
 from tests.cli.program import COMMAND, run
 
+COMMANDS: dict[Any, Any] = get_command(app).commands  # type: ignore[attr-defined]
+
 
 @pytest.mark.integration
 def test_version(tmp_path: Path) -> None:
     import geocfl
 
+    assert run("-V", cwd=tmp_path).stdout == run("--version", cwd=tmp_path).stdout
     assert run("--version", cwd=tmp_path).stdout.strip() == f"geocfl {geocfl.__version__}"
 
 
@@ -105,7 +111,7 @@ def test_a_misspelt_name_is_guessed(
 def test_a_scene_in_place_of_a_command_is_told_how_to_map_it(tmp_path: Path) -> None:
     (tmp_path / "scene.tif").touch()
     done = run("scene.tif", cwd=tmp_path, code=2)
-    assert done.stderr.startswith("geocfl: scene.tif is no command; to map it: geocfl map scene.tif\n")
+    assert done.stderr.startswith("geocfl: scene.tif is not a command; to map it: geocfl map scene.tif\n")
 
 
 def test_an_interrupt_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,13 +124,35 @@ def test_an_interrupt_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("message", "shown"),
+    ("command", "message", "shown"),
     [
-        ("`min_confidence` is 3", "--min-confidence is 3"),
-        ("use `overwrite=True` to replace it", "use --overwrite to replace it"),
-        ("pass `min_area=2`, or `warp=False`", "pass --min-area 2, or --no-warp"),
-        ("see `README.md`", "see `README.md`"),
+        (None, "`min_confidence` is 3", "--min-confidence is 3"),
+        (None, "use `overwrite=True` to replace it", "use --overwrite to replace it"),
+        (None, "pass `min_area=2`, or `warp=False`", "pass --min-area 2, or --no-warp"),
+        (None, "see `README.md`", "see `README.md`"),
+        ("map", "pass `warp=False` or `overwrite=True`", "pass --no-warp or --overwrite"),
+        ("map", "pass another `scene`", "pass another SCENE"),
+        ("map", "`list_file` is empty", "--list is empty"),
+        ("map", 'pass `bands={"B04": 3, "B03": 2}`', "pass --bands B04=3,B03=2"),
+        ("map", 'pass `products=("lulc", "vector")`', "pass --products lulc,vector"),
+        ("map", 'pass `memory="2GB"` or `out=FOLDER`', "pass --memory 2GB or --out FOLDER"),
+        ("map", "pass another `model`", "pass another --model"),
+        ("evaluate", "pass another `model`", "pass another MODEL"),
+        ("train", "pass `batch_size=32`", "pass --batch-size 32"),
+        ("demo", "pass `stride=16`", "pass stride=16"),  # demo has no such option
     ],
 )
-def test_parameters_are_shown_as_options(message, shown):
-    assert as_options(message) == shown
+def test_parameters_are_shown_as_options_of_the_command(command: str | None, message: str, shown: str) -> None:
+    assert as_options(message, COMMANDS.get(command)) == shown
+
+
+def test_errors_and_the_log_name_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    def explain(*_: object, **__: object) -> None:
+        logging.getLogger("geocfl.models").warning("`bands` is ignored")
+        logging.getLogger("geocfl.models").info("`path` is read")
+        raise SceneError("pass `scale=10000`")
+
+    monkeypatch.setattr("geocfl.info", explain, raising=False)
+    done = CliRunner().invoke(app, ["info", "s.tif"])
+    assert done.exit_code == 1
+    assert done.stderr == "warning: --bands is ignored\nSCENE|MODEL is read\ngeocfl: pass --scale 10000\n"

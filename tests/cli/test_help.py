@@ -1,6 +1,7 @@
 """What --help says: examples that parse, options in groups, at once."""
 
 import os
+import re
 import resource
 import shlex
 import subprocess
@@ -104,6 +105,8 @@ def test_the_first_line_says_what_a_command_does(name: str) -> None:
     assert first.endswith(".")
     assert len(first) <= 110
     assert max(map(len, helped(name).splitlines())) <= 80
+    assert not re.search("<[a-z]", helped(name)), "no types such as <bool>"
+    assert CliRunner().invoke(app, [name, "-h"], env={"COLUMNS": "80"}).stdout == helped(name)
 
 
 @pytest.mark.integration
