@@ -11,10 +11,12 @@
 # %% [markdown]
 # # Classify an array in memory
 #
-# For pixels that are already in memory, from xarray, a STAC loader or a simulation, there is no need of a file:
-# `model.predict` takes reflectance and gives classes with calibrated probabilities.
+# If pixels are already in memory, from xarray, a STAC loader or a simulation, you need no file: `model.predict` takes
+# reflectance and returns classes with calibrated probabilities.
 
 # %%
+from pathlib import Path
+
 import matplotlib.pyplot as plt
 import numpy as np
 import rasterio
@@ -22,23 +24,24 @@ from matplotlib.colors import ListedColormap
 
 import geocfl
 
+folder = Path("classify_an_array")  # all files of this example
 model = geocfl.load_model()
 model
 
 # %% [markdown]
 # ## An image
-# An image is (bands, height, width): `model.bands` in their order, 10 m pixels, reflectance 0 to 1, NaN where there is
-# no data. Of a file, that is what its digital numbers give:
+# An image has the shape (bands, height, width), with the bands in the order of `model.bands`, 10 m pixels, reflectance
+# from 0 to 1, and NaN for no data. This cell reads one from a file and converts its digital numbers:
 
 # %%
-with rasterio.open(geocfl.demo("demo").scene) as dataset:
+with rasterio.open(geocfl.demo(folder / "demo").scene) as dataset:
     numbers = dataset.read([dataset.descriptions.index(band) + 1 for band in model.bands])
-image = np.where(numbers == 0, np.nan, numbers / 10_000)  # (numbers - 1000) / 10_000 from baseline 04.00 on
+image = np.where(numbers == 0, np.nan, numbers / 10_000)  # baseline 04.00 and later: (numbers - 1000) / 10_000
 found = model.predict(image, stride=32)
 found
 
 # %% [markdown]
-# The result has one value a cell of `stride` pixels, the very cells that `geocfl.map_scene` would write.
+# The result has one value per cell of `stride` pixels. The cells are those that `geocfl.map_scene` would write.
 
 # %%
 print(found.codes.shape, found.codes.dtype, found.confidence.shape, found.probabilities.shape)
@@ -47,23 +50,25 @@ found.frame().sample(5, random_state=0).round(3)
 
 # %% [markdown]
 # ## Windows
-# A stack (N, bands, 64, 64) gives N classes, as for labelled patches or points of interest.
+# An array (N, bands, 64, 64) of windows gives N classes, for example for labeled patches or points of interest.
 
 # %%
 corners = [(100, 200), (300, 900), (420, 640), (800, 450)]
 windows = np.stack([image[:, y : y + model.window, x : x + model.window] for y, x in corners])
 patches = model.predict(windows)
 
-darkest, brightest = np.nanpercentile(image, [1, 98], axis=(1, 2))[..., None, None]  # land is dark: stretched
+# Land is dark, so stretch the contrast.
+darkest, brightest = np.nanpercentile(image, [1, 98], axis=(1, 2))[..., None, None]
 figure, panels = plt.subplots(1, 4, figsize=(11, 3), layout="constrained")
 for axes, window, name, confidence in zip(panels, windows, patches.names, patches.confidence, strict=True):
     axes.imshow(((window - darkest) / (brightest - darkest)).clip(0, 1).transpose(1, 2, 0))
     axes.set(title=f"{name}\n{confidence:.0%}", xticks=[], yticks=[])
-figure.savefig("classify_an_array_windows.png", dpi=100)
+figure.savefig(folder / "windows.png", dpi=100)
 
 # %% [markdown]
 # ## Probabilities
-# All classes are there, not only the likeliest: how likely is each cell built-up, or which cells are a close call?
+# The result has the probabilities of all classes, not only of the most likely one. They show, for example, how likely
+# each cell is built-up, and in which cells two classes are nearly tied.
 
 # %%
 built_up = found.probabilities[..., [name in ("Residential", "Industrial") for name in model.legend.names]].sum(axis=-1)
@@ -77,8 +82,8 @@ shown = middle.imshow(built_up, cmap="magma_r", vmin=0, vmax=1)
 middle.set(title="Probability of built-up land")
 figure.colorbar(shown, ax=middle, shrink=0.8)
 shown = right.imshow(first - second, cmap="viridis", vmin=0, vmax=1)
-right.set(title="Lead of the likeliest class")
+right.set(title="Margin of the most likely class")
 figure.colorbar(shown, ax=right, shrink=0.8)
 for axes in (left, middle, right):
     axes.set(xticks=[], yticks=[])
-figure.savefig("classify_an_array.png", dpi=100)
+figure.savefig(folder / "probabilities.png", dpi=100)

@@ -11,10 +11,12 @@
 # %% [markdown]
 # # Map a scene and plot it
 #
-# From a Sentinel-2 scene to a land-cover map in Python: arrays, polygons, a figure of your own. The scene is the
-# demonstration, a synthetic one that `geocfl.demo` writes; with one of yours, begin at `geocfl.map_scene`.
+# This example makes a land-cover map of a Sentinel-2 scene and shows its arrays, its polygons and a custom figure. The
+# scene is the synthetic one that `geocfl.demo` writes. If you have your own scene, start at `geocfl.map_scene`.
 
 # %%
+from pathlib import Path
+
 import matplotlib.pyplot as plt
 import numpy as np
 import rasterio
@@ -22,28 +24,29 @@ from rasterio.plot import plotting_extent
 
 import geocfl
 
-scene = geocfl.demo("demo").scene
+folder = Path("map_and_plot")  # all files of this example
+scene = geocfl.demo(folder / "demo").scene
 
 # %% [markdown]
-# One call maps it. `stride=32` makes cells of 32 x 32 pixels, 320 m: each takes the class of the 64 x 64 px window
-# around it. The files in `maps/` open styled in QGIS; a notebook shows the result itself.
+# One call maps it. `stride=32` makes cells of 32 x 32 pixels, or 320 m. Each cell gets the class of the 64 x 64 px
+# window around it. The files in `maps/` open in QGIS with names and colors. A notebook displays the result.
 
 # %%
-result = geocfl.map_scene(scene, "maps", stride=32, overwrite=True)
+result = geocfl.map_scene(scene, folder / "maps", stride=32, overwrite=True)
 result
 
 # %% [markdown]
 # ## Arrays
-# Class codes and confidences are plain numpy arrays, one value a cell.
+# Class codes and confidences are plain numpy arrays with one value per cell.
 
 # %%
 print(result.lulc.shape, result.lulc.dtype, result.confidence.dtype)
-print("cells of low confidence:", (result.confidence < 0.5).sum())
+print("cells with low confidence:", (result.confidence < 0.5).sum())
 result.frame()
 
 # %% [markdown]
 # ## Polygons
-# The polygons are a GeoDataFrame. The five largest woods:
+# The polygons are a GeoDataFrame. These are the five largest forests:
 
 # %%
 polygons = result.polygons
@@ -51,8 +54,8 @@ polygons[polygons.class_name == "Forest"].nlargest(5, "area_ha")[["class_name", 
 
 # %% [markdown]
 # ## A figure
-# Scene, map and confidence side by side. `result.plot` draws in the legend's colours, on any axes; everything is in the
-# scene's own coordinates, so what geopandas draws lies where it belongs.
+# This figure shows scene, map and confidence side by side. `result.plot` uses the legend's colors and draws on any
+# axes. All panels use the scene's coordinates, so geopandas can draw on top.
 
 # %%
 with rasterio.open(scene) as dataset:
@@ -60,7 +63,7 @@ with rasterio.open(scene) as dataset:
     extent = plotting_extent(dataset)
 
 figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 3.5), layout="compressed", sharex=True, sharey=True)
-darkest, brightest = np.percentile(rgb[rgb.any(axis=-1)], [1, 98], axis=0)  # land is dark: stretched for the eye
+darkest, brightest = np.percentile(rgb[rgb.any(axis=-1)], [1, 98], axis=0)  # land is dark, so stretch the contrast
 left.imshow(((rgb - darkest) / (brightest - darkest)).clip(0, 1), extent=extent)
 left.set(title="Scene")
 
@@ -73,4 +76,4 @@ right.set(title="Confidence")
 figure.colorbar(drawn, ax=right, shrink=0.8)
 for axes in (left, middle, right):
     axes.set(xticks=[], yticks=[], xlabel="", ylabel="")
-figure.savefig("map_and_plot.png", dpi=100)
+figure.savefig(folder / "map_and_plot.png", dpi=100)

@@ -11,21 +11,25 @@
 # %% [markdown]
 # # Use the model in other programs, through ONNX
 #
-# `geocfl.export` writes the model as one file that takes reflectance and gives probabilities: clipping, scaling,
-# normalisation and calibration are inside. Whatever runs ONNX can use it; it needs neither geocfl nor PyTorch.
+# `geocfl.export` writes the model as one file that takes reflectance and returns probabilities. The file contains
+# clipping, scaling, normalization and calibration. Any program that runs ONNX can use it, without geocfl or PyTorch.
 #
-# ## Export it, once
+# ## Export the model once
 # On the command line: `geocfl export eurosat-rgb-lite0 --out model.onnx`.
 
 # %%
+from pathlib import Path
+
 import geocfl
 
-geocfl.export("eurosat-rgb-lite0", "model.onnx", overwrite=True)
-demo = geocfl.demo("demo")  # a scene to try it on, and geocfl's own map of it
+folder = Path("onnx_without_geocfl")  # all files of this example
+folder.mkdir(exist_ok=True)
+geocfl.export("eurosat-rgb-lite0", folder / "model.onnx", overwrite=True)
+demo = geocfl.demo(folder / "demo")  # a scene to try it on, and geocfl's own map of it
 
 # %% [markdown]
-# ## Use it
-# From here on nothing is geocfl's: numpy, rasterio and onnxruntime do.
+# ## Run the model
+# From here on the example uses numpy, rasterio and onnxruntime, but not geocfl.
 
 # %%
 import json
@@ -34,7 +38,7 @@ import numpy as np
 import onnxruntime
 import rasterio
 
-session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
+session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
 facts = json.loads(session.get_modelmeta().custom_metadata_map["geocfl"])  # what model.json holds
 bands, window = facts["bands"], facts["window"]
 names = [entry["name"] for entry in facts["legend"]]
@@ -43,11 +47,11 @@ for end in (*session.get_inputs(), *session.get_outputs()):
     print(end.name, end.shape, end.type)
 
 # %% [markdown]
-# Read the bands that the model wants, make reflectance of the digital numbers, NaN where there is no data, and cut
-# windows. Of products of processing baseline 04.00 and later, subtract 1000 before dividing.
+# Read the bands that the model needs, convert the digital numbers to reflectance with NaN for no data, and cut windows.
+# For products of processing baseline 04.00 and later, subtract 1000 before you divide.
 
 # %%
-with rasterio.open("demo/demo_scene.tif") as scene:
+with rasterio.open(folder / "demo/demo_scene.tif") as scene:
     numbers = scene.read([scene.descriptions.index(band) + 1 for band in bands])
 reflectance = np.where(numbers == 0, np.nan, numbers / 10_000).astype(np.float32)
 
@@ -58,7 +62,7 @@ windows = tiles.transpose(1, 3, 0, 2, 4).reshape(-1, len(bands), window, window)
 print(windows.shape, "->", probabilities.shape)
 
 # %% [markdown]
-# Codes are 1..N in the legend's order; a window that is mostly without data has none.
+# Codes are 1..N in the order of the legend. A window with more than half of its pixels without data gets no class.
 
 # %%
 empty = np.isnan(windows[:, 0]).mean(axis=(1, 2)) > 0.5
@@ -67,9 +71,9 @@ for code, count in zip(*np.unique(codes[codes > 0], return_counts=True), strict=
     print(f"{names[code - 1]:22} {count:3} windows")
 
 # %% [markdown]
-# It is the map that geocfl makes, but for windows between two classes that rounding may tip.
+# The result matches geocfl's map, except in windows where two classes are so close that rounding decides.
 
 # %%
-with rasterio.open("demo/demo_scene_lulc.tif") as lulc:
+with rasterio.open(folder / "demo/demo_scene_lulc.tif") as lulc:
     same = (lulc.read(1) == codes).mean()
-print(f"{same:.1%} of the cells are as in geocfl's map")
+print(f"{same:.1%} of the cells match geocfl's map")

@@ -11,8 +11,8 @@
 # %% [markdown]
 # # Train on your own classes
 #
-# A model learns the classes of a folder of patches: one sub-folder a class, GeoTIFF, PNG or JPEG patches of one size.
-# Here the patches are cut from a synthetic scene, and EuroSAT's ten classes become five.
+# This example trains a model on a folder of patches. The folder has one subfolder per class, with GeoTIFF, PNG or JPEG
+# patches of one size. The patches of this example are cut from a synthetic scene; EuroSAT's ten classes become five.
 
 # %%
 import json
@@ -25,6 +25,7 @@ import geocfl
 from geocfl.core.legend import EUROSAT
 from geocfl.demonstration.landscape import write_synthetic_patches, write_synthetic_scene
 
+example = Path("train_your_classes")  # all files of this example
 names = {
     "Forest": "Woodland",
     "HerbaceousVegetation": "Scrub",
@@ -36,21 +37,21 @@ names = {
     "River": "Water",
     "SeaLake": "Water",
 }
-write_synthetic_patches("patches", names=names)
-for folder in sorted(Path("patches").iterdir()):
+write_synthetic_patches(example / "patches", names=names)
+for folder in sorted((example / "patches").iterdir()):
     print(f"{folder.name:9} {len(list(folder.iterdir())):4} patches")
 
 # %% [markdown]
 # ## Train
-# Some two hundred patches are too few for a whole network. So the backbone stays as the bundled model's, which has seen
-# 21,600 patches of EuroSAT, and only the last layer is trained (`freeze=True`): seconds, also without a GPU. Half of
-# the patches of each class test it.
+# About two hundred patches are too few to train a whole network. So the backbone is that of the bundled model, which
+# was trained on 21,600 patches of EuroSAT, and only the last layer is trained (`freeze=True`). This takes seconds, even
+# without a GPU. Half of the patches of each class are for testing.
 
 # %%
 weights = geocfl.load_model().path / "model.safetensors"
 run = geocfl.train(
-    "patches",
-    "runs/five-classes",
+    example / "patches",
+    example / "run",
     backbone="lite0",
     weights=str(weights),
     freeze=True,
@@ -60,8 +61,8 @@ run = geocfl.train(
 run
 
 # %% [markdown]
-# The run folder is a model. Its colours stay apart, but water is not blue: names and colours are those in `model.json`,
-# and may be changed there.
+# The run folder is a model. Its colors are distinct, but water is not blue. You can change names and colors in
+# `model.json`.
 
 # %%
 colors = {"Water": "#1d4e9e", "Woodland": "#14532d", "Scrub": "#b5c99a", "Farmland": "#f4d35e", "BuiltUp": "#d7263d"}
@@ -75,30 +76,30 @@ model = geocfl.load_model(run.path)
 model
 
 # %% [markdown]
-# ## Map a scene it has not seen
-# Another synthetic landscape, of which the truth is known for every cell of 64 x 64 px.
+# ## Map a new scene
+# The scene is another synthetic landscape. The true class of every cell of 64 x 64 px is known.
 
 # %%
-scene = write_synthetic_scene(Path("elsewhere.tif"), Path("elsewhere_truth.tif"), seed=7)
-result = geocfl.map_scene(scene.path, "maps", model=run.path, overwrite=True)
+scene = write_synthetic_scene(example / "elsewhere.tif", example / "elsewhere_truth.tif", seed=7)
+result = geocfl.map_scene(scene.path, example / "maps", model=run.path, overwrite=True)
 result
 
 # %% [markdown]
-# Where do map and truth differ? Mostly where a cell holds two classes. White cells have no data, or are highway, which
-# is none of the five classes.
+# The map and the truth differ mostly in cells that contain two classes. White cells have no data or are highway, which
+# is not one of the five classes.
 
 # %%
 code_of = {c.folder: c.code for c in model.legend}
-ours = [0, *(code_of.get(names.get(c.folder), 0) for c in EUROSAT)]  # the ten classes' codes to the five; highway: none
+ours = [0, *(code_of.get(names.get(c.folder), 0) for c in EUROSAT)]  # ten codes to five; highway to none
 truth = np.array(ours)[scene.truth]
 known = (truth > 0) & (result.lulc > 0)
 right = result.lulc == truth
 print(
-    f"right in {right[known].mean():.1%} of {known.sum()} cells, {right[known & scene.clear].mean():.1%} of clear ones"
+    f"correct: {right[known].mean():.1%} of {known.sum()} cells, {right[known & scene.clear].mean():.1%} of clear ones"
 )
 
 figure, (left, middle) = plt.subplots(1, 2, figsize=(11, 4.2), layout="compressed")
 result.plot(left).set(title="Map", xticks=[], yticks=[])
 middle.imshow(np.where(known, right, np.nan), cmap="RdYlGn", vmin=0, vmax=1)
-middle.set(title="Right (green) and wrong (red)", xticks=[], yticks=[])
-figure.savefig("train_your_classes.png", dpi=100)
+middle.set(title="Correct (green) and wrong (red)", xticks=[], yticks=[])
+figure.savefig(example / "train_your_classes.png", dpi=100)

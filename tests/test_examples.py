@@ -67,7 +67,8 @@ def test_a_script_runs_in_an_empty_folder(name, work, monkeypatch):
         runpy.run_path(str(FOLDER / f"{name}.py"), run_name="__main__")
     plt.close("all")
     if name != "onnx_without_geocfl":
-        assert list(Path().glob("*.png"))
+        assert list(Path(name).glob("*.png"))
+    assert {path.name for path in Path().iterdir()} == {name}, "two examples in one folder must not share files"
 
 
 @pytest.mark.slow
