@@ -1,10 +1,10 @@
-"""Whether maps from above the atmosphere and from the surface agree: a scene as L2A, and as the L1C it may have been.
+"""Measures how well maps of an L2A scene agree with maps of the L1C scene that it could have come from.
 
     python benchmarks/atmosphere.py scene.tif [--offset -1000] [--model eurosat-rgb-lite0] [--stride 32]
 
-Between a pair of real products of one place, L2A = gain x L1C + offset was found band by band (B04 1.15, -0.028; B03
-1.27, -0.053; B02 1.26, -0.090). The scene, taken for L2A, is turned into L1C by the inverse, at several strengths of
-that atmosphere; the maps of both are compared in the cells that both call with a confidence of at least 0.5.
+A pair of real products of one place gave L2A = gain x L1C + offset for each band (B04 1.15, -0.028; B03 1.27, -0.053;
+B02 1.26, -0.090). The script converts the scene to L1C with the inverse, at several strengths of that atmosphere, and
+compares the two maps in the cells where both have a confidence of at least 0.5.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SURE = 50
 
 
 def through(scaling: Scaling, gain: float, offset: float) -> Scaling:
-    """What makes the same digital numbers reflectance at the top: (surface - offset) / gain."""
+    """Scaling from the same digital numbers to top-of-atmosphere reflectance: (surface - offset) / gain."""
     return Scaling(scaling.scale * gain, scaling.offset - offset * scaling.scale)
 
 
@@ -71,7 +71,7 @@ def main() -> None:
     pairs, counts = np.unique(np.stack([surface[0][sure], top[0][sure]]), axis=1, return_counts=True)
     for index in np.argsort(-counts)[:5]:
         names = [model.legend[int(code)].name for code in pairs[:, index]]
-        print(f"  {counts[index]:5,} cells: {names[0]} at the surface, {names[1]} at the top")
+        print(f"  {counts[index]:5,} cells: {names[0]} as L2A, {names[1]} as L1C")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What the data pipeline costs on top of the bare training step.
+"""Measures the cost of the data pipeline on top of the bare training step.
 
-Bare steps train on one batch that lies in memory; full steps take theirs from `geocfl.training.loop.batches`: decoded
-patches to reflectance to augmented views. Rounds of both alternate, so that a change of the machine's load meets both.
+Bare steps train on one batch in memory. Full steps take their batches from `geocfl.training.loop.batches`: decoded
+patches, converted to reflectance and augmented. Rounds of both alternate, so changes in load affect both.
 
     python benchmarks/data_pipeline.py --json benchmarks/data_pipeline.json
 """
@@ -60,7 +60,7 @@ def measure(backbone: str, size: int, rounds: int, steps: int, device: torch.dev
     module = Reflectance(network, (0, 0.275), (0.13,) * 3, (0.08,) * 3, size).to(device)
     module.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     criterion: nn.Module = make_loss(settings.loss, [1] * len(EUROSAT), settings.gamma)
-    optimiser = torch.optim.AdamW(module.parameters(), lr=1e-4)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-4)
     pipeline = endless(patches, settings)
     x, y = next(pipeline)
     sources = {"bare": itertools.repeat((x, y)), "full": pipeline}
@@ -70,9 +70,9 @@ def measure(backbone: str, size: int, rounds: int, steps: int, device: torch.dev
         views, target = next(source)
         views = views.to(device, memory_format=torch.channels_last)
         loss = criterion(module(views), target.to(device))
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         loss.item()
         return time.perf_counter() - started
 
@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--steps", type=int, default=5, help="steps of each kind in a round")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--json", type=Path, help="file to write the figures to")
+    parser.add_argument("--json", type=Path, help="file to write the results to")
     options = parser.parse_args()
     device = choose_device(options.device)
     rows = []

@@ -1,10 +1,10 @@
-"""Many scenes: scenes a minute by a loop of `geocfl map`, by one command, and on Dask; what Dask costs.
+"""Measures scenes per minute in a loop over `geocfl map`, in one command and on Dask, and the cost of Dask.
 
     python benchmarks/many_scenes.py --scenes 12 --side 2048 --rounds 3
 
-Scenes are generated: three uint16 bands of noise, deflate, blocks of 512 pixels. Everything runs in processes of its
-own, rounds alternate, figures are medians. What a scene costs on Dask is measured with a model that does nothing, for
-one worker and a thousand, all in one process with the scheduler and the client: what these can do, whatever the model.
+Scenes are generated: three uint16 bands of noise, deflate compression, blocks of 512 pixels. Everything runs in
+separate processes, rounds alternate, and results are medians. The cost of Dask is measured with a model that does
+nothing, for one worker and a thousand, in one process with the scheduler and the client.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ GEOCFL = str(Path(sys.executable).with_name("geocfl"))
 
 
 def write_scenes(folder: Path, count: int, side: int) -> list[Path]:
-    """Noise, the same in all but for a roll."""
+    """Writes scenes of noise, each shifted against the others."""
     noise = np.random.default_rng(0).integers(200, 2000, (3, side, side), dtype=np.uint16)
     paths = []
     for index in range(count):
@@ -47,7 +47,7 @@ def write_scenes(folder: Path, count: int, side: int) -> list[Path]:
 
 
 def elapsed(commands: Sequence[Sequence[str]]) -> float:
-    """Seconds that commands take, one after the other."""
+    """Runs commands one after the other and returns the seconds they take."""
     started = time.perf_counter()
     for command in commands:
         subprocess.run(command, check=True, capture_output=True)
@@ -55,7 +55,7 @@ def elapsed(commands: Sequence[Sequence[str]]) -> float:
 
 
 def compare(scenes: list[Path], folder: Path, rounds: int) -> dict[str, dict[str, float]]:
-    """Each way's seconds for all scenes, and for the first alone, so that start-up is known."""
+    """Times each way for all scenes and for the first few, which separates start-up from the time per scene."""
     ways = {"loop of geocfl map": None, "geocfl map A B ...": [], "--workers 1": ["--workers", "1"]}
     ways["--workers 2"] = ["--workers", "2"]
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
@@ -81,7 +81,7 @@ def compare(scenes: list[Path], folder: Path, rounds: int) -> dict[str, dict[str
 
 
 def dispatch(workers: int, count: int) -> dict[str, float]:
-    """What a scene costs with a model that does nothing, on workers in this process, once they have the model."""
+    """Times scheduling: a model that does nothing, on workers in this process, after they have the model."""
     import dask
     from distributed import LocalCluster
 
@@ -101,7 +101,7 @@ def dispatch(workers: int, count: int) -> dict[str, float]:
     distributed._Plugin.setup = lambda plugin, worker: None
     distributed._Plugin.teardown = lambda plugin, worker: None
     started = time.perf_counter()
-    # A thousand workers in one process would do nothing but watch it.
+    # Otherwise a thousand workers in one process spend their time on monitoring it.
     quiet = {
         "distributed.admin.system-monitor.interval": "1h",
         "distributed.admin.tick.interval": "1h",
@@ -114,12 +114,12 @@ def dispatch(workers: int, count: int) -> dict[str, float]:
             n_workers=workers,
             threads_per_worker=1,
             processes=False,
-            memory_limit=0,  # each would watch the memory of all
+            memory_limit=0,  # otherwise each monitors the memory of all
             dashboard_address=None,
             silence_logs=logging.ERROR,
         ) as cluster,
     ):
-        gc.freeze()  # likewise, the collector would do nothing but look at them
+        gc.freeze()  # otherwise the garbage collector spends its time on the workers
         ready = time.perf_counter()
         mapper = Mapper(model, MapSettings())
         results = distributed.map_on_dask(mapper, listed, out, scheduler=cluster.scheduler_address)
@@ -143,9 +143,9 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=12)
     parser.add_argument("--side", type=int, default=2048, help="pixels")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--tile-seconds", type=float, default=41.0, help="of a full tile")
-    parser.add_argument("--dispatch", nargs=2, type=int, metavar=("WORKERS", "SCENES"), help="only this")
-    parser.add_argument("--no-maps", action="store_true", help="only what Dask costs")
+    parser.add_argument("--tile-seconds", type=float, default=41.0, help="seconds that a full tile takes")
+    parser.add_argument("--dispatch", nargs=2, type=int, metavar=("WORKERS", "SCENES"), help="time the scheduling only")
+    parser.add_argument("--no-maps", action="store_true", help="skip the maps; measure the cost of Dask only")
     options = parser.parse_args()
     if options.dispatch:
         print(json.dumps(dispatch(*options.dispatch)))
@@ -155,7 +155,7 @@ def main() -> None:
             scenes = write_scenes(Path(folder), options.scenes, options.side)
             rows = compare(scenes, Path(folder), options.rounds)
         print(f"{options.scenes} scenes of {options.side} x {options.side} pixels, medians of {options.rounds}:\n")
-        print("| | scenes a minute | seconds a scene, without start-up | start-up |\n| --- | ---: | ---: | ---: |")
+        print("| | scenes per minute | seconds per scene, without start-up | start-up |\n| --- | ---: | ---: | ---: |")
         for name, row in rows.items():
             rate = 60 * options.scenes / row["seconds"]
             print(f"| {name} | {rate:.1f} | {row['seconds_per_scene']:.2f} | {row['start_up']:.1f} s |")
@@ -166,8 +166,8 @@ def main() -> None:
         share = found["ms_per_scene"] / 1000 / options.tile_seconds
         print(
             f"{workers:,} worker{'s' * (workers > 1)}, {count:,} scenes, a model that does nothing: "
-            f"{found['ms_per_scene']:.1f} ms a scene ({found['scenes_per_s']:.0f} scenes/s), {share:.2%} of a tile's "
-            f"{options.tile_seconds:g} s; all workers checked and given the model after {found['first_scene_s']:.1f} s"
+            f"{found['ms_per_scene']:.1f} ms per scene ({found['scenes_per_s']:.0f} scenes/s), {share:.2%} of a tile's "
+            f"{options.tile_seconds:g} s; all workers ready after {found['first_scene_s']:.1f} s"
         )
 
 

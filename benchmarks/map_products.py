@@ -1,9 +1,9 @@
-"""What products cost: time and peak memory of each, for a full tile at stride 16 (687 x 687 cells).
+"""Measures time and peak memory of each product, for a full tile at stride 16 (687 x 687 cells).
 
     python benchmarks/map_products.py
 
-Cells are drawn: `patchy` as maps are, patches of a few cells with ragged edges; `noise` is the worst that can be, every
-cell for itself. Each step runs in a process of its own, so that peaks are its own.
+Cells are generated: `patchy` has patches of a few cells with ragged edges, like real maps; `noise` is the worst case,
+with independent cells. Each step runs in a separate process, so its peak memory is its own.
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ def main() -> None:
         for name in ("patchy", "noise"):
             cells = Path(folder) / name
             print(f"\n{name}, {GRID.rows} x {GRID.columns} cells", flush=True)
-            for step in ("draw", *STEPS):  # drawn in another process: a child's peak begins at its parent's size
+            # Cells are generated in a separate process, since a child's peak memory starts at its parent's.
+            for step in ("draw", *STEPS):
                 subprocess.run([sys.executable, __file__, "--step", step, "--cells", cells], check=True)
 
 

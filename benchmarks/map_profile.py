@@ -1,9 +1,9 @@
-"""Where the time of `geocfl map` goes: each stage of the pipeline by itself, and all of them together.
+"""Times `geocfl map`: each stage of the pipeline separately, and the whole map.
 
     python benchmarks/map_profile.py tile.tif --model eurosat-rgb-lite0
 
-Reading runs beside classifying, so their seconds do not add up: what reading costs is processor time that the network
-cannot have.
+Reading runs in parallel with classification, so the elapsed times do not add up. Reading costs processor time that the
+network could use.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def processor_seconds() -> float:
 
 @contextmanager
 def stage(name: str) -> Iterator[None]:
-    """Prints how long the block took, and how much processor time of all threads."""
+    """Prints the elapsed time of the block and the processor time of all threads."""
     started, before = time.perf_counter(), processor_seconds()
     yield
     print(f"{name:<42}{time.perf_counter() - started:8.1f} s{processor_seconds() - before:10.1f} s", flush=True)
@@ -54,7 +54,7 @@ def main() -> None:
     with open_scene(options.scene, needed=model.bands, gsd=model.gsd) as scene:
         grid = cells_of(scene, model, options.stride)
         cell_rows = max(1, STRIP_ROWS // options.stride)
-        with stage("read: decode, to reflectance, find no data"):
+        with stage("read: decode, convert, find no data"):
             strips = sum(1 for _ in scene_strips(scene, model.bands, grid, cell_rows))
         strip = next(scene_strips(scene, model.bands, grid, cell_rows))
     rows, columns = (options.stride * index for index in np.nonzero(strip.valid))

@@ -1,21 +1,21 @@
-"""How fast `geocfl map` maps a whole Sentinel-2 tile, beside what its network alone can do and what other code does.
+"""Measures how fast `geocfl map` maps a whole Sentinel-2 tile, compared with its network alone and with other code.
 
-Four ways to classify the 64-px windows of one tile that the benchmark makes itself:
+Four ways to classify the 64-px windows of one generated tile:
 
-  a. the network alone, on windows that lie in memory: the library by itself, and through geocfl's back end
-  b. the plain loop: `rasterio` reads one window after the other, torch classifies 64 of them at a time
+  a. the network alone, on windows in memory: directly through the library, and through geocfl's back end
+  b. a plain loop: `rasterio` reads one window after the other, torch classifies 64 of them at a time
   c. torchgeo: `RasterDataset`, `GridGeoSampler` and a `DataLoader` with batches of 64
   d. `geocfl map`, the whole command with all its products
 
-Each runs in a process of its own, and rounds of all alternate, so that a change of the machine's load meets all; the
-tile lies in the system's file cache for all of them alike. b, c and d use the same network and weights; beside them
-stands d as it runs when nobody chooses anything, with the model that ships as the default.
+Each runs in a separate process, and rounds of all alternate, so changes in load affect all. The tile is in the
+system's file cache for all of them. b, c and d use the same network and weights. An additional row shows d with all
+defaults, including the default model.
 
-    python benchmarks/map_throughput.py --work /tmp/map-throughput --json benchmarks/map_throughput.json
+    python benchmarks/map_throughput.py --eurosat EuroSAT.zip --work /tmp/map-throughput --json map_throughput.json
 """
 
-# Nothing but the standard library up here: a new process's peak of resident memory begins, on Linux, at that of the
-# process that started it, so this one has to stay smaller than whatever it measures.
+# Only the standard library is imported here: on Linux, the peak memory of a new process starts at that of its parent,
+# so this process must stay smaller than what it measures.
 from __future__ import annotations
 
 import argparse
@@ -51,7 +51,6 @@ DN_PER_REFLECTANCE = 10_000
 BUNDLED_MODEL = "eurosat-rgb-resnet18"
 DEFAULT_MODEL = "eurosat-rgb-lite0"
 DEFAULT = "default model"
-EUROSAT = Path(__file__).parents[2] / "shared/data/eurosat/EuroSAT.zip"
 MEMORY_LIMIT = "1.5GB"
 CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16")
 PACKAGES = ("geocfl", "torch", "torchgeo", "timm", "openvino", "onnxruntime", "rasterio", "numpy")
@@ -65,7 +64,7 @@ Record = dict[str, float]
 def prepare(
     work: str, size: int, eurosat: str, model: str, device: str, peer_rows: int, linear: bool, memory_size: int
 ) -> dict[str, Any]:
-    """Makes what is not in the work folder yet; loads every back end once, which exports the model to ONNX."""
+    """Makes what the work folder lacks and loads every back end once, which exports the model to ONNX."""
     import rasterio
     import torch
 
@@ -87,7 +86,7 @@ def prepare(
         scenes["sparse"] = folder / f"sparse_{memory_size}.tif"
         make(scenes["sparse"], lambda path: write_sparse(path, memory_size))
     for path in scenes.values():
-        path.read_bytes()  # so that the first to be timed does not wait for the disk
+        path.read_bytes()  # so the first to be timed does not wait for the disk
     default = load_backend(load_model(), "auto", device)
     return {
         "scenes": {name: str(path) for name, path in scenes.items()},
@@ -102,7 +101,7 @@ def prepare(
 
 
 def make(path: Path, write: Callable[[Path], None]) -> None:
-    """Writes a file where it is missing, and gives it its name when it is whole."""
+    """Writes a file if it is missing; it gets its name when it is complete."""
     if not path.exists():
         partial = path.with_suffix(".partial.tif")
         write(partial)
@@ -110,7 +109,7 @@ def make(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def create(path: Path, width: int, height: int, **options: Any) -> rasterio.io.DatasetWriter:
-    """An empty three-band scene at 10 m, laid out as most Sentinel-2 GeoTIFFs are."""
+    """Creates an empty three-band scene at 10 m with the layout of most Sentinel-2 GeoTIFFs."""
     import rasterio
 
     scene = rasterio.open(
@@ -137,7 +136,7 @@ def create(path: Path, width: int, height: int, **options: Any) -> rasterio.io.D
 
 
 def write_tile(path: Path, size: int, eurosat: Path | None) -> None:
-    """A scene without gaps: EuroSAT's patches side by side, else noise."""
+    """Writes a scene without gaps: EuroSAT's patches side by side, or noise."""
     from rasterio.windows import Window
 
     rows_of_reflectance = quilt(eurosat, size) if eurosat else texture(size)
@@ -148,7 +147,7 @@ def write_tile(path: Path, size: int, eurosat: Path | None) -> None:
 
 
 def to_dn(reflectance: NDArray[np.floating]) -> NDArray[np.uint16]:
-    """Digital numbers, never 0, which stands for no data."""
+    """Converts reflectance to digital numbers, never 0, which means no data."""
     import numpy as np
 
     dn: NDArray[np.uint16] = np.rint(reflectance * DN_PER_REFLECTANCE).clip(1, 65_535).astype(np.uint16)
@@ -156,7 +155,7 @@ def to_dn(reflectance: NDArray[np.floating]) -> NDArray[np.uint16]:
 
 
 def quilt(archive: Path, size: int) -> Callable[[int, int], NDArray[np.floating]]:
-    """Rows, from a multiple of 64, of EuroSAT patches that are drawn at random and laid edge to edge."""
+    """Rows (starting at a multiple of 64) of random EuroSAT patches laid edge to edge."""
     import zipfile
 
     import numpy as np
@@ -182,7 +181,7 @@ def quilt(archive: Path, size: int) -> Callable[[int, int], NDArray[np.floating]
 
 
 def texture(size: int, period: int = 2048) -> Callable[[int, int], NDArray[np.floating]]:
-    """Rows of noise smoothed at several scales, most of it common to the bands; the same square over and over."""
+    """Rows of noise smoothed at several scales, mostly common to all bands; one square is repeated."""
     import numpy as np
     from scipy.ndimage import gaussian_filter
 
@@ -200,7 +199,7 @@ def texture(size: int, period: int = 2048) -> Callable[[int, int], NDArray[np.fl
 
 
 def write_sparse(path: Path, size: int) -> None:
-    """A scene that is mostly empty: two blocks with data in each row of blocks, the others not even in the file."""
+    """Writes a mostly empty scene: two blocks with data per row of blocks; the others are not in the file."""
     import numpy as np
     from rasterio.windows import Window
 
@@ -214,7 +213,7 @@ def write_sparse(path: Path, size: int) -> None:
 
 
 def crop(tile: Path, path: Path, width: int, height: int) -> None:
-    """The upper left part of a tile as a file."""
+    """Writes the upper left part of a tile."""
     import rasterio
     from rasterio.windows import Window
 
@@ -225,7 +224,7 @@ def crop(tile: Path, path: Path, width: int, height: int) -> None:
 
 
 def find_model(folder: Path, name: str) -> Model:
-    """The model of that name; by default the bundled ResNet-18, or one with random weights, which is as fast."""
+    """Loads the named model; by default the bundled ResNet-18, or one with random weights, which is as fast."""
     import torch
 
     from geocfl.core.legend import EUROSAT as LEGEND
@@ -245,7 +244,7 @@ def find_model(folder: Path, name: str) -> Model:
 
 
 def find_classifiers(model: Model, device: str) -> list[dict[str, Any]]:
-    """Every back end and precision that can be had on the device, those that `geocfl map` uses by itself marked."""
+    """Lists every back end and precision available on the device and marks those that `geocfl map` chooses."""
     from geocfl.errors import UsageError
     from geocfl.models.backends import BACKENDS, PRECISIONS, load_backend
     from geocfl.models.network import choose_device, has_fast_bfloat16
@@ -254,7 +253,7 @@ def find_classifiers(model: Model, device: str) -> list[dict[str, Any]]:
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for name in names:
         for asked in sorted(PRECISIONS, key=lambda precision: precision != "auto"):
-            # torch computes bfloat16 on any processor, and on most of them many times slower than float32.
+            # torch computes in bfloat16 on any processor, but on most of them many times slower than in float32.
             if (name, asked) == ("torch", "bfloat16") and not has_fast_bfloat16(choose_device(device)):
                 continue
             try:
@@ -267,13 +266,13 @@ def find_classifiers(model: Model, device: str) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-# What is measured: each runs in a process of its own, and what it returns counts from when its network is loaded.
+# The measured functions: each runs in a separate process and counts from when its network is loaded.
 
 
 def through_backend(
     model: str, backend: str, precision: str, device: str, batch_size: int, seconds: float
 ) -> dict[str, float]:
-    """a: windows in memory through geocfl's back end, which cuts them out of a strip."""
+    """a: windows in memory, through geocfl's back end, which cuts them from a strip."""
     import numpy as np
 
     from geocfl.models.backends import load_backend
@@ -295,7 +294,7 @@ def through_backend(
 def through_library(
     model: str, backend: str, precision: str, device: str, batch_size: int, seconds: float
 ) -> dict[str, float]:
-    """a: one batch over and over through the library that the back end uses, with nothing around it."""
+    """a: one batch repeatedly, directly through the library that the back end uses."""
     import numpy as np
 
     from geocfl.models.bundle import load_model
@@ -329,7 +328,7 @@ def bare_torch(model: Model, batch: NDArray[np.float32], precision: str, device:
         with torch.autocast(kind, getattr(torch, precision), enabled=precision != "float32"):
             for _ in range(batches):
                 logits = network(x)
-        logits.cpu()  # waits for all that the device has been given
+        logits.cpu()  # waits for the device to finish
 
     return classify
 
@@ -370,7 +369,7 @@ def bare_openvino(model: Model, batch: NDArray[np.float32], precision: str) -> C
 
 
 def paced(classify: Callable[[int], None], batch_size: int, seconds: float) -> dict[str, float]:
-    """Windows and seconds of as many batches as take about the seconds wanted, in one go, after a few to warm up."""
+    """Windows and seconds of as many batches as take about the given time, after a few to warm up."""
 
     def timed(batches: int) -> float:
         started = time.perf_counter()
@@ -384,7 +383,7 @@ def paced(classify: Callable[[int], None], batch_size: int, seconds: float) -> d
 
 
 def plain_loop(tile: str, out: str, model: str, device: str) -> dict[str, float]:
-    """b: what most people write first; the incomplete windows at the right and bottom edge are left out."""
+    """b: the obvious loop; it omits the incomplete windows at the right and bottom edges."""
     import numpy as np
     import rasterio
     import torch
@@ -408,7 +407,7 @@ def plain_loop(tile: str, out: str, model: str, device: str) -> dict[str, float]
 
 
 def torchgeo_loop(tile: str, out: str, model: str, device: str) -> dict[str, float]:
-    """c: torchgeo's way to predict over a scene; its grid begins at the lower left corner and goes beyond the top."""
+    """c: torchgeo's way to predict over a scene; its grid starts at the lower left and extends beyond the top."""
     import numpy as np
     import rasterio
     import torch
@@ -433,7 +432,7 @@ def torchgeo_loop(tile: str, out: str, model: str, device: str) -> dict[str, flo
 
 
 def write_codes(path: str, codes: NDArray[np.uint8], scene: rasterio.DatasetReader, top: int) -> None:
-    """Writes a map whose first row of cells begins at this pixel row of the scene."""
+    """Writes a map whose first row of cells starts at the given pixel row of the scene."""
     import rasterio
 
     transform = scene.transform @ rasterio.Affine.translation(0, top) @ rasterio.Affine.scale(SIDE)
@@ -452,18 +451,18 @@ CHILDREN: dict[str, Callable[..., dict[str, Any]]] = {
 
 
 def child(name: str, **arguments: Any) -> list[str]:
-    """The command that calls one of `CHILDREN` in a process of its own."""
+    """The command that calls one of `CHILDREN` in a separate process."""
     return [sys.executable, __file__, "--child", json.dumps({"name": name, "arguments": arguments})]
 
 
 def map_command(scene: str, out: Path, model: str, backend: str, device: str, *options: str) -> list[str]:
-    """d: the command as users give it, but that it prints its summary."""
+    """d: the command as users run it, except that it prints its summary."""
     command = [str(Path(sys.executable).with_name("geocfl")), "map", scene, "--out", str(out), "--model", model]
     return [*command, "--backend", backend, "--device", device, "--overwrite", "--json", *options]
 
 
 def run(command: list[str], work: Path) -> tuple[dict[str, Any], float, float]:
-    """What a command prints as JSON, its seconds from start to end, and its peak of resident memory in MB."""
+    """A command's output as JSON, its seconds from start to end, and its peak resident memory in MB."""
     log = work / "log.txt"
     with tempfile.TemporaryFile(dir=work) as output, log.open("w") as errors:
         started = time.perf_counter()
@@ -479,7 +478,7 @@ def run(command: list[str], work: Path) -> tuple[dict[str, Any], float, float]:
 
 
 def measure(command: list[str], work: Path) -> Record:
-    """One run in numbers: start-up is whatever is not between the first window and the last product."""
+    """Measures one run; start-up is everything before the first window and after the last product."""
     printed, seconds, peak = run(command, work)
     timing = printed.get("timing", {})
     if timing:
@@ -500,7 +499,7 @@ def measure(command: list[str], work: Path) -> Record:
 
 
 def variants(options: argparse.Namespace, facts: dict[str, Any], work: Path) -> dict[str, list[str]]:
-    """Every command of a round by the name of its row."""
+    """The commands of a round, by the name of their row."""
     model, device, scenes = facts["model"], options.device, facts["scenes"]
     commands = {}
     for classifier in facts["classifiers"]:
@@ -533,7 +532,7 @@ def used_backends(facts: dict[str, Any]) -> list[str]:
 
 
 def ratios(results: dict[str, Record], facts: dict[str, Any], linear: bool) -> dict[str, dict[str, float]]:
-    """How `geocfl map` compares, for each back end and for the one with which the whole command is fastest."""
+    """Ratios of `geocfl map` to the others, for each back end and for the one whose whole command is fastest."""
     found: dict[str, dict[str, float]] = {}
 
     def against_peers(ours: Record) -> dict[str, float]:
@@ -563,7 +562,7 @@ def ratios(results: dict[str, Record], facts: dict[str, Any], linear: bool) -> d
 
 
 def measure_memory(options: argparse.Namespace, facts: dict[str, Any], work: Path) -> list[dict[str, Any]]:
-    """Peaks of resident memory under a stated bound, for the tile and for a large scene that is mostly empty."""
+    """Peak resident memory under a given bound, for the tile and for a large, mostly empty scene."""
     print(f"\n{'--memory ' + MEMORY_LIMIT:<30}  {'side':>9}  {'windows':>9}  {'seconds':>9}  {'peak':>9}")
     rows = []
     for scene, size in (("tile", options.size), ("sparse", options.memory_size)):
@@ -580,7 +579,7 @@ def measure_memory(options: argparse.Namespace, facts: dict[str, Any], work: Pat
 
 
 def describe_machine(facts: dict[str, Any]) -> dict[str, Any]:
-    """What the figures depend on."""
+    """The hardware and versions that the results depend on."""
     cpuinfo = Path("/proc/cpuinfo")  # on Linux
     text = cpuinfo.read_text() if cpuinfo.exists() else ""
     name = re.search(r"^model name\s*: (.*)$", text, re.MULTILINE)
@@ -610,7 +609,7 @@ def print_results(results: dict[str, Record]) -> None:
     columns = ("windows", "seconds", "start-up", "windows/s", "no start-up", "peak RSS")
     print(f"\n{'medians':<40}" + "".join(f"  {column:>11}" for column in columns))
     for name, row in results.items():
-        # The runs of a warm up first and are as long as they were asked to be: only their rate means something.
+        # Runs of a have a fixed length and warm up first, so only their rate is meaningful.
         whole = f"{row['seconds']:9.1f} s  {row['start_s']:9.1f} s  {row['windows_per_s']:11.1f}"
         print(
             f"{name:<40}  {row['windows']:11.0f}  {'' if name.startswith('a ') else whole:>37}  "
@@ -626,19 +625,19 @@ def print_ratios(table: dict[str, dict[str, float]]) -> None:
 
 
 def benchmark(options: argparse.Namespace, work: Path) -> dict[str, Any]:
-    os.environ["GEOCFL_CACHE"] = str(work / "cache")  # what is exported here stays here
-    shutil.rmtree(work / "maps", ignore_errors=True)  # a map that was interrupted would go on where it stopped
+    os.environ["GEOCFL_CACHE"] = str(work / "cache")  # keeps exports out of the user's cache
+    shutil.rmtree(work / "maps", ignore_errors=True)  # an interrupted map would resume
     setup = {
         "work": str(work),
         "size": options.size,
-        "eurosat": str(options.eurosat or (EUROSAT if EUROSAT.is_file() else "")),
+        "eurosat": str(options.eurosat or ""),
         "model": options.model,
         "device": options.device,
         "peer_rows": options.peer_rows or options.size,
         "linear": options.linear,
         "memory_size": options.memory_size if options.memory else 0,
     }
-    print(f"making what is missing in {work}", flush=True)
+    print(f"preparing scenes in {work}", flush=True)
     facts, _, _ = run(child("prepare", **setup), work)
     machine = describe_machine(facts)
     print_machine(machine)
@@ -651,7 +650,7 @@ def benchmark(options: argparse.Namespace, work: Path) -> dict[str, Any]:
     print(f"a: {options.seconds:g} s of random windows; b, c: {timed['peers']}; d: {timed['tile']}")
     print(f"{DEFAULT}: {facts['default']['repr']}\nall others: {timed['model']}")
     for classifier in facts["classifiers"]:
-        used = "   (what geocfl map uses)" if classifier["default"] else ""
+        used = "   (default of geocfl map)" if classifier["default"] else ""
         print(f"  {classifier['repr']}, batches of {classifier['batch_size']}{used}")
     print()
 
@@ -685,15 +684,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--size", type=int, default=10_980, help="side of the tile, pixels")
     parser.add_argument("--peer-rows", type=int, default=0, help="pixel rows that b and c classify (default: all)")
-    parser.add_argument("--seconds", type=float, default=10, help="seconds of each of a's runs")
-    parser.add_argument("--eurosat", type=Path, help="EuroSAT.zip (default: the shared one, else noise)")
+    parser.add_argument("--seconds", type=float, default=10, help="seconds of each run of a")
+    parser.add_argument("--eurosat", type=Path, help="EuroSAT.zip, to fill the tile with (default: noise)")
     parser.add_argument("--model", default="", help=f"bundle (default: {BUNDLED_MODEL}, else a random ResNet-18)")
-    parser.add_argument("--device", default="cpu", help="cpu; with cuda, a and d run on torch alone")
-    parser.add_argument("--linear", action="store_true", help="time a quarter of the tile's area, too")
-    parser.add_argument("--memory", action="store_true", help=f"measure memory under --memory {MEMORY_LIMIT}, too")
+    parser.add_argument("--device", default="cpu", help="cpu; with cuda, a and d run with torch only")
+    parser.add_argument("--linear", action="store_true", help="also time a quarter of the tile's area")
+    parser.add_argument("--memory", action="store_true", help=f"also measure memory with --memory {MEMORY_LIMIT}")
     parser.add_argument("--memory-size", type=int, default=40_000, help="side of the mostly empty scene, pixels")
     parser.add_argument("--work", type=Path, help="folder that keeps the scenes for the next run (default: temporary)")
-    parser.add_argument("--json", type=Path, help="file to write the figures to")
+    parser.add_argument("--json", type=Path, help="file to write the results to")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:

@@ -1,9 +1,9 @@
-"""What a mosaic of many maps costs: time and peak memory for more and more maps of whole tiles at stride 64.
+"""Measures time and peak memory of a mosaic for increasing numbers of maps of whole tiles at stride 64.
 
     python benchmarks/mosaic.py --maps 100 500
 
-The maps, of 172 x 172 cells, are drawn in patches; they lie side by side in rows and overlap by a tenth, as tiles do.
-Each step runs in a process of its own, so that peaks are its own; Python and its imports are included.
+The maps have 172 x 172 generated cells in patches. They lie side by side in rows and overlap by a tenth, like tiles.
+Each step runs in a separate process, so its peak memory is its own and includes Python and imports.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""How often windows that a straight edge cuts are called right, by how their missing pixels are filled.
+"""Measures accuracy on windows cut by a straight edge, for two ways to fill the missing pixels.
 
     python benchmarks/no_data.py EuroSAT.zip [--model eurosat-rgb-lite0] [--every 4]
 
-Of each test patch of the spatial split, what lies beyond an edge at a random angle is taken away, so that a share of
-the pixels stays. `mean` fills it with the model's band means, `mirrored` as maps do (`geocfl.core.windows`).
+Each test patch of the spatial split loses the pixels beyond an edge at a random angle, so that a given share remains.
+`mean` fills them with the model's band means, `mirrored` by mirroring, as maps do (`geocfl.core.windows`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SHARES = (1.0, 0.9, 0.75, 0.6, 0.5)
 
 
 def beyond(share: float, side: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """(side, side) pixels beyond an edge that leaves a share of them."""
+    """(side, side) mask of the pixels beyond a random edge that leaves the given share."""
     y, x = np.indices((side, side)) - (side - 1) / 2
     angle = rng.uniform(0, 2 * np.pi)
     distance = np.cos(angle) * x + np.sin(angle) * y
@@ -42,7 +42,7 @@ def main() -> None:
     indices = split_patches(patches, settings).test[:: options.every]
     network = model.network().to(memory_format=torch.channels_last)
     labels = patches.labels[indices]
-    print(f"{len(indices)} patches by {model.name}")
+    print(f"{len(indices)} patches, {model.name}")
     print("| share with data | mean | mirrored |\n| ---: | ---: | ---: |")
     for share in SHARES:
         rng, right = np.random.default_rng(0), {"mean": 0, "mirrored": 0}
