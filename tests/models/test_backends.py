@@ -87,6 +87,7 @@ def test_measured_rates_are_windows_a_second(tiny_model: Path, name: str) -> Non
     assert 0 < measure(load_backend(model, name, device="cpu", batch_size=2), model, seconds=0.01) < 1e6
 
 
+@pytest.mark.extra("onnx", "openvino")
 def test_auto_takes_the_fastest_that_is_installed(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = geocfl.load_model(tiny_model)
     monkeypatch.setattr(backends, "has_gpu", lambda: False)
@@ -100,6 +101,7 @@ def test_auto_takes_the_fastest_that_is_installed(tiny_model: Path, monkeypatch:
         load_backend(model, "openvino")
 
 
+@pytest.mark.extra("onnx", "openvino")
 def test_a_gpu_is_torchs(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = geocfl.load_model(tiny_model)
     monkeypatch.setattr(backends, "has_gpu", lambda: True)
@@ -114,7 +116,11 @@ def test_a_gpu_is_torchs(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> N
     [
         ({"backend": "tensorrt"}, "openvino, onnx, torch"),
         ({"precision": "int3"}, "float32, bfloat16, float16"),
-        ({"backend": "onnx", "precision": "bfloat16"}, "leave out --precision bfloat16"),
+        pytest.param(
+            {"backend": "onnx", "precision": "bfloat16"},
+            "leave out --precision bfloat16",
+            marks=pytest.mark.extra("onnx"),
+        ),
         ({"backend": "torch", "device": "cpu", "precision": "float16"}, "float16"),
         ({"device": "tpu9"}, "tpu9"),
     ],
@@ -164,6 +170,7 @@ def test_a_gpu_gives_the_same(tiny_model: Path, strip: np.ndarray) -> None:
 
 @pytest.mark.slow
 @pytest.mark.shared
+@pytest.mark.extra("onnx", "openvino")
 @pytest.mark.parametrize("scene", ["aquileia", "dolomites", "demo"])
 def test_back_ends_agree_with_float32_torch(tmp_path: Path, shared_data: Path, scene: str) -> None:
     """At stride 16: on >= 99.5 % of the cells, and on all whose two best classes are more than 0.1 apart in float32."""

