@@ -1,1 +1,1 @@
-"""What finished maps are good for: zonal statistics, mosaics, regions."""
+"""Analysis of finished maps: zonal statistics, mosaics, regions."""

@@ -1,4 +1,4 @@
-"""Maps on one grid of cells: which one they share, and where each of them comes to lie on it."""
+"""Maps on a common grid of cells: which grid that is, and where each map lies on it."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ from geocfl.products.scene_map import SceneMap
 from geocfl.products.storage import open_raster
 
 ALIGNED = 1e-3
-"""Cells by which a map's may lie beside the mosaic's and still be copied as they are."""
+"""Offset in cells up to which a map's cells count as aligned with the mosaic's and are copied unchanged."""
 SIDE_POINTS = 101
-"""Points along each side of a map that are reprojected to see where it comes to lie."""
+"""Points along each side of a map that are reprojected to find its place on the grid."""
 TORN = 20
-"""Times as far apart as on the ground: a projection that puts maps so has torn them apart."""
+"""A projection that puts maps this many times as far apart as they are on the ground has torn them apart."""
 DEGREE = 111_320.0
-"""Metres of a degree of latitude, about."""
+"""Meters in a degree of latitude, about."""
 TOLERANCE = 1e-3
-"""Cells by which GDAL may be wrong where it reprojects; rasterio fails at 0."""
+"""Error in cells that GDAL may make when it reprojects; rasterio fails at 0."""
 
 
 @dataclass(frozen=True)
-class Placed:
+class AlignedMap:
     """A map on the grid of a mosaic.
 
     Attributes:
         map: The map.
-        top: First row of the mosaic that it reaches into; below 0 where the mosaic is a part of a larger one.
+        top: First row of the mosaic that the map reaches; negative where the mosaic was cropped.
         bottom: Row after the last.
         left: First column.
         right: Column after the last.
-        place: Its cells to the mosaic's; None where it is in another CRS.
+        place: Transform from its cells to the mosaic's; None if it is in another CRS.
     """
 
     map: SceneMap
@@ -67,13 +67,13 @@ class Placed:
         return bool(max(map(abs, off)) < ALIGNED)
 
     def read(self, path: Path, grid: CellGrid, rows: slice, columns: slice) -> NDArray[np.uint8]:
-        """Cells of one of its rasters, no data where it has none.
+        """Reads cells of one of its rasters; no data where it has none.
 
         Args:
             path: The raster.
             grid: The mosaic's cells.
-            rows: Rows of the mosaic, within those that it reaches into.
-            columns: Columns likewise.
+            rows: Rows of the mosaic, from `top` to `bottom`.
+            columns: Columns of the mosaic, from `left` to `right`.
 
         Raises:
             DataError: They cannot be decoded.
@@ -101,7 +101,7 @@ class Placed:
             raise DataError(f"{path}: its cells cannot be decoded; map its scene again") from error
 
 
-def place_maps(maps: Sequence[SceneMap], crs: rasterio.CRS) -> tuple[CellGrid, list[Placed]]:
+def place_maps(maps: Sequence[SceneMap], crs: rasterio.CRS) -> tuple[CellGrid, list[AlignedMap]]:
     """Finds the grid of a mosaic, one pixel a cell, and where each map lies on it.
 
     Args:
@@ -109,11 +109,11 @@ def place_maps(maps: Sequence[SceneMap], crs: rasterio.CRS) -> tuple[CellGrid, l
         crs: The mosaic's coordinate reference system.
 
     Returns:
-        Cells as small as the smallest of the maps in that system, aligned with them, or where none is in it squares
-        about as large as the first map's; and the maps in their order.
+        The grid, and the maps in their order. Its cells are those of the map with the smallest cells in that system;
+        if no map is in it, squares about as large as the cells of the first map.
 
     Raises:
-        DataError: A map lies where the system is not defined, or the system tears the maps apart.
+        DataError: A map lies where the system is undefined, or the system tears the maps apart.
     """
     inside = [m for m in maps if m.grid.crs == crs]
     # No map loses detail to coarser ones.
@@ -128,7 +128,7 @@ def place_maps(maps: Sequence[SceneMap], crs: rasterio.CRS) -> tuple[CellGrid, l
         else:
             corners = np.column_stack(~lattice @ tuple(outline(m, crs, nearby).T))
         if not np.isfinite(corners).all():
-            raise DataError(f"{m.path}: lies where {crs_name(crs)} is not defined; choose another CRS with --crs")
+            raise DataError(f"{m.path}: lies where {crs_name(crs)} is undefined; choose another `crs`")
         bounds.append([*np.floor(corners.min(axis=0) + ALIGNED), *np.ceil(corners.max(axis=0) - ALIGNED)])
         places.append(place)
     left, top = np.min(bounds, axis=0)[:2]
@@ -137,13 +137,15 @@ def place_maps(maps: Sequence[SceneMap], crs: rasterio.CRS) -> tuple[CellGrid, l
     _refuse_torn(maps, grid)
     shift = Affine.translation(-left, -top)
     return grid, [
-        Placed(m, int(y0 - top), int(y1 - top), int(x0 - left), int(x1 - left), shift @ place if place else None)
+        AlignedMap(m, int(y0 - top), int(y1 - top), int(x0 - left), int(x1 - left), shift @ place if place else None)
         for m, (x0, y0, x1, y1), place in zip(maps, bounds, places, strict=True)
     ]
 
 
-def crop(grid: CellGrid, placed: Sequence[Placed], rows: slice, columns: slice) -> tuple[CellGrid, list[Placed]]:
-    """A part of a mosaic's grid, and the maps that reach into it."""
+def crop(
+    grid: CellGrid, placed: Sequence[AlignedMap], rows: slice, columns: slice
+) -> tuple[CellGrid, list[AlignedMap]]:
+    """Crops a mosaic's grid; returns it with the maps that reach into it."""
     top, left = rows.start, columns.start
     part = CellGrid(
         rows.stop - top, columns.stop - left, 1, 1, grid.cell_transform @ Affine.translation(left, top), grid.crs
@@ -164,7 +166,7 @@ def crop(grid: CellGrid, placed: Sequence[Placed], rows: slice, columns: slice) 
 
 
 def _squares(example: SceneMap, crs: rasterio.CRS) -> Affine:
-    """North-up squares of a CRS about as large as a map's cells: side in two figures, corners at multiples of it."""
+    """North-up squares about as large as a map's cells; their side has two digits, their corners are multiples of it."""
     grid = example.grid
     column, row = grid.columns / 2, grid.rows / 2
     x, y = _project(grid, crs, np.array([(column, row), (column + 1, row), (column, row + 1)]))
@@ -173,19 +175,19 @@ def _squares(example: SceneMap, crs: rasterio.CRS) -> Affine:
         across[0], down[0] = (across[0] + 180) % 360 - 180, (down[0] + 180) % 360 - 180
     area = abs(across[0] * down[1] - across[1] * down[0])
     if not np.isfinite(area):
-        raise DataError(f"{example.path}: lies where {crs_name(crs)} is not defined; choose another CRS with --crs")
+        raise DataError(f"{example.path}: lies where {crs_name(crs)} is undefined; choose another `crs`")
     side = float(f"{math.sqrt(area):.1e}")
     return Affine(side, 0, 0, 0, -side, 0)
 
 
 def outline(m: SceneMap, crs: rasterio.CRS, nearby: float | None) -> NDArray[np.float64]:
-    """(n, 2) points around a map in a CRS, infinite where it is not defined.
+    """(n, 2) points around a map in a CRS, infinite where it is undefined.
 
     Args:
         m: The map.
         crs: Coordinate reference system of the points.
-        nearby: Longitude, of which those of the points are within half a turn, so that no map is cut at 180 degrees;
-            None leaves them as they are, as does a CRS that is not geographic.
+        nearby: The points' longitudes are moved to within 180 degrees of this longitude, so that no map is cut at the
+            antimeridian; not with None, nor in a CRS that is not geographic.
     """
     rows, columns = m.grid.rows, m.grid.columns
     along = np.linspace(0, 1, SIDE_POINTS)
@@ -198,7 +200,7 @@ def outline(m: SceneMap, crs: rasterio.CRS, nearby: float | None) -> NDArray[np.
 
 
 def _project(grid: CellGrid, crs: rasterio.CRS, cells: NDArray[np.float64]) -> tuple[Any, Any]:
-    """Coordinates in a CRS of (n, 2) columns and rows of cells; infinite where it is not defined."""
+    """Coordinates in a CRS of (n, 2) columns and rows of cells; infinite where it is undefined."""
     x, y = grid.cell_transform @ tuple(cells.T)
     if grid.crs == crs:
         return x, y
@@ -212,10 +214,10 @@ def _transformer(source: str, target: str) -> pyproj.Transformer:
 
 
 def _refuse_torn(maps: Sequence[SceneMap], grid: CellGrid) -> None:
-    """Refuses a mosaic many times as wide as the ground is, such as one around the world for both sides of 180 degrees.
+    """Refuses a mosaic much larger than the ground it shows, such as one around the world for two maps at 180 degrees.
 
     Raises:
-        DataError: Likewise.
+        DataError: The mosaic is torn apart.
     """
     degrees = np.concatenate([_degrees(m.grid) for m in maps])
     degrees[:, 0] = (degrees[:, 0] - degrees[0, 0] + 180) % 360 - 180
@@ -225,8 +227,8 @@ def _refuse_torn(maps: Sequence[SceneMap], grid: CellGrid) -> None:
     west, south, east, north = grid.bounds()
     if math.hypot(east - west, north - south) * unit > TORN * on_ground:
         raise DataError(
-            f"{maps[0].path}: {crs_name(grid.crs)} tears it, or it and the others, apart, as at the antimeridian; "
-            "choose another CRS with --crs, such as the UTM zone of one"
+            f"{maps[0].path}: {crs_name(grid.crs)} tears the maps apart, as at the antimeridian; "
+            "choose another `crs`, such as the UTM zone of one of them"
         )
 
 
@@ -239,7 +241,7 @@ def _degrees(grid: CellGrid) -> NDArray[np.float64]:
 
 
 def parse_crs(text: str) -> rasterio.CRS:
-    """The coordinate reference system that ``--crs`` names.
+    """The coordinate reference system that a text names.
 
     Raises:
         UsageError: It names none that is projected or geographic.
@@ -247,12 +249,14 @@ def parse_crs(text: str) -> rasterio.CRS:
     try:
         crs = rasterio.CRS.from_user_input(text)
     except (CRSError, ValueError) as error:
-        raise UsageError(f"--crs {text}: not a coordinate reference system; give one such as EPSG:32633") from error
+        raise UsageError(
+            f"`crs` is {text}, which is no coordinate reference system; pass one such as EPSG:32633"
+        ) from error
     if not (crs.is_projected or crs.is_geographic):
-        raise UsageError(f"--crs {text}: neither projected nor geographic; give one such as EPSG:32633")
+        raise UsageError(f"`crs` is {text}, which is neither projected nor geographic; pass one such as EPSG:32633")
     return crs
 
 
 def crs_name(crs: rasterio.CRS) -> str:
-    """What people call a CRS."""
+    """Common name of a CRS."""
     return crs.to_string() if crs.to_epsg() else str(pyproj.CRS.from_wkt(crs.to_wkt()).name)

@@ -1,4 +1,4 @@
-"""Regions: named polygons, the maps that reach into each, and what of it lies on a grid of cells."""
+"""Regions: named polygons, the maps that reach into each, and the part of each that lies on a grid of cells."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from shapely.affinity import translate
 
 from geocfl.analysis.alignment import outline
 from geocfl.analysis.reproject import Polygons, longest_side, onto_map, polygonal, untorn
-from geocfl.analysis.zonal import read_zones
+from geocfl.analysis.zones import read_zones
 from geocfl.core.grid import CellGrid
 from geocfl.errors import DataError
 from geocfl.products.scene_map import SceneMap
 
 WGS84 = rasterio.CRS.from_epsg(4326)
 STEM_LENGTH = 60
-"""Characters of a region's name that its files' names keep: file systems allow 255 bytes, letters take up to 3."""
+"""Longest stem of a region's files, characters: file systems allow 255 bytes, and letters take up to 3."""
 TURNS = (-360, 0, 360)
-"""Degrees by which longitudes of one place may differ."""
+"""Degrees by which two longitudes of the same place may differ."""
 
 
 @dataclass(frozen=True)
 class Region:
-    """A region that is to have a map of its own.
+    """A region that gets its own map.
 
     Attributes:
         name: Value of the field that names it.
-        stem: What its files' names begin with.
+        stem: Beginning of its files' names.
     """
 
     name: str
@@ -55,11 +55,11 @@ class Regions:
 
         Args:
             path: Polygons, in any format that GDAL reads.
-            by: Field that names them; polygons of the same value are one region.
-            layer: Layer of the file; needed where there are several.
+            by: Field that names them; polygons of the same name form one region.
+            layer: Layer of the file; needed if it has several.
 
         Raises:
-            DataError: The file holds no polygons, one without a name, or two whose files would have the same name.
+            DataError: The file holds no polygons, a region without a name, or two regions whose files would have the same name.
             UsageError: It has no such layer or field.
         """
         self.path = Path(path)
@@ -77,7 +77,7 @@ class Regions:
                 )
 
     def reached_by(self, maps: Sequence[SceneMap]) -> list[list[SceneMap]]:
-        """For each region, the maps that reach into it, in their order.
+        """Finds, for each region, the maps that reach into it, in their order.
 
         Raises:
             DataError: The regions cannot be reprojected.
@@ -96,12 +96,14 @@ class Regions:
         found = []
         for shape in self._in_degrees():
             near = tree.query(shape, predicate="intersects")
-            reaches = shapely.area(shapely.intersection(tree.geometries[near], shape)) > 0  # those beside it touch
+            reaches = (
+                shapely.area(shapely.intersection(tree.geometries[near], shape)) > 0
+            )  # a map beside the region only touches it
             found.append([maps[number] for number in sorted({numbers[index] for index in near[reaches]})])
         return found
 
     def _in_degrees(self) -> Polygons:
-        """The regions as shapes in longitude and latitude; one across 180 degrees goes on beyond them."""
+        """The regions in longitude and latitude; a region across 180 degrees continues beyond."""
         crs = pyproj.CRS(self._outlines.crs)
         if crs.is_geographic:  # straight sides stay straight
             straight: Polygons = self._outlines.to_crs(WGS84.to_wkt()).to_numpy()
@@ -119,10 +121,10 @@ class Regions:
         return whole
 
     def on_grid(self, number: int, grid: CellGrid) -> Any:
-        """What of a region lies on a grid, as a shape of its cells: x is the column, y the row; perhaps empty.
+        """The part of a region that lies on a grid, as a shape in cells: x is the column, y the row; may be empty.
 
         Args:
-            number: The region's, from 0.
+            number: Index of the region, from 0.
             grid: The cells, one pixel each.
 
         Raises:
@@ -136,13 +138,13 @@ class Regions:
 
 
 def file_stem(name: str) -> str:
-    """A name as that of a file: letters of any script, digits, dots and hyphens stay, all else becomes underscores.
+    """Makes a file name of a name: keeps letters of any script, digits, dots and hyphens; the rest becomes underscores.
 
     Args:
         name: Such as ``"Nord/Pas de Calais"``, which becomes ``"Nord_Pas_de_Calais"``.
 
     Returns:
-        Empty where nothing is left of it.
+        The stem; empty if no character is left.
     """
     safe = re.sub(r"[^\w.-]+", "_", unicodedata.normalize("NFC", name))
     return safe[:STEM_LENGTH].strip("._-")

@@ -1,4 +1,4 @@
-"""Polygons on their way to a map's coordinate reference system: sides that bend, and the 180th degree."""
+"""Reprojects polygons to a map's coordinate reference system, with sides that bend and across the antimeridian."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from pyproj.enums import TransformDirection
 from geocfl.core.grid import CellGrid
 from geocfl.errors import DataError
 
-METRES, DEGREES = 1000.0, 0.01
-"""Sides longer than this are divided before they are reprojected, so that they keep to their lines within
-centimetres."""
+METERS, DEGREES = 1000.0, 0.01
+"""Sides longer than this are divided before they are reprojected, so that they stay on their lines within
+centimeters."""
 
 Polygons = NDArray[np.object_]
 
 
 def onto_map(path: Path, shapes: Polygons, source: pyproj.CRS, grid: CellGrid) -> Polygons:
-    """Polygons in a map's CRS, also what of them lies on it 360 degrees further on; perhaps invalid.
+    """Reprojects polygons to a map's CRS, with the parts that lie on the map 360 degrees away; the result may be invalid.
 
     Args:
         path: Their file, for messages.
@@ -49,7 +49,7 @@ def _moved(shapes: Polygons, degrees: float) -> Polygons:
 
 
 def _reproject(path: Path, shapes: Polygons, source: pyproj.CRS, grid: CellGrid, target: pyproj.CRS) -> Polygons:
-    """Polygons in a map's CRS, cut first to what is near it: elsewhere its projection may not be defined."""
+    """Reprojects polygons after cutting them to the map's surroundings: elsewhere the projection may be undefined."""
     try:
         transformer = pyproj.Transformer.from_crs(source, target, always_xy=True)
     except pyproj.exceptions.ProjError as error:
@@ -57,7 +57,7 @@ def _reproject(path: Path, shapes: Polygons, source: pyproj.CRS, grid: CellGrid,
     west, south, east, north = transformer.transform_bounds(*grid.bounds(), direction=TransformDirection.INVERSE)
     turns = [0]
     if source.is_geographic:
-        east += 360 if east < west else 0  # across the antimeridian, on whose either side zones may be counted
+        east += 360 if east < west else 0  # across the antimeridian, zones may use either longitude
         turns = [-360, 0, 360]
     margin = longest_side(source) + 0.1 * max(east - west, north - south)
     near = shapely.union_all(
@@ -70,16 +70,16 @@ def _reproject(path: Path, shapes: Polygons, source: pyproj.CRS, grid: CellGrid,
     shapes = shapely.transform(shapes, transformer.transform, interleaved=False)
     if not np.isfinite(shapely.get_coordinates(shapes)).all():
         raise DataError(
-            f"{path}: cannot be reprojected to the map's {target.name}; reproject it, and cut it to the map"
+            f"{path}: cannot be reprojected to the map's {target.name}; reproject it yourself, and cut it to the map"
         )
     return untorn(shapes) if target.is_geographic else shapes
 
 
 def untorn(shapes: Polygons) -> Polygons:
-    """Polygons in degrees, those whole that leap from 180 to -180: they go on beyond.
+    """Joins polygons in degrees that jump from 180 to -180: they continue beyond 180.
 
     Args:
-        shapes: (Z,) polygons of short sides.
+        shapes: (Z,) polygons with short sides.
     """
     west, _, east, _ = shapely.bounds(shapes).T
     shapes = shapes.copy()
@@ -91,16 +91,16 @@ def untorn(shapes: Polygons) -> Polygons:
 
 def _untorn(polygon: shapely.Polygon) -> shapely.Polygon:
     longitudes, latitudes = shapely.get_coordinates(polygon).T
-    turns = np.rint((np.unwrap(longitudes, period=360) - longitudes) / 360)  # whole ones, so that rings stay closed
-    if turns[shapely.get_num_coordinates(polygon.exterior) - 1]:  # once around the earth, with a pole inside
+    turns = np.rint((np.unwrap(longitudes, period=360) - longitudes) / 360)  # whole turns, so that rings stay closed
+    if turns[shapely.get_num_coordinates(polygon.exterior) - 1]:  # around the earth, with a pole inside
         south, north = (latitudes.min(), 90) if latitudes.mean() > 0 else (-90, latitudes.max())
         return shapely.box(-180, south, 180, north)
     return shapely.set_coordinates(polygon, np.column_stack([longitudes + 360 * turns, latitudes]))
 
 
 def longest_side(crs: pyproj.CRS) -> float:
-    """Longest side that is reprojected undivided, in units of a CRS."""
-    return DEGREES if crs.is_geographic else METRES / crs.axis_info[0].unit_conversion_factor
+    """Longest side that is reprojected without division, in units of a CRS."""
+    return DEGREES if crs.is_geographic else METERS / crs.axis_info[0].unit_conversion_factor
 
 
 def polygonal(shapes: Polygons) -> Polygons:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import geocfl
-from geocfl.cli import completion, options
+from geocfl.cli import completion, options, parse
 from geocfl.cli.bars import bars
 from geocfl.cli.completion import some_of
 from geocfl.cli.entry import USE, app, examples
@@ -138,7 +138,7 @@ def mosaic(
             maps,
             out,
             crs=crs,
-            vector=vector,
+            vector=parse.vector_formats(vector),
             regions=regions,
             by=by,
             layer=layer,

@@ -1,4 +1,4 @@
-"""Files: one written whole or not at all, and the folder of what can be computed again."""
+"""Files that are written whole or not at all, and the cache folder."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from pathlib import Path
 from geocfl.errors import OutputError
 
 
-def refuse_what_is_in_the_way(path: Path, *, overwrite: bool) -> None:
-    """Refuses to replace a file unasked; before the work, so that none is lost.
+def refuse_existing(path: Path, *, overwrite: bool) -> None:
+    """Refuses to replace a file without being asked to; call it before the work begins.
 
     Raises:
-        OutputError: Something lies at `path`.
+        OutputError: A folder is at `path`, or a file that must not be replaced.
     """
     if path.is_dir():
-        raise OutputError(f"{path}: a folder of that name is in the way; remove it, or choose another --out")
+        raise OutputError(f"{path}: is a folder; remove it, or choose another `out`")
     if os.path.lexists(path) and not overwrite:
-        raise OutputError(f"{path}: in the way; give --overwrite to replace it, or choose another --out")
+        raise OutputError(f"{path}: already exists; use `overwrite=True` to replace it, or choose another `out`")
 
 
 @contextmanager
-def put_into_place(path: Path) -> Iterator[Path]:
-    """Lends a path of the same name, in a folder beside, and moves what was written there to `path`.
+def replacing(path: Path) -> Iterator[Path]:
+    """Writes a file whole or not at all: yields a temporary path with the same name, and moves that file to `path`.
 
-    Where the block fails nothing is left, and an earlier file stays as it was.
+    If the block fails, nothing is left behind and an existing file stays unchanged.
 
     Args:
-        path: File to write; folders above it are made.
+        path: File to write; its folder is created if needed.
 
     Raises:
-        OutputError: The folder cannot be written, or its disk is full. Any error of the system, and any RuntimeError,
-            in the block is taken for one of writing: pyogrio's are such.
+        OutputError: The folder cannot be written, or its disk is full. Every OSError and RuntimeError in the block
+            counts as an error of writing, since pyogrio's are RuntimeErrors.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,9 +44,7 @@ def put_into_place(path: Path) -> Iterator[Path]:
             os.replace(partial, path)
     except (OSError, RuntimeError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or str(error)
-        raise OutputError(
-            f"{path}: cannot be written ({reason}); free some space, or choose another folder with --out"
-        ) from error
+        raise OutputError(f"{path}: cannot be written ({reason}); free some space, or choose another `out`") from error
 
 
 def cache_folder() -> Path:

@@ -267,7 +267,7 @@ class Mapper:
 
     def staging(self, source: Source, out: str | Path, digest: str, *, overwrite: bool) -> Staging:
         """A scene's products on their way into a folder."""
-        return Staging(out, source.stem, digest, overwrite=overwrite, products=self._files.values())
+        return Staging(out, source.stem, digest, overwrite=overwrite, suffixes=self._files.values())
 
     def checkpoint(self, folder: Path, grid: CellGrid, cell_rows: int, first: int = 0) -> Checkpoint:
         """The checkpoint of a scene, or of a block of it, in strips of so many rows of cells, kept in a folder."""

@@ -1,7 +1,8 @@
-"""Which products a map is to have, and the files that they come in."""
+"""Which products a map has, and which files each product consists of."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from geocfl.errors import UsageError, unknown_name
@@ -22,7 +23,7 @@ PRODUCTS: dict[str, tuple[str, ...]] = {
     "stac": ("stac",),
     "summary": ("summary",),
 }
-"""Product, as ``--products`` names it, to its files, as `geocfl.products.files.FILES` names them."""
+"""Name of a product to its files, as `geocfl.products.files.FILES` names them."""
 DEFAULT = ("lulc", "confidence", "vector", "preview", "summary")
 VECTOR_FILES = {
     "gpkg": ("gpkg",),
@@ -34,25 +35,25 @@ VECTOR_FILES = {
 
 @dataclass(frozen=True)
 class Selection:
-    """What is to be written.
+    """What to write.
 
     Attributes:
         products: Names of `PRODUCTS`.
-        vector: Formats of the polygons, of `geocfl.products.formats.vector.VECTOR_FORMATS`; none where ``vector`` is
-            not among the products.
+        vector: Formats of the polygons, of `geocfl.products.formats.vector.VECTOR_FORMATS`; none if ``vector``
+            is not among the products.
     """
 
     products: frozenset[str]
     vector: tuple[str, ...]
 
     @classmethod
-    def of(cls, products: str, vector: str) -> Selection:
-        """Reads the options ``--products`` and ``--vector``.
+    def of(cls, products: Sequence[str], vector: Sequence[str]) -> Selection:
+        """Selects products by name.
 
         Args:
-            products: Names separated by commas; ``default`` and ``all`` stand for several. The summary is always among
-                them: it is what tells a finished map.
-            vector: Formats separated by commas, or ``none``.
+            products: Names of `PRODUCTS`; ``"default"`` and ``"all"`` stand for several. The summary is always among
+                them: it marks a map as finished.
+            vector: Formats of the polygons; an empty sequence for none.
 
         Raises:
             UsageError: A name is unknown, or a format cannot be written here.
@@ -60,24 +61,21 @@ class Selection:
         chosen = {"summary"}
         for name in _names(products):
             if name not in (*PRODUCTS, "default", "all"):
-                raise UsageError(unknown_name("product", name, (*PRODUCTS, "default", "all")), page="how-to/products/")
+                raise UsageError(_unknown_product(name), page="how-to/products/")
             chosen |= set(DEFAULT if name == "default" else PRODUCTS if name == "all" else [name])
-        formats = _names(vector)
-        if "none" in formats and len(formats) > 1:
-            raise UsageError("--vector none stands alone; leave it out, or the formats beside it")
-        wanted = [] if "none" in formats or "vector" not in chosen else formats
-        for format in wanted:
+        formats = _names(vector) if "vector" in chosen else []
+        for format in formats:
             check_vector_format(format)
-        return cls(frozenset(chosen), tuple(format for format in VECTOR_FORMATS if format in wanted))
+        return cls(frozenset(chosen), tuple(format for format in VECTOR_FORMATS if format in formats))
 
     @property
     def detail(self) -> bool:
-        """Whether entropies and probabilities of all classes are needed."""
+        """Whether the entropy and the probabilities of all classes are needed."""
         return not self.products.isdisjoint({"windows", "probabilities", "entropy"})
 
     @property
     def truecolor(self) -> bool:
-        """Whether the scene's picture is wanted in detail."""
+        """Whether the scene's picture is needed in detail."""
         return not self.products.isdisjoint({"truecolor", "project", "report"})
 
     @property
@@ -87,5 +85,15 @@ class Selection:
         return frozenset(names.union(*(VECTOR_FILES[format] for format in self.vector)))
 
 
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+def _names(given: Sequence[str]) -> Sequence[str]:
+    """Names of a sequence; a lone string is one name, not its characters."""
+    if isinstance(given, str):
+        return [name.strip() for name in given.split(",") if name.strip() not in ("", "none")]
+    return given
+
+
+def _unknown_product(name: str) -> str:
+    """The sentence that refuses a product, with the one that was probably meant."""
+    if name.lower() in ("qgis", "qgz"):
+        return f"unknown product {name!r}; did you mean 'project'? choose from: {', '.join(PRODUCTS)}"
+    return unknown_name("product", name, (*PRODUCTS, "default", "all"))

@@ -1,4 +1,4 @@
-"""Whole or not at all: products are made aside and put into place together, the summary last."""
+"""Products whole or not at all: written to a partial folder, and moved into place together, the summary last."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ log = logging.getLogger("geocfl")
 
 _HASH = "hash"
 _COMMITTING = "committing"
-_FULL = 1 << 20  # a disk with less than this left, in bytes, is taken for the cause of a failed write
-_PATIENCE = 0.2  # seconds to wait for a lock that is just being let go
-_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}  # what file systems answer
+_FULL = 1 << 20  # bytes; a disk with less free space counts as the cause of a failed write
+_PATIENCE = 0.2  # seconds to wait for a lock that is being released
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}  # errors of file systems without locks
 
 
 class BusyError(OutputError):
-    """Another process, or another thread, is at work on the same scene and folder."""
+    """Another process or thread is working on the same scene and folder."""
 
 
 class Staging:
-    """The products of one scene on their way into the output folder.
+    """Writes the products of one scene into the output folder, all or none.
 
-    They are written to `path` of each suffix, in the folder ``.S.partial``, and put into place by `commit`:
+    Each file is written to its `path` in the folder ``.S.partial``; `commit` moves them all into place:
 
         with Staging(out, "S", digest) as staging:
             if staging.state != "done":
@@ -46,20 +46,20 @@ class Staging:
                 ...
                 staging.commit()
 
-    Leaving the block by an exception other than KeyboardInterrupt removes the partial folder, and the output folder if
-    it was made here; after an interrupt, or a crash, the same work is continued from what the partial folder holds.
-    A full disk is reported as an `OutputError`. As long as the block lasts, a lock on ``.S.lock`` keeps others out; the
-    system lets it go when the process dies.
+    An exception other than KeyboardInterrupt removes the partial folder, and the output folder if it was created here.
+    After an interrupt or a crash, the same work resumes from what the partial folder holds. A full disk raises an
+    `OutputError`. A lock on ``.S.lock`` keeps other processes out during the block; the system releases it when the
+    process dies.
 
-    Where the output folder is in an object store, the partial folder lies in this machine's folder for temporary files,
-    and products are put into place by upload. Before the first, an object ``.S.partial`` gets the hash, so that this
-    very work knows what an upload that broke off has left; it goes after the summary. There is no lock over machines:
-    the same work done by two of them gives the same products.
+    If the output folder is in an object store, the partial folder is in this machine's folder for temporary files, and
+    `commit` uploads the products. Before the first upload, an object ``.S.partial`` receives the hash, so that the
+    same work recognizes the files of an interrupted upload; it is removed after the summary is there. No lock holds
+    across machines, but the same work done twice gives the same products.
 
     Attributes:
-        state: ``"done"`` if this very work lies finished in the output folder, ``"continue"`` if the partial folder
-            holds some of it, else ``"new"``.
-        folder: The partial folder; other files that help to continue may lie there too. Absent when done.
+        state: ``"done"`` if the output folder holds this work, finished; ``"continue"`` if the partial folder holds
+            some of it; else ``"new"``.
+        folder: The partial folder, which may also hold other files that help to resume. Absent when done.
     """
 
     state: Literal["new", "continue", "done"]
@@ -71,22 +71,22 @@ class Staging:
         digest: str,
         *,
         overwrite: bool = False,
-        products: Iterable[str] = SUFFIXES,
+        suffixes: Iterable[str] = SUFFIXES,
     ) -> None:
-        """Nothing is touched before the ``with`` block.
+        """Touches nothing before the ``with`` block.
 
         Args:
-            out: Output folder; made if absent. As for `geocfl.products.storage.output_folder`.
+            out: Output folder, created if needed; a path or address as for `geocfl.products.storage.output_folder`.
             stem: Stem of the scene's file name.
-            digest: Hash of input, model and settings; also to be the summary's ``"hash"``.
-            overwrite: Replace products that are in the way, even if they are this very work's.
-            products: Suffixes, out of `SUFFIXES`, that the work will have made.
+            digest: Hash of input, model and settings; the summary must hold it as ``"hash"``.
+            overwrite: Replace existing products, even those of the same work.
+            suffixes: Those of the files that the work makes, out of `SUFFIXES`.
 
         Raises:
             UsageError: `out` is an address that cannot be written to.
         """
         self._out, self._stem, self._digest, self._overwrite = output_folder(out), stem, digest, overwrite
-        self._products = tuple(products)
+        self._suffixes = tuple(suffixes)
         self._work = _spool(f"{self._out} {stem} {digest}") if in_store(self._out) else self._out
         self.folder = self._work / f".{stem}.partial"
         self._mark = self._out / f".{stem}.partial"  # in a store
@@ -95,19 +95,19 @@ class Staging:
         self._begun = self._tried = False
 
     def path(self, suffix: str) -> Path:
-        """Where to write the product with this suffix of `SUFFIXES`."""
+        """Where to write the file with this suffix."""
         return self.folder / f"{self._stem}{suffix}"
 
     def target(self, suffix: str) -> Path:
-        """Where that product will lie in the end."""
+        """Where that file is after `commit`."""
         return self._out / f"{self._stem}{suffix}"
 
     def __enter__(self) -> Staging:
-        """Finds out the state and makes the partial folder.
+        """Finds the state and creates the partial folder.
 
         Raises:
-            BusyError: Another process is at work on the same scene.
-            OutputError: Something is in the way, or the output folder cannot be written.
+            BusyError: Another process is working on the same scene.
+            OutputError: Other products exist already, or the output folder cannot be written.
         """
         try:
             self._start()
@@ -117,49 +117,45 @@ class Staging:
             self._leave()
             if isinstance(error, OSError):
                 reason = error.strerror or str(error)
-                raise OutputError(
-                    f"{self._out}: cannot be written to ({reason}); choose another folder with --out"
-                ) from error
+                raise OutputError(f"{self._out}: cannot be written to ({reason}); choose another `out`") from error
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Leaves nothing half-written behind, except what an interrupted run can continue from."""
+        """Leaves nothing half-written behind, except what an interrupted run can resume from."""
         full = isinstance(error, Exception) and not isinstance(error, GeocflError) and self._disk_is_full(error)
         failed = error is not None and not isinstance(error, KeyboardInterrupt)
         if failed and self.state != "done" and not self._committing():
             self._clean_up()
         self._leave()
         if full:
-            raise OutputError(
-                f"{self._work}: the disk is full; free some space, or choose another folder with --out"
-            ) from error
+            raise OutputError(f"{self._work}: the disk is full; free some space, or choose another `out`") from error
 
     def commit(self) -> None:
-        """Puts the products into place, the summary last, and removes the partial folder.
+        """Moves the products into place, the summary last, and removes the partial folder.
 
-        Products of older work go; its summary goes first, so that no crash leaves one beside products of another work.
-        A commit that was cut short is finished when the same work is staged again.
+        Products of earlier work are removed. Its summary goes first, so that no crash leaves a summary beside the
+        products of other work. Staging the same work again finishes an interrupted commit.
 
         Raises:
-            FileNotFoundError: A promised product was not written.
+            FileNotFoundError: One of the files was not written.
             OutputError: The object store failed.
         """
         if not self._committing():
-            for suffix in self._products:
+            for suffix in self._suffixes:
                 self.path(suffix).stat()
             (self.folder / _COMMITTING).touch()
-        with reaching(self._out, "run the same command again, which goes on from here"):
+        with reaching(self._out, "run the same command again to resume"):
             if in_store(self._mark):
                 self._mark.write_text(self._digest, encoding="utf-8")
                 self._tried = False
             if self.path(SUMMARY).exists():
                 self.target(SUMMARY).unlink(missing_ok=True)
-            for target in existing(self.target(suffix) for suffix in SUFFIXES if suffix not in self._products):
+            for target in existing(self.target(suffix) for suffix in SUFFIXES if suffix not in self._suffixes):
                 target.unlink()
-            for suffix in [*(s for s in self._products if s != SUMMARY), SUMMARY]:
+            for suffix in [*(s for s in self._suffixes if s != SUMMARY), SUMMARY]:
                 if self.path(suffix).exists():
                     put(self.path(suffix), self.target(suffix))
             if in_store(self._mark):
@@ -167,11 +163,11 @@ class Staging:
         shutil.rmtree(self.folder)
 
     def _start(self) -> None:
-        with reaching(self._out, "check the address and the store's credentials, or choose another --out"):
+        with reaching(self._out, "check the address and the store's credentials, or choose another `out`"):
             if in_store(self._out):
-                self._out.fs.invalidate_cache()  # what others have written since counts
+                self._out.fs.invalidate_cache()  # others may have written since
             if not self.folder.exists() and not self._overwrite and self._is_done():
-                self.state = "done"  # told without writing a thing
+                self.state = "done"  # nothing is written
                 return
             self._claim()
             continued = self._written_hash(self.folder / _HASH) == self._digest
@@ -181,9 +177,9 @@ class Staging:
             elif not self._overwrite and self._is_done():
                 self.state = "done"
             else:
-                self._refuse_what_is_in_the_way()
+                self._refuse_existing()
                 if in_store(self._mark) and not self._mark.exists():
-                    self._mark.write_text("", encoding="utf-8")  # not after hours that the store lets nobody write
+                    self._mark.write_text("", encoding="utf-8")  # fails now, not after hours, if the store is read-only
                     self._tried = True
                 self.state = "continue" if continued else "new"
                 if continued:
@@ -192,15 +188,15 @@ class Staging:
                     self._begin()
 
     def _claim(self) -> None:
-        """Makes the folder to work in, and takes its lock.
+        """Creates the folder to work in and takes its lock.
 
         Raises:
-            BusyError: It is taken.
+            BusyError: Another process holds it.
         """
         for left in (2, 1, 0):
             self._made = [folder for folder in (self._work, *self._work.parents) if not folder.exists()]
             if in_store(self._out):
-                self._made = [self._work]  # an earlier run's counts as made here
+                self._made = [self._work]  # a folder of an earlier run counts as created here
             self._work.mkdir(0o700 if in_store(self._out) else 0o777, parents=True, exist_ok=True)
             if in_store(self._out) and hasattr(os, "getuid") and self._work.stat().st_uid != os.getuid():
                 raise PermissionError(errno.EACCES, "belongs to another user", str(self._work))
@@ -209,9 +205,9 @@ class Staging:
                 return
             except Timeout as error:
                 raise BusyError(
-                    f"{self._out}: another geocfl is at work on {self._stem} there; wait for it, or stop it"
+                    f"{self._out}: another geocfl is working on {self._stem} there; wait for it, or stop it"
                 ) from error
-            except FileNotFoundError:  # other work, which had made the folder, failed just now
+            except FileNotFoundError:  # other work had created the folder, and has just failed
                 if not left:
                     raise
             except OSError as error:
@@ -223,58 +219,58 @@ class Staging:
                 return
 
     def _leave(self) -> None:
-        """Lets the lock go, and removes what was made here and holds nothing."""
+        """Releases the lock, and removes folders that were created here and are empty."""
         if self._tried:
             with suppress(Exception):
                 self._mark.unlink()
         if self._lock.is_locked:
-            with suppress(OSError):  # Windows lets nobody remove an open file; there filelock does
+            with suppress(OSError):  # Windows refuses to remove an open file; filelock does it there
                 os.unlink(self._lock.lock_file)
             self._lock.release()
-        with suppress(OSError):  # not empty, so no longer ours alone
+        with suppress(OSError):  # not empty: others use it
             for folder in self._made:
                 folder.rmdir()
 
     def _committing(self) -> bool:
-        """Whether all products were ready, and `commit` had begun to put them into place."""
+        """Whether all products were ready and `commit` had begun to move them."""
         return (self.folder / _COMMITTING).exists()
 
     def _is_done(self) -> bool:
-        """Whether the output folder holds all products of this very work."""
+        """Whether the output folder holds all products of this work."""
         return self._written_hash(self.target(SUMMARY)) == self._digest and all(
-            self.target(suffix).is_file() for suffix in self._products
+            self.target(suffix).is_file() for suffix in self._suffixes
         )
 
     @staticmethod
     def _written_hash(path: Path) -> str | None:
-        """The hash in a summary, a partial folder's mark, or a store's; None where there is none."""
+        """The hash in a summary or in the mark of a partial folder or store; None if there is none."""
         try:
             text = path.read_text(encoding="utf-8")
             return str(json.loads(text)["hash"]) if path.suffix == ".json" else text
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def _refuse_what_is_in_the_way(self) -> None:
-        """Raises OutputError for products of other work, unless they are to be overwritten."""
+    def _refuse_existing(self) -> None:
+        """Raises OutputError if there are products of other work, unless they may be overwritten."""
         if in_store(self._out) and (self._overwrite or self._written_hash(self._mark) == self._digest):
             return
         present = existing(map(self.target, SUFFIXES))
         if not in_store(self._out) and (folder := next(filter(Path.is_dir, present), None)):
-            raise OutputError(f"{folder}: a folder of that name is in the way; remove it, or choose another --out")
+            raise OutputError(f"{folder}: is a folder; remove it, or choose another `out`")
         if present and not self._overwrite:
             raise OutputError(
-                f"{present[0]}: in the way, from other input, model or settings; "
-                "give --overwrite to replace it, or choose another folder with --out",
+                f"{present[0]}: already exists, made from another input, model or settings; "
+                "use `overwrite=True` to replace it, or choose another `out`",
                 page="how-to/resume/",
             )
 
     def _begin(self) -> None:
-        """Makes an empty partial folder, in place of one that other work has left."""
+        """Creates an empty partial folder in place of one that other work has left."""
         if os.path.lexists(self.folder):
             ours = self.folder.is_dir() and not self.folder.is_symlink()
             if not ours or (any(self.folder.iterdir()) and not (self.folder / _HASH).is_file()):
                 raise OutputError(
-                    f"{self.folder}: not made by geocfl, yet in the way; move it elsewhere", page="how-to/resume/"
+                    f"{self.folder}: already exists, not made by geocfl; move it elsewhere", page="how-to/resume/"
                 )
             shutil.rmtree(self.folder)
         self.folder.mkdir()
@@ -282,9 +278,9 @@ class Staging:
         (self.folder / _HASH).write_text(self._digest, encoding="utf-8")
 
     def _drop_products(self) -> None:
-        """Removes products that a killed run was at: GDAL would write into a GeoPackage that is there."""
+        """Removes products that a killed run left: GDAL would append to an existing GeoPackage."""
         for suffix in SUFFIXES:
-            for left in self.folder.glob(f"{glob.escape(self._stem + suffix)}*"):  # SQLite's journal, too
+            for left in self.folder.glob(f"{glob.escape(self._stem + suffix)}*"):  # with SQLite's journal
                 left.unlink()
 
     def _clean_up(self) -> None:
@@ -293,7 +289,7 @@ class Staging:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _disk_is_full(self, error: Exception) -> bool:
-        """Whether a full disk is why a write failed; GDAL's errors do not say so, the disk does."""
+        """Whether a write failed because the disk is full; GDAL's errors do not say so, the disk does."""
         if isinstance(error, OSError) and error.errno is not None:
             return error.errno in (errno.ENOSPC, errno.EDQUOT)
         try:
@@ -303,5 +299,5 @@ class Staging:
 
 
 def _spool(work: str) -> Path:
-    """This machine's folder for work whose products go into a store, the same when it is done again."""
+    """This machine's folder for work whose products go into a store; the same work always gets the same folder."""
     return Path(tempfile.gettempdir()) / f"geocfl-{hashlib.sha256(work.encode()).hexdigest()[:16]}"

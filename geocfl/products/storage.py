@@ -1,4 +1,4 @@
-"""Where products go: a folder on a disk, or one of an object store, such as ``s3://bucket/maps``."""
+"""Folders for products: on a disk, or in an object store, such as ``s3://bucket/maps``."""
 
 from __future__ import annotations
 
@@ -20,28 +20,30 @@ if TYPE_CHECKING:
 
 READ_ONLY = ("http", "https")
 ASKING = 16
-"""Questions that a store is asked at a time: each takes some hundredths of a second, nearly all of it waiting."""
-_COLLAPSED = re.compile(r"[a-z][a-z0-9+]+:/[^/]", re.IGNORECASE)  # longer than a drive of Windows
+"""Requests to a store at a time: each takes some hundredths of a second, nearly all of it waiting."""
+_COLLAPSED = re.compile(r"[a-z][a-z0-9+]+:/[^/]", re.IGNORECASE)  # longer than a drive letter of Windows
 
 
 def output_folder(out: str | Path) -> Path:
-    """The folder that a path or an address means.
+    """The path that a path or an address means.
 
     Args:
         out: A path, ``file://...``, or an address that fsspec knows, such as ``"s3://bucket/maps"``; or a
             ``upath.UPath``, whose options, such as an endpoint, are kept.
 
     Returns:
-        A path. Of an object store it is a ``upath.UPath``, which is used like one, but is no ``pathlib.Path``.
+        A path; for an object store a ``upath.UPath``, which is used like a ``pathlib.Path`` but is none.
 
     Raises:
-        UsageError: It is an address of no known kind, or a package that it needs is not installed.
+        UsageError: The kind of address is unknown, or needs a package that is not installed.
     """
     if isinstance(out, Path) and not _COLLAPSED.match(str(out)):
         return Path(out)
     text = str(out)
     if isinstance(out, Path):
-        raise UsageError(f"--out {text}: is the address of an object store as a Path, which lost a slash; pass text")
+        raise UsageError(
+            f"{text}: a Path cannot hold the address of an object store, whose second slash it drops; pass a str"
+        )
     if isinstance(out, str) and "://" not in text:
         return Path(text)
     scheme = urlsplit(text).scheme.lower()
@@ -50,28 +52,26 @@ def output_folder(out: str | Path) -> Path:
     try:
         from upath import UPath
     except ImportError as error:
-        raise UsageError(
-            f"--out {text}: writing to object stores needs another package; pip install 'geocfl[cloud]'"
-        ) from error
+        raise UsageError(f"{text}: object stores need another package; pip install 'geocfl[cloud]'") from error
     try:
         if scheme in READ_ONLY:
-            raise ValueError("web servers take no files")
+            raise ValueError("web servers accept no files")
         folder = UPath(out)
         _ = folder.fs  # loads the store's own package
     except ImportError as error:
-        raise UsageError(f"--out {text}: {scheme}:// needs a package of its own ({_first_line(error)})") from error
+        raise UsageError(f"{text}: {scheme}:// needs another package ({_first_line(error)})") from error
     except ValueError as error:
-        raise UsageError(f"--out {text}: no place to write to ({_first_line(error)}); choose a folder") from error
+        raise UsageError(f"{text}: cannot be written to ({_first_line(error)}); choose a folder") from error
     return cast("Path", folder)
 
 
 def in_store(path: Path) -> TypeGuard[Any]:
-    """Whether a path of `output_folder`, or one below it, lies in an object store."""
+    """Whether a path that `output_folder` has returned, or one below it, lies in an object store."""
     return not isinstance(path, Path)
 
 
 def existing(paths: Iterable[Path]) -> list[Path]:
-    """Those of the paths where something is, be it a link that leads nowhere; a store is asked for many at a time."""
+    """Those of the paths that exist, including broken links; a store is asked for many at a time."""
     listed = list(paths)
     if not any(map(in_store, listed)):
         return [path for path in listed if os.path.lexists(path)]
@@ -81,7 +81,7 @@ def existing(paths: Iterable[Path]) -> list[Path]:
 
 
 def put(source: Path, target: Path) -> None:
-    """Moves a file into place on the same disk, or copies it into a store: there it is whole, or not there."""
+    """Moves a file on the same disk, or uploads it to a store; the target appears whole or not at all."""
     if in_store(target):
         target.fs.put_file(str(source), target.path)
     else:
@@ -89,11 +89,11 @@ def put(source: Path, target: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file of UTF-8 whole or not at all, in place of one that may be there."""
+    """Writes a UTF-8 file whole or not at all; replaces an existing one."""
     if in_store(path):
         path.write_text(text, encoding="utf-8")
         return
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")  # of its own: others may write the same
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")  # unique, since others may write the same file
     try:
         aside.write_text(text, encoding="utf-8", newline="\n")
         os.replace(aside, path)
@@ -102,7 +102,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def open_raster(path: Any) -> rasterio.DatasetReader:
-    """Opens a raster on disk or in a store, of which only what is needed is read; or the text of a virtual raster."""
+    """Opens a raster on a disk or in a store, or the text of a virtual raster; reads only what is needed."""
     import rasterio
 
     on_disk = isinstance(path, str | Path)
@@ -111,7 +111,7 @@ def open_raster(path: Any) -> rasterio.DatasetReader:
 
 @contextmanager
 def reaching(folder: Path, remedy: str) -> Iterator[None]:
-    """Errors of an object store, which are of any kind, as an `OutputError`; those of a disk stay."""
+    """Turns the errors of an object store, which can be of any type, into an `OutputError`."""
     try:
         yield
     except GeocflError:

@@ -10,7 +10,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
-from geocfl.core.files import put_into_place, refuse_what_is_in_the_way
+from geocfl.core.files import refuse_existing, replacing
 from geocfl.core.progress import Progress, counted, silent
 from geocfl.errors import UsageError
 from geocfl.scenes import Reading, find_source, open_scene
@@ -66,11 +66,11 @@ def find_clouds(
             "clouds need ukis-csmask; pip install 'geocfl[clouds]', or pass a mask of your own", page="how-to/clouds/"
         ) from error
     target = Path(out)
-    refuse_what_is_in_the_way(target, overwrite=overwrite)
+    refuse_existing(target, overwrite=overwrite)
     source = find_source(scene, bands)
     needed = tuple(COLORS) if all(band in source.bands for band in COLORS) else NEEDED
     reading = Reading(bands, scale, offset)
-    with open_scene(source, reading=reading, needed=needed, gsd=GSD) as opened, put_into_place(target) as partial:
+    with open_scene(source, reading=reading, needed=needed, gsd=GSD) as opened, replacing(target) as partial:
         level = opened.level.lower() if opened.level != "unknown" else "l2a"
         if opened.level == "unknown":
             log.info("%s: does not say its level; clouds are looked for as in L2A", opened.path)

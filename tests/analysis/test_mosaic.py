@@ -21,7 +21,7 @@ from rio_cogeo.cogeo import cog_validate
 from shapely import Point, Polygon, box
 from shapely.affinity import translate
 
-from geocfl.analysis import mosaic as mosaicking
+from geocfl.analysis import mosaic_raster, mosaic_virtual
 from geocfl.analysis.mosaic import mosaic
 from geocfl.analysis.regions import Regions
 from geocfl.analysis.zonal import stats
@@ -294,7 +294,7 @@ def test_across_the_antimeridian(tmp_path, either_side, crs):
 
 
 def test_a_crs_that_tears_maps_apart_is_refused(tmp_path, either_side):
-    with pytest.raises(DataError, match=r"A_lulc\.tif: EPSG:3857 tears it.* --crs") as error:
+    with pytest.raises(DataError, match=r"A_lulc\.tif: EPSG:3857 tears the maps apart.* `crs`") as error:
         write_mosaic(either_side, tmp_path / "X_lulc.tif", crs="EPSG:3857")
     assert "\n" not in str(error.value)
     assert not list(tmp_path.glob("*X_*"))
@@ -322,7 +322,7 @@ def test_any_number_of_maps_with_one_open_at_a_time(tmp_path, monkeypatch):
             current -= 1
             return self.dataset.__exit__(*error)
 
-    monkeypatch.setattr(mosaicking.rasterio, "open", Counted)
+    monkeypatch.setattr(mosaic_raster.rasterio, "open", Counted)
     got = read(write_mosaic(maps, tmp_path / "X_lulc.tif")[0])
     assert most == 1
     columns = [1, *np.repeat(np.arange(1, 10), 3)]  # where two lie, that named first
@@ -360,7 +360,7 @@ def test_a_virtual_mosaic_needs_no_confidence_but_one_crs(tmp_path):
     with pytest.raises(DataError, match=r"A_lulc\.tif: A_confidence\.tif is not beside it"):
         write_mosaic([a, b], tmp_path / "X_lulc.tif", overwrite=True)
     turned = write_map(tmp_path / "T", [[3]], pixel=Affine(8, 6, 600_000, 6, -8, 5_100_000))
-    with pytest.raises(DataError, match=r"T_lulc\.tif: is rotated .* --out .*Y_lulc\.tif"):
+    with pytest.raises(DataError, match=r"T_lulc\.tif: is rotated .* use .*Y_lulc\.tif as `out`"):
         write_mosaic([b, turned], tmp_path / "Y_lulc.vrt")
     other = write_map(tmp_path / "O", [[3]], crs=CRS.from_epsg(32634))
     with pytest.raises(DataError, match=r"O_lulc\.tif: is not in EPSG:32633"):
@@ -374,11 +374,11 @@ def test_what_cannot_be_meant_is_refused_in_one_sentence(tmp_path):
     moved_confidence = write_map(tmp_path / "C", [[1]])
     shutil.copy(confidence_of(write_map(tmp_path / "D", [[1, 1]])), confidence_of(moved_confidence))
     for maps, out, options, kind, said in [
-        ([], "X_lulc.tif", {}, UsageError, "no maps"),
-        ([a], "X.tif", {}, UsageError, r"call it .*/X_lulc\.tif"),
-        ([a], "X_lulc.png", {}, UsageError, r"call it .*/X_lulc\.tif"),
+        ([], "X_lulc.tif", {}, UsageError, "`maps` is empty"),
+        ([a], "X.tif", {}, UsageError, r"must end in _lulc\.tif or _lulc\.vrt, such as .*/X_lulc\.tif"),
+        ([a], "X_lulc.png", {}, UsageError, r"must end in _lulc\.tif or _lulc\.vrt, such as .*/X_lulc\.tif"),
         ([a], "A_lulc.tif", {"overwrite": True}, UsageError, "is one of the maps"),
-        ([a], "X_lulc.tif", {"crs": "EPSG:nothing"}, UsageError, "--crs EPSG:nothing: not a coordinate"),
+        ([a], "X_lulc.tif", {"crs": "EPSG:nothing"}, UsageError, "`crs` is EPSG:nothing, which is no coordinate"),
         ([a, other], "X_lulc.tif", {}, DataError, r"B_lulc\.tif: has other classes than .*A_lulc\.tif"),
         ([a, moved_confidence], "X_lulc.tif", {}, DataError, r"C_confidence\.tif: has other cells"),
         ([a, tmp_path / "E_lulc.tif"], "X_lulc.tif", {}, DataError, "no such file"),
@@ -393,7 +393,7 @@ def test_nothing_is_overwritten_unasked(tmp_path):
     a = write_map(tmp_path / "A", [[1]])
     for out in ("X_lulc.tif", "V_lulc.vrt"):
         files = write_mosaic([a], tmp_path / out)
-        with pytest.raises(OutputError, match=r"_lulc\.\w+: .*in the way.*--overwrite"):
+        with pytest.raises(OutputError, match=r"_lulc\.\w+: already exists.*`overwrite=True`"):
             write_mosaic([a], tmp_path / out)
         assert write_mosaic([a], tmp_path / out, overwrite=True) == files
 
@@ -405,10 +405,10 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(mosaicking, "write_confidence", full)
+    monkeypatch.setattr(mosaic_raster, "write_confidence", full)
     with pytest.raises(OutputError, match="the disk is full"):
         write_mosaic([a], tmp_path / "new" / "X_lulc.tif")
-    monkeypatch.setattr(mosaicking, "write_style", full)
+    monkeypatch.setattr(mosaic_virtual, "write_style", full)
     with pytest.raises(OutputError, match=r"X_lulc\.\w+: cannot be written \(No space left"):
         write_mosaic([a], tmp_path / "X_lulc.vrt")
     assert sorted(os.listdir(tmp_path)) == before
@@ -475,7 +475,7 @@ def test_the_table_counts_the_mosaic(four, tmp_path):
 
 
 def test_polygons_of_the_mosaic_are_those_of_its_cells(four, tmp_path):
-    result = mosaic([four], tmp_path / "X_lulc.tif", vector=",".join(VECTOR_FORMATS))
+    result = mosaic([four], tmp_path / "X_lulc.tif", vector=VECTOR_FORMATS)
     names = {path.name for path in result.paths}
     assert names == {path.name for path in tmp_path.iterdir() if path.is_file()}
     assert {"X_lulc.gpkg", "X_lulc_polygons.parquet", "X_lulc_polygons.fgb", "X_lulc_polygons.geojson"} < names
@@ -545,7 +545,7 @@ def test_regions_share_the_mosaic_out(four, tmp_path, caplog):
     regions = write_regions(tmp_path / "regions.gpkg", shapes | {"far": far}, crs=4326)
     before, out = set(four.iterdir()), four
     with caplog.at_level(logging.WARNING):
-        result = mosaic([four], out, regions=regions, by="name", vector="gpkg,geoparquet")
+        result = mosaic([four], out, regions=regions, by="name", vector=("gpkg", "geoparquet"))
     assert "no map has data in far; nothing is written for it" in caplog.text
     assert list(result.classes) == list(shapes)
     counts = [[row["cells"] for row in classes["classes"]] for classes in result.classes.values()]
@@ -558,7 +558,7 @@ def test_regions_share_the_mosaic_out(four, tmp_path, caplog):
     np.testing.assert_allclose(table.hectares[table.zones.index("b")], hectares, rtol=0.2, atol=6)  # cells in part
     assert "\n\nb\ncode" in result.table()
     # Again among its own products: they are no maps to make it of.
-    again = mosaic([four], out, regions=regions, by="name", vector="gpkg,geoparquet", overwrite=True)
+    again = mosaic([four], out, regions=regions, by="name", vector=("gpkg", "geoparquet"), overwrite=True)
     assert again.classes == result.classes
 
 
@@ -583,22 +583,26 @@ def test_regions_that_cannot_be_meant_are_refused_in_one_sentence(four, tmp_path
     far = write_regions(tmp_path / "far.gpkg", {"far": translate(here, 1e6)})
     out = {"out": tmp_path / "out"}
     for options, kind, said in [
-        ({"regions": good, **out}, UsageError, r"good\.gpkg: name the field .* with --by"),
+        ({"regions": good, **out}, UsageError, r"good\.gpkg: which field .* as `by`"),
         ({"regions": good, "by": "nom", **out}, UsageError, r"good\.gpkg: has no field 'nom'"),
         ({"regions": same, "by": "name", **out}, DataError, r"same\.gpkg: the maps of 'a b' and 'A/b' would both"),
         ({"regions": none, "by": "name", **out}, DataError, r"none\.gpkg: holds a region whose name is ''"),
         ({"regions": far, "by": "name", **out}, DataError, r"far\.gpkg: no map has data in any region"),
-        ({"regions": good, "by": "name", "out": tmp_path / "X_lulc.tif"}, UsageError, "is a folder where there are"),
-        ({"by": "name", "out": tmp_path / "X_lulc.tif"}, UsageError, "pass their polygons as --regions"),
-        ({"vector": "gpkg", "out": tmp_path / "X_lulc.vrt"}, UsageError, r"has no confidence .*X_lulc\.tif"),
-        ({"vector": "shp", "out": tmp_path / "X_lulc.tif"}, UsageError, "shp"),
+        (
+            {"regions": good, "by": "name", "out": tmp_path / "X_lulc.tif"},
+            UsageError,
+            "must be a folder if there are `regions`",
+        ),
+        ({"by": "name", "out": tmp_path / "X_lulc.tif"}, UsageError, "pass the polygons as `regions`"),
+        ({"vector": ["gpkg"], "out": tmp_path / "X_lulc.vrt"}, UsageError, r"needs confidences, .*X_lulc\.tif"),
+        ({"vector": ["shp"], "out": tmp_path / "X_lulc.tif"}, UsageError, "shp"),
     ]:
         with pytest.raises(kind, match=said) as error:
             mosaic([four], **options)
         assert "\n" not in str(error.value)
         assert not (tmp_path / "out").exists()
     mosaic([four], tmp_path / "out", regions=good, by="name")
-    with pytest.raises(OutputError, match=r"a_lulc\.tif: in the way"):
+    with pytest.raises(OutputError, match=r"a_lulc\.tif: already exists"):
         mosaic([four], tmp_path / "out", regions=good, by="name")
 
 
@@ -608,7 +612,7 @@ def test_what_is_in_the_way_of_a_region_is_said_before_any_is_made(four, tmp_pat
     out = tmp_path / "out"
     out.mkdir()
     (out / "b_preview.png").write_bytes(b"")  # of a map that this mosaic would stand for
-    with pytest.raises(OutputError, match=r"b_preview\.png: in the way"):
+    with pytest.raises(OutputError, match=r"b_preview\.png: already exists"):
         mosaic([four], out, regions=regions, by="name")
     assert [path.name for path in out.iterdir()] == ["b_preview.png"]
     (out / "b_preview.png").unlink()
@@ -687,7 +691,7 @@ def test_an_interrupted_mosaic_is_finished_if_its_maps_are_as_they_were(tmp_path
     assert all(path.is_file() for path in made.paths)
     assert [row["cells"] for row in made.classes[""]["classes"]][:3] == [1, 1, 0]
     os.utime(a, ns=(0, 0))
-    with pytest.raises(OutputError, match=r"Y_lulc\.tif: in the way"):
+    with pytest.raises(OutputError, match=r"Y_lulc\.tif: already exists"):
         mosaic([a], tmp_path / "Y_lulc.tif")
 
 
@@ -718,7 +722,7 @@ def test_broken_maps_are_named_and_nothing_is_left(four, tmp_path):
 
 
 def test_progress_is_told_to_whoever_asks(four, tmp_path, monkeypatch):
-    monkeypatch.setattr(mosaicking, "STRIP_CELLS", 100)
+    monkeypatch.setattr(mosaic_raster, "STRIP_CELLS", 100)
     told = []
     mosaic([four], tmp_path / "X_lulc.tif", progress=lambda *step: told.append(step))
     assert told == [("X_lulc.tif", done, 4, "strip") for done in range(5)]

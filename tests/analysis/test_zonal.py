@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from rasterio.crs import CRS
 
 from geocfl.analysis import zonal as module
-from geocfl.analysis.zonal import ZoneTable, hectare_fields, stats
+from geocfl.analysis.zonal import ZonalStatistics, hectare_fields, stats
 from geocfl.core.grid import CellGrid
 from geocfl.core.legend import EUROSAT, Legend, LulcClass
 from geocfl.errors import DataError, OutputError, UsageError
@@ -77,7 +77,7 @@ def summary(folder: Path, grid: CellGrid, legend: Legend = EUROSAT) -> list[floa
     return [row["hectares"] for row in (*table["classes"], table["unclassified"], table["nodata"])]
 
 
-def counted(table: ZoneTable, zone: int = 0) -> list[float]:
+def counted(table: ZonalStatistics, zone: int = 0) -> list[float]:
     return [*table.hectares[zone], table.unclassified[zone], table.nodata[zone]]
 
 
@@ -375,7 +375,7 @@ def test_unusable_zones_are_refused_in_one_sentence(tmp_path, codes):
         ("points.gpkg", {}, DataError, "holds Point features, but zones are polygons"),
         ("nowhere.gpkg", {}, DataError, "no coordinate reference system; .*-a_srs"),
         ("empty.gpkg", {}, DataError, "holds no features"),
-        ("two.gpkg", {}, UsageError, "--layer: fields, farms"),
+        ("two.gpkg", {}, UsageError, "`layer`: fields, farms"),
         ("two.gpkg", {"layer": "fern"}, UsageError, "no layer 'fern' .*: fields, farms"),
         ("two.gpkg", {"layer": "fields", "by": "name"}, UsageError, "no field 'name' .* it has: owner"),
         ("two.gpkg", {"layer": "farms", "by": "name"}, UsageError, "it has none"),
@@ -405,17 +405,17 @@ def test_a_code_beyond_the_legend_is_refused(tmp_path):
 def test_nothing_is_overwritten_unasked(tmp_path, codes):
     path, grid = write_map(tmp_path, codes)
     zones = write_zones(tmp_path / "zones.gpkg", [scene_of(grid)], 32633)
-    with pytest.raises(UsageError, match=r"areas\.xlsx: ends in neither"):
+    with pytest.raises(UsageError, match=r"areas\.xlsx but must end in"):
         stats(path, zones, out=tmp_path / "areas.xlsx")
     out = tmp_path / "areas.csv"
     out.write_text("mine")
-    with pytest.raises(OutputError, match=r"areas\.csv: in the way; give --overwrite"):
+    with pytest.raises(OutputError, match=r"areas\.csv: already exists; use `overwrite=True`"):
         stats(path, zones, out=out)
     assert out.read_text() == "mine"
     stats(path, zones, out=out, overwrite=True)
     assert out.read_text() != "mine"
     (tmp_path / "folder.csv").mkdir()
-    with pytest.raises(OutputError, match="a folder of that name"):
+    with pytest.raises(OutputError, match="is a folder"):
         stats(path, zones, out=tmp_path / "folder.csv", overwrite=True)
 
 

@@ -145,7 +145,7 @@ def test_map_count_and_merge(scene, folder, tiny_model, told):
     areas = geocfl.stats(result.paths["lulc"], result.paths["gpkg"], progress=counts)
     zones = len(areas.zones)
     assert counts.ends() == {"zones": (zones, zones)}
-    assert repr(areas).startswith(f"<ZoneTable: {zones} zone")
+    assert repr(areas).startswith(f"<ZonalStatistics: {zones} zone")
     assert "<table" in areas._repr_html_()
     merged = Told()
     geocfl.mosaic([result.paths["lulc"]], folder / "all_lulc.tif", progress=merged)

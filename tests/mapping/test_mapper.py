@@ -96,7 +96,7 @@ def test_tta_is_a_setting(tmp_path: Path, tiny_model: Path, noise: np.ndarray) -
 @pytest.mark.parametrize("stride", [64, 48, 17])
 def test_products_are_whole_and_add_up(tmp_path: Path, tiny_model: Path, noise: np.ndarray, stride: int) -> None:
     result = geocfl.map_scene(write_scene(tmp_path / "s.tif", noise), tmp_path, model=tiny_model, stride=stride)
-    assert set(result.paths) == Selection.of("default", "gpkg").files
+    assert set(result.paths) == Selection.of(["default"], ["gpkg"]).files
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
         ["s.tif", *(p.name for p in result.paths.values())]
     )

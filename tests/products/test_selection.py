@@ -9,7 +9,7 @@ from geocfl.products.selection import PRODUCTS, VECTOR_FILES, Selection
 
 
 def test_the_short_default():
-    selection = Selection.of("default", "gpkg")
+    selection = Selection.of(["default"], ["gpkg"])
     assert selection.files == {
         "lulc", "attributes", "lulc_style", "confidence", "confidence_style", "gpkg", "preview", "summary",
     }  # fmt: skip
@@ -18,7 +18,7 @@ def test_the_short_default():
 
 
 def test_all_of_everything_is_every_file():
-    selection = Selection.of("all", ",".join(VECTOR_FORMATS))
+    selection = Selection.of(["all"], VECTOR_FORMATS)
     assert selection.files == set(FILES)
     assert selection.vector == VECTOR_FORMATS
     assert selection.detail
@@ -27,26 +27,27 @@ def test_all_of_everything_is_every_file():
 
 @pytest.mark.parametrize("product", PRODUCTS)
 def test_each_alone_comes_with_the_summary(product):
-    files = Selection.of(product, "gpkg").files
+    files = Selection.of([product], ["gpkg"]).files
     assert files == {"summary", *PRODUCTS[product], *(["gpkg"] if product == "vector" else [])}
     assert files <= set(FILES)
 
 
 def test_vector_formats():
-    assert Selection.of("default", " geojson , gpkg").vector == ("gpkg", "geojson")
-    assert Selection.of("default", "geojson").files >= {"geojson", "polygons_style"}
-    assert "gpkg" not in Selection.of("default", "none").files
-    assert "gpkg" in Selection.of("windows", "none").files  # its other layer
-    assert Selection.of("lulc", "geojson").vector == ()
+    assert Selection.of(["default"], ["geojson", "gpkg"]).vector == ("gpkg", "geojson")
+    assert Selection.of(("default",), ("geojson",)).files >= {"geojson", "polygons_style"}
+    assert "gpkg" not in Selection.of(["default"], ()).files
+    assert "gpkg" in Selection.of(["windows"], ()).files  # its other layer
+    assert Selection.of("lulc", ["geojson"]).vector == ()
     assert set(VECTOR_FILES) == set(VECTOR_FORMATS)
 
 
 @pytest.mark.parametrize(
     ("products", "vector", "message"),
     [
-        ("default,maps", "gpkg", "unknown product 'maps'; choose from: lulc, confidence"),
-        ("default", "shp", "unknown vector format 'shp'"),
-        ("default", "none,gpkg", "stands alone"),
+        (["default", "maps"], ["gpkg"], "unknown product 'maps'; choose from: lulc, confidence"),
+        (["qgis"], ["gpkg"], "unknown product 'qgis'; did you mean 'project'"),
+        (["lucl"], ["gpkg"], "unknown product 'lucl'; did you mean 'lulc'"),
+        (["default"], ["shp"], "unknown vector format 'shp'"),
     ],
 )
 def test_what_cannot_be_meant(products, vector, message):

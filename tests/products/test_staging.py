@@ -132,11 +132,11 @@ def test_other_scenes_and_files_are_left_alone(tmp_path):
 def test_overwriting_with_fewer_products_leaves_no_stale_ones(tmp_path):
     finish(tmp_path, "h1")
     products = [suffix for suffix in SUFFIXES if suffix != "_preview.png"]
-    with Staging(tmp_path, "S", "h2", overwrite=True, products=products) as staging:
+    with Staging(tmp_path, "S", "h2", overwrite=True, suffixes=products) as staging:
         write_all(staging, "h2")
         staging.commit()
     assert not (tmp_path / "S_preview.png").exists()
-    with Staging(tmp_path, "S", "h2", products=products) as staging:
+    with Staging(tmp_path, "S", "h2", suffixes=products) as staging:
         assert staging.state == "done"
 
 
@@ -209,7 +209,7 @@ def test_a_file_system_that_takes_no_folders_is_refused(tmp_path, monkeypatch):
 def test_a_foreign_folder_is_not_deleted(tmp_path):
     (tmp_path / ".S.partial").mkdir()
     (tmp_path / ".S.partial" / "letter").write_text("dear")
-    with pytest.raises(OutputError, match="in the way"):
+    with pytest.raises(OutputError, match="already exists"):
         finish(tmp_path, overwrite=True)
     assert (tmp_path / ".S.partial" / "letter").read_text() == "dear"
 

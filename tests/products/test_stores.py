@@ -112,7 +112,7 @@ def test_the_summary_comes_last(out: Any, monkeypatch: pytest.MonkeyPatch) -> No
 def test_products_of_other_work_are_refused(out: Any, scratch: Path) -> None:
     (out / "S_lulc.gpkg").write_text("mine")
     (out / "T_lulc.tif").write_text("other")
-    with pytest.raises(OutputError, match=r"/maps/S_lulc\.gpkg: in the way, .*--overwrite"):
+    with pytest.raises(OutputError, match=r"/maps/S_lulc\.gpkg: already exists, .*`overwrite=True`"):
         finish(out)
     assert content(out) == {"S_lulc.gpkg": "mine", "T_lulc.tif": "other"}
     assert list(scratch.iterdir()) == []
@@ -124,7 +124,7 @@ def test_products_of_other_work_are_refused(out: Any, scratch: Path) -> None:
 def test_overwriting_with_fewer_products_leaves_no_stale_ones(out: Any) -> None:
     finish(out)
     products = ["_lulc.tif", SUMMARY]
-    with Staging(out, "S", "h2", overwrite=True, products=products) as work:
+    with Staging(out, "S", "h2", overwrite=True, suffixes=products) as work:
         write_all(work, "h2")
         work.commit()
     assert content(out) == {"S_lulc.tif": "h2", "S_summary.json": '{"hash": "h2"}'}
@@ -164,7 +164,7 @@ def test_leftovers_of_this_very_work_are_no_obstacle_on_another_machine(
     assert len(content(out)) == 6
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "elsewhere"))
-    with pytest.raises(OutputError, match="in the way"):
+    with pytest.raises(OutputError, match="already exists"):
         finish(out, "h2")
     with pytest.raises(RuntimeError):
         break_off(out, RuntimeError())  # may still go on the next time
@@ -176,7 +176,7 @@ def test_overwriting_that_broke_off_early_does_not_allow_to_overwrite(out: Any) 
     finish(out, "h1")
     with pytest.raises(KeyboardInterrupt):
         break_off(out, KeyboardInterrupt(), "h2", overwrite=True)
-    with pytest.raises(OutputError, match="in the way"):
+    with pytest.raises(OutputError, match="already exists"):
         finish(out, "h2")
     assert sorted(content(out)) == ALL
     assert finish(out, "h1") == "done"

@@ -34,13 +34,13 @@ def check_vector_format(name: str) -> None:
     """Refuses a format that is unknown, or that cannot be written here.
 
     Raises:
-        UsageError: Likewise.
+        UsageError: The format is unknown, or needs a package that is not installed.
     """
     if name not in VECTOR_FORMATS:
-        raise UsageError(unknown_name("vector format", name, (*VECTOR_FORMATS, "none")), page="how-to/products/")
+        raise UsageError(unknown_name("vector format", name, VECTOR_FORMATS), page="how-to/products/")
     if name == "geoparquet" and not find_spec("pyarrow"):
         raise UsageError(
-            "--vector geoparquet needs pyarrow; pip install 'geocfl[geoparquet]' or choose another format",
+            "geoparquet in `vector` needs pyarrow; pip install 'geocfl[geoparquet]', or choose another format",
             page="how-to/products/",
         )
 

@@ -1,4 +1,4 @@
-"""A virtual raster: class rasters side by side, with palette and names, without a copy of their cells."""
+"""A virtual raster: refers to class rasters side by side, with palette and class names."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _COLUMNS = (("Value", "0", "5"), ("Class", "2", "2"), ("Red", "0", "6"), ("Green
 
 
 @dataclass(frozen=True)
-class Source:
-    """A class raster on the grid of a virtual one, all in cells.
+class Tile:
+    """A class raster on the grid of a virtual one; all numbers are in cells.
 
     Attributes:
         path: The raster.
         columns: Its own columns.
         rows: Its own rows.
-        left: Where it begins on the grid; need not be whole.
-        top: Likewise.
+        left: Column of the grid where it begins; may be a fraction.
+        top: Row of the grid where it begins; may be a fraction.
         width: Columns of the grid that it covers.
-        height: Rows likewise.
+        height: Rows of the grid that it covers.
     """
 
     path: Path
@@ -38,16 +38,14 @@ class Source:
     height: float
 
 
-def virtual_raster(
-    folder: Path, grid: CellGrid, legend: Legend, sources: Sequence[Source], tags: Mapping[str, str]
-) -> str:
-    """The text of a GDAL virtual raster (VRT), whose sources stay where they are, named relative to it.
+def virtual_raster(folder: Path, grid: CellGrid, legend: Legend, tiles: Sequence[Tile], tags: Mapping[str, str]) -> str:
+    """Text of a GDAL virtual raster (VRT), which names its tiles relative to itself.
 
     Args:
         folder: Where it will lie.
         grid: Its cells.
-        legend: Names and colours of the codes.
-        sources: Later ones lie on top of earlier ones; their cells without data are transparent.
+        legend: Names and colors of the codes.
+        tiles: Later ones lie on top of earlier ones; their cells without data are transparent.
         tags: Metadata.
     """
     vrt = ET.Element("VRTDataset", rasterXSize=str(grid.columns), rasterYSize=str(grid.rows))
@@ -61,8 +59,8 @@ def virtual_raster(
     _add(band, "NoDataValue", str(NODATA))
     _add(band, "ColorInterp", "Palette")
     _add_legend(band, legend)
-    for source in sources:
-        _add_source(band, source, folder)
+    for tile in tiles:
+        _add_tile(band, tile, folder)
     ET.indent(vrt)
     return ET.tostring(vrt, encoding="unicode") + "\n"
 
@@ -90,16 +88,16 @@ def _add_legend(band: ET.Element, legend: Legend) -> None:
             _add(row, "F", str(value))
 
 
-def _add_source(band: ET.Element, source: Source, folder: Path) -> None:
-    """One raster; what GDAL would else open it for is said here."""
+def _add_tile(band: ET.Element, tile: Tile, folder: Path) -> None:
+    """Adds a raster with its properties, so that GDAL need not open it for them."""
     element = ET.SubElement(band, "ComplexSource")
-    relative = os.path.relpath(source.path.resolve(), folder.resolve())
+    relative = os.path.relpath(tile.path.resolve(), folder.resolve())
     _add(element, "SourceFilename", Path(relative).as_posix(), relativeToVRT="1")
     _add(element, "SourceBand", "1")
-    columns, rows = str(source.columns), str(source.rows)
+    columns, rows = str(tile.columns), str(tile.rows)
     ET.SubElement(element, "SourceProperties", RasterXSize=columns, RasterYSize=rows, DataType="Byte")
     ET.SubElement(element, "SrcRect", xOff="0", yOff="0", xSize=columns, ySize=rows)
-    place = {"xOff": source.left, "yOff": source.top, "xSize": source.width, "ySize": source.height}
+    place = {"xOff": tile.left, "yOff": tile.top, "xSize": tile.width, "ySize": tile.height}
     ET.SubElement(element, "DstRect", {key: repr(value) for key, value in place.items()})
     _add(element, "NODATA", str(NODATA))
 
