@@ -29,7 +29,7 @@ from geocfl.products.formats.raster import write_confidence, write_lulc
 from geocfl.products.scratch import write_header
 
 SIDE, STRIDE, STEP = 10_980, 64, 155
-STEPS = {"raster": {}, "raster and GeoPackage": {"vector": "gpkg"}, "virtual raster": {}}
+STEPS = {"raster": {}, "raster and GeoPackage": {"vector": ["gpkg"]}, "virtual raster": {}}
 
 
 def draw(folder: Path, count: int) -> None:

@@ -1,7 +1,7 @@
 from ._version import __version__ as __version__
 from .analysis.mosaic import Mosaic as Mosaic
 from .analysis.mosaic import mosaic as mosaic
-from .analysis.zonal import ZoneTable as ZoneTable
+from .analysis.zonal import ZonalStatistics as ZonalStatistics
 from .analysis.zonal import stats as stats
 from .core.legend import Legend as Legend
 from .core.legend import LulcClass as LulcClass

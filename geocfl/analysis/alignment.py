@@ -166,7 +166,7 @@ def crop(
 
 
 def _squares(example: SceneMap, crs: rasterio.CRS) -> Affine:
-    """North-up squares about as large as a map's cells; their side has two digits, their corners are multiples of it."""
+    """North-up squares about as large as a map's cells; the side has two digits, corners are multiples of it."""
     grid = example.grid
     column, row = grid.columns / 2, grid.rows / 2
     x, y = _project(grid, crs, np.array([(column, row), (column + 1, row), (column, row + 1)]))
@@ -249,11 +249,9 @@ def parse_crs(text: str) -> rasterio.CRS:
     try:
         crs = rasterio.CRS.from_user_input(text)
     except (CRSError, ValueError) as error:
-        raise UsageError(
-            f"`crs` is {text}, which is no coordinate reference system; pass one such as EPSG:32633"
-        ) from error
+        raise UsageError(f"`crs` is {text}, which is no coordinate reference system; EPSG:32633 is one") from error
     if not (crs.is_projected or crs.is_geographic):
-        raise UsageError(f"`crs` is {text}, which is neither projected nor geographic; pass one such as EPSG:32633")
+        raise UsageError(f"`crs` is {text} but must be projected or geographic, such as EPSG:32633")
     return crs
 
 

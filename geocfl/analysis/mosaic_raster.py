@@ -78,9 +78,8 @@ def write_raster(
     wanted = Selection.of(["lulc", "confidence"], ()).files | polygons.files
     suffixes = [suffix for name, suffix in FILES.items() if name in wanted and name != "summary"]
     digest = _digest(grid, maps, [*polygons.vector, shapely.to_wkt(region, -1) if region is not None else ""])
-    with Staging(
-        target.parent, target.stem.removesuffix(LULC), digest, overwrite=overwrite, suffixes=suffixes
-    ) as stage:
+    stem = target.stem.removesuffix(LULC)
+    with Staging(target.parent, stem, digest, overwrite=overwrite, suffixes=suffixes) as stage:
         paths = [stage.target(suffix) for suffix in suffixes]
         if stage.state == "done":  # an earlier run had only to move the last files
             return paths, count_classes(target, stage.target(FILES["confidence"]), grid, legend)

@@ -59,7 +59,7 @@ class Regions:
             layer: Layer of the file; needed if it has several.
 
         Raises:
-            DataError: The file holds no polygons, a region without a name, or two regions whose files would have the same name.
+            DataError: The file holds no polygons, a region without a name, or two whose files would have the same name.
             UsageError: It has no such layer or field.
         """
         self.path = Path(path)
@@ -98,7 +98,7 @@ class Regions:
             near = tree.query(shape, predicate="intersects")
             reaches = (
                 shapely.area(shapely.intersection(tree.geometries[near], shape)) > 0
-            )  # a map beside the region only touches it
+            )  # a map beside it only touches
             found.append([maps[number] for number in sorted({numbers[index] for index in near[reaches]})])
         return found
 

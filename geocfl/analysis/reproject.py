@@ -21,7 +21,7 @@ Polygons = NDArray[np.object_]
 
 
 def onto_map(path: Path, shapes: Polygons, source: pyproj.CRS, grid: CellGrid) -> Polygons:
-    """Reprojects polygons to a map's CRS, with the parts that lie on the map 360 degrees away; the result may be invalid.
+    """Reprojects polygons to a map's CRS, with parts that lie on it 360 degrees away; results may be invalid.
 
     Args:
         path: Their file, for messages.

@@ -54,7 +54,7 @@ def read_zones(path: Path, layer: str | None, by: str | None) -> tuple[list[int]
     others = sorted(set(polygons.geom_type.dropna()) - {"Polygon", "MultiPolygon"})
     if others:
         raise DataError(
-            f"{path}: holds {' and '.join(others)} features, but zones must be polygons; pass a layer of polygons"
+            f"{path}: holds {' and '.join(others)} features, but zones must be polygons; pass another layer"
         )
     polygons = _repaired(path, polygons)
     if by is None:

@@ -41,9 +41,7 @@ def output_folder(out: str | Path) -> Path:
         return Path(out)
     text = str(out)
     if isinstance(out, Path):
-        raise UsageError(
-            f"{text}: a Path cannot hold the address of an object store, whose second slash it drops; pass a str"
-        )
+        raise UsageError(f"{text}: a Path drops a slash from the address of an object store; pass a str")
     if isinstance(out, str) and "://" not in text:
         return Path(text)
     scheme = urlsplit(text).scheme.lower()

@@ -147,7 +147,7 @@ def test_aligned_maps_are_as_an_array_would_have_them(tmp_path_factory, data, st
         )
         placed.append((left, top, codes, sure))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mosaicking, "STRIP_CELLS", strip)
+        patch.setattr(mosaic_raster, "STRIP_CELLS", strip)
         files = write_mosaic(maps, folder / "X_lulc.tif")
     left, top = min(p[0] for p in placed), min(p[1] for p in placed)
     expected = np.zeros((20, 20), int)
@@ -523,7 +523,7 @@ def test_a_region_is_what_of_the_mosaic_has_its_centre_inside(tmp_path_factory, 
         return
     regions = write_regions(folder / "regions.gpkg", {"one": shape})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mosaicking, "STRIP_CELLS", 40)
+        patch.setattr(mosaic_raster, "STRIP_CELLS", 40)
         result = mosaic([a, b], folder / "out", regions=regions, by="name")
     with rasterio.open(result.paths[0]) as dataset:
         column, row = ~PIXEL @ dataset.transform @ (0, 0)
@@ -546,7 +546,7 @@ def test_regions_share_the_mosaic_out(four, tmp_path, caplog):
     before, out = set(four.iterdir()), four
     with caplog.at_level(logging.WARNING):
         result = mosaic([four], out, regions=regions, by="name", vector=("gpkg", "geoparquet"))
-    assert "no map has data in far; nothing is written for it" in caplog.text
+    assert "no map has data in far; no files are written for it" in caplog.text
     assert list(result.classes) == list(shapes)
     counts = [[row["cells"] for row in classes["classes"]] for classes in result.classes.values()]
     assert np.sum(counts, axis=0).tolist() == expected[1:].tolist()
@@ -591,7 +591,7 @@ def test_regions_that_cannot_be_meant_are_refused_in_one_sentence(four, tmp_path
         (
             {"regions": good, "by": "name", "out": tmp_path / "X_lulc.tif"},
             UsageError,
-            "must be a folder if there are `regions`",
+            "must be a folder",
         ),
         ({"by": "name", "out": tmp_path / "X_lulc.tif"}, UsageError, "pass the polygons as `regions`"),
         ({"vector": ["gpkg"], "out": tmp_path / "X_lulc.vrt"}, UsageError, r"needs confidences, .*X_lulc\.tif"),

@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.crs import CRS
 
-from geocfl.analysis import zonal as module
+from geocfl.analysis import coverage as module
 from geocfl.analysis.zonal import ZonalStatistics, hectare_fields, stats
 from geocfl.core.grid import CellGrid
 from geocfl.core.legend import EUROSAT, Legend, LulcClass
@@ -372,12 +372,12 @@ def test_unusable_zones_are_refused_in_one_sentence(tmp_path, codes):
         ("absent.gpkg", {}, DataError, "no such file"),
         ("text.gpkg", {}, DataError, "not a vector file"),
         ("table.csv", {}, DataError, "has no geometries"),
-        ("points.gpkg", {}, DataError, "holds Point features, but zones are polygons"),
+        ("points.gpkg", {}, DataError, "holds Point features, but zones must be polygons"),
         ("nowhere.gpkg", {}, DataError, "no coordinate reference system; .*-a_srs"),
         ("empty.gpkg", {}, DataError, "holds no features"),
         ("two.gpkg", {}, UsageError, "`layer`: fields, farms"),
         ("two.gpkg", {"layer": "fern"}, UsageError, "no layer 'fern' .*: fields, farms"),
-        ("two.gpkg", {"layer": "fields", "by": "name"}, UsageError, "no field 'name' .* it has: owner"),
+        ("two.gpkg", {"layer": "fields", "by": "name"}, UsageError, "no field 'name'; it has: owner"),
         ("two.gpkg", {"layer": "farms", "by": "name"}, UsageError, "it has none"),
     ]:
         with pytest.raises(kind, match=rf"{name}: .*{said}") as error:

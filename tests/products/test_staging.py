@@ -106,7 +106,7 @@ def test_a_failure_leaves_what_was_there(tmp_path):
 def test_a_product_in_the_way_is_refused(tmp_path, suffix):
     in_the_way = tmp_path / f"S{suffix}"
     in_the_way.write_text("mine")
-    with pytest.raises(OutputError, match=r"--overwrite") as refusal:
+    with pytest.raises(OutputError, match=r"`overwrite=True`") as refusal:
         finish(tmp_path)
     assert str(in_the_way) in str(refusal.value)
     assert contents(tmp_path) == {in_the_way.name: "mine"}
@@ -117,7 +117,7 @@ def test_a_product_in_the_way_is_refused(tmp_path, suffix):
 def test_done_needs_every_product(tmp_path):
     finish(tmp_path)
     (tmp_path / "S_lulc.gpkg").unlink()
-    with pytest.raises(OutputError, match="--overwrite"):
+    with pytest.raises(OutputError, match="`overwrite=True`"):
         finish(tmp_path)
 
 
@@ -182,9 +182,9 @@ def test_a_forgotten_product_is_not_committed(tmp_path):
 
 def test_an_output_path_through_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match=r"cannot be written to .*--out"):
+    with pytest.raises(OutputError, match=r"cannot be written to .*`out`"):
         finish(tmp_path / "file" / "out")
-    with pytest.raises(OutputError, match="--out"):
+    with pytest.raises(OutputError, match="`out`"):
         finish(tmp_path / "file")
     assert contents(tmp_path) == {"file": ""}
 
@@ -216,7 +216,7 @@ def test_a_foreign_folder_is_not_deleted(tmp_path):
 
 def test_a_folder_named_like_a_product_is_not_deleted(tmp_path):
     (tmp_path / "S_lulc.tif").mkdir()
-    with pytest.raises(OutputError, match="a folder of that name"):
+    with pytest.raises(OutputError, match="is a folder"):
         finish(tmp_path, overwrite=True)
 
 
@@ -239,7 +239,7 @@ def test_a_full_disk_is_recognised_behind_gdal(tmp_path, monkeypatch):
 def test_a_broken_summary_is_in_the_way(tmp_path):
     for suffix in SUFFIXES:
         (tmp_path / f"S{suffix}").write_text("[]")
-    with pytest.raises(OutputError, match="--overwrite"):
+    with pytest.raises(OutputError, match="`overwrite=True`"):
         finish(tmp_path)
 
 
@@ -275,7 +275,7 @@ def another():
 @pytest.mark.parametrize("digest", ["h1", "h2"])
 def test_one_at_a_time_works_on_a_scene(tmp_path, another, digest):
     process = another(tmp_path)
-    with pytest.raises(BusyError, match=r"another geocfl is at work on S there; wait for it, or stop it"):
+    with pytest.raises(BusyError, match=r"another geocfl is working on S there; wait for it, or stop it"):
         finish(tmp_path, digest, overwrite=True)
     assert (tmp_path / ".S.partial" / "cells.tif").read_text() == "half"
     with Staging(tmp_path, "T", "h1") as other:
@@ -373,7 +373,7 @@ def test_a_file_system_without_locks_will_do(tmp_path, monkeypatch, caplog, numb
 
 def test_a_lock_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
     (tmp_path / ".S.lock").mkdir()
-    with pytest.raises(OutputError, match=r"cannot be written to .*--out"):
+    with pytest.raises(OutputError, match=r"cannot be written to .*`out`"):
         finish(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [".S.lock"]
 

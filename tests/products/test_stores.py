@@ -197,7 +197,7 @@ def test_an_interrupt_keeps_the_work_and_a_failure_does_not(out: Any, scratch: P
 
 def test_one_at_a_time_on_one_machine(out: Any) -> None:
     with Staging(out, "S", "h1") as work:
-        with pytest.raises(BusyError, match="another geocfl is at work on S there"):
+        with pytest.raises(BusyError, match="another geocfl is working on S there"):
             finish(out)
         with Staging(out, "T", "h1"):
             pass
@@ -209,7 +209,7 @@ def test_one_at_a_time_on_one_machine(out: Any) -> None:
 def test_done_needs_every_product(out: Any) -> None:
     finish(out)
     (out / "S_preview.png").unlink()
-    with pytest.raises(OutputError, match="--overwrite"):
+    with pytest.raises(OutputError, match="`overwrite=True`"):
         finish(out)
 
 
@@ -256,9 +256,9 @@ def test_addresses() -> None:
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        ("nosuch://bucket/maps", r"--out nosuch://bucket/maps: no place to write to \(.*nosuch.*\); choose"),
-        ("https://example.com/maps", r"--out https://example\.com/maps: no place to write to \(web servers"),
-        (Path("s3://bucket/maps"), r"--out s3:/bucket/maps: is the address of an object store as a Path"),
+        ("nosuch://bucket/maps", r"nosuch://bucket/maps: cannot be written to \(.*nosuch.*\); choose"),
+        ("https://example.com/maps", r"https://example\.com/maps: cannot be written to \(web servers"),
+        (Path("s3://bucket/maps"), r"s3:/bucket/maps: a Path drops a slash"),
     ],
 )
 def test_addresses_that_are_none(address: str | Path, message: str) -> None:
@@ -268,7 +268,7 @@ def test_addresses_that_are_none(address: str | Path, message: str) -> None:
 
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gcsfs", None)
-    with pytest.raises(UsageError, match=r"--out gs://bucket/maps: gs:// needs a package of its own \(.*(?i:install)"):
+    with pytest.raises(UsageError, match=r"gs://bucket/maps: gs:// needs another package \(.*(?i:install)"):
         output_folder("gs://bucket/maps")
     monkeypatch.setitem(sys.modules, "upath", None)
     with pytest.raises(UsageError, match=r"pip install 'geocfl\[cloud\]'"):

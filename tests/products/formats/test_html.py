@@ -186,7 +186,7 @@ def test_only_the_scripts_of_this_page_may_run(page_of, grid_of, codes):
 )
 def test_leaflet_is_the_published_one(name, digest):
     """Subresource integrity that leafletjs.com states for 1.9.4."""
-    content = files("geocfl.products").joinpath("page_assets", "leaflet", name).read_bytes()
+    content = files("geocfl.products.formats").joinpath("page_assets", "leaflet", name).read_bytes()
     assert b64encode(hashlib.sha256(content).digest()).decode() == digest
 
 
