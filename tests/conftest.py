@@ -47,10 +47,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skips a test that needs an extra which is not installed: one of its mark, or a parameter of that name."""
+    """Skips a test that needs an extra which is not installed: one of its mark, or a parameter, such as ``"onnx"``."""
     needed = {name for mark in item.iter_markers("extra") for name in mark.args}
     if isinstance(item, pytest.Function) and hasattr(item, "callspec"):
-        needed |= {value for value in item.callspec.params.values() if isinstance(value, str)} & EXTRAS.keys()
+        needed |= {value for value in item.callspec.params.values() if isinstance(value, str)} & {
+            "geoparquet",
+            "onnx",
+            "openvino",
+        }
     for name in sorted(needed):
         if any(find_spec(module) is None for module in EXTRAS[name]):
             pytest.skip(f"needs geocfl[{name}]")
