@@ -1,4 +1,4 @@
-"""``geocfl train``, ``evaluate`` and ``compare``: models from labelled patches, and what they are worth."""
+"""``geocfl train``, ``evaluate`` and ``compare``: models from labeled patches, and their accuracy."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from geocfl.cli.options import DATA, TEACHER, TRAINING
     rich_help_panel=LEARN,
     epilog=examples(
         (
-            "the network of the bundled model, tested on places it has not seen",
+            "the network of the built-in model, tested on places it has not seen",
             "geocfl train --data EuroSAT.zip --out run --backbone lite0 --split spatial",
         ),
         (
-            "minutes on a CPU, on patches and classes of yours",
+            "your own patches and classes, in minutes on a CPU",
             "geocfl train --data patches --out runs/mine --backbone lite0 --freeze",
         ),
         (
-            "the same once more, with another loss",
+            "the same with another loss",
             "geocfl train --config runs/mine/config.json --loss ce --out runs/ce",
         ),
         ("then map with it", "geocfl map scene.tif --model runs/mine"),
@@ -39,26 +39,22 @@ def train(
     out: options.Out,
     config: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="config.json of a run to repeat; options given here go before it."),
+        typer.Option(metavar="FILE", help="config.json of a run to repeat; options given here override it."),
     ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Settings to start from: default, or paper for those that the paper states.",
+            help="Base settings: default, or paper for the settings of the paper.",
             show_default="default",
             autocompletion=one_of(completion.RECIPES),
         ),
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(
-            metavar="N", help="Number that all chance follows from; the same, the same result.", show_default="0"
-        ),
+        typer.Option(metavar="N", help="Random seed; the same seed gives the same result.", show_default="0"),
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", metavar="", help="Go on from the checkpoint of a stopped run.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume an interrupted run from its checkpoint.")] = False,
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
     data: options.Data = "",
@@ -67,7 +63,8 @@ def train(
         str | None,
         typer.Option(
             metavar="FORM:R",
-            help="none, long-tail:R or step:R: thin the training patches to R : 1 between largest and smallest class.",
+            help="Class imbalance to create in the training patches: none, long-tail:R or step:R. R is the ratio of "
+            "the largest to the smallest class.",
             show_default="none",
             autocompletion=one_of(completion.IMBALANCES),
             rich_help_panel=DATA,
@@ -82,7 +79,7 @@ def train(
         str | None,
         typer.Option(
             metavar="RUN",
-            help="A finished run of the same settings: train on its validation patches too.",
+            help="Finished run with the same settings: train on its validation patches as well.",
             rich_help_panel=DATA,
         ),
     ] = None,
@@ -94,7 +91,7 @@ def train(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="What is minimised: ce (cross-entropy), weighted-ce, focal, class-focal, cb-focal, balanced-softmax, "
+            help="Loss function: ce (cross-entropy), weighted-ce, focal, class-focal, cb-focal, balanced-softmax, "
             "logit-adjusted or ldam.",
             show_default="class-focal",
             autocompletion=one_of(completion.LOSSES),
@@ -107,8 +104,8 @@ def train(
         float | None,
         typer.Option(
             metavar="A",
-            help="Train on mixtures of two patches, drawn from Beta(A, A).",
-            show_default="0, none",
+            help="Mixup: train on mixtures of two patches, with weights from Beta(A, A).",
+            show_default="0, off",
             rich_help_panel=TRAINING,
         ),
     ] = None,
@@ -120,7 +117,7 @@ def train(
         str | None,
         typer.Option(
             metavar="MODEL",
-            help="Model to imitate as well; several, separated by commas, are averaged.",
+            help="Teacher model to distill from; several, separated by commas, are averaged.",
             autocompletion=a_model,
             rich_help_panel=TEACHER,
         ),
@@ -128,8 +125,8 @@ def train(
     distill: Annotated[
         float | None,
         typer.Option(
-            metavar="SHARE",
-            help="Weight of the teacher's part, 0 to 1.",
+            metavar="FRACTION",
+            help="Weight of the teacher in the loss (0-1).",
             show_default="0.9",
             rich_help_panel=TEACHER,
         ),
@@ -138,17 +135,17 @@ def train(
         float | None,
         typer.Option(
             metavar="NUMBER",
-            help="Weight of looking like the teacher before the last layer.",
+            help="Weight of matching the teacher's features before the last layer.",
             show_default="2",
             rich_help_panel=TEACHER,
         ),
     ] = None,
     device: options.Device = "auto",
 ) -> None:
-    """Train a model on labelled patches: model, test figures, curves and a report in one folder.
+    """Train a model on labeled patches; writes the model, test metrics, curves and a report.
 
-    The folder is what geocfl map --model takes. A ResNet-18 learns by the class
-    focal loss, which cares for small classes, unless options say otherwise.
+    Use the output folder as geocfl map --model. The default is a ResNet-18 with
+    the class focal loss, which gives more weight to rare classes.
     """
     from geocfl.training.config import parse_bands
 
@@ -194,7 +191,7 @@ def train(
     rich_help_panel=LEARN,
     epilog=examples(
         (
-            "the bundled model on the places that it was not trained on",
+            "the built-in model on places that it was not trained on",
             "geocfl evaluate eurosat-rgb-lite0 --data EuroSAT.zip --out evaluation",
         ),
         (
@@ -207,7 +204,7 @@ def evaluate(
     model: Annotated[
         str,
         typer.Argument(
-            help="The folder of a model or a run, or the name of a model that comes with geocfl.",
+            help="The folder of a model or run, or the name of a built-in model.",
             metavar="MODEL",
             autocompletion=a_model,
         ),
@@ -220,8 +217,8 @@ def evaluate(
         str,
         typer.Option(
             metavar="NAME|FILE",
-            help="paper, spatial, random:SHARE, all, or a text file that names patches, such as RUN/test_patches.txt.",
-            show_default="the model's own",
+            help="Split: paper, spatial, random:FRACTION, all, or a file of patch names, such as RUN/test_patches.txt.",
+            show_default="from the model",
             autocompletion=one_of((*completion.SPLITS, "all")),
             rich_help_panel=DATA,
         ),
@@ -237,7 +234,9 @@ def evaluate(
     ] = "test",
     seed: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Seed of a random split.", show_default="the model's own", rich_help_panel=DATA),
+        typer.Option(
+            metavar="N", help="Random seed of a random split.", show_default="from the model", rich_help_panel=DATA
+        ),
     ] = None,
     scale: options.PatchScale = None,
     offset: options.PatchOffset = None,
@@ -247,7 +246,7 @@ def evaluate(
     precision: options.PatchPrecision = "float32",
     batch_size: options.BatchSize = None,
 ) -> None:
-    """Judge a model on labelled patches: accuracy, each class, calibration, figures and a report."""
+    """Evaluate a model on labeled patches: accuracy per class, calibration, figures and a report."""
     with bars() as shown:
         evaluation = geocfl.evaluate(
             model,
@@ -273,11 +272,11 @@ def evaluate(
     rich_help_panel=LEARN,
     epilog=examples(
         (
-            "how long it would take here",
+            "how long it would take on this machine",
             "geocfl compare --data EuroSAT.zip --out comparison --freeze --dry-run",
         ),
         (
-            "two losses, with and without imbalance, three trainings of each",
+            "two losses, with and without imbalance, three runs of each",
             "geocfl compare --data EuroSAT.zip --out comparison --losses ce,class-focal",
         ),
     ),
@@ -289,18 +288,18 @@ def compare(
         str,
         typer.Option(
             metavar="NAMES",
-            help="Losses, separated by commas; geocfl train --help names them.",
+            help="Losses, separated by commas; geocfl train --help lists them.",
             autocompletion=some_of(completion.LOSSES),
         ),
     ] = "ce,focal,class-focal",
     seeds: Annotated[
-        int, typer.Option(metavar="N", help="Trainings of each loss under each imbalance, of seeds 0, 1, ...")
+        int, typer.Option(metavar="N", help="Number of runs of each loss under each imbalance, with seeds 0, 1, ...")
     ] = 3,
     results: Annotated[
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Folder of finished trainings, which are read and not done again.",
+            help="Folder of finished runs, which are not repeated.",
             show_default="OUT/cells",
         ),
     ] = None,
@@ -308,8 +307,7 @@ def compare(
         bool,
         typer.Option(
             "--dry-run",
-            metavar="",
-            help="Say how many trainings are left and, from measured steps, how long they take.",
+            help="Report how many runs are left and estimate how long they take.",
         ),
     ] = False,
     overwrite: options.Overwrite = False,
@@ -318,7 +316,8 @@ def compare(
         str,
         typer.Option(
             metavar="FORM:R,...",
-            help="none, long-tail:R and step:R, separated by commas: R : 1 between largest and smallest class.",
+            help="Class imbalances, separated by commas: none, long-tail:R, step:R. R is the ratio of the largest to "
+            "the smallest class.",
             autocompletion=some_of(completion.IMBALANCES),
             rich_help_panel=DATA,
         ),
@@ -341,10 +340,10 @@ def compare(
     compile: options.Compile = None,
     device: options.Device = "auto",
 ) -> None:
-    """Compare losses on classes of unequal size: train each, test it against cross-entropy.
+    """Compare losses under class imbalance: train with each, test it against cross-entropy.
 
-    Writes the table as CSV, Markdown and a page. Give a stopped command again,
-    and it trains what is left.
+    Writes a table as CSV, Markdown and a web page. Rerun an interrupted command
+    to resume it.
     """
     from geocfl.training.config import parse_bands
 

@@ -1,4 +1,4 @@
-"""``geocfl demo``, ``map`` and ``clouds``: from a scene to its map."""
+"""``geocfl demo``, ``map`` and ``clouds``: maps of scenes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @app.command(
     rich_help_panel=MAP,
-    epilog=examples(("a map to look at, in the folder demo", "geocfl demo")),
+    epilog=examples(("write a map into the folder demo", "geocfl demo")),
 )
 def demo(
     out: options.Out = Path("demo"),
@@ -31,9 +31,9 @@ def demo(
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Make a map without any data of yours, to see what geocfl does.
+    """Map a synthetic scene, to see what geocfl does without any data.
 
-    The scene is drawn by a program, and so is the truth that the map is compared with.
+    The map is compared with the land cover from which the scene was generated.
     """
     with bars() as shown:
         result = geocfl.demo(out, model=model, seed=seed, device=device, overwrite=overwrite, progress=shown)
@@ -45,9 +45,9 @@ def demo(
     typer.echo(_described(result.result))
     typer.echo(f"  {result.scene}\n  {result.truth}\n")
     typer.echo(
-        "The scene is synthetic: drawn by a program, not seen by a satellite. The map agrees with what was drawn in\n"
+        "The scene is synthetic, not a satellite image. The map matches the true class in\n"
         f"{result.agreement:.1%} of {result.cells} cells, and in {result.clear_agreement:.1%} of the "
-        f"{result.clear_cells} that are clearly of one class."
+        f"{result.clear_cells} cells that clearly belong to one class."
     )
 
 
@@ -60,21 +60,21 @@ def demo(
             "finer cells, a QGIS project and a page for the browser",
             "geocfl map scene.tif --stride 16 --products default,project,report",
         ),
-        ("a product as it was downloaded, without its clouds", "geocfl map S2A_MSIL2A_20190416.SAFE.zip --mask scl"),
+        ("a product as downloaded, with clouds masked", "geocfl map S2A_MSIL2A_20190416.SAFE.zip --mask scl"),
         (
-            "a part of a scene on a server, which alone is read",
+            "part of a scene on a server; only that part is read",
             "geocfl map https://example.com/scene.tif --bbox 13.0,52.3,13.8,52.7",
         ),
-        ("with a model that you trained", "geocfl map scene.tif --model runs/mine"),
-        ("many scenes, in two processes; again, what is missing", "geocfl map 'scenes/*.tif' --workers 2"),
+        ("with your own model", "geocfl map scene.tif --model runs/mine"),
+        ("many scenes, in two processes", "geocfl map 'scenes/*.tif' --workers 2"),
     ),
 )
 def map_scenes(
     scenes: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Sentinel-2 scenes, as paths, URLs or patterns in quotes: GeoTIFF or another raster, SAFE product or "
-            "its zip, folder or files of one band each, STAC Item.",
+            help="Sentinel-2 scenes: paths, URLs or quoted patterns. GeoTIFF or another raster, SAFE product or its "
+            "zip, folder or files with one band each, STAC Item.",
             metavar="SCENE",
             show_default=False,
         ),
@@ -83,7 +83,7 @@ def map_scenes(
         str,
         typer.Option(
             metavar="FOLDER",
-            help="Folder to write into, made where it is missing; or one of an object store, such as s3://bucket/maps.",
+            help="Output folder, created if it does not exist, or an object store, such as s3://bucket/maps.",
         ),
     ] = "maps",
     model: options.ModelName = "eurosat-rgb-lite0",
@@ -102,8 +102,7 @@ def map_scenes(
         bool,
         typer.Option(
             "--no-warp",
-            metavar="",
-            help="Refuse scenes of another pixel size than the model's instead of resampling them.",
+            help="Refuse a scene whose pixel size differs from the model's, instead of resampling it.",
             rich_help_panel=SCENE,
         ),
     ] = False,
@@ -111,8 +110,7 @@ def map_scenes(
         bool,
         typer.Option(
             "--allow-no-crs",
-            metavar="",
-            help="Map scenes without a coordinate system, to maps without a place.",
+            help="Map scenes without a coordinate system; their maps have none either.",
             rich_help_panel=SCENE,
         ),
     ] = False,
@@ -125,8 +123,8 @@ def map_scenes(
         str,
         typer.Option(
             metavar="TIME",
-            help="When the scene was taken, such as 2019-04-16T10:00Z, for the STAC Item.",
-            show_default="what the scene says",
+            help="Acquisition time for the STAC Item, such as 2019-04-16T10:00Z.",
+            show_default="from the scene",
             rich_help_panel=PRODUCTS,
         ),
     ] = "",
@@ -142,8 +140,8 @@ def map_scenes(
         int,
         typer.Option(
             metavar="N",
-            help="Processes on this machine that share the scenes, on Dask.",
-            show_default="0, only this one",
+            help="Dask processes on this machine that share the scenes.",
+            show_default="0, no extra process",
             min=0,
             rich_help_panel=MANY,
         ),
@@ -152,7 +150,7 @@ def map_scenes(
         str,
         typer.Option(
             metavar="ADDRESS",
-            help="Dask scheduler whose workers map the scenes, such as tcp://10.0.0.1:8786.",
+            help="Address of a Dask scheduler to map the scenes, such as tcp://10.0.0.1:8786.",
             show_default="none",
             rich_help_panel=MANY,
         ),
@@ -161,17 +159,17 @@ def map_scenes(
         int,
         typer.Option(
             metavar="N",
-            help="How often Dask tries a scene again whose failure nobody foresaw, such as a full memory.",
+            help="Number of times Dask retries a scene after an unexpected failure, such as out of memory.",
             min=0,
             rich_help_panel=MANY,
         ),
     ] = 2,
 ) -> None:
-    """Map what covers the land in Sentinel-2 scenes: raster, polygons, styles, preview, hectares.
+    """Map the land cover of Sentinel-2 scenes: rasters, polygons, styles and areas.
 
-    Each window of 64 x 64 pixels gets one of the model's classes, and a
-    confidence. The model that comes along knows ten, from forest to highway.
-    Give a stopped command again, and it goes on where it was.
+    Each 64 x 64 pixel window gets one of the model's classes and a confidence.
+    The built-in model has ten classes, from annual crop to sea and lake.
+    Rerun an interrupted command to resume it.
     """
     from geocfl.scenes import group_files
     from geocfl.scenes.collect import is_pattern
@@ -248,30 +246,30 @@ def _described(result: SceneMap) -> str:
     rich_help_panel=MAP,
     epilog=examples(
         ("find the clouds", "geocfl clouds scene.tif --out clouds.tif"),
-        ("then map without them", "geocfl map scene.tif --mask clouds.tif"),
+        ("then mask them in the map", "geocfl map scene.tif --mask clouds.tif"),
     ),
 )
 def clouds(
     scene: Annotated[
-        str, typer.Argument(help="A scene, as for geocfl map; it needs B02, B03, B04 and B08.", metavar="SCENE")
+        str, typer.Argument(help="A scene, as for geocfl map, with the bands B02, B03, B04 and B08.", metavar="SCENE")
     ],
     out: Annotated[
         Path,
-        typer.Option(metavar="FILE", help="Mask to write, GeoTIFF: 1 cloud, 2 cloud shadow; for geocfl map --mask."),
+        typer.Option(
+            metavar="FILE", help="Output mask (GeoTIFF) for geocfl map --mask: 1 is cloud, 2 is cloud shadow."
+        ),
     ],
     overwrite: options.Overwrite = False,
     bands: options.SceneBands = "",
     scale: options.SceneScale = None,
     offset: options.SceneOffset = None,
-    buffer: Annotated[
-        int, typer.Option(metavar="N", help="Pixels of 30 m around clouds that are masked too.", min=0)
-    ] = 4,
+    buffer: Annotated[int, typer.Option(metavar="N", help="Pixels of 30 m around clouds to mask as well.", min=0)] = 4,
 ) -> None:
-    r"""Find clouds and their shadows in a scene that does not say where they are.
+    r"""Detect clouds and cloud shadows in a scene without a cloud mask.
 
-    For scenes of level L1C, and others without a classification of their own;
-    products of level L2A have one, which geocfl map --mask scl takes.
-    Comes with: pip install 'geocfl\[clouds]'
+    For L1C products and other scenes without a scene classification. L2A
+    products include one: use geocfl map --mask scl instead.
+    Requires the extra geocfl\[clouds].
     """
     with bars() as shown:
         mask = geocfl.find_clouds(

@@ -1,4 +1,4 @@
-"""``geocfl info`` and ``export``: what a model or a scene is, and models for other programs."""
+"""``geocfl info`` and ``export``: facts about models and scenes, and models for other programs."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from geocfl.cli.entry import MODELS, app, examples
 @app.command(
     rich_help_panel=MODELS,
     epilog=examples(
-        ("bands, grid, pixel values, and how many windows a map would have", "geocfl info scene.tif"),
-        ("classes, bands and origin of a model", "geocfl info eurosat-rgb-lite0"),
+        ("bands, grid, pixel values and number of windows", "geocfl info scene.tif"),
+        ("classes, bands and training data of a model", "geocfl info eurosat-rgb-lite0"),
     ),
 )
 def info(
     path: Annotated[
         str,
         typer.Argument(
-            help="A scene, the folder of a model, or the name of a model that comes with geocfl.",
+            help="A scene, the folder of a model, or the name of a built-in model.",
             metavar="SCENE|MODEL",
             autocompletion=a_model,
         ),
@@ -63,14 +63,14 @@ def _text(value: Any) -> str:
     rich_help_panel=MODELS,
     epilog=examples(
         ("for onnxruntime, in Python or elsewhere", "geocfl export eurosat-rgb-lite0"),
-        ("a model of yours for OpenVINO", "geocfl export runs/mine --format openvino --out mine.xml"),
+        ("your own model for OpenVINO", "geocfl export runs/mine --format openvino --out mine.xml"),
     ),
 )
 def export(
     model: Annotated[
         str,
         typer.Argument(
-            help="The folder of a model, or the name of one that comes with geocfl.",
+            help="The folder of a model, or the name of a built-in model.",
             metavar="MODEL",
             autocompletion=a_model,
         ),
@@ -79,16 +79,16 @@ def export(
         str,
         typer.Option(
             metavar="NAME",
-            help="onnx, torchscript, openvino, or stac-mlm, a STAC Item that describes the model in a catalogue.",
+            help="Format: onnx, torchscript, openvino, or stac-mlm (a STAC Item that describes the model).",
             autocompletion=one_of(completion.EXPORT_FORMATS),
         ),
     ] = "onnx",
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="File to write.", show_default="the model's name with the format's ending"),
+        typer.Option(metavar="FILE", help="Output file.", show_default="MODEL with the extension of the format"),
     ] = None,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Write a model for other programs: reflectance in, calibrated probabilities out."""
+    """Export a model for other programs: reflectance in, calibrated probabilities out."""
     for file in geocfl.export(model, out, format=format, overwrite=overwrite):
         typer.echo(file)

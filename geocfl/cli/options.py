@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share, so that they are named and explained alike."""
+"""Options that several commands share, so that they have the same names and help."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from geocfl.cli import completion
 from geocfl.cli.completion import a_model, one_of, some_of
 
 SCENE, PRODUCTS, SPEED, REGIONS, MANY = "Scene", "Products", "Speed and memory", "Regions", "Many scenes"
-DATA, NETWORK, TRAINING, TEACHER = "Data", "Network", "Training", "Learning from another model"
-"""Panels of a command's help; options that belong to none are those of every command."""
+DATA, NETWORK, TRAINING, TEACHER = "Data", "Network", "Training", "Distillation"
+"""Panels of a command's help; the options in none of them are listed first."""
 
-Out = Annotated[Path, typer.Option(metavar="FOLDER", help="Folder to write into; made where it is missing.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", metavar="", help="Replace earlier outputs in the way.")]
-AsJson = Annotated[bool, typer.Option("--json", metavar="", help="Print the result as JSON, for programs.")]
-Seed = Annotated[int, typer.Option(metavar="N", help="Number that all chance follows from; the same, the same result.")]
+Out = Annotated[Path, typer.Option(metavar="FOLDER", help="Output folder; created if it does not exist.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that already exist.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Seed = Annotated[int, typer.Option(metavar="N", help="Random seed; the same seed gives the same result.")]
 ModelName = Annotated[
     str,
     typer.Option(
         metavar="MODEL",
-        help="Model to map with: the name of one that comes with geocfl, or the folder of one that you trained.",
+        help="Model: a built-in name or the folder of a model that you trained.",
         autocompletion=a_model,
     ),
 ]
@@ -30,7 +30,7 @@ Device = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="Where to compute: auto (a GPU where there is one), cpu, cuda, cuda:N or mps.",
+        help="Device: auto (a GPU if there is one), cpu, cuda, cuda:N or mps.",
         autocompletion=one_of(completion.DEVICES),
         rich_help_panel=SPEED,
     ),
@@ -39,7 +39,7 @@ BatchSize = Annotated[
     int | None,
     typer.Option(
         metavar="N",
-        help="Windows classified at a time.",
+        help="Windows per batch.",
         show_default="32 on a CPU, 256 on a GPU",
         rich_help_panel=SPEED,
     ),
@@ -48,7 +48,7 @@ Backend = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="Library that classifies: openvino, onnx or torch; auto is torch on a GPU, else the fastest installed.",
+        help="Inference library: openvino, onnx or torch; auto is torch on a GPU, otherwise the fastest installed.",
         autocompletion=one_of(completion.BACKENDS),
         rich_help_panel=SPEED,
     ),
@@ -57,7 +57,7 @@ Precision = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="Numbers to compute with: float32, bfloat16 or float16; auto is the fastest that keeps the map.",
+        help="Numeric precision: float32, bfloat16 or float16; auto is the fastest that does not change the map.",
         autocompletion=one_of(completion.PRECISIONS),
         rich_help_panel=SPEED,
     ),
@@ -66,7 +66,7 @@ PatchPrecision = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="Numbers to compute with: float32, bfloat16 or float16 (GPUs only).",
+        help="Numeric precision: float32, bfloat16 or float16 (GPUs only).",
         autocompletion=one_of(completion.PRECISIONS[1:]),
         rich_help_panel=SPEED,
     ),
@@ -84,8 +84,7 @@ Stride = Annotated[
     int,
     typer.Option(
         metavar="PIXELS",
-        help="Side of a map cell, 1 to 64 pixels: of 10 m each, 64 makes cells of 640 m. Half of it takes four times "
-        "as long.",
+        help="Cell size in pixels (1-64). At 10 m, 64 gives 640 m cells; halving it takes four times as long.",
         min=1,
         max=64,
     ),
@@ -94,8 +93,8 @@ SceneBands = Annotated[
     str,
     typer.Option(
         metavar="BAND=N,...",
-        help="Which band is which where the scene does not say, such as B04=3,B03=2,B02=1.",
-        show_default="what the scene says",
+        help="Band numbers for a scene that does not name its bands, such as B04=3,B03=2,B02=1.",
+        show_default="from the scene",
         rich_help_panel=SCENE,
     ),
 ]
@@ -103,8 +102,8 @@ SceneScale = Annotated[
     float | None,
     typer.Option(
         metavar="NUMBER",
-        help="Of the pixel values: reflectance = (value + offset) / scale. 10000 for Sentinel-2 products.",
-        show_default="what the scene says",
+        help="Scale of the pixel values: reflectance = (value + offset) / scale; 10000 for Sentinel-2 products.",
+        show_default="from the scene",
         rich_help_panel=SCENE,
     ),
 ]
@@ -112,8 +111,8 @@ SceneOffset = Annotated[
     float | None,
     typer.Option(
         metavar="NUMBER",
-        help="Likewise; -1000 for products of processing baseline 04.00 (2022) and later.",
-        show_default="what the scene says",
+        help="Offset of the pixel values, see --scale; -1000 for Sentinel-2 products since baseline 04.00 (2022).",
+        show_default="from the scene",
         rich_help_panel=SCENE,
     ),
 ]
@@ -121,7 +120,7 @@ Bbox = Annotated[
     str,
     typer.Option(
         metavar="W,S,E,N",
-        help="Map this part alone: west, south, east, north in degrees.",
+        help="Map only this bounding box: west, south, east, north in degrees.",
         rich_help_panel=SCENE,
     ),
 ]
@@ -129,7 +128,7 @@ Aoi = Annotated[
     str,
     typer.Option(
         metavar="FILE",
-        help="Map what these polygons cover alone; any vector format and coordinate system.",
+        help="Map only the area of these polygons; any vector format and coordinate system.",
         rich_help_panel=SCENE,
     ),
 ]
@@ -137,8 +136,8 @@ Mask = Annotated[
     str,
     typer.Option(
         metavar="scl|FILE",
-        help="Leave out clouds: scl takes the product's own classification (L2A), else a raster of masked pixels, "
-        "such as geocfl clouds writes.",
+        help="Mask clouds: scl uses the scene classification of an L2A product; FILE is a mask raster, for example "
+        "from geocfl clouds.",
         autocompletion=one_of(("scl",)),
         rich_help_panel=SCENE,
     ),
@@ -147,22 +146,24 @@ MaskClasses = Annotated[
     str,
     typer.Option(
         metavar="N,N,...",
-        help="Values of the mask that are left out.",
-        show_default="scl: 1,3,8,9,10; else all but 0",
+        help="Values of the mask to leave out.",
+        show_default="scl: 1,3,8,9,10; FILE: all but 0",
         rich_help_panel=SCENE,
     ),
 ]
 MaxMasked = Annotated[
     float,
-    typer.Option(metavar="SHARE", help="Cells of a larger masked share, 0 to 1, have no class.", rich_help_panel=SCENE),
+    typer.Option(
+        metavar="FRACTION", help="Leave a cell empty if more than this fraction is masked (0-1).", rich_help_panel=SCENE
+    ),
 ]
 ProductNames = Annotated[
     str,
     typer.Option(
         metavar="NAMES",
-        help="What to write, separated by commas: lulc (the map), confidence, vector (polygons), preview, windows, "
-        "probabilities, entropy, sld, truecolor, project (QGIS), report (browser), stac; default and all stand for "
-        "several. A summary always comes along.",
+        help="Products, separated by commas: lulc (class raster), confidence, vector (polygons), preview, windows, "
+        "probabilities, entropy, sld, truecolor, project (QGIS), report (web page), stac; or default, or all. A "
+        "summary is always written.",
         show_default="lulc,confidence,vector,preview",
         autocompletion=some_of(completion.PRODUCTS),
         rich_help_panel=PRODUCTS,
@@ -172,7 +173,7 @@ VectorNames = Annotated[
     str,
     typer.Option(
         metavar="NAMES",
-        help="Formats of the polygons, separated by commas: gpkg, geoparquet, flatgeobuf, geojson; or none.",
+        help="Polygon formats, separated by commas: gpkg, geoparquet, flatgeobuf, geojson; or none.",
         autocompletion=some_of(completion.VECTOR_FORMATS),
         rich_help_panel=PRODUCTS,
     ),
@@ -180,9 +181,8 @@ VectorNames = Annotated[
 MinConfidence = Annotated[
     float,
     typer.Option(
-        metavar="SHARE",
-        help="Cells below this confidence, 0 to 1, are unclassified.",
-        show_default="0, none",
+        metavar="FRACTION",
+        help="Mark cells below this confidence as unclassified (0-1).",
         rich_help_panel=PRODUCTS,
     ),
 ]
@@ -190,17 +190,15 @@ MinArea = Annotated[
     float,
     typer.Option(
         metavar="HECTARES",
-        help="Merge smaller polygons into the neighbour of the longest border.",
-        show_default="0, none",
+        help="Merge smaller polygons into the neighbor with the longest shared border.",
         rich_help_panel=PRODUCTS,
     ),
 ]
 Simplify = Annotated[
     float,
     typer.Option(
-        metavar="METRES",
-        help="Simplify the polygons by so much; borders that they share stay shared.",
-        show_default="0, not",
+        metavar="METERS",
+        help="Simplify polygons with this tolerance; shared borders stay shared.",
         rich_help_panel=PRODUCTS,
     ),
 ]
@@ -208,8 +206,8 @@ Memory = Annotated[
     str,
     typer.Option(
         metavar="SIZE",
-        help="What each process may take, such as 2GB.",
-        show_default="a quarter of what is free",
+        help="Memory limit of each process, such as 2GB.",
+        show_default="a quarter of the free memory",
         rich_help_panel=SPEED,
     ),
 ]
@@ -218,7 +216,7 @@ ListFile = Annotated[
     typer.Option(
         "--list",
         metavar="FILE",
-        help="Text file with scenes, one a line.",
+        help="Text file with one scene per line.",
         show_default="none",
         rich_help_panel=MANY,
     ),
@@ -227,7 +225,7 @@ StacItems = Annotated[
     str | None,
     typer.Option(
         metavar="FILE",
-        help="STAC Items to map, as a search of a catalogue writes them (JSON); path or URL.",
+        help="STAC Items to map: the JSON file or URL of a catalog search.",
         show_default="none",
         rich_help_panel=MANY,
     ),
@@ -237,8 +235,8 @@ Data = Annotated[
     str,
     typer.Option(
         metavar="PATH",
-        help="Labelled patches: EuroSAT.zip or its folder, torchgeo's EuroSAT folder, a folder that has a folder of "
-        "patches for each class, or 'eurosat' to download that.",
+        help="Labeled patches: EuroSAT.zip or its folder, torchgeo's EuroSAT folder, a folder with one subfolder per "
+        "class, or 'eurosat' to download EuroSAT.",
         rich_help_panel=DATA,
     ),
 ]
@@ -246,8 +244,8 @@ SplitName = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="How patches are parted into training and test: paper (half of each class), spatial (by place), or "
-        "random:SHARE.",
+        help="Split into training and test patches: paper (half of each class), spatial (by location) or "
+        "random:FRACTION.",
         show_default="paper",
         autocompletion=one_of(completion.SPLITS),
         rich_help_panel=DATA,
@@ -257,7 +255,7 @@ ClassOrder = Annotated[
     str | None,
     typer.Option(
         metavar="ORDER",
-        help="Which classes the imbalance leaves large: legend, reversed, random, or codes such as 3,1,2.",
+        help="Classes from largest to smallest under an imbalance: legend, reversed, random, or codes such as 3,1,2.",
         show_default="legend",
         autocompletion=one_of(completion.CLASS_ORDERS),
         rich_help_panel=DATA,
@@ -267,7 +265,7 @@ PatchBands = Annotated[
     str | None,
     typer.Option(
         metavar="BANDS",
-        help="Bands that the network reads: rgb, all, or names such as B04,B03,B02,B08.",
+        help="Input bands: rgb, all, or names such as B04,B03,B02,B08.",
         show_default="rgb",
         autocompletion=one_of(completion.BANDS),
         rich_help_panel=DATA,
@@ -277,21 +275,25 @@ PatchScale = Annotated[
     float | None,
     typer.Option(
         metavar="NUMBER",
-        help="Of the pixel values: reflectance = (value + offset) / scale.",
-        show_default="the data's own",
+        help="Scale of the pixel values: reflectance = (value + offset) / scale.",
+        show_default="from the data",
         rich_help_panel=DATA,
     ),
 ]
 PatchOffset = Annotated[
     float | None,
-    typer.Option(metavar="NUMBER", help="Likewise.", show_default="the data's own", rich_help_panel=DATA),
+    typer.Option(
+        metavar="NUMBER",
+        help="Offset of the pixel values; see --scale.",
+        show_default="from the data",
+        rich_help_panel=DATA,
+    ),
 ]
 SkipBad = Annotated[
     bool | None,
     typer.Option(
         "--skip-bad",
-        metavar="",
-        help="Leave out patches that cannot be read or are unlike the others, and list them.",
+        help="Skip and list patches that cannot be read or do not match the others.",
         rich_help_panel=DATA,
     ),
 ]
@@ -299,7 +301,7 @@ BackboneName = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Network: resnet18, resnet34, resnet50 or lite0, the fastest on a CPU.",
+        help="Network: resnet18, resnet34, resnet50 or lite0 (fastest on a CPU).",
         show_default="resnet18",
         autocompletion=one_of(completion.BACKBONES),
         rich_help_panel=NETWORK,
@@ -309,8 +311,8 @@ Weights = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="What the network starts from: imagenet, a name of torchgeo's, a local file, or none.",
-        show_default="the backbone's",
+        help="Initial weights: imagenet, a torchgeo weight name, a local file, or none.",
+        show_default="by backbone",
         autocompletion=one_of(completion.WEIGHTS),
         rich_help_panel=NETWORK,
     ),
@@ -319,8 +321,7 @@ Freeze = Annotated[
     bool | None,
     typer.Option(
         "--freeze",
-        metavar="",
-        help="Train the last layer alone: minutes on a CPU instead of hours, some accuracy less.",
+        help="Train only the last layer: minutes on a CPU instead of hours, with lower accuracy.",
         rich_help_panel=NETWORK,
     ),
 ]
@@ -328,8 +329,8 @@ InputSize = Annotated[
     int | None,
     typer.Option(
         metavar="PIXELS",
-        help="Side that patches are scaled to.",
-        show_default="the backbone's",
+        help="Size that patches are resized to before the network.",
+        show_default="by backbone",
         rich_help_panel=NETWORK,
     ),
 ]
@@ -337,8 +338,8 @@ Gamma = Annotated[
     float | None,
     typer.Option(
         metavar="NUMBER",
-        help="How much a focal loss turns to patches that are still hard; 0 not at all.",
-        show_default="the loss's",
+        help="Focusing parameter gamma of a focal loss; 0 gives cross-entropy.",
+        show_default="by loss",
         rich_help_panel=TRAINING,
     ),
 ]
@@ -346,7 +347,7 @@ CflForm = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Where the class focal loss has the classes' shares: exponent or factor.",
+        help="Where class frequencies enter the class focal loss: exponent or factor.",
         show_default="exponent",
         autocompletion=one_of(completion.CFL_FORMS),
         rich_help_panel=TRAINING,
@@ -355,7 +356,7 @@ CflForm = Annotated[
 Epochs = Annotated[
     int | None,
     typer.Option(
-        metavar="N", help="Passes over the training patches.", show_default="the recipe's", rich_help_panel=TRAINING
+        metavar="N", help="Passes over the training patches.", show_default="by recipe", rich_help_panel=TRAINING
     ),
 ]
 StepSize = Annotated[
@@ -363,21 +364,20 @@ StepSize = Annotated[
     typer.Option(
         "--batch-size",
         metavar="N",
-        help="Patches in a training step.",
-        show_default="the recipe's",
+        help="Patches per training step.",
+        show_default="by recipe",
         rich_help_panel=TRAINING,
     ),
 ]
 LearningRate = Annotated[
     float | None,
-    typer.Option(metavar="NUMBER", help="Peak learning rate.", show_default="the recipe's", rich_help_panel=TRAINING),
+    typer.Option(metavar="NUMBER", help="Peak learning rate.", show_default="by recipe", rich_help_panel=TRAINING),
 ]
 Compile = Annotated[
     bool | None,
     typer.Option(
         "--compile",
-        metavar="",
-        help="Compile the network first; pays off in trainings of hours.",
+        help="Compile the network first; worthwhile if training takes hours.",
         rich_help_panel=TRAINING,
     ),
 ]

@@ -1,4 +1,4 @@
-"""``geocfl plan``: what many maps will take."""
+"""``geocfl plan``: time and size of a run over many scenes."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from geocfl.cli.options import SCENE
     epilog=examples(
         ("these scenes, on this machine", "geocfl plan 'scenes/*.tif'"),
         (
-            "finer cells, on ten machines that read 100 MB/s each",
+            "finer cells, on ten machines that each read 100 MB/s",
             "geocfl plan --list scenes.txt --stride 16 --machines 10 --read-rate 100",
         ),
-        ("all land, some 20,000 tiles like this one", "geocfl plan tile.tif --tiles 20000 --machines 100"),
+        ("all land: about 20,000 tiles like this one", "geocfl plan tile.tif --tiles 20000 --machines 100"),
     ),
 )
 def plan(
     scenes: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Scenes, as for geocfl map; without any, --tiles are taken to be like a generated one.",
+            help="Scenes, as for geocfl map; without any, a synthetic scene is measured.",
             metavar="SCENE",
             show_default=False,
         ),
@@ -37,20 +37,20 @@ def plan(
         int | None,
         typer.Option(
             metavar="N",
-            help="Plan for so many scenes like the given ones instead. All land is some 20,000 tiles.",
-            show_default="the given scenes",
+            help="Plan for this number of similar scenes. All land is about 20,000 tiles.",
+            show_default="number of scenes",
             min=1,
         ),
     ] = None,
     machines: Annotated[
-        int, typer.Option(metavar="N", help="Number of machines like this one that share the scenes.", min=1)
+        int, typer.Option(metavar="N", help="Number of machines like this one to share the scenes.", min=1)
     ] = 1,
     read_rate: Annotated[
         float | None,
         typer.Option(
             metavar="MB/S",
-            help="Megabytes a second at which each of them gets its files.",
-            show_default="as fast as here",
+            help="Rate at which each machine receives files, in megabytes per second.",
+            show_default="as measured",
         ),
     ] = None,
     model: options.ModelName = "eurosat-rgb-lite0",
@@ -66,9 +66,7 @@ def plan(
     max_masked: options.MaxMasked = 0.5,
     allow_no_crs: Annotated[
         bool,
-        typer.Option(
-            "--allow-no-crs", metavar="", help="Plan for scenes without a coordinate system.", rich_help_panel=SCENE
-        ),
+        typer.Option("--allow-no-crs", help="Plan for scenes without a coordinate system.", rich_help_panel=SCENE),
     ] = False,
     products: options.ProductNames = "default",
     vector: options.VectorNames = "gpkg",
@@ -84,10 +82,10 @@ def plan(
     list_file: options.ListFile = None,
     stac_items: options.StacItems = None,
 ) -> None:
-    """Say how long geocfl map will take for many scenes, and how much it will read and write.
+    """Estimate how long geocfl map takes for many scenes, and how much it reads and writes.
 
-    Measured here in seconds, on parts of up to three of the scenes; nothing is
-    left behind. Options that geocfl map has, too, mean the same.
+    Takes seconds: it measures parts of up to three scenes and leaves no files
+    behind. Options shared with geocfl map have the same meaning.
     """
     from geocfl.planning.plan import plan as measure
 

@@ -1,4 +1,4 @@
-"""``geocfl stats`` and ``mosaic``: what finished maps are good for."""
+"""``geocfl stats`` and ``mosaic``: statistics and mosaics of finished maps."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from geocfl.cli.options import REGIONS
             "geocfl stats maps/scene_lulc.tif --zones districts.gpkg --by name",
         ),
         (
-            "likewise, with the districts' polygons, for QGIS",
+            "the same with the districts' polygons, for QGIS",
             "geocfl stats maps/scene_lulc.tif --zones districts.gpkg --out areas.gpkg",
         ),
     ),
@@ -33,27 +33,25 @@ def stats(
     map_file: Annotated[Path, typer.Argument(help="A map's class raster, NAME_lulc.tif.", metavar="MAP")],
     zones: Annotated[
         Path,
-        typer.Option(metavar="FILE", help="Polygons, in any format that GDAL reads and any coordinate system."),
+        typer.Option(metavar="FILE", help="Polygons; any vector format and coordinate system."),
     ],
     by: Annotated[
         str | None,
         typer.Option(
             metavar="FIELD",
-            help="Field that names the zones; polygons of one name are one.",
-            show_default="each polygon is a zone",
+            help="Field with the zone names; polygons with the same name form one zone.",
+            show_default="one zone per polygon",
         ),
     ] = None,
-    layer: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Layer of the zones, where their file has several.")
-    ] = None,
+    layer: Annotated[str | None, typer.Option(metavar="NAME", help="Layer to read, if the file has several.")] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Table to write: .csv, or .gpkg with the polygons.", show_default="none"),
+        typer.Option(metavar="FILE", help="Output table: .csv, or .gpkg with the polygons.", show_default="none"),
     ] = None,
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Count the hectares of each class in each zone, such as districts or parcels."""
+    """Sum the area of each class in each zone, such as districts or parcels."""
     with bars() as shown:
         table = geocfl.stats(map_file, zones, by=by, layer=layer, out=out, overwrite=overwrite, progress=shown)
     typer.echo(table.frame().to_json(orient="records", indent=2) if as_json else table.table())
@@ -64,14 +62,14 @@ def stats(
 @app.command(
     rich_help_panel=USE,
     epilog=examples(
-        ("all maps of a folder as one raster", "geocfl mosaic maps --out all_lulc.tif"),
+        ("all maps of a folder in one raster", "geocfl mosaic maps --out all_lulc.tif"),
         (
-            "with polygons; patterns in quotes may be as long as they like",
+            "with polygons, from a quoted pattern",
             "geocfl mosaic 'maps/*_lulc.tif' --out all_lulc.tif --vector gpkg",
         ),
-        ("a small file that refers to the maps", "geocfl mosaic maps --out maps/all_lulc.vrt"),
+        ("a small file that references the maps", "geocfl mosaic maps --out maps/all_lulc.vrt"),
         (
-            "a map for each district, cut at its border, in the folder districts",
+            "one map per district, cut at its border",
             "geocfl mosaic maps --out districts --regions districts.gpkg --by name",
         ),
     ),
@@ -80,8 +78,7 @@ def mosaic(
     maps: Annotated[
         list[str],
         typer.Argument(
-            help="Maps, as folders, class rasters (NAME_lulc.tif) or patterns in quotes; their confidences lie beside "
-            "them.",
+            help="Maps: folders, class rasters (NAME_lulc.tif) or quoted patterns.",
             metavar="MAP",
         ),
     ],
@@ -89,20 +86,23 @@ def mosaic(
         Path,
         typer.Option(
             metavar="FILE|FOLDER",
-            help="NAME_lulc.tif, where the most confident cell wins; or NAME_lulc.vrt, which refers to the maps; or, "
+            help="NAME_lulc.tif, which keeps the most confident cell; NAME_lulc.vrt, which references the maps; or, "
             "with --regions, a folder.",
         ),
     ],
     crs: Annotated[
         str | None,
-        typer.Option(metavar="CRS", help="Its coordinate system, such as EPSG:32633.", show_default="the first map's"),
+        typer.Option(
+            metavar="CRS",
+            help="Coordinate system of the mosaic, such as EPSG:32633.",
+            show_default="from the first map",
+        ),
     ] = None,
     vector: Annotated[
         str,
         typer.Option(
             metavar="NAMES",
-            help="Formats of polygons to write too, separated by commas: gpkg, geoparquet, flatgeobuf, geojson; or "
-            "none.",
+            help="Polygon formats to add, separated by commas: gpkg, geoparquet, flatgeobuf, geojson; or none.",
             autocompletion=some_of(completion.VECTOR_FORMATS),
         ),
     ] = "none",
@@ -112,7 +112,7 @@ def mosaic(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Polygons that each get a map of their own, cut at their borders.",
+            help="Polygons; writes one map per polygon, cut at its border.",
             show_default="none",
             rich_help_panel=REGIONS,
         ),
@@ -121,18 +121,16 @@ def mosaic(
         str | None,
         typer.Option(
             metavar="FIELD",
-            help="Field that names the regions, and their maps; polygons of one name are one.",
+            help="Field with the names of regions and maps; polygons with the same name form one region.",
             rich_help_panel=REGIONS,
         ),
     ] = None,
     layer: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME", help="Layer of the regions, where their file has several.", rich_help_panel=REGIONS
-        ),
+        typer.Option(metavar="NAME", help="Layer to read, if the file has several.", rich_help_panel=REGIONS),
     ] = None,
 ) -> None:
-    """Make one map of many, over overlaps and UTM zones; or one for each region."""
+    """Merge maps across overlaps and UTM zones, into one map or one per region."""
     with bars() as shown:
         made = geocfl.mosaic(
             maps,

@@ -35,7 +35,7 @@ def make_split(patches: Patches, how: str, seed: int, lists: Path) -> Split:
 
     Args:
         patches: What to split.
-        how: ``paper`` (half of each class trains, half tests), ``random:SHARE`` (that share of each class trains)
+        how: ``paper`` (half of each class trains, half tests), ``random:FRACTION`` (that fraction of each class trains)
             or ``spatial`` (torchgeo's lists by longitude).
         seed: Of the random splits; the same seed gives the same split.
         lists: Folder of ``eurosat-spatial-{train,val,test}.txt``, used by ``spatial`` alone.
@@ -98,7 +98,7 @@ def listed(patches: Patches, path: Path) -> NDArray[np.int64]:
 
 
 def train_share(how: str) -> float:
-    """Training share of ``paper`` and ``random:SHARE``.
+    """Training share of ``paper`` and ``random:FRACTION``.
 
     Raises:
         UsageError: `how` is neither, or the share is not between 0 and 1.
@@ -112,7 +112,7 @@ def train_share(how: str) -> float:
         share = -1.0
     if name != "random" or not 0 < share < 1:
         raise UsageError(
-            f"{unknown_name('split', how, ('paper', 'spatial', 'random:SHARE'))}, such as random:0.8",
+            f"{unknown_name('split', how, ('paper', 'spatial', 'random:FRACTION'))}, such as random:0.8",
             page="how-to/training/",
         )
     return share

@@ -84,7 +84,7 @@ def evaluate(
         model: A bundle's folder or the name of a bundled model.
         data: Patches, in any layout that `geocfl.train` reads.
         out: Folder to write.
-        split: ``paper``, ``spatial`` or ``random:SHARE``; ``all`` for every patch; or a text file that names patches,
+        split: ``paper``, ``spatial`` or ``random:FRACTION``; ``all`` for every patch; or a text file of patch names,
             such as a run's ``test_patches.txt``. The model's own split by default.
         subset: ``test``, ``validation`` or ``train``: which patches of the split.
         seed: Of a random split; the model's own by default.
@@ -114,7 +114,9 @@ def evaluate(
     listing = Path(split)
     in_parts = split != "all" and not listing.is_file()
     if in_parts and listing.suffix == ".txt":
-        raise UsageError(f"{split}: no such list of patches; pass a text file, or paper, spatial, random:SHARE or all")
+        raise UsageError(
+            f"{split}: no such list of patches; pass a text file, or paper, spatial, random:FRACTION or all"
+        )
     if subset not in SUBSETS:
         raise UsageError(unknown_name("`subset`", subset, SUBSETS))
     settings = resolve(

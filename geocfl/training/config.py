@@ -33,7 +33,7 @@ class Settings:
 
     Attributes:
         data: Where the patches are; see `geocfl.train`.
-        split: ``paper``, ``spatial`` or ``random:SHARE``.
+        split: ``paper``, ``spatial`` or ``random:FRACTION``.
         imbalance: ``none``, ``long-tail:R`` or ``step:R``: thins the training patches (`geocfl.data.imbalance`).
         class_order: Which classes the thinning leaves large: ``legend``, ``reversed``, ``random``, or class codes.
         bands: Bands that the network reads, in this order.
