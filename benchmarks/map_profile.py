@@ -19,9 +19,10 @@ from pathlib import Path
 import numpy as np
 
 import geocfl
+from geocfl.core.windows import cut
 from geocfl.mapping.mapper import cells_of
 from geocfl.mapping.memory import STRIP_ROWS
-from geocfl.mapping.strips import cut, scene_strips
+from geocfl.mapping.strips import scene_strips
 from geocfl.models.backends import BACKENDS, load_backend
 from geocfl.scenes import open_scene
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     import rasterio
     from numpy.typing import NDArray
 
-    from geocfl.models.bundle import Model
+    from geocfl.models.predict import Model
 
 SIDE = 64
 PEER_BATCH = 64
@@ -69,7 +69,7 @@ def prepare(
     import torch
 
     from geocfl.models.backends import load_backend
-    from geocfl.models.bundle import load_model
+    from geocfl.models.predict import load_model
 
     folder = Path(work)
     chosen = find_model(folder, model)
@@ -228,8 +228,9 @@ def find_model(folder: Path, name: str) -> Model:
     import torch
 
     from geocfl.core.legend import EUROSAT as LEGEND
-    from geocfl.models.bundle import Model, bundled_models, load_model
+    from geocfl.models.bundle import bundled_models
     from geocfl.models.network import build_network
+    from geocfl.models.predict import Model, load_model
 
     if not name and BUNDLED_MODEL not in bundled_models():
         torch.manual_seed(0)
@@ -276,7 +277,7 @@ def through_backend(
     import numpy as np
 
     from geocfl.models.backends import load_backend
-    from geocfl.models.bundle import load_model
+    from geocfl.models.predict import load_model
 
     loaded = load_backend(load_model(model), backend, device, precision, batch_size)
     across, down = 32, 16
@@ -297,7 +298,7 @@ def through_library(
     """a: one batch repeatedly, directly through the library that the back end uses."""
     import numpy as np
 
-    from geocfl.models.bundle import load_model
+    from geocfl.models.predict import load_model
 
     loaded = load_model(model)
     batch = np.stack([random_reflectance(SIDE, SIDE) for _ in range(batch_size)])
@@ -336,7 +337,7 @@ def bare_torch(model: Model, batch: NDArray[np.float32], precision: str, device:
 def bare_onnx(model: Model, batch: NDArray[np.float32]) -> Callable[[int], None]:
     import onnxruntime
 
-    from geocfl.models.export import cached_onnx
+    from geocfl.models.onnx_file import cached_onnx
 
     session = onnxruntime.InferenceSession(cached_onnx(model), providers=["CPUExecutionProvider"])
     inputs = {session.get_inputs()[0].name: batch}
@@ -351,7 +352,7 @@ def bare_onnx(model: Model, batch: NDArray[np.float32]) -> Callable[[int], None]
 def bare_openvino(model: Model, batch: NDArray[np.float32], precision: str) -> Callable[[int], None]:
     import openvino as ov
 
-    from geocfl.models.export import cached_onnx
+    from geocfl.models.onnx_file import cached_onnx
 
     core = ov.Core()
     network = core.read_model(cached_onnx(model))
@@ -389,7 +390,7 @@ def plain_loop(tile: str, out: str, model: str, device: str) -> dict[str, float]
     import torch
     from rasterio.windows import Window
 
-    from geocfl.models.bundle import load_model
+    from geocfl.models.predict import load_model
 
     network = load_model(model).network().to(device)
     started = time.perf_counter()
@@ -415,7 +416,7 @@ def torchgeo_loop(tile: str, out: str, model: str, device: str) -> dict[str, flo
     from torchgeo.datasets import RasterDataset, stack_samples
     from torchgeo.samplers import GridGeoSampler
 
-    from geocfl.models.bundle import load_model
+    from geocfl.models.predict import load_model
 
     network = load_model(model).network().to(device)
     started = time.perf_counter()

@@ -101,11 +101,11 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
     from geocfl.core.legend import EUROSAT
-    from geocfl.models.bundle import Model
+    from geocfl.models.bundle import Bundle
     from geocfl.models.network import build_network
 
     torch.manual_seed(0)
-    model = Model(
+    model = Bundle(
         name="tiny",
         backbone="lite0",
         bands=("B04", "B03", "B02"),

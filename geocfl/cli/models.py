@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -90,5 +90,5 @@ def export(
     overwrite: options.Overwrite = False,
 ) -> None:
     """Export a model for other programs: reflectance in, calibrated probabilities out."""
-    for file in geocfl.export(model, out, format=format, overwrite=overwrite):
+    for file in geocfl.export(model, out, format=cast(Any, format), overwrite=overwrite):
         typer.echo(file)

@@ -1,4 +1,4 @@
-"""Windows with missing pixels, at the edge of a swath or under a mask: filled from the pixels beside them."""
+"""Windows of pixels: cut them from a strip, mirror them at the scene's edge, fill their missing pixels."""
 
 from __future__ import annotations
 
@@ -6,15 +6,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def fill(windows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Mirrors what lies about the nearest pixel with data into the pixels without.
+def cut(
+    pixels: NDArray[np.float32], window: int, rows: NDArray[np.int64], columns: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """(n, B, window, window) windows of (B, h, w) pixels, by the `rows` and `columns` of their upper left pixels."""
+    views = np.lib.stride_tricks.sliding_window_view(pixels, (window, window), axis=(1, 2))
+    return views.transpose(1, 2, 0, 3, 4)[rows, columns]
 
-    One flat colour in their place looks like water to a network; ``benchmarks/no_data.py`` measures it. Only the window
-    itself counts, so that a cell's class does not depend on how a scene is read.
+
+def mirror(start: int, stop: int, size: int) -> NDArray[np.int64]:
+    """Indices start..stop-1 reflected into 0..size-1 about the edge pixels, like numpy's ``reflect`` padding.
+
+    Args:
+        start: May be negative, down to 1 - size.
+        stop: May exceed size, up to 2 * size - 1.
+        size: At least 1.
+    """
+    indices = np.abs(np.arange(start, stop))
+    return np.where(indices < size, indices, 2 * (size - 1) - indices)
+
+
+def fill(windows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Fills missing pixels with their mirror image about the nearest pixel with data.
+
+    A constant color would look like water to a network; ``benchmarks/no_data.py`` measures it. Only pixels of the same
+    window are used, so the class of a cell does not depend on how the scene is read.
 
     Args:
         windows: (n, B, S, S) reflectance, filled in place; NaN in all bands is no data. Where the mirror image has no
-            data either, the nearest pixel's value is taken; a window without any data is left as it is.
+            data either, the nearest pixel with data is used. A window without any data is left as it is.
 
     Returns:
         The same array.
@@ -27,8 +47,8 @@ def fill(windows: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _sources(known: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """(S * S,) index of the pixel that each pixel of a (S, S) window takes its value from."""
-    from scipy.ndimage import distance_transform_edt  # most scenes need none
+    """(S * S,) index of the source of each pixel of an (S, S) window."""
+    from scipy.ndimage import distance_transform_edt  # slow to import, and most scenes have no missing pixels
 
     nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
     mirrored = 2 * nearest - np.indices(known.shape)
@@ -37,3 +57,27 @@ def _sources(known: NDArray[np.bool_]) -> NDArray[np.intp]:
     row, column = np.where(usable, mirrored, nearest)
     sources: NDArray[np.intp] = (row * len(known) + column).ravel()
     return sources
+
+
+def has_data(mask: NDArray[np.bool_], stride: int) -> NDArray[np.bool_]:
+    """Whether at least half of the pixels of each cell have data.
+
+    Args:
+        mask: (h, w) bool, True where a pixel has data. It starts at a corner of a cell and may end inside a cell.
+        stride: Side of a cell in pixels.
+
+    Returns:
+        (ceil(h / stride), ceil(w / stride)) bool.
+    """
+    return share(mask, stride) >= 0.5
+
+
+def share(mask: NDArray[np.bool_], stride: int) -> NDArray[np.float64]:
+    """Fraction of the pixels of each cell that are True; arguments and shape as in `has_data`."""
+    height, width = mask.shape
+    edges = [np.arange(0, size, stride) for size in (height, width)]
+    # Rows first, in the smallest integers that hold the sum of a column: this is most of the work.
+    filled = np.add.reduceat(np.add.reduceat(mask, edges[0], axis=0, dtype=np.int16), edges[1], axis=1, dtype=np.int32)
+    sizes = [np.minimum(stride, size - edge) for size, edge in zip((height, width), edges, strict=True)]
+    shares: NDArray[np.float64] = filled / np.outer(*sizes)
+    return shares

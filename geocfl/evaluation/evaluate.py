@@ -18,8 +18,9 @@ from geocfl.data.patches import Patches
 from geocfl.data.splits import listed
 from geocfl.errors import DataError, OutputError, UsageError, unknown_name
 from geocfl.evaluation.metrics import compute_metrics, describe_metrics, format_metrics, metrics_html
-from geocfl.models.bundle import DEFAULT_MODEL, Model, load_model
+from geocfl.models.bundle import DEFAULT_MODEL, FACTS, Bundle
 from geocfl.models.network import autocast, choose_device
+from geocfl.models.predict import Model, load_model
 from geocfl.training.config import Settings, resolve
 from geocfl.training.loop import predict
 from geocfl.training.train import load_patches, split_patches
@@ -159,13 +160,13 @@ def evaluate(
 def _claim(out: Path, overwrite: bool) -> None:
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out}: is a file; pass another folder as --out")
-    if (out / "config.json").exists() or (out / "model.json").exists():
+    if (out / "config.json").exists() or (out / FACTS).exists():
         raise OutputError(f"{out}: holds a training run; pass another --out")
     if any((out / name).exists() for name in OUTPUTS) and not overwrite:
         raise OutputError(f"{out}: already holds an evaluation; pass --overwrite to replace it, or another --out")
 
 
-def _check(model: Model, patches: Patches) -> None:
+def _check(model: Bundle, patches: Patches) -> None:
     theirs, ours = ([lulc.folder for lulc in legend] for legend in (patches.legend, model.legend))
     if theirs != ours:
         odd = sorted(set(theirs) ^ set(ours)) or theirs
@@ -181,7 +182,7 @@ def _check(model: Model, patches: Patches) -> None:
         )
 
 
-def _warn_of_known_labels(model: Model, settings: Settings, subset: str, patches: int) -> None:
+def _warn_of_known_labels(model: Bundle, settings: Settings, subset: str, patches: int) -> None:
     known = {"train"} if "refit_of" not in model.origin else {"train", "validation"}
     same = model.origin.get("split") == settings.split and (
         settings.split == "spatial" or model.origin.get("seed") == settings.seed
@@ -197,7 +198,7 @@ def _warn_of_known_labels(model: Model, settings: Settings, subset: str, patches
 
 
 def _write_predictions(
-    path: Path, model: Model, patches: Patches, indices: NDArray[np.int64], logits: torch.Tensor
+    path: Path, model: Bundle, patches: Patches, indices: NDArray[np.int64], logits: torch.Tensor
 ) -> None:
     confidence, predicted = (logits.double() / model.temperature).softmax(1).max(1)
     names = [lulc.folder for lulc in model.legend]

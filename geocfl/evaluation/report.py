@@ -32,7 +32,7 @@ from geocfl.evaluation.plots import (
     samples_figure,
     save_figure,
 )
-from geocfl.models.bundle import Model
+from geocfl.models.bundle import Bundle
 
 PATCH_FIGURES = ("gallery", "samples")
 """Figures of pixels: the page holds them as PNG, the others as SVG."""
@@ -40,7 +40,7 @@ PATCH_FIGURES = ("gallery", "samples")
 
 def write_report(
     out: Path,
-    model: Model,
+    model: Bundle,
     result: Mapping[str, Mapping[str, Any]],
     *,
     history: Sequence[Mapping[str, float]] = (),
@@ -121,7 +121,7 @@ table.facts td:first-child { color: var(--muted); width: 14rem; }
 
 
 def _page(
-    model: Model,
+    model: Bundle,
     settings: Mapping[str, Any],
     history: Sequence[Mapping[str, float]],
     result: Mapping[str, Mapping[str, Any]],
@@ -176,7 +176,7 @@ def _cards(split: str, judged: Mapping[str, Any]) -> str:
     return "<ul class='cards'>" + "".join(f"<li><b>{value}</b>{_text(word)}</li>" for value, word in cards) + "</ul>"
 
 
-def _captions(model: Model, split: str, judged: Mapping[str, Any], *, validated: bool) -> dict[str, str]:
+def _captions(model: Bundle, split: str, judged: Mapping[str, Any], *, validated: bool) -> dict[str, str]:
     """What each figure shows, also read out in its place."""
     errors = judged["n"] - sum(row["correct"] for row in judged["per_class"])
     per_class = "Accuracy and F1 of every class, in percent."
@@ -202,7 +202,7 @@ def _captions(model: Model, split: str, judged: Mapping[str, Any], *, validated:
     }
 
 
-def _temperature(model: Model) -> str:
+def _temperature(model: Bundle) -> str:
     """Where the temperature is from, as far as the model says."""
     sentence = f"Logits are divided by a temperature of {model.temperature:.4f}"
     if "refit_of" in model.origin:
@@ -215,7 +215,7 @@ def _temperature(model: Model) -> str:
     return f"{sentence}, which the model brings along."
 
 
-def _provenance(model: Model, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _provenance(model: Bundle, settings: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "bands": model.bands,
         "window": f"{model.window} px at {model.gsd:g} m, scaled to {model.input_size} px",
@@ -226,7 +226,7 @@ def _provenance(model: Model, settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _summary(model: Model) -> str:
+def _summary(model: Bundle) -> str:
     origin = model.origin
     patches = origin.get("patches", {})
     words = [

@@ -34,7 +34,7 @@ from geocfl.experiments.leaderboard import (
     write_tables,
 )
 from geocfl.losses import loss_facts, make_loss
-from geocfl.models.bundle import Model
+from geocfl.models.bundle import Bundle
 from geocfl.models.network import choose_device
 from geocfl.training.config import Settings, current_names, resolve
 from geocfl.training.distillation import Objective
@@ -352,7 +352,7 @@ def _train(
     checkpoint.unlink(missing_ok=True)
 
 
-def _versions(model: Model) -> dict[str, str]:
+def _versions(model: Bundle) -> dict[str, str]:
     versions: dict[str, str] = model.origin["versions"]
     return versions
 

@@ -31,7 +31,7 @@ from geocfl.mapping.blocks import Blocks
 from geocfl.mapping.divide import BLOCK_WINDOWS, classify_block, divide
 from geocfl.mapping.mapper import SCENES_AT_ONCE, Mapper
 from geocfl.mapping.results import Result, unexpected
-from geocfl.models.bundle import load_model
+from geocfl.models.bundle import FACTS, WEIGHTS, Bundle
 from geocfl.products.scene_map import SceneMap
 from geocfl.products.staging import BusyError
 from geocfl.products.storage import in_store, output_folder
@@ -143,8 +143,7 @@ class _Plugin(WorkerPlugin):  # type: ignore[misc]
     """
 
     def __init__(self, mapper: Mapper, sharers: dict[str, int]) -> None:
-        folder = mapper.model.path or Path()  # load_model always sets it
-        self._bundle = {name: (folder / name).read_bytes() for name in ("model.json", "model.safetensors")}
+        self._bundle = {name: (mapper.model.folder / name).read_bytes() for name in (FACTS, WEIGHTS)}
         mask = mapper.reading.mask
         reading = replace(mapper.reading, mask=mask if mask in ("", "scl") else absolute_path(mask))
         self._settings = mapper.settings
@@ -161,7 +160,7 @@ class _Plugin(WorkerPlugin):  # type: ignore[misc]
             (self._folder / name).write_bytes(content)
         sharers = self._sharers.get(worker.ip, 1)
         self.mapper = Mapper(
-            load_model(self._folder),
+            Bundle.load(self._folder),
             self._settings,
             scenes_at_once=worker.state.nthreads,
             threads=max(1, (psutil.cpu_count() or 1) // sharers),

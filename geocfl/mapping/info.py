@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from geocfl.models.bundle import BUNDLED, DEFAULT_MODEL, load_model
+from geocfl.models.bundle import DEFAULT_MODEL, Bundle, looks_like_model
 from geocfl.scenes import Scene, open_scene
 
 NODATA_SIDE = 512
@@ -30,17 +30,14 @@ def info(
     Raises:
         GeocflError: It is neither, or broken.
     """
-    folder = Path(path)
-    if any((folder / name).is_file() for name in ("model.json", "model.safetensors")) or (
-        not folder.exists() and (BUNDLED / str(path)).is_dir()
-    ):
-        return _model(folder)
+    if looks_like_model(path):
+        return _model(path)
     with open_scene(path, bands, scale, offset) as scene:
         return _scene(scene)
 
 
-def _model(path: Path) -> dict[str, Any]:
-    model = load_model(path)
+def _model(path: str | Path) -> dict[str, Any]:
+    model = Bundle.load(path)
     return {
         "kind": "model",
         "name": model.name,
@@ -58,7 +55,7 @@ def _model(path: Path) -> dict[str, Any]:
 
 
 def _scene(scene: Scene) -> dict[str, Any]:
-    window = load_model(DEFAULT_MODEL).window
+    window = Bundle.load(DEFAULT_MODEL).window
     facts: dict[str, Any] = {
         "kind": "scene",
         "file": scene.name,

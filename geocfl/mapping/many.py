@@ -15,7 +15,7 @@ from geocfl.errors import GeocflError, SceneError, UsageError
 from geocfl.mapping.mapper import SCENES_AT_ONCE, Mapper
 from geocfl.mapping.results import Result, unexpected
 from geocfl.mapping.settings import MapSettings
-from geocfl.models.bundle import DEFAULT_MODEL, load_model
+from geocfl.models.bundle import DEFAULT_MODEL, Bundle
 from geocfl.products.formats.catalog import check_catalogue, write_catalogue
 from geocfl.products.scene_map import SceneMap
 from geocfl.scenes import Source
@@ -74,7 +74,7 @@ def map_scenes(
         raise UsageError("--workers and --scheduler both say where to map; leave out one of them")
     if workers < 0 or retries < 0:
         raise UsageError("--workers and --retries are numbers from 0 on")
-    chosen, bundle = MapSettings(**settings), load_model(model)
+    chosen, bundle = MapSettings(**settings), Bundle.load(model)
     listed = list_scenes(scenes, list_file=list_file, stac_items=stac_items, bands=chosen.bands, progress=progress)
     several = len(listed) > 1
     if several:

@@ -28,8 +28,9 @@ from geocfl.mapping.memory import RESERVE, choose_cell_rows, parse_memory, resid
 from geocfl.mapping.pipeline import classify_scene
 from geocfl.mapping.provenance import Provenance
 from geocfl.mapping.settings import MapSettings
-from geocfl.models.backends import Backend, load_backend, measure
-from geocfl.models.bundle import DEFAULT_MODEL, Model, load_model
+from geocfl.models.backends import load_backend
+from geocfl.models.backends.base import Backend, measure_rate
+from geocfl.models.bundle import DEFAULT_MODEL, Bundle
 from geocfl.products.files import FILES
 from geocfl.products.formats.truecolor import PICTURE_PIXELS, PREVIEW_PIXELS
 from geocfl.products.scene_map import SceneMap
@@ -37,7 +38,6 @@ from geocfl.products.selection import Selection
 from geocfl.products.staging import Staging
 from geocfl.products.write import ClassifiedScene, write_products
 from geocfl.scenes import Reading, Scene, Source, find_source, open_scene
-from geocfl.scenes.fingerprint import file_hash
 
 log = logging.getLogger("geocfl")
 
@@ -81,7 +81,7 @@ def map_scene(
     Raises:
         GeocflError: The scene, model or output folder cannot be used; nothing half-written is left.
     """
-    mapper = Mapper(load_model(model), MapSettings(**settings), device=device, batch_size=batch_size, memory=memory)
+    mapper = Mapper(Bundle.load(model), MapSettings(**settings), device=device, batch_size=batch_size, memory=memory)
     return mapper.map(find_source(scene, mapper.settings.bands), out, overwrite=overwrite, progress=progress)
 
 
@@ -108,7 +108,7 @@ class Mapper:
 
     def __init__(
         self,
-        model: Model,
+        model: Bundle,
         settings: MapSettings,
         *,
         device: str = "auto",
@@ -142,7 +142,7 @@ class Mapper:
     @cached_property
     def rate(self) -> float:
         """Windows per second."""
-        return measure(self.backend, self.model)
+        return measure_rate(self.backend, self.model)
 
     @cached_property
     def strip_memory(self) -> int:
@@ -156,8 +156,7 @@ class Mapper:
     @cached_property
     def model_hash(self) -> str:
         """SHA-256 of the model's description, followed by that of its weights."""
-        folder = self.model.path or Path()  # load_model always sets it
-        return "".join(file_hash(folder / name) for name in ("model.json", "model.safetensors"))
+        return self.model.digest()
 
     def map(
         self,
@@ -349,7 +348,7 @@ class Mapper:
         return [bands.index(band) if band in bands else 0 for band in ("B04", "B03", "B02")]
 
 
-def cells_of(scene: Scene, model: Model, stride: int) -> CellGrid:
+def cells_of(scene: Scene, model: Bundle, stride: int) -> CellGrid:
     """The cells of a scene that was opened for a model.
 
     Raises:

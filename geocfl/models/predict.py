@@ -1,40 +1,44 @@
-"""Arrays in memory, classified: reflectance in, class codes and calibrated probabilities out."""
+"""Predictions for arrays in memory: reflectance in, class codes and calibrated probabilities out."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from geocfl.core.display import Line, html_table
+from geocfl.core.keywords import declared
 from geocfl.core.legend import NODATA, Legend
-from geocfl.core.progress import Progress
-from geocfl.errors import ModelError, UsageError
+from geocfl.core.progress import Progress, silent
+from geocfl.core.windows import has_data, mirror
+from geocfl.errors import UsageError
+from geocfl.models.bundle import DEFAULT_MODEL, Bundle
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from geocfl.models.backends import Backend
-    from geocfl.models.bundle import Model
+    from geocfl.models.backends.base import Backend
+    from geocfl.models.network import Reflectance
 
 BRIGHTEST = 2.0
-"""A mean above this is none of reflectances: clouds and snow stay near 1."""
+"""A mean above this cannot be reflectance: even clouds and snow are near 1."""
 WINDOWS_AT_A_TIME = 1024
-"""Windows of a stack that are copied side by side for the classifier."""
+"""Windows of a stack that are copied side by side for the back end."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
-    """What a model makes of an array: of N windows, or of the cells (rows, columns) of an image.
+    """The classes that a model predicts for N windows, or for the cells (rows, columns) of an image.
 
     Attributes:
-        probabilities: (N, classes) or (rows, columns, classes) float32, calibrated, in the legend's order; they sum to
-            1, and are NaN where less than half of the pixels have data.
+        probabilities: (N, classes) or (rows, columns, classes) float32, calibrated, in the order of the legend. They
+            sum to 1, and are NaN if less than half of the pixels have data.
         legend: The classes.
         model: Name of the model.
     """
@@ -45,25 +49,25 @@ class Prediction:
 
     @cached_property
     def codes(self) -> NDArray[np.uint8]:
-        """(N,) or (rows, columns) uint8 codes of the likeliest classes, as in the legend; 0 is no data."""
+        """(N,) or (rows, columns) uint8 codes of the most probable classes, as in the legend; 0 is no data."""
         known = ~np.isnan(self.probabilities[..., 0])
         return np.where(known, self.probabilities.argmax(axis=-1) + 1, NODATA).astype(np.uint8)
 
     @property
     def confidence(self) -> NDArray[np.float32]:
-        """(N,) or (rows, columns) float32 probability of the likeliest class, 0..1; NaN is no data."""
+        """(N,) or (rows, columns) float32 probability of the most probable class, 0..1; NaN is no data."""
         confidence: NDArray[np.float32] = self.probabilities.max(axis=-1)
         return confidence
 
     @property
     def names(self) -> NDArray[np.str_]:
-        """(N,) or (rows, columns) names of the likeliest classes; ``"No data"`` where there are none."""
+        """(N,) or (rows, columns) names of the most probable classes; ``"No data"`` for code 0."""
         return np.array(["No data", *self.legend.names])[self.codes]
 
     def frame(self) -> pd.DataFrame:
-        """One row a window or cell: ``code``, ``class``, ``confidence``, then each class's probability by its name.
+        """One row per window or cell: ``code``, ``class``, ``confidence``, and the probability of each class.
 
-        Its index is the number of the window, or row and column of the cell.
+        The index is the number of the window, or the row and column of the cell.
         """
         import pandas as pd
 
@@ -78,7 +82,7 @@ class Prediction:
         return pd.concat([facts, pd.DataFrame(rows, index, columns=self.legend.names)], axis=1)
 
     def __repr__(self) -> str:
-        """One line: how much of what, how sure."""
+        """One line: the number of windows or cells of the most frequent classes."""
         counts = [f"{name} {count:,}" for _, name, count, _ in self._counts()[:4]]
         more = ", ..." if len(self._counts()) > 4 else ""
         found = ", ".join(counts) + more if counts else "no data"
@@ -103,7 +107,7 @@ class Prediction:
         return f"{rows:,} x {columns:,} cells"
 
     def _counts(self) -> list[tuple[str, str, int, float]]:
-        """Colour, name, number and mean confidence of the classes that there are, the most frequent first."""
+        """Color, name, number and mean confidence of the classes that occur, the most frequent first."""
         confidence = self.confidence
         found = []
         for c in self.legend:
@@ -113,118 +117,180 @@ class Prediction:
         return sorted(found, key=lambda row: -row[2])
 
 
-class Classifier:
-    """A model's back ends, each loaded when it is first asked for and then kept; threads take turns.
+class Model(Bundle):
+    """A trained model: its facts, its network, and predictions for arrays.
 
-    Args:
-        model: The bundle.
+    `geocfl.load_model` opens one. The weights are read when `predict` or `network` first needs them.
     """
 
-    def __init__(self, model: Model) -> None:
-        self._model = model
-        self._backends: dict[tuple[Any, ...], Backend] = {}
-        self._turn = threading.Lock()
-
+    @declared
     def predict(
         self,
         array: ArrayLike,
-        stride: int | None,
-        device: str,
-        backend: str,
-        precision: str,
-        batch_size: int | None,
-        progress: Progress,
+        *,
+        stride: int | None = None,
+        device: str = "auto",
+        backend: Literal["auto", "openvino", "onnx", "torch"] = "auto",
+        precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
+        batch_size: int | None = None,
+        progress: Progress = silent,
     ) -> Prediction:
-        """See `geocfl.models.bundle.Model.predict`."""
-        model, pixels = self._model, reflectance_of(array)
-        if pixels.ndim not in (3, 4) or pixels.shape[-3] != len(model.bands):
+        """Classifies an array in memory.
+
+        A stack of windows (N, B, window, window) gives N classes. An image (B, height, width) of at least one window
+        gives one class per cell of `stride` x `stride` pixels, in ceil(height / stride) rows and ceil(width / stride)
+        columns. The result is the same as that of `geocfl.map_scene`, which mirrors pixels at the edge of the image.
+
+        The back end is loaded by the first call and kept. Calls from several threads run one after the other.
+
+        Args:
+            array: Float reflectance, 0..1 nominal, of `bands` in their order, on a grid of `gsd` meters. A pixel that
+                is NaN, infinite or masked in any band is no data.
+            stride: Side of an image's cells in pixels, 1 to the window; the window by default.
+            device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.
+            backend: ``"openvino"``, ``"onnx"`` or ``"torch"``. ``"auto"`` is torch if there is a GPU, else the fastest
+                one that is installed.
+            precision: ``"float32"``, ``"bfloat16"`` or ``"float16"``. ``"auto"`` is half precision if it is faster on
+                the device, else float32.
+            batch_size: Windows per batch; by default what is fast on the device.
+            progress: Called with the number of classified windows.
+
+        Returns:
+            Codes, names, confidences and probabilities.
+
+        Raises:
+            UsageError: The array has another shape or holds digital numbers, or a parameter is not valid.
+            ModelError: The weights cannot be read.
+        """
+        pixels = reflectance_of(array)
+        if pixels.ndim not in (3, 4) or pixels.shape[-3] != len(self.bands):
             raise UsageError(
                 f"an array of shape {pixels.shape} is neither an image (bands, height, width) nor windows (N, bands, "
-                f"{model.window}, {model.window}) of {model.name}'s bands {', '.join(model.bands)}"
+                f"{self.window}, {self.window}) of {self.name}'s bands {', '.join(self.bands)}"
             )
         if batch_size is not None and batch_size < 1:
-            raise UsageError(f"a batch size of {batch_size} is below 1")
-        if pixels.ndim == 4:
-            jobs, known = self._stack(pixels, stride)
-        else:
-            jobs, known = self._image(pixels, model.window if stride is None else stride)
-        probabilities = np.full((known.size, len(model.legend)), np.nan, np.float32)
+            raise UsageError(f"`batch_size` is {batch_size} but must be at least 1")
+        jobs, known = _windows(self, pixels, stride) if pixels.ndim == 4 else _cells(self, pixels, stride)
+        probabilities = np.full((known.size, len(self.legend)), np.nan, np.float32)
         wanted, done = np.flatnonzero(known), 0
-        with self._turn:
-            classifier = self._backend(device, backend, precision, batch_size)
+        with self._backends.lock:
+            classifier = self._backends.load(self, backend, device, precision, batch_size)
             for strip, rows, columns in jobs:
                 for batch in classifier.classify(classifier.place(strip), rows, columns):
                     probabilities[wanted[done : done + len(batch)]] = batch
                     done += len(batch)
                     progress("classifying", done, len(wanted), "window")
-        return Prediction(probabilities.reshape(*known.shape, len(model.legend)), model.legend, model.name)
+        return Prediction(probabilities.reshape(*known.shape, len(self.legend)), self.legend, self.name)
 
-    def _backend(self, device: str, backend: str, precision: str, batch_size: int | None) -> Backend:
+    def network(self) -> Reflectance:
+        """The network in float32 on the CPU, in evaluation mode.
+
+        Returns:
+            A `torch.nn.Module` from (N, B, H, W) float32 reflectance to (N, classes) logits.
+
+        Raises:
+            ModelError: The weights are missing, corrupt or not of this backbone, or the backbone is unknown.
+        """
+        from geocfl.models.network import load_network
+
+        return load_network(self)
+
+    @cached_property
+    def _backends(self) -> _Backends:
+        return _Backends()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The facts only: loaded back ends are not copied to other processes."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+@declared
+def load_model(model: str | Path = DEFAULT_MODEL) -> Model:
+    """Opens a model. No code from it runs, and its weights are not read yet.
+
+    Args:
+        model: A bundle's folder, a run folder of `geocfl.train`, or the name of a built-in model.
+
+    Raises:
+        ModelError: There is no such model, a file is missing, or the facts are corrupt or in a newer format.
+    """
+    return Model.load(model)
+
+
+class _Backends:
+    """The loaded back ends of a model; `lock` is held while one is used."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self._loaded: dict[tuple[Any, ...], Backend] = {}
+
+    def load(self, model: Model, *how: Any) -> Backend:
+        """The back end of these arguments of `load_backend`."""
         from geocfl.models.backends import load_backend
 
-        if self._model.path is None:
-            raise ModelError(f"{self._model.name}: the model has no weights yet; save it first")
-        key = (backend, device, precision, batch_size)
-        if key not in self._backends:
-            self._backends[key] = load_backend(self._model, *key)
-        return self._backends[key]
-
-    def _stack(self, windows: NDArray[np.float32], stride: int | None) -> tuple[Iterator[_Job], NDArray[np.bool_]]:
-        """What to classify of (N, B, window, window), and (N,) which windows have data."""
-        side = self._model.window
-        if windows.shape[2:] != (side, side):
-            height, width = windows.shape[2:]
-            raise UsageError(
-                f"{self._model.name} classifies windows of {side} x {side} px, not {height} x {width}; "
-                "pass an image as (bands, height, width), which is cut into windows"
-            )
-        if stride is not None:
-            raise UsageError(f"stride {stride} is for an image (bands, height, width); leave it out for windows")
-        known = (~np.isnan(windows[:, 0])).mean(axis=(1, 2)) >= 0.5
-
-        def jobs() -> Iterator[_Job]:
-            wanted = np.flatnonzero(known)
-            for start in range(0, len(wanted), WINDOWS_AT_A_TIME):
-                chosen = windows[wanted[start : start + WINDOWS_AT_A_TIME]]
-                strip = chosen.swapaxes(0, 1).reshape(chosen.shape[1], -1, side)
-                yield strip, side * np.arange(len(chosen)), np.zeros(len(chosen), np.int64)
-
-        return jobs(), known
-
-    def _image(self, image: NDArray[np.float32], stride: int) -> tuple[Iterator[_Job], NDArray[np.bool_]]:
-        """What to classify of (B, height, width), and (rows, columns) which cells have data."""
-        from geocfl.mapping.strips import has_data, mirror
-
-        side, (height, width) = self._model.window, image.shape[1:]
-        if not 1 <= stride <= side:
-            raise UsageError(f"stride {stride} is not between 1 and the model's window of {side} px")
-        if min(height, width) < side:
-            raise UsageError(
-                f"an image of {height} x {width} px is smaller than the window of {side} px that {self._model.name} "
-                "classifies; pass a larger one"
-            )
-        known = has_data(~np.isnan(image[0]), stride)
-        margin = (side - stride + 1) // 2  # as geocfl.core.grid.CellGrid's
-        down, across = (
-            mirror(-margin, (cells - 1) * stride - margin + side, size)
-            for cells, size in zip(known.shape, (height, width), strict=True)
-        )
-        rows, columns = np.nonzero(known)
-        return iter([(image[:, down[:, None], across], rows * stride, columns * stride)]), known
+        if how not in self._loaded:
+            self._loaded[how] = load_backend(model, *how)
+        return self._loaded[how]
 
 
 _Job = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]
-"""(B, h, w) pixels, and the rows and columns of the upper left ones of the windows to classify."""
+"""(B, h, w) pixels, and the rows and columns of the upper left pixels of the windows to classify."""
+
+
+def _windows(
+    model: Bundle, windows: NDArray[np.float32], stride: int | None
+) -> tuple[Iterator[_Job], NDArray[np.bool_]]:
+    """The jobs for windows (N, B, window, window), and (N,) which of them have data."""
+    side = model.window
+    if windows.shape[2:] != (side, side):
+        height, width = windows.shape[2:]
+        raise UsageError(
+            f"{model.name} classifies windows of {side} x {side} px, not {height} x {width}; "
+            "pass an image as (bands, height, width), which is cut into windows"
+        )
+    if stride is not None:
+        raise UsageError(f"`stride={stride}` is for an image (bands, height, width); leave it out for windows")
+    known = (~np.isnan(windows[:, 0])).mean(axis=(1, 2)) >= 0.5
+
+    def jobs() -> Iterator[_Job]:
+        wanted = np.flatnonzero(known)
+        for start in range(0, len(wanted), WINDOWS_AT_A_TIME):
+            chosen = windows[wanted[start : start + WINDOWS_AT_A_TIME]]
+            strip = chosen.swapaxes(0, 1).reshape(chosen.shape[1], -1, side)
+            yield strip, side * np.arange(len(chosen)), np.zeros(len(chosen), np.int64)
+
+    return jobs(), known
+
+
+def _cells(model: Bundle, image: NDArray[np.float32], stride: int | None) -> tuple[Iterator[_Job], NDArray[np.bool_]]:
+    """The job for an image (B, height, width), and (rows, columns) which of its cells have data."""
+    side, (height, width) = model.window, image.shape[1:]
+    stride = side if stride is None else stride
+    if not 1 <= stride <= side:
+        raise UsageError(f"`stride` is {stride} but must be between 1 and the model's window of {side} px")
+    if min(height, width) < side:
+        raise UsageError(
+            f"an image of {height} x {width} px is smaller than the window of {side} px that {model.name} "
+            "classifies; pass a larger one"
+        )
+    known = has_data(~np.isnan(image[0]), stride)
+    margin = (side - stride + 1) // 2  # as in geocfl.core.grid.CellGrid
+    down, across = (
+        mirror(-margin, (cells - 1) * stride - margin + side, size)
+        for cells, size in zip(known.shape, (height, width), strict=True)
+    )
+    rows, columns = np.nonzero(known)
+    return iter([(image[:, down[:, None], across], rows * stride, columns * stride)]), known
 
 
 def reflectance_of(array: ArrayLike) -> NDArray[np.float32]:
-    """An array as float32 reflectance whose pixels without data are NaN in all bands, which stand third from last.
+    """An array as float32 reflectance, where pixels without data are NaN in all bands (the third axis from the end).
 
     Raises:
         UsageError: It holds digital numbers.
     """
     given = array if isinstance(array, np.ma.MaskedArray) else np.asarray(array)
-    remedy = "pass (array + offset) / 10000, where offset is -1000 of processing baseline 04.00 and later, else 0"
+    remedy = "pass (array + offset) / 10000, where offset is -1000 for processing baseline 04.00 and later, else 0"
     if given.dtype.kind != "f":
         raise UsageError(f"an array of {given.dtype} holds digital numbers; {remedy}")
     filled = given.filled(np.nan) if isinstance(given, np.ma.MaskedArray) else given

@@ -17,7 +17,7 @@ from geocfl.core.table import align
 from geocfl.errors import GeocflError, SceneError, UsageError
 from geocfl.mapping.mapper import SCENES_AT_ONCE, Mapper
 from geocfl.mapping.settings import MapSettings
-from geocfl.models.bundle import DEFAULT_MODEL, load_model
+from geocfl.models.bundle import DEFAULT_MODEL, Bundle
 from geocfl.planning.profile import SIDE, Cost, Stage, cores, measure, write_stand_in
 from geocfl.scenes import Source
 from geocfl.scenes.collect import list_scenes
@@ -237,7 +237,7 @@ def plan(
     if read_rate is not None and not 0 < read_rate < math.inf:
         raise UsageError(f"--read-rate {read_rate:g} is no number of megabytes a second above 0")
     chosen = MapSettings(**settings)
-    mapper = Mapper(load_model(model), chosen, device=device, batch_size=batch_size, memory=memory)
+    mapper = Mapper(Bundle.load(model), chosen, device=device, batch_size=batch_size, memory=memory)
     named = [scenes] if isinstance(scenes, str | Path | Source) else [*scenes]
     stand_in = not (named or list_file or stac_items)
     if stand_in and tiles is None:

@@ -17,11 +17,12 @@ import rasterio
 from numpy.typing import NDArray
 
 from geocfl.core.grid import CellGrid
+from geocfl.core.windows import has_data, share
 from geocfl.demonstration.landscape import BANDS, write_synthetic_scene
 from geocfl.mapping.mapper import Mapper, cells_of
 from geocfl.mapping.pipeline import classify_strip
-from geocfl.mapping.strips import Strip, has_data, scene_strips, share
-from geocfl.models.bundle import Model
+from geocfl.mapping.strips import Strip, scene_strips
+from geocfl.models.bundle import Bundle
 from geocfl.planning.stored_size import stored_bytes
 from geocfl.products.files import FILES
 from geocfl.products.formats.truecolor import PICTURE_PIXELS, PREVIEW_PIXELS
@@ -278,7 +279,7 @@ def _whole_pixels(mapper: Mapper, source: Source, grid: CellGrid) -> int:
         return scene.height * scene.width
 
 
-def write_stand_in(folder: Path, model: Model) -> Source:
+def write_stand_in(folder: Path, model: Bundle) -> Source:
     """Writes a synthetic scene, repeated, with a model's bands; those that it lacks are its near infrared."""
     path, truth = folder / "generated.tif", folder / "truth.tif"
     write_synthetic_scene(path, truth)

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from geocfl.data.patches import Patches
 from geocfl.errors import UsageError
-from geocfl.models.bundle import Model, load_model
-from geocfl.models.network import Reflectance
+from geocfl.models.bundle import Bundle
+from geocfl.models.network import Reflectance, load_network
 
 Teacher = Callable[[Tensor], tuple[Tensor, Tensor]]
 """From (N, B, H, W) reflectance to (N, C) probabilities and (N, D) features before the last layer."""
@@ -97,7 +97,7 @@ class Objective:
         return loss + self.hint * (1 - F.cosine_similarity(projected.float(), standardised, dim=1)).mean()
 
 
-def load_teacher(names: Sequence[str], student: Model, patches: Patches, device: torch.device) -> Teacher | None:
+def load_teacher(names: Sequence[str], student: Bundle, patches: Patches, device: torch.device) -> Teacher | None:
     """Bundles as one teacher: the mean of their calibrated probabilities, their features side by side.
 
     Args:
@@ -113,7 +113,7 @@ def load_teacher(names: Sequence[str], student: Model, patches: Patches, device:
     """
     modules: list[tuple[Reflectance, float]] = []
     for name in names:
-        model = load_model(name)
+        model = Bundle.load(name)
         if model.legend != patches.legend:
             raise UsageError(f"{name}: the teacher's classes are not those of {patches.source}; pass another --teacher")
         if model.bands != student.bands:
@@ -136,7 +136,7 @@ def load_teacher(names: Sequence[str], student: Model, patches: Patches, device:
             raise UsageError(
                 f"{name}: the teacher was trained on the validation patches; pass the run that it refits as --teacher"
             )
-        modules.append((model.network().to(device).to(memory_format=torch.channels_last), model.temperature))
+        modules.append((load_network(model).to(device).to(memory_format=torch.channels_last), model.temperature))
 
     def judge_views(reflectance: Tensor) -> tuple[Tensor, Tensor]:
         features = [module.features(reflectance) for module, _ in modules]

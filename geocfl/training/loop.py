@@ -19,7 +19,7 @@ from geocfl.data.patches import Patches
 from geocfl.data.splits import Split
 from geocfl.errors import OutputError
 from geocfl.losses import make_loss
-from geocfl.models.bundle import Model
+from geocfl.models.bundle import Bundle
 from geocfl.models.network import Reflectance, autocast, fast_batch_size, has_fast_bfloat16
 from geocfl.training.config import Settings
 from geocfl.training.distillation import Imitator, Objective, load_teacher
@@ -49,7 +49,7 @@ class Learner:
 
 def make_learner(
     module: Reflectance,
-    model: Model,
+    model: Bundle,
     patches: Patches,
     split: Split,
     settings: Settings,

@@ -7,15 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from geocfl.errors import OutputError, UsageError
-from geocfl.models.bundle import Model, load_model
+from geocfl.models.bundle import FACTS, WEIGHTS, Bundle
 from geocfl.training.config import Settings, read_config
 
 RUN_FILES = (
     "config.json",
     "checkpoint.pt",
     "checkpoint.partial",
-    "model.safetensors",
-    "model.json",
+    WEIGHTS,
+    FACTS,
     "test_patches.txt",
     "skipped_patches.txt",
     "history.csv",
@@ -68,7 +68,7 @@ def discard(out: Path) -> None:
             folder.rmdir()
 
 
-def validated_run(settings: Settings) -> Model | None:
+def validated_run(settings: Settings) -> Bundle | None:
     """The model of the run that `settings.refit` names.
 
     Its teacher may be another one: a teacher of the first run must not know the validation patches, that of the
@@ -80,7 +80,7 @@ def validated_run(settings: Settings) -> Model | None:
     """
     if not settings.refit:
         return None
-    run = load_model(settings.refit)
+    run = Bundle.load(settings.refit)
     config = Path(settings.refit) / "config.json"
     if not (Path(settings.refit) / "metrics.json").is_file():
         raise UsageError(f"--refit {settings.refit}: not a finished run; finish it with --resume, or pass another")

@@ -26,8 +26,10 @@ from geocfl.data.splits import Split, make_split, spatial_lists
 from geocfl.errors import DataError, UsageError
 from geocfl.evaluation.metrics import compute_metrics, describe_metrics, fit_temperature, format_metrics, metrics_html
 from geocfl.losses import fit_tau, log_prior, loss_facts
-from geocfl.models.bundle import Model, load_model
-from geocfl.models.network import Reflectance, build_network, choose_device, load_weights
+from geocfl.models.bundle import Bundle
+from geocfl.models.network import Reflectance, build_network, choose_device, load_network, with_reflectance
+from geocfl.models.predict import Model, load_model
+from geocfl.models.weights import load_weights
 from geocfl.training.config import Settings, resolve
 from geocfl.training.loop import Learner, fit, make_learner, predict
 from geocfl.training.run_folder import begin, claim, discard, validated_run
@@ -112,7 +114,7 @@ def train(
     model = calibrate(model, module, learner, patches, split, settings, validated)
     # What ships is what is judged: the bundle is read back, in half precision, before the test patches are touched.
     model = model.save(out, module.network.state_dict())
-    shipped = model.network().to(torch_device).to(memory_format=torch.channels_last)
+    shipped = load_network(model).to(torch_device).to(memory_format=torch.channels_last)
     parts = {"validation": split.validation, "test": split.test}
     logits = {name: predict(shipped, patches, part) for name, part in parts.items() if len(part)}
     labels = torch.from_numpy(patches.labels)
@@ -124,7 +126,7 @@ def train(
     model = replace(model, origin={**model.origin, "metrics": figures})
     if validated:
         model.origin["refit_of"] = {key: validated.origin.get(key) for key in ("patches", "metrics")}
-    (out / "model.json").write_text(json.dumps(model.to_json(), indent=2) + "\n")
+    model.write_facts(out)
     _write_lines(out / "test_patches.txt", [patches.names[i] for i in split.test])
     if patches.skipped:
         _write_lines(out / "skipped_patches.txt", patches.skipped)
@@ -175,7 +177,7 @@ def split_patches(patches: Patches, settings: Settings) -> Split:
 
 def start(
     settings: Settings, patches: Patches, split: Split, name: str, device: torch.device
-) -> tuple[Model, Reflectance]:
+) -> tuple[Bundle, Reflectance]:
     """The model and its network before the first step, with the starting weights.
 
     Raises:
@@ -192,19 +194,19 @@ def start(
         model.head,
     )
     load_weights(network, settings.backbone, settings.weights, settings.bands)
-    module: Reflectance = model.wrap(network).to(device).to(memory_format=torch.channels_last)
+    module: Reflectance = with_reflectance(network, model).to(device).to(memory_format=torch.channels_last)
     return model, module
 
 
 def calibrate(
-    model: Model,
+    model: Bundle,
     module: Reflectance,
     learner: Learner,
     patches: Patches,
     split: Split,
     settings: Settings,
-    validated: Model | None = None,
-) -> Model:
+    validated: Bundle | None = None,
+) -> Bundle:
     """The model with what is tuned on the validation patches: temperature, and tau where logits are adjusted.
 
     Args:
@@ -236,13 +238,13 @@ def _adjust(head: nn.Module, offset: Tensor) -> None:
     head.bias += offset.to(head.bias)  # type: ignore[operator, arg-type]
 
 
-def describe_model(settings: Settings, patches: Patches, split: Split, name: str) -> Model:
+def describe_model(settings: Settings, patches: Patches, split: Split, name: str) -> Bundle:
     """The model that settings and patches will make, before it has weights: bands, normalisation, legend, origin."""
     clip = reflectance_range(patches)
     # Of all training patches, thinned or not: pixels, no labels, and one set of features for all imbalances.
     unthinned = split_patches(patches, replace(settings, imbalance="none")).train
     mean, std = band_statistics(patches, unthinned, clip)
-    return Model(
+    return Bundle(
         name=name,
         backbone=settings.backbone,
         bands=settings.bands,

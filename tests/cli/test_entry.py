@@ -94,7 +94,7 @@ def test_an_error_leads_to_the_page_that_explains_it(capsys: pytest.CaptureFixtu
         (["train", "--data", "d", "--out", "o", "--imbalance", "longtail:9"], "did you mean 'long-tail:R'?"),
         (["train", "--data", "d", "--out", "o", "--class-order", "reverse"], "did you mean 'reversed'?"),
         (["evaluate", "eurosat-rgb-lite0", "--data", "d", "--out", "o", "--subset", "tets"], "did you mean 'test'?"),
-        (["export", "eurosat-rgb-lite0", "--format", "onxn"], "unknown format 'onxn'; did you mean 'onnx'?"),
+        (["export", "eurosat-rgb-lite0", "--format", "onxn"], "unknown --format 'onxn'; did you mean 'onnx'?"),
     ],
 )
 def test_a_misspelt_name_is_guessed(

@@ -1,11 +1,11 @@
-"""Missing pixels take the values of their mirror images, and of nothing outside the window."""
+"""Windows at edges and gaps: mirroring, filling, and which cells have data."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geocfl.core.windows import fill
+from geocfl.core.windows import fill, has_data, mirror
 
 
 @pytest.mark.parametrize("turns", range(4))
@@ -38,3 +38,20 @@ def test_what_has_data_stays_and_the_rest_comes_from_the_same_window(seed: int, 
         np.testing.assert_array_equal(after[:, known], before[:, known])
         there = {tuple(pixel) for pixel in before[:, known].T}
         assert {tuple(pixel) for pixel in after.reshape(3, -1).T} <= there, "whole pixels, not their bands one by one"
+
+
+@given(st.integers(2, 50), st.data())
+def test_mirror_is_numpys_reflect(size: int, data: st.DataObject) -> None:
+    before, after = data.draw(st.integers(0, size - 1)), data.draw(st.integers(0, size - 1))
+    expected = np.pad(np.arange(size), (before, after), mode="reflect")
+    np.testing.assert_array_equal(mirror(-before, size + after, size), expected)
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 20), st.integers(0, 99))
+def test_a_cell_is_no_data_when_more_than_half_of_it_is(height: int, width: int, stride: int, seed: int) -> None:
+    mask = np.random.default_rng(seed).random((height, width)) < 0.5
+    got = has_data(mask, stride)
+    for i in range(got.shape[0]):
+        for j in range(got.shape[1]):
+            cell = mask[i * stride : (i + 1) * stride, j * stride : (j + 1) * stride]
+            assert got[i, j] == (not (~cell).sum() > cell.size / 2)

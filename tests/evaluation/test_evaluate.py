@@ -60,7 +60,7 @@ def test_the_precision_is_the_users(data, run, tmp_path):
     }
     assert found["float32"] == run.metrics["test"]["nll"]
     assert found["bfloat16"] != found["float32"]
-    for name, sentence in (("int3", "unknown precision 'int3'"), ("float16", "no float16 convolutions on a CPU")):
+    for name, sentence in (("int3", "unknown `precision` 'int3'"), ("float16", "no float16 convolutions on a CPU")):
         with pytest.raises(UsageError, match=sentence):
             evaluate(run.path, data=data, out=tmp_path / name, precision=name, device="cpu")
         assert not (tmp_path / name).exists()

@@ -16,7 +16,7 @@ from geocfl.core.radiometry import EUROSAT_RGB
 from geocfl.data.patches import Patches
 from geocfl.evaluation.metrics import compute_metrics
 from geocfl.evaluation.report import write_report
-from geocfl.models.bundle import Model
+from geocfl.models.bundle import Bundle
 
 FIGURES = ["confusion", "convergence", "gallery", "per_class", "reliability", "samples"]
 LEGEND_OF_TWO = Legend.from_folders(["Class1", "Class2"])
@@ -36,7 +36,7 @@ def made_up(legend: Legend, epochs: int = 3, noise: float = 1.5) -> dict[str, An
         legend=legend,
         source="made up",
     )
-    model = Model(
+    model = Bundle(
         name="a <b> & c",
         backbone="resnet18",
         bands=("B04", "B03", "B02"),

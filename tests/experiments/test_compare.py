@@ -134,7 +134,7 @@ def test_gamma_and_form_reach_the_losses_that_have_them(data, tmp_path):
 
 def test_bad_grids_are_refused(data, tmp_path):
     cases: list[tuple[dict[str, Any], str]] = [
-        ({"losses": ["ce", "mse"]}, "unknown loss 'mse'"),
+        ({"losses": ["ce", "mse"]}, "unknown `loss` 'mse'"),
         ({"losses": []}, "--losses"),
         ({"losses": ["ce", "ce"]}, "--losses"),
         ({"imbalance": ["tail:5"]}, "imbalance"),
@@ -179,7 +179,7 @@ def test_a_folder_that_is_no_comparison_is_left_alone(data, tmp_path):
 def test_what_cannot_be_trained_is_found_out_before_anything_is(data, tmp_path, trainings):
     with pytest.raises(DataError, match="no patch"):
         compare(data, tmp_path / "out", **TINY | {"imbalance": ["none", "step:5000"]})
-    with pytest.raises(UsageError, match="unknown weights 'sentinel'"):
+    with pytest.raises(UsageError, match="unknown `weights` 'sentinel'"):
         compare(data, tmp_path / "out", **TINY, weights="sentinel")
     (tmp_path / "file").write_text("mine")
     with pytest.raises(OutputError, match="file: cannot be written"):

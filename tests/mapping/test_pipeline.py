@@ -11,11 +11,11 @@ import rasterio
 from affine import Affine
 
 from geocfl.core.grid import CellGrid
+from geocfl.core.windows import cut
 from geocfl.errors import SceneError
 from geocfl.mapping.checkpoint import Checkpoint
 from geocfl.mapping.encode import Decision
 from geocfl.mapping.pipeline import ahead, classify_scene
-from geocfl.mapping.strips import cut
 from geocfl.products.scratch import open_cells
 from geocfl.scenes import open_scene
 

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from geocfl.core.grid import CellGrid
-from geocfl.mapping.strips import cut, has_data, mirror, scene_strips
+from geocfl.core.windows import cut
+from geocfl.mapping.strips import scene_strips
 from geocfl.scenes import open_scene
 
 TRANSFORM = Affine(10, 0, 3e5, 0, -10, 5e6)
@@ -88,20 +89,3 @@ def test_no_pixel_is_read_twice(
         for _ in scene_strips(scene, ("B04",), CellGrid(150, 100, stride, 64, TRANSFORM, None), cell_rows):
             pass
     assert (times == 1).all()
-
-
-@given(st.integers(2, 50), st.data())
-def test_mirror_is_numpys_reflect(size: int, data: st.DataObject) -> None:
-    before, after = data.draw(st.integers(0, size - 1)), data.draw(st.integers(0, size - 1))
-    expected = np.pad(np.arange(size), (before, after), mode="reflect")
-    np.testing.assert_array_equal(mirror(-before, size + after, size), expected)
-
-
-@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 20), st.integers(0, 99))
-def test_a_cell_is_no_data_when_more_than_half_of_it_is(height: int, width: int, stride: int, seed: int) -> None:
-    mask = np.random.default_rng(seed).random((height, width)) < 0.5
-    got = has_data(mask, stride)
-    for i in range(got.shape[0]):
-        for j in range(got.shape[1]):
-            cell = mask[i * stride : (i + 1) * stride, j * stride : (j + 1) * stride]
-            assert got[i, j] == (not (~cell).sum() > cell.size / 2)

@@ -10,11 +10,12 @@ import rasterio
 
 import geocfl
 from geocfl.core.grid import CellGrid
-from geocfl.core.windows import fill
+from geocfl.core.windows import cut, fill
 from geocfl.errors import UsageError
-from geocfl.mapping.strips import cut, scene_strips
+from geocfl.mapping.strips import scene_strips
 from geocfl.models import backends
-from geocfl.models.backends import load_backend, measure
+from geocfl.models.backends import load_backend
+from geocfl.models.backends.base import measure_rate
 from geocfl.scenes import open_scene
 
 INSTALLED = ["openvino", "onnx", "torch"]
@@ -84,11 +85,15 @@ def test_tta_shrinks_the_batches(tiny_model: Path, strip: np.ndarray, name: str)
 @pytest.mark.parametrize("name", INSTALLED)
 def test_measured_rates_are_windows_a_second(tiny_model: Path, name: str) -> None:
     model = geocfl.load_model(tiny_model)
-    assert 0 < measure(load_backend(model, name, device="cpu", batch_size=2), model, seconds=0.01) < 1e6
+    assert 0 < measure_rate(load_backend(model, name, device="cpu", batch_size=2), model, seconds=0.01) < 1e6
 
 
 @pytest.mark.extra("onnx", "openvino")
-def test_auto_takes_the_fastest_that_is_installed(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_takes_the_fastest_that_is_installed(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "geocfl")
+    backends._recommend_openvino.cache_clear()
     model = geocfl.load_model(tiny_model)
     monkeypatch.setattr(backends, "has_gpu", lambda: False)
     assert "openvino" in repr(load_backend(model))
@@ -96,8 +101,12 @@ def test_auto_takes_the_fastest_that_is_installed(tiny_model: Path, monkeypatch:
     monkeypatch.setattr(backends, "find_spec", lambda name: here[name])
     assert "onnxruntime" in repr(load_backend(model))
     here["onnxruntime"] = False
-    assert "torch" in repr(load_backend(model))
-    with pytest.raises(UsageError, match=r"pip install 'geocfl\[openvino\]'"):
+    load_backend(model, "torch")
+    assert "OpenVINO" not in caplog.text, "torch was asked for"
+    for _ in range(2):
+        assert "torch" in repr(load_backend(model))
+    assert caplog.text.count("run: pip install openvino onnx onnxscript") == 1
+    with pytest.raises(UsageError, match="pip install openvino onnx onnxscript"):
         load_backend(model, "openvino")
 
 
@@ -107,7 +116,7 @@ def test_a_gpu_is_torchs(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(backends, "has_gpu", lambda: True)
     assert "through torch" in repr(load_backend(model))
     assert "openvino" in repr(load_backend(model, device="cpu"))
-    with pytest.raises(UsageError, match="leave out --device cuda"):
+    with pytest.raises(UsageError, match="leave out `device=cuda`"):
         load_backend(model, "onnx", device="cuda")
 
 
@@ -118,11 +127,12 @@ def test_a_gpu_is_torchs(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> N
         ({"precision": "int3"}, "float32, bfloat16, float16"),
         pytest.param(
             {"backend": "onnx", "precision": "bfloat16"},
-            "leave out --precision bfloat16",
+            "leave out `precision=bfloat16`",
             marks=pytest.mark.extra("onnx"),
         ),
         ({"backend": "torch", "device": "cpu", "precision": "float16"}, "float16"),
-        ({"device": "tpu9"}, "tpu9"),
+        ({"device": "tpu9"}, "unknown `device` 'tpu9'"),
+        ({"device": "gpu"}, "did you mean 'cuda'"),
     ],
 )
 def test_what_cannot_be_is_refused(tiny_model: Path, options: dict[str, str], match: str) -> None:

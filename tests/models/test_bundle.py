@@ -15,8 +15,9 @@ import geocfl.models.bundle
 from geocfl.core.legend import Legend
 from geocfl.core.windows import fill
 from geocfl.errors import ModelError, UsageError
-from geocfl.models.bundle import Model, bundled_models, load_model
+from geocfl.models.bundle import bundled_models
 from geocfl.models.network import build_network
+from geocfl.models.predict import Model, load_model
 
 EXACT: Any = {"backend": "torch", "device": "cpu", "precision": "float32"}
 
@@ -92,7 +93,7 @@ def test_tta_counts_are_the_symmetries_of_a_square(saved, tmp_path):
     assert (turning.tta, turning.network().tta, saved.network().tta) == (4, 4, 1)
     kept = turning.save(tmp_path / "turning", turning.network().network.state_dict())
     assert load_model(tmp_path / "turning") == kept, "a bundle may say so itself"
-    with pytest.raises(UsageError, match="`tta=3` is not one of 1, 2, 4, 8"):
+    with pytest.raises(UsageError, match="`tta` is 3 but must be one of 1, 2, 4, 8"):
         saved.with_tta(3)
 
 
@@ -181,5 +182,5 @@ def test_bundled_models_are_found_by_name(saved, tmp_path, monkeypatch):
     monkeypatch.setattr(geocfl.models.bundle, "BUNDLED", tmp_path / "bundled")
     assert bundled_models() == ["eurosat-tiny"]
     assert load_model("eurosat-tiny").path == tmp_path / "bundled/eurosat-tiny"
-    with pytest.raises(ModelError, match="one of the bundled eurosat-tiny"):
+    with pytest.raises(ModelError, match="or the built-in eurosat-tiny"):
         load_model("eurosat-huge")

@@ -17,7 +17,7 @@ from pystac.validation.stac_validator import JsonSchemaSTACValidator
 
 import geocfl
 from geocfl.errors import ModelError, OutputError, UsageError
-from geocfl.models.export import cached_onnx
+from geocfl.models.onnx_file import cached_onnx
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_other_programs_get_the_same_probabilities(
 def test_nothing_is_overwritten_unasked(tmp_path: Path, tiny_model: Path) -> None:
     path = tmp_path / "m.onnx"
     path.write_text("mine")
-    with pytest.raises(OutputError, match="--overwrite"):
+    with pytest.raises(OutputError, match="`overwrite=True`"):
         geocfl.export(tiny_model, path)
     assert path.read_text() == "mine"
     geocfl.export(tiny_model, path, overwrite=True)
@@ -97,8 +97,8 @@ def test_bad_names_are_refused(tmp_path: Path, tiny_model: Path) -> None:
 
 
 def test_missing_packages_are_named(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("geocfl.models.export.find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r"onnx, onnxscript not installed; pip install 'geocfl\[onnx\]'"):
+    monkeypatch.setattr("geocfl.models.onnx_file.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"onnx and onnxscript not installed; run: pip install onnx onnxscript"):
         geocfl.export(tiny_model, tmp_path / "m.onnx")
 
 
@@ -112,7 +112,7 @@ def test_the_cache_knows_a_model_by_its_content(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GEOCFL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("geocfl.models.export._write_onnx", write_nothing)
+    monkeypatch.setattr("geocfl.models.onnx_file._write", write_nothing)
     first = cached_onnx(geocfl.load_model(tiny_model))
     before = first.stat().st_mtime_ns
     assert cached_onnx(geocfl.load_model(tiny_model)) == first
@@ -131,7 +131,7 @@ def test_a_cache_that_cannot_be_written_is_no_hindrance(
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("GEOCFL_CACHE", str(tmp_path / "file"))
-    monkeypatch.setattr("geocfl.models.export._write_onnx", write_nothing)
+    monkeypatch.setattr("geocfl.models.onnx_file._write", write_nothing)
     assert cached_onnx(geocfl.load_model(tiny_model)).is_file()
 
 
@@ -244,7 +244,7 @@ def test_a_catalogue_entry_can_be_moved_with_its_bundle(tmp_path: Path, tiny_mod
 def test_a_catalogue_entry_overwrites_nothing_unasked(tmp_path: Path, tiny_model: Path) -> None:
     (tmp_path / "m").mkdir()
     (tmp_path / "m/model.json").write_text("mine")
-    with pytest.raises(OutputError, match=r"m/model\.json.*--overwrite"):
+    with pytest.raises(OutputError, match=r"m/model\.json.*`overwrite=True`"):
         geocfl.export(tiny_model, tmp_path / "m.stac.json", format="stac-mlm")
     assert [p.name for p in tmp_path.rglob("*")] == ["m", "model.json"]
     assert (tmp_path / "m/model.json").read_text() == "mine"

@@ -20,10 +20,11 @@ from geocfl.models.network import (
     build_network,
     choose_device,
     has_fast_bfloat16,
-    load_weights,
+    layer_names,
     read_weights,
     symmetries,
 )
+from geocfl.models.weights import load_weights
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
@@ -32,9 +33,8 @@ def test_backbones_take_their_bands_and_give_their_classes(backbone, bands):
     network, size = build_network(backbone, bands, 7).eval(), BACKBONES[backbone].input_size
     with torch.inference_mode():
         assert network(torch.zeros(2, bands, size, size)).shape == (2, 7)
-    names = network.state_dict()
-    assert BACKBONES[backbone].stem in names
-    assert any(name.startswith(BACKBONES[backbone].head) for name in names)
+    first, last = layer_names(network, backbone)
+    assert {f"{first}.weight", f"{last}.weight"} <= set(network.state_dict())
 
 
 def test_stage_dropout_acts_in_training_alone_and_renames_nothing():
@@ -137,7 +137,7 @@ def test_offline_torchgeo_weights_name_the_alternatives(monkeypatch):
         load_weights(build_network("resnet18", 3, 4), "resnet18", "SENTINEL2_RGB_MOCO", RGB)
     message = str(caught.value)
     assert "\n" not in message
-    for alternative in (".safetensors or .pth", "--weights none", "--backbone lite0"):
+    for alternative in (".safetensors or .pth", "`weights=none`", "`backbone=lite0`"):
         assert alternative in message
 
 
@@ -254,8 +254,10 @@ def test_tta_averages_the_logits(tta):
 def test_devices():
     assert choose_device("cpu").type == "cpu"
     assert choose_device("auto").type in ("cpu", "cuda", "mps")
-    for name in ("toaster", "cuda:99"):
-        with pytest.raises(UsageError, match=f"device '{name}' is not available here"):
+    with pytest.raises(UsageError, match="`device` 'cuda:99' is not available here"):
+        choose_device("cuda:99")
+    for name, message in (("toaster", "unknown `device` 'toaster'; choose from"), ("gpu", "did you mean 'cuda'")):
+        with pytest.raises(UsageError, match=message):
             choose_device(name)
 
 

@@ -13,9 +13,9 @@ import rasterio
 from affine import Affine
 
 import geocfl
-from geocfl import mapping
 from geocfl.errors import ModelError, UsageError
-from geocfl.models.bundle import Model, load_model
+from geocfl.models import backends
+from geocfl.models.predict import Model, load_model
 
 EXACT: Any = {"backend": "torch", "device": "cpu", "precision": "float32"}
 
@@ -129,9 +129,9 @@ def test_no_data_is_what_is_nan_infinite_or_masked_in_any_band(model, image):
         (np.zeros((1, 4, 64, 64)), {}, "is neither"),
         (np.zeros((1, 3, 64, 32)), {}, "64 x 64 px, not 64 x 32; pass an image"),
         (np.zeros((3, 64, 63)), {}, "64 x 63 px is smaller than the window of 64 px"),
-        (np.zeros((3, 64, 64)), {"stride": 65}, "stride 65 is not between 1 and"),
+        (np.zeros((3, 64, 64)), {"stride": 65}, "`stride` is 65 but must be between 1 and"),
         (np.zeros((1, 3, 64, 64)), {"stride": 8}, "leave it out for windows"),
-        (np.zeros((3, 64, 64)), {"batch_size": 0}, "batch size of 0 is below 1"),
+        (np.zeros((3, 64, 64)), {"batch_size": 0}, "`batch_size` is 0 but must be at least 1"),
         (np.zeros((3, 64, 64)), {"backend": "abacus"}, "abacus"),
     ],
 )
@@ -160,8 +160,8 @@ def test_an_unsaved_model_cannot_predict(model):
 
 def test_a_back_end_is_loaded_once_and_stays_at_home(tiny_model, image, monkeypatch):
     loaded: list[tuple[Any, ...]] = []
-    whole = mapping.backends.load_backend
-    monkeypatch.setattr(mapping.backends, "load_backend", lambda *args: loaded.append(args) or whole(*args))
+    whole = backends.load_backend
+    monkeypatch.setattr(backends, "load_backend", lambda *args: loaded.append(args) or whole(*args))
     model = load_model(tiny_model)
     first = model.predict(image, **EXACT)
     with ThreadPoolExecutor(4) as pool:

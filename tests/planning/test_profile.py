@@ -15,7 +15,7 @@ import shapely
 import geocfl
 from geocfl.mapping.mapper import Mapper
 from geocfl.mapping.settings import MapSettings
-from geocfl.models.bundle import load_model
+from geocfl.models.predict import load_model
 from geocfl.planning import profile as profiling
 from geocfl.planning.profile import Cost, Stage, measure
 from geocfl.scenes import find_source

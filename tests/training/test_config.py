@@ -39,8 +39,8 @@ def test_what_the_user_chooses_goes_before_the_recipe():
     ("options", "problem"),
     [
         ({"recipe": "secret"}, "unknown recipe 'secret'; choose from: default, paper"),
-        ({"backbone": "vit"}, "unknown backbone 'vit'"),
-        ({"loss": "mse"}, "unknown loss 'mse'"),
+        ({"backbone": "vit"}, "unknown `backbone` 'vit'"),
+        ({"loss": "mse"}, "unknown `loss` 'mse'"),
         ({"optimizer": "sgd"}, "unknown `optimizer` 'sgd'; choose from: adam, adamw"),
         ({"schedule": "cosine"}, "unknown `schedule` 'cosine'"),
         ({"split": "thirds"}, "unknown split 'thirds'"),

@@ -15,7 +15,7 @@ from geocfl.core.radiometry import EUROSAT_RGB
 from geocfl.data.patches import RGB, Patches
 from geocfl.errors import UsageError
 from geocfl.losses import make_loss
-from geocfl.models.bundle import load_model
+from geocfl.models.predict import load_model
 from geocfl.training.distillation import Imitator, Objective, load_teacher
 
 X = torch.randn(6, 5, generator=torch.Generator().manual_seed(0))

@@ -17,7 +17,7 @@ from geocfl.data.augmentation import Augmentation
 from geocfl.data.patches import EUROSAT_BANDS, RGB, Patches, read_patches
 from geocfl.data.splits import listed, make_split
 from geocfl.errors import DataError, ModelError, OutputError, UsageError
-from geocfl.models.bundle import load_model
+from geocfl.models.predict import load_model
 from geocfl.training import loop as fitting
 from geocfl.training import train as training
 from geocfl.training.config import resolve

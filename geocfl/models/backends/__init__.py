@@ -1,114 +1,95 @@
-"""What classifies windows: one small interface, and the choice among the libraries that are installed."""
+"""The libraries that classify windows, and the choice among those that are installed."""
 
 from __future__ import annotations
 
 import ctypes
+import logging
 import platform
 import sys
-import time
-from collections.abc import Iterator
+from functools import cache
 from importlib.util import find_spec
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
 
 from geocfl.errors import UsageError, unknown_name
-from geocfl.models.bundle import Model
+from geocfl.models.backends.base import BACKENDS, PRECISIONS, Backend
+from geocfl.models.bundle import Bundle
 
-BACKENDS = ("auto", "openvino", "onnx", "torch")
-"""Those after ``auto`` in the order of their speed on a CPU, which is the order in which ``auto`` looks for them."""
-PRECISIONS = ("auto", "float32", "bfloat16", "float16")
-CPU_BATCH_SIZE = 32
-"""Windows at a time on a CPU; see `geocfl.models.network.fast_batch_size`, which imports torch."""
-PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime", "torch": "torch"}
+log = logging.getLogger("geocfl")
 
-
-class Backend(Protocol):
-    """A model, ready to classify windows.
-
-    Attributes:
-        batch_size: Windows that it classifies at a time.
-        precision: What it computes in, one of `PRECISIONS` but not ``auto``.
-    """
-
-    batch_size: int
-    precision: str
-
-    def place(self, pixels: NDArray[np.float32]) -> Any:
-        """Takes (B, h, w) float32 reflectance (NaN no data) to where it is classified; called in the reading thread."""
-        ...
-
-    def classify(
-        self, placed: Any, rows: NDArray[np.int64], columns: NDArray[np.int64]
-    ) -> Iterator[NDArray[np.float32]]:
-        """Calibrated probabilities of windows, batch after batch.
-
-        Args:
-            placed: From `place`.
-            rows: (n,) rows of the windows' upper left pixels.
-            columns: (n,) their columns.
-
-        Yields:
-            (m, classes) float32 of the next m windows.
-        """
-        ...
+_PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime", "torch": "torch"}
+_INSTALL = {
+    "openvino": "openvino onnx onnxscript",
+    "onnx": "onnxruntime onnx onnxscript",
+    "torch": "torch",
+}
 
 
 def load_backend(
-    model: Model,
+    bundle: Bundle,
     backend: str = "auto",
     device: str = "auto",
     precision: str = "auto",
     batch_size: int | None = None,
     threads: int | None = None,
 ) -> Backend:
-    """A model on the back end and device of these names.
+    """Loads a model into a back end.
 
     Args:
-        model: The bundle.
-        backend: ``auto`` is torch where there is a GPU or one is named, else the fastest that is installed.
+        bundle: The model.
+        backend: One of `BACKENDS`. ``auto`` is torch if there is a GPU or `device` names one, else the fastest one that
+            is installed.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        precision: ``auto`` is half precision where the device is faster at it, else float32.
-        batch_size: Windows classified at a time; what is fast by default.
-        threads: Cores of the CPU to use; all by default.
+        precision: One of `PRECISIONS`. ``auto`` is half precision if it is faster on the device, else float32.
+        batch_size: Windows per batch; by default what is fast on the device.
+        threads: CPU cores to use; all by default.
 
     Raises:
-        UsageError: A name is not valid, the device is not there, or the back end cannot do what is asked.
+        UsageError: A name is unknown, the device is not available, or the back end does not support the device or the
+            precision.
         ModelError: The weights cannot be read.
     """
-    for option, name, known in (("backend", backend, BACKENDS), ("precision", precision, PRECISIONS)):
+    for parameter, name, known in (("backend", backend, BACKENDS), ("precision", precision, PRECISIONS)):
         if name not in known:
-            raise UsageError(unknown_name(option, name, known))
+            raise UsageError(unknown_name(f"`{parameter}`", name, known))
+    chosen = backend
     if backend == "auto":
         gpu = device not in ("auto", "cpu") or (device == "auto" and has_gpu())
-        backend = "torch" if gpu else next(name for name in BACKENDS[1:] if find_spec(PACKAGES[name]))
+        chosen = "torch" if gpu else next(name for name in BACKENDS[1:] if find_spec(_PACKAGES[name]))
     elif backend != "torch" and device not in ("auto", "cpu"):
         raise UsageError(
-            f"--backend {backend} runs on the CPU; leave out --device {device}, or pass --backend torch",
+            f"`backend={backend}` runs on the CPU only; leave out `device={device}`, or use `backend=torch`",
             page="how-to/gpu/",
         )
-    if not find_spec(PACKAGES[backend]):
+    if not find_spec(_PACKAGES[chosen]):
         raise UsageError(
-            f"--backend {backend} is not installed; pip install 'geocfl[{backend}]' or choose another",
+            f"`backend={chosen}` is not installed; run: pip install {_INSTALL[chosen]}, or use another `backend`",
             page="how-to/gpu/",
         )
-    # Each imports its library, and none but its own.
-    if backend == "openvino":
+    # Each imports only its own library.
+    if chosen == "openvino":
         from geocfl.models.backends.openvino import OpenVinoBackend
 
-        return OpenVinoBackend(model, precision, batch_size, threads)
-    if backend == "onnx":
+        return OpenVinoBackend(bundle, precision, batch_size, threads)
+    if chosen == "onnx":
         from geocfl.models.backends.onnx import OnnxBackend
 
-        return OnnxBackend(model, precision, batch_size, threads)
+        return OnnxBackend(bundle, precision, batch_size, threads)
     from geocfl.models.backends.torch import TorchBackend
 
-    return TorchBackend(model, device, precision, batch_size, threads)
+    loaded = TorchBackend(bundle, device, precision, batch_size, threads)
+    if backend == "auto" and loaded.device.type == "cpu":
+        _recommend_openvino()
+    return loaded
+
+
+@cache
+def _recommend_openvino() -> None:
+    """Says once per process that another back end is faster on a CPU."""
+    remedy = "use `backend=openvino`" if find_spec("openvino") else f"run: pip install {_INSTALL['openvino']}"
+    log.info("classifying with torch; OpenVINO is about twice as fast on a CPU: %s", remedy)
 
 
 def has_gpu() -> bool:
-    """Whether torch may find a GPU; asks the driver, since importing torch to ask takes seconds."""
+    """Whether torch may find a GPU; asks the driver, since importing torch takes seconds."""
     if sys.platform == "darwin":
         return platform.machine() == "arm64"
     try:
@@ -117,29 +98,3 @@ def has_gpu() -> bool:
         return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
     except (OSError, AttributeError):
         return False
-
-
-def measure(backend: Backend, model: Model, seconds: float = 0.5) -> float:
-    """Windows per second on noise, after one batch has warmed up.
-
-    Args:
-        backend: The classifier.
-        model: Its bundle.
-        seconds: How long to measure at least.
-    """
-    window, count = model.window, 4 * backend.batch_size  # several may be in work at a time
-    shape = (len(model.bands), window, window * count)
-    noise = np.random.default_rng(0).uniform(*model.clip, shape).astype(np.float32)
-    placed, rows, columns = backend.place(noise), np.zeros(count, np.int64), window * np.arange(count)
-
-    def run(count: int) -> float:
-        started = time.perf_counter()
-        for _ in backend.classify(placed, rows[:count], columns[:count]):
-            pass
-        return time.perf_counter() - started
-
-    run(backend.batch_size)
-    times = [run(count)]
-    while sum(times) < seconds:
-        times.append(run(count))
-    return float(count / np.median(times))

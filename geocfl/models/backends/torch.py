@@ -11,18 +11,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geocfl.core.windows import fill
-from geocfl.mapping.strips import cut
-from geocfl.models.bundle import Model
-from geocfl.models.network import autocast, choose_device, fast_batch_size, has_fast_bfloat16
+from geocfl.core.windows import cut, fill
+from geocfl.models.bundle import Bundle
+from geocfl.models.network import autocast, choose_device, fast_batch_size, has_fast_bfloat16, load_network
 
 
-class Placed(NamedTuple):
-    """A strip where it is classified.
+class DeviceStrip(NamedTuple):
+    """A strip on the device.
 
     Attributes:
         strip: (B, h, w) float32 on the device.
-        gapped: The same on the host, where a GPU's windows with missing pixels are filled; None without such pixels.
+        gapped: The same on the host, where windows with missing pixels are filled; None if there are none, or on a CPU.
     """
 
     strip: Tensor
@@ -30,23 +29,23 @@ class Placed(NamedTuple):
 
 
 class TorchBackend:
-    """A `geocfl.models.backends.Backend`; on CUDA, copies and computation overlap.
+    """A `geocfl.models.backends.base.Backend`; on CUDA, copies and computation overlap.
 
     Args:
-        model: The bundle.
+        bundle: The model.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        precision: ``auto`` is float16 on CUDA, bfloat16 on processors that have it, else float32.
-        batch_size: Windows at a time; what is fast on the device by default.
-        threads: Cores of the CPU to use, in all of this process; as torch finds them by default.
+        precision: ``auto`` is float16 on CUDA, bfloat16 on processors that support it, else float32.
+        batch_size: Windows per batch; by default what is fast on the device.
+        threads: CPU cores to use in this whole process; torch's own choice by default.
 
     Raises:
-        UsageError: The device is not there, or is a CPU that is to compute in float16.
+        UsageError: The device is not available, or is a CPU and the precision float16.
         ModelError: The weights cannot be read.
     """
 
     def __init__(
         self,
-        model: Model,
+        bundle: Bundle,
         device: str = "auto",
         precision: str = "auto",
         batch_size: int | None = None,
@@ -57,13 +56,13 @@ class TorchBackend:
             precision = (
                 "float16" if self.device.type == "cuda" else "bfloat16" if has_fast_bfloat16(self.device) else "float32"
             )
-        autocast(self.device, precision)  # refuses what the device cannot do, before weights are read
+        autocast(self.device, precision)  # raises before the weights are read
         self.precision = precision
-        self.batch_size = batch_size or fast_batch_size(self.device) // model.tta
-        self._window, self._temperature, self._name = model.window, model.temperature, model.name
+        self.batch_size = batch_size or fast_batch_size(self.device) // bundle.tta
+        self._window, self._temperature, self._name = bundle.window, bundle.temperature, bundle.name
         if threads:
             torch.set_num_threads(threads)
-        self._network = model.network().to(self.device).to(memory_format=torch.channels_last)
+        self._network = load_network(bundle).to(self.device).to(memory_format=torch.channels_last)
         on_cuda = self.device.type == "cuda"
         self._on_host = self.device.type == "cpu"
         self._copying = torch.cuda.Stream(self.device) if on_cuda else None  # type: ignore[no-untyped-call]
@@ -72,22 +71,22 @@ class TorchBackend:
         return f"{self._name} on {self.device} in {self.precision} through torch {torch.__version__}"
 
     @torch.inference_mode()
-    def place(self, pixels: NDArray[np.float32]) -> Placed:
-        """On a GPU, the strip is there once, however much its windows overlap."""
+    def place(self, pixels: NDArray[np.float32]) -> DeviceStrip:
+        """Copies the strip to the device once, however much its windows overlap."""
         strip = torch.from_numpy(pixels)
         gapped = None if self._on_host or not np.isnan(pixels[0]).any() else pixels
         if self._copying is None:
-            return Placed(strip.to(self.device), gapped)  # on a CPU, no copy
+            return DeviceStrip(strip.to(self.device), gapped)  # on a CPU, no copy
         with torch.cuda.stream(self._copying):
             placed = strip.pin_memory().to(self.device, non_blocking=True)
-        self._copying.synchronize()  # this is the reading thread: it may wait, the classifying one does not
-        return Placed(placed, gapped)
+        self._copying.synchronize()  # the reading thread may wait here; the classifying thread does not
+        return DeviceStrip(placed, gapped)
 
     @torch.inference_mode()
     def classify(
-        self, placed: Placed, rows: NDArray[np.int64], columns: NDArray[np.int64]
+        self, placed: DeviceStrip, rows: NDArray[np.int64], columns: NDArray[np.int64]
     ) -> Iterator[NDArray[np.float32]]:
-        """See `geocfl.models.backends.Backend`."""
+        """See `geocfl.models.backends.base.Backend`."""
         waiting: deque[Callable[[], NDArray[np.float32]]] = deque()
         for start in range(0, len(rows), self.batch_size):
             chosen = slice(start, start + self.batch_size)
@@ -95,14 +94,14 @@ class TorchBackend:
             with autocast(self.device, self.precision):
                 logits = self._network(batch)
             waiting.append(self._fetch(torch.softmax(logits.float() / self._temperature, dim=1)))
-            # A GPU computes this batch while the caller looks at the one before.
+            # A GPU computes this batch while the caller processes the previous one.
             if self.device.type == "cpu" or len(waiting) > 1:
                 yield waiting.popleft()()
         for arrived in waiting:
             yield arrived()
 
     def _fetch(self, probability: Tensor) -> Callable[[], NDArray[np.float32]]:
-        """Begins to copy a result to the host; the call waits for it, not for what the device was given after it."""
+        """Starts to copy a result to the host. The returned function waits for this copy only, not for later work."""
         if self.device.type != "cuda":
             return lambda: probability.cpu().numpy()
         host = torch.empty(probability.shape, pin_memory=True)
@@ -116,12 +115,12 @@ class TorchBackend:
 
         return arrived
 
-    def _cut(self, placed: Placed, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Tensor:
-        """(n, B, window, window) windows, cut on the device, their missing pixels filled."""
+    def _cut(self, placed: DeviceStrip, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Tensor:
+        """(n, B, window, window) windows, cut on the device, with missing pixels filled."""
         if self._on_host:
             return torch.from_numpy(fill(cut(placed.strip.numpy(), self._window, rows, columns)))
-        views = placed.strip.unfold(1, self._window, 1).unfold(2, self._window, 1).permute(1, 2, 0, 3, 4)
-        windows = views[torch.from_numpy(rows).to(self.device), torch.from_numpy(columns).to(self.device)]
+        unfolded = placed.strip.unfold(1, self._window, 1).unfold(2, self._window, 1).permute(1, 2, 0, 3, 4)
+        windows = unfolded[torch.from_numpy(rows).to(self.device), torch.from_numpy(columns).to(self.device)]
         if placed.gapped is not None:
             first = cut(placed.gapped[:1], self._window, rows, columns)
             gaps = np.flatnonzero(np.isnan(first).any(axis=(1, 2, 3)))

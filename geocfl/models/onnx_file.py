@@ -1,0 +1,93 @@
+"""A bundle as an ONNX file, which is exported once and kept in the user's cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
+
+from geocfl._version import __version__
+from geocfl.core.files import cache_folder
+from geocfl.errors import ModelError, UsageError
+from geocfl.models.bundle import Bundle
+
+log = logging.getLogger("geocfl")
+
+INPUT, OUTPUT = "reflectance", "probabilities"
+OPSET = 18
+"""The oldest that torch's exporter writes without conversion, so most programs can read it."""
+
+
+def cached_onnx(bundle: Bundle) -> Path:
+    """The ONNX file of a bundle, from the user's cache; only the first call needs torch.
+
+    Raises:
+        ModelError: The weights cannot be read, or torch cannot export the network.
+        UsageError: The file is not in the cache, and the packages that export it are not installed.
+    """
+    digest = hashlib.sha256(bundle.digest().encode()).hexdigest()[:32]
+    file = cache_folder() / "onnx" / f"{digest}-{bundle.tta}-{__version__}.onnx"
+    if file.exists():
+        return file
+    require("onnx", "onnxscript")
+    log.info("%s: exporting to ONNX, once", bundle.name)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError:  # the home folder is read-only: the model is exported every time
+        file = Path(tempfile.mkdtemp()) / file.name
+    partial = file.with_suffix(f".{os.getpid()}.partial")
+    try:
+        _write(bundle, partial)
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
+    return file
+
+
+def require(*packages: str) -> None:
+    """Checks that packages are installed.
+
+    Raises:
+        UsageError: Some are not.
+    """
+    if missing := [name for name in packages if not find_spec(name)]:
+        raise UsageError(
+            f"{' and '.join(missing)} not installed; run: pip install {' '.join(missing)}", page="how-to/export/"
+        )
+
+
+def _write(bundle: Bundle, path: Path) -> None:
+    import onnx
+    import torch
+
+    from geocfl.models.network import Probabilities, example_input
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecations inside the exporter
+        program = torch.onnx.export(
+            Probabilities(bundle),
+            (example_input(bundle),),
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes=({0: torch.export.Dim("windows")},),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    if program is None:
+        raise ModelError(f"{bundle.name}: torch cannot export a {bundle.backbone}; use `backend=torch`")
+    proto = program.model_proto
+    facts = {
+        "geocfl": json.dumps(bundle.to_json()),
+        "bands": ",".join(bundle.bands),
+        "class_names": ",".join(bundle.legend.names),
+    }
+    onnx.helper.set_model_props(proto, facts)
+    proto.producer_name, proto.producer_version = "geocfl", __version__
+    onnx.checker.check_model(proto)
+    path.write_bytes(proto.SerializeToString())
