@@ -70,7 +70,7 @@ def test_a_training_uses_them(run: geocfl.Run) -> None:
     assert isinstance(run.model.network().network, nn.Sequential)
 
 
-@pytest.mark.parametrize("backend", ["torch", "onnx"])
+@pytest.mark.parametrize("backend", ["torch", pytest.param("onnx", marks=pytest.mark.extra("onnx"))])
 def test_the_model_predicts_and_maps(run: geocfl.Run, tmp_path: Path, backend: Any) -> None:
     dn = np.random.default_rng(0).integers(200, 2000, (3, 128, 192), dtype=np.uint16)
     with rasterio.open(
