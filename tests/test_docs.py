@@ -270,6 +270,17 @@ def test_architecture_has_a_line_for_every_module() -> None:
     assert told == modules
 
 
+def test_troubleshooting_quotes_messages_of_the_package() -> None:
+    texts = []
+    for module in (ROOT / "geocfl").rglob("*.py"):
+        tree = ast.parse(module.read_text("utf-8"))
+        texts += [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+    page = (DOCS / "how-to/troubleshooting.md").read_text("utf-8")
+    quoted = re.findall(r"^### `(.+)`$", page, flags=re.MULTILINE)
+    assert quoted
+    assert [message for message in quoted if not any(message in text for text in texts)] == []
+
+
 def test_every_page_is_in_the_navigation() -> None:
     listed = set(re.findall(r": ([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), flags=re.MULTILINE))
     assert listed == {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
