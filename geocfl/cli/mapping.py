@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import geocfl
-from geocfl.cli import options
+from geocfl.cli import options, parse
 from geocfl.cli.bars import bars
 from geocfl.cli.entry import MAP, app, examples
 from geocfl.cli.options import MANY, PRODUCTS, SCENE
@@ -90,13 +90,13 @@ def map_scenes(
     stride: options.Stride = 64,
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
-    bands: options.SceneBands = "",
+    bands: options.SceneBands = None,
     scale: options.SceneScale = None,
     offset: options.SceneOffset = None,
-    bbox: options.Bbox = "",
-    aoi: options.Aoi = "",
-    mask: options.Mask = "",
-    mask_classes: options.MaskClasses = "",
+    bbox: options.Bbox = None,
+    aoi: options.Aoi = None,
+    mask: options.Mask = None,
+    mask_classes: options.MaskClasses = None,
     max_masked: options.MaxMasked = 0.5,
     no_warp: Annotated[
         bool,
@@ -120,20 +120,20 @@ def map_scenes(
     min_area: options.MinArea = 0.0,
     simplify: options.Simplify = 0.0,
     datetime: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="TIME",
             help="Acquisition time for the STAC Item, such as 2019-04-16T10:00Z.",
             show_default="from the scene",
             rich_help_panel=PRODUCTS,
         ),
-    ] = "",
+    ] = None,
     device: options.Device = "auto",
     backend: options.Backend = "auto",
     precision: options.Precision = "auto",
     tta: options.Tta = None,
     batch_size: options.BatchSize = None,
-    memory: options.Memory = "",
+    memory: options.Memory = None,
     list_file: options.ListFile = None,
     stac_items: options.StacItems = None,
     workers: Annotated[
@@ -147,14 +147,14 @@ def map_scenes(
         ),
     ] = 0,
     scheduler: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="ADDRESS",
             help="Address of a Dask scheduler to map the scenes, such as tcp://10.0.0.1:8786.",
             show_default="none",
             rich_help_panel=MANY,
         ),
-    ] = "",
+    ] = None,
     retries: Annotated[
         int,
         typer.Option(
@@ -171,8 +171,8 @@ def map_scenes(
     The built-in model has ten classes, from annual crop to sea and lake.
     Rerun an interrupted command to resume it.
     """
-    from geocfl.scenes import group_files
     from geocfl.scenes.collect import is_pattern
+    from geocfl.scenes.formats.folder import group_files
 
     named = scenes or []
     several = bool(list_file or stac_items) or len(group_files(named)) != 1 or is_pattern(named[0])
@@ -189,7 +189,7 @@ def map_scenes(
             retries=retries,
             model=model,
             stride=stride,
-            bands=bands,
+            bands=parse.bands(bands),
             scale=scale,
             offset=offset,
             device=device,
@@ -199,16 +199,16 @@ def map_scenes(
             batch_size=batch_size,
             memory=memory,
             overwrite=overwrite,
-            products=products,
-            vector=vector,
+            products=parse.names(products),
+            vector=parse.vector_formats(vector),
             min_confidence=min_confidence,
             simplify=simplify,
             min_area=min_area,
             datetime=datetime,
-            bbox=bbox,
+            bbox=parse.box(bbox),
             aoi=aoi,
             mask=mask,
-            mask_classes=mask_classes,
+            mask_classes=parse.mask_classes(mask_classes),
             max_masked=max_masked,
             warp=not no_warp,
             allow_no_crs=allow_no_crs,
@@ -260,7 +260,7 @@ def clouds(
         ),
     ],
     overwrite: options.Overwrite = False,
-    bands: options.SceneBands = "",
+    bands: options.SceneBands = None,
     scale: options.SceneScale = None,
     offset: options.SceneOffset = None,
     buffer: Annotated[int, typer.Option(metavar="N", help="Pixels of 30 m around clouds to mask as well.", min=0)] = 4,
@@ -273,6 +273,13 @@ def clouds(
     """
     with bars() as shown:
         mask = geocfl.find_clouds(
-            scene, out, bands=bands, scale=scale, offset=offset, buffer=buffer, overwrite=overwrite, progress=shown
+            scene,
+            out,
+            bands=parse.bands(bands),
+            scale=scale,
+            offset=offset,
+            buffer=buffer,
+            overwrite=overwrite,
+            progress=shown,
         )
     typer.echo(mask)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, cast
 import typer
 
 import geocfl
-from geocfl.cli import completion, options
+from geocfl.cli import completion, options, parse
 from geocfl.cli.completion import a_model, one_of
 from geocfl.cli.entry import MODELS, app, examples
 
@@ -31,12 +31,12 @@ def info(
         ),
     ],
     as_json: options.AsJson = False,
-    bands: options.SceneBands = "",
+    bands: options.SceneBands = None,
     scale: options.SceneScale = None,
     offset: options.SceneOffset = None,
 ) -> None:
     """Describe a scene or a model."""
-    facts = geocfl.info(path, bands=bands, scale=scale, offset=offset)
+    facts = geocfl.info(path, bands=parse.bands(bands), scale=scale, offset=offset)
     typer.echo(json.dumps(facts, indent=2) if as_json else "\n".join(_lines(facts)))
 
 

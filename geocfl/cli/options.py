@@ -90,7 +90,7 @@ Stride = Annotated[
     ),
 ]
 SceneBands = Annotated[
-    str,
+    str | None,
     typer.Option(
         metavar="BAND=N,...",
         help="Band numbers for a scene that does not name its bands, such as B04=3,B03=2,B02=1.",
@@ -117,7 +117,7 @@ SceneOffset = Annotated[
     ),
 ]
 Bbox = Annotated[
-    str,
+    str | None,
     typer.Option(
         metavar="W,S,E,N",
         help="Map only this bounding box: west, south, east, north in degrees.",
@@ -125,7 +125,7 @@ Bbox = Annotated[
     ),
 ]
 Aoi = Annotated[
-    str,
+    str | None,
     typer.Option(
         metavar="FILE",
         help="Map only the area of these polygons; any vector format and coordinate system.",
@@ -133,7 +133,7 @@ Aoi = Annotated[
     ),
 ]
 Mask = Annotated[
-    str,
+    str | None,
     typer.Option(
         metavar="scl|FILE",
         help="Mask clouds: scl uses the scene classification of an L2A product; FILE is a mask raster, for example "
@@ -143,7 +143,7 @@ Mask = Annotated[
     ),
 ]
 MaskClasses = Annotated[
-    str,
+    str | None,
     typer.Option(
         metavar="N,N,...",
         help="Values of the mask to leave out.",
@@ -203,7 +203,7 @@ Simplify = Annotated[
     ),
 ]
 Memory = Annotated[
-    str,
+    str | None,
     typer.Option(
         metavar="SIZE",
         help="Memory limit of each process, such as 2GB.",

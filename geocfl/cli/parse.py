@@ -20,3 +20,55 @@ def vector_formats(text: str) -> tuple[str, ...]:
     if "none" in formats and len(formats) > 1:
         raise UsageError("`vector` lists formats beside none; leave out none, or the formats")
     return () if formats == ("none",) else formats
+
+
+def bands(text: str | None) -> dict[str, int] | tuple[str, ...] | None:
+    """``"B04=3,B03=2"`` as ``{"B04": 3, "B03": 2}``; ``"B04,B03"`` as names in the raster's order.
+
+    Raises:
+        UsageError: A number is missing or is not one.
+    """
+    if not text:
+        return None
+    parts = names(text)
+    if not any("=" in part for part in parts):
+        return parts
+    numbers = {}
+    for part in parts:
+        name, _, number = part.partition("=")
+        if not number.strip().isdigit():
+            raise UsageError(f"`bands` is {text} but must look like B04=3,B03=2,B02=1")
+        numbers[name.strip()] = int(number)
+    return numbers
+
+
+def box(text: str | None) -> tuple[float, float, float, float] | None:
+    """``"13.2,45.7,13.4,45.8"`` as four numbers.
+
+    Raises:
+        UsageError: It is not four numbers.
+    """
+    if not text:
+        return None
+    try:
+        west, south, east, north = map(float, text.split(","))
+    except ValueError as error:
+        raise UsageError(
+            f"`bbox` is {text} but must be west,south,east,north in degrees, such as 13.2,45.7,13.4,45.8",
+            page="how-to/parts/",
+        ) from error
+    return west, south, east, north
+
+
+def mask_classes(text: str | None) -> tuple[int, ...] | None:
+    """``"3,8,9,10"`` as numbers.
+
+    Raises:
+        UsageError: A part is not a number.
+    """
+    if not text:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"`mask_classes` is {text} but must be numbers, such as 3,8,9,10") from error

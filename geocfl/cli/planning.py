@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from geocfl.cli import options
+from geocfl.cli import options, parse
 from geocfl.cli.bars import bars
 from geocfl.cli.entry import MAP, app, examples
 from geocfl.cli.options import SCENE
@@ -56,13 +56,13 @@ def plan(
     model: options.ModelName = "eurosat-rgb-lite0",
     stride: options.Stride = 64,
     as_json: options.AsJson = False,
-    bands: options.SceneBands = "",
+    bands: options.SceneBands = None,
     scale: options.SceneScale = None,
     offset: options.SceneOffset = None,
-    bbox: options.Bbox = "",
-    aoi: options.Aoi = "",
-    mask: options.Mask = "",
-    mask_classes: options.MaskClasses = "",
+    bbox: options.Bbox = None,
+    aoi: options.Aoi = None,
+    mask: options.Mask = None,
+    mask_classes: options.MaskClasses = None,
     max_masked: options.MaxMasked = 0.5,
     allow_no_crs: Annotated[
         bool,
@@ -78,7 +78,7 @@ def plan(
     precision: options.Precision = "auto",
     tta: options.Tta = None,
     batch_size: options.BatchSize = None,
-    memory: options.Memory = "",
+    memory: options.Memory = None,
     list_file: options.ListFile = None,
     stac_items: options.StacItems = None,
 ) -> None:
@@ -99,17 +99,17 @@ def plan(
             stac_items=stac_items,
             model=model,
             stride=stride,
-            bands=bands,
+            bands=parse.bands(bands),
             scale=scale,
             offset=offset,
-            bbox=bbox,
+            bbox=parse.box(bbox),
             aoi=aoi,
             mask=mask,
-            mask_classes=mask_classes,
+            mask_classes=parse.mask_classes(mask_classes),
             max_masked=max_masked,
             allow_no_crs=allow_no_crs,
-            products=products,
-            vector=vector,
+            products=parse.names(products),
+            vector=parse.vector_formats(vector),
             min_confidence=min_confidence,
             min_area=min_area,
             simplify=simplify,

@@ -59,7 +59,7 @@ def map_on_dask(
     *,
     overwrite: bool = False,
     workers: int = 0,
-    scheduler: str = "",
+    scheduler: str | None = None,
     retries: int = 2,
     block_windows: int = BLOCK_WINDOWS,
 ) -> Generator[Result, None, None]:
@@ -105,7 +105,7 @@ def map_on_dask(
 
 
 @contextmanager
-def _connected(scheduler: str, workers: int, mapper: Mapper) -> Iterator[Client]:
+def _connected(scheduler: str | None, workers: int, mapper: Mapper) -> Iterator[Client]:
     """A client of the scheduler, or of a cluster of processes here, which ends with the block."""
     if scheduler:
         try:
@@ -144,8 +144,8 @@ class _Plugin(WorkerPlugin):  # type: ignore[misc]
 
     def __init__(self, mapper: Mapper, sharers: dict[str, int]) -> None:
         self._bundle = {name: (mapper.model.folder / name).read_bytes() for name in (FACTS, WEIGHTS)}
-        mask = mapper.reading.mask
-        reading = replace(mapper.reading, mask=mask if mask in ("", "scl") else absolute_path(mask))
+        mask = mapper.reading.mask_file
+        reading = replace(mapper.reading, mask=absolute_path(mask)) if mask else mapper.reading
         self._settings = mapper.settings
         self._options = {name: getattr(mapper, name) for name in ("device", "batch_size", "memory")}
         self._options["reading"] = reading
@@ -280,7 +280,7 @@ class _Run:
             )
         self._resources = {GPU: 1} if device.startswith("cuda") or len(equipped) == len(workers) else None
         _check_versions(client)
-        _check_paths(client, scenes, self._mapper.reading.mask, self._out)
+        _check_paths(client, scenes, self._mapper.reading.mask_file, self._out)
         self._take_back()
         plugin = _Plugin(self._mapper, Counter(worker["host"] for worker in workers.values()))
         client.register_plugin(plugin)
@@ -356,7 +356,7 @@ def _check_versions(client: Client) -> None:
             raise UsageError(f"worker {address} has {has}, but this is {__version__}; install the same version there")
 
 
-def _check_paths(client: Client, scenes: Collection[Listed], mask: str, out: Path) -> None:
+def _check_paths(client: Client, scenes: Collection[Listed], mask: str | None, out: Path) -> None:
     """Refuses workers that do not see a scene or the mask, or see another folder than `out` in its place.
 
     Raises:
@@ -365,7 +365,7 @@ def _check_paths(client: Client, scenes: Collection[Listed], mask: str, out: Pat
     """
     sources = [scene.source for scene in scenes if scene.source]
     bands = {band.path for source in sources for band in (*source.bands.values(), source.scl) if band}
-    rasters = [*bands, mask] if mask not in ("", "scl") else bands
+    rasters = [*bands, mask] if mask else bands
     local = sorted({str(file) for file in map(local_file, map(absolute_path, rasters)) if file})
 
     def lacking(paths: list[str]) -> list[str]:

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from geocfl.core.keywords import declared
 from geocfl.models.bundle import DEFAULT_MODEL, Bundle, looks_like_model
-from geocfl.scenes import Scene, open_scene
+from geocfl.scenes import Reading, Scene, open_scene
+from geocfl.scenes.checks import scene_warnings
 
 NODATA_SIDE = 512
 
 
+@declared
 def info(
-    path: str | Path, *, bands: str = "", scale: float | None = None, offset: float | None = None
+    path: str | Path,
+    *,
+    bands: Mapping[str, int] | Sequence[str] | None = None,
+    scale: float | None = None,
+    offset: float | None = None,
 ) -> dict[str, Any]:
     """Describes a scene or a model.
 
@@ -32,7 +40,7 @@ def info(
     """
     if looks_like_model(path):
         return _model(path)
-    with open_scene(path, bands, scale, offset) as scene:
+    with open_scene(path, Reading(bands=bands, scale=scale, offset=offset)) as scene:
         return _scene(scene)
 
 
@@ -84,6 +92,6 @@ def _scene(scene: Scene) -> dict[str, Any]:
                 band: np.percentile(values[data], [1, 50, 99]).round(4).tolist() if data.any() else None
                 for band, values in zip(bands, pixels, strict=True)
             },
-            "warnings": scene.warnings(),
+            "warnings": scene_warnings(scene),
         }
     return facts

@@ -8,13 +8,14 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
+from geocfl.core.keywords import declared
 from geocfl.core.progress import Progress, silent
 from geocfl.errors import GeocflError, SceneError, UsageError
 from geocfl.mapping.mapper import SCENES_AT_ONCE, Mapper
 from geocfl.mapping.results import Result, unexpected
-from geocfl.mapping.settings import MapSettings
+from geocfl.mapping.settings import MapOptions, MapSettings
 from geocfl.models.bundle import DEFAULT_MODEL, Bundle
 from geocfl.products.formats.catalog import check_catalogue, write_catalogue
 from geocfl.products.scene_map import SceneMap
@@ -24,6 +25,7 @@ from geocfl.scenes.collect import Listed, list_scenes
 log = logging.getLogger("geocfl")
 
 
+@declared
 def map_scenes(
     scenes: Iterable[str | Path | Source] | Path | Source = (),
     out: str | Path = "maps",
@@ -33,13 +35,13 @@ def map_scenes(
     model: str | Path = DEFAULT_MODEL,
     device: str = "auto",
     batch_size: int | None = None,
-    memory: str = "",
+    memory: int | str | None = None,
     overwrite: bool = False,
     workers: int = 0,
-    scheduler: str = "",
+    scheduler: str | None = None,
     retries: int = 2,
     progress: Progress = silent,
-    **settings: Any,
+    **options: Unpack[MapOptions],
 ) -> Iterator[Result]:
     """Maps scenes into one folder with the model loaded once, and catalogues the folder where there are several.
 
@@ -74,7 +76,7 @@ def map_scenes(
         raise UsageError("--workers and --scheduler both say where to map; leave out one of them")
     if workers < 0 or retries < 0:
         raise UsageError("--workers and --retries are numbers from 0 on")
-    chosen, bundle = MapSettings(**settings), Bundle.load(model)
+    chosen, bundle = MapSettings(**options), Bundle.load(model)
     listed = list_scenes(scenes, list_file=list_file, stac_items=stac_items, bands=chosen.bands, progress=progress)
     several = len(listed) > 1
     if several:

@@ -12,22 +12,23 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import rasterio
 
 from geocfl.core.grid import CellGrid
+from geocfl.core.keywords import declared
 from geocfl.core.progress import Progress, silent
 from geocfl.errors import SceneError, UsageError
 from geocfl.mapping.blocks import Blocks
 from geocfl.mapping.checkpoint import CHECKPOINT, Checkpoint
 from geocfl.mapping.encode import Decision
 from geocfl.mapping.estimate import estimate
-from geocfl.mapping.memory import RESERVE, choose_cell_rows, parse_memory, resident, strip_bytes
+from geocfl.mapping.memory import RESERVE, choose_cell_rows, memory_budget, resident, strip_bytes
 from geocfl.mapping.pipeline import classify_scene
 from geocfl.mapping.provenance import Provenance
-from geocfl.mapping.settings import MapSettings
+from geocfl.mapping.settings import MapOptions, MapSettings
 from geocfl.models.backends import load_backend
 from geocfl.models.backends.base import Backend, measure_rate
 from geocfl.models.bundle import DEFAULT_MODEL, Bundle
@@ -38,6 +39,7 @@ from geocfl.products.selection import Selection
 from geocfl.products.staging import Staging
 from geocfl.products.write import ClassifiedScene, write_products
 from geocfl.scenes import Reading, Scene, Source, find_source, open_scene
+from geocfl.scenes.checks import scene_warnings
 
 log = logging.getLogger("geocfl")
 
@@ -50,6 +52,7 @@ _WRITING = threading.Lock()
 """Products are written by one thread at a time, because matplotlib is not thread-safe."""
 
 
+@declared
 def map_scene(
     scene: str | Path | Source,
     out: str | Path,
@@ -57,10 +60,10 @@ def map_scene(
     model: str | Path = DEFAULT_MODEL,
     device: str = "auto",
     batch_size: int | None = None,
-    memory: str = "",
+    memory: int | str | None = None,
     overwrite: bool = False,
     progress: Progress = silent,
-    **settings: Any,
+    **options: Unpack[MapOptions],
 ) -> SceneMap:
     """Maps a Sentinel-2 scene and writes its products into a folder.
 
@@ -81,7 +84,7 @@ def map_scene(
     Raises:
         GeocflError: The scene, model or output folder cannot be used; nothing half-written is left.
     """
-    mapper = Mapper(Bundle.load(model), MapSettings(**settings), device=device, batch_size=batch_size, memory=memory)
+    mapper = Mapper(Bundle.load(model), MapSettings(**options), device=device, batch_size=batch_size, memory=memory)
     return mapper.map(find_source(scene, mapper.settings.bands), out, overwrite=overwrite, progress=progress)
 
 
@@ -113,7 +116,7 @@ class Mapper:
         *,
         device: str = "auto",
         batch_size: int | None = None,
-        memory: str = "",
+        memory: int | str | None = None,
         scenes_at_once: int = 1,
         threads: int | None = None,
         sharers: int = 1,
@@ -129,7 +132,7 @@ class Mapper:
         self.decision = Decision(len(model.legend), settings.min_confidence, self.selection.detail)
         self.reading = reading or settings.reading()
         self.device, self.batch_size, self.memory = device, batch_size, memory
-        self._bytes = parse_memory(memory, sharers)
+        self._bytes = memory_budget(memory, sharers)
         self._threads, self._scenes_at_once = threads, scenes_at_once
         self._loading, self._classifying = threading.Lock(), threading.Lock()
 
@@ -179,7 +182,7 @@ class Mapper:
                 targets = {name: staging.target(suffix) for name, suffix in self._files.items()}
                 if staging.state == "done":
                     return SceneMap(targets, already_done=True)
-                warnings = scene.warnings()
+                warnings = scene_warnings(scene)
                 for warning in warnings:
                     log.warning("%s", warning)
                 checkpoint, rows = self._begin(scene, grid, staging.folder, blocks)
@@ -250,7 +253,7 @@ class Mapper:
             rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE),  # before GDAL first asks for it
             open_scene(
                 source,
-                reading=self.reading,
+                self.reading,
                 needed=self.model.bands,
                 gsd=self.model.gsd,
                 stride=self.settings.stride,

@@ -18,21 +18,21 @@ SHARE = 0.25
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
-def parse_memory(text: str, sharers: int = 1) -> int:
-    """Bytes of ``"2GB"``, ``"1.5 G"`` or ``"800MB"``; of "" a quarter of what is free.
+def memory_budget(memory: int | str | None, sharers: int = 1) -> int:
+    """Bytes that a process may use: what the user allows, else a quarter of what is free.
 
     Args:
-        text: What the user states for each process.
+        memory: Bytes, or text such as ``"2GB"``, ``"1.5 G"`` or ``"800MB"``; None if the user sets no limit.
         sharers: Processes of geocfl on this machine, which share the quarter.
 
     Raises:
-        UsageError: It is none of these.
+        UsageError: It is not a size.
     """
-    if not text:
+    if memory is None:
         return int(psutil.virtual_memory().available * SHARE / sharers) + resident()
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", text, re.IGNORECASE)
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", str(memory), re.IGNORECASE)
     if not found or not float(found[1]):
-        raise UsageError(f"--memory {text!r} is not a size; pass one such as 2GB or 800MB")
+        raise UsageError(f"`memory` is {memory!r} but must be a size, such as 2GB or 800MB")
     return int(float(found[1]) * _UNITS[found[2].upper()])
 
 

@@ -45,7 +45,7 @@ class Provenance:
         ]
         files = [identity(file) for file in scene.files]
         area = self.area.identity if self.area else None
-        facts = [__version__, self.model_hash, files, metadata, asdict(self.settings), area]
+        facts = [__version__, self.model_hash, files, metadata, self.settings.to_json(redacted=False), area]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def tags(self, grid: CellGrid) -> dict[str, str]:

@@ -1,110 +1,164 @@
-"""What decides a map, beside scene and model."""
+"""The settings of a map."""
 
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, TypedDict
 
 from geocfl.errors import UsageError
 from geocfl.scenes import Area, Reading
+from geocfl.scenes.area import Box
 from geocfl.scenes.remote import shown
 
 
 @dataclass(frozen=True)
 class MapSettings:
-    """What decides a map, beside scene and model.
+    """Everything that decides a map, apart from the scene and the model.
 
     Attributes:
-        stride: Side of a cell, pixels, 1 to the model's window.
-        bands: Which band is which, as ``"B04=3,B03=2,B02=1"``; empty where the scene says so itself.
-        scale: Digital numbers per unit of reflectance; None where the scene says so itself.
-        offset: Added to digital numbers first; None likewise.
+        stride: Cell size in pixels, from 1 to the model's window.
+        bands: Which band of a raster is which: name to number, such as ``{"B04": 3}``, or the names in the raster's
+            order. None if the scene says so itself.
+        scale: Digital numbers per unit of reflectance; None if the scene says so itself.
+        offset: Added to digital numbers first: reflectance = (DN + offset) / scale. None if the scene says so itself.
         backend: One of `geocfl.models.backends.BACKENDS`.
         precision: One of `geocfl.models.backends.PRECISIONS`.
-        tta: Test-time augmentation: average over so many rotations and flips, one of `geocfl.models.bundle.TTA`; None
-            is the model's own.
-        min_confidence: Cells below this confidence, 0..1, are unclassified.
-        products: Names of `geocfl.products.selection.PRODUCTS`, separated by commas, or ``default`` or ``all``.
-        vector: Formats of the polygons, of `geocfl.products.formats.vector.VECTOR_FORMATS`, separated by commas, or
-            ``none``.
-        simplify: Tolerance in metres that polygons are simplified by.
-        min_area: Hectares; smaller polygons are merged into a neighbour.
-        datetime: When the scene was taken, ISO 8601, UTC where no zone stands; empty where the scene says so itself.
-        warp: Whether a scene on another grid than the model's may be warped to it.
-        allow_no_crs: Whether a scene without coordinate reference system is mapped, to a map without a place.
-        bbox: What to map of the scene, as ``"west,south,east,north"`` in degrees; empty for all of it.
-        aoi: Likewise, as a file of polygons.
-        mask: ``"scl"`` for the scene's own classification layer, or a raster of masked pixels; empty for none.
-        mask_classes: Values of the mask that count, see `geocfl.scenes.Reading`.
-        max_masked: Cells with more than this share of masked pixels, 0..1, are no data.
+        tta: Test-time augmentation: average over this many rotations and flips, one of `geocfl.models.bundle.TTA`.
+            None is the model's own.
+        min_confidence: Cells below this confidence (0..1) are unclassified.
+        products: Names of `geocfl.products.selection.PRODUCTS`; ``"default"`` and ``"all"`` stand for several.
+        vector: Formats of the polygons, from `geocfl.products.formats.vector.VECTOR_FORMATS`; empty for none.
+        simplify: Tolerance for simplifying polygons, meters.
+        min_area: Merge polygons smaller than this into a neighbor, hectares.
+        datetime: When the scene was taken: a datetime or ISO 8601 text, in UTC if it names no zone. None if the scene
+            says so itself.
+        warp: Whether to resample a scene whose grid differs from the model's.
+        allow_no_crs: Whether to map a scene without a coordinate reference system.
+        bbox: Map only this part: west, south, east, north in degrees.
+        aoi: Map only what the polygons in this file cover.
+        mask: ``"scl"`` for the scene's own classification layer, or the path of a raster of masked pixels.
+        mask_classes: Values of the mask that count; None for the defaults, see `geocfl.scenes.Reading`.
+        max_masked: Leave a cell empty if more than this fraction is masked (0..1).
     """
 
     stride: int = 64
-    bands: str = ""
+    bands: Mapping[str, int] | Sequence[str] | None = None
     scale: float | None = None
     offset: float | None = None
     backend: str = "auto"
     precision: str = "auto"
     tta: int | None = None
     min_confidence: float = 0.0
-    products: str = "default"
-    vector: str = "gpkg"
+    products: Sequence[str] = ("default",)
+    vector: Sequence[str] = ("gpkg",)
     simplify: float = 0.0
     min_area: float = 0.0
-    datetime: str = ""
+    datetime: dt.datetime | str | None = None
     warp: bool = True
     allow_no_crs: bool = False
-    bbox: str = ""
-    aoi: str = ""
-    mask: str = ""
-    mask_classes: str = ""
+    bbox: Box | None = None
+    aoi: str | Path | None = None
+    mask: str | Path | None = None
+    mask_classes: Collection[int] | None = None
     max_masked: float = 0.5
 
     def __post_init__(self) -> None:
-        """Refuses what cannot be meant.
+        """Checks the values.
 
         Raises:
-            UsageError: An option is out of its range.
+            UsageError: A value is out of range, or two exclude each other.
         """
-        if not 0 <= self.min_confidence <= 1:
-            raise UsageError(f"--min-confidence {self.min_confidence:g} is not between 0 and 1; 0.5 is half certain")
-        if not 0 <= self.max_masked <= 1:
-            raise UsageError(f"--max-masked {self.max_masked:g} is not between 0 and 1; 0.5 is half of a cell")
-        if self.bbox and self.aoi:
-            raise UsageError("--bbox and --aoi both say what to map; leave out one of them")
-        for option, value, unit in (("simplify", self.simplify, "metres"), ("min-area", self.min_area, "hectares")):
+        for name, value in (("min_confidence", self.min_confidence), ("max_masked", self.max_masked)):
+            if not 0 <= value <= 1:
+                raise UsageError(f"`{name}` is {value:g} but must be between 0 and 1")
+        if self.bbox is not None and self.aoi is not None:
+            raise UsageError("`bbox` and `aoi` exclude each other; use one of them")
+        for name, value, unit in (("simplify", self.simplify, "meters"), ("min_area", self.min_area, "hectares")):
             if not 0 <= value < float("inf"):
-                raise UsageError(f"--{option} {value:g} is no number of {unit} from 0 on")
+                raise UsageError(f"`{name}` is {value:g} but must be 0 or more {unit}")
         self.taken()
 
     def reading(self) -> Reading:
-        """How scenes are read for it.
+        """How to read scenes for this map.
 
         Raises:
-            GeocflError: An option cannot be meant, or the area's file cannot be read.
+            GeocflError: A value is invalid, or the area's file cannot be read.
         """
-        area = Area.of_box(self.bbox) if self.bbox else Area.of_file(self.aoi) if self.aoi else None
+        area = None
+        if self.bbox is not None:
+            area = Area.of_box(self.bbox)
+        elif self.aoi is not None:
+            area = Area.of_file(self.aoi)
         return Reading(
-            self.bands, self.scale, self.offset, self.warp, self.allow_no_crs, area, self.mask, self.mask_classes
+            bands=self.bands,
+            scale=self.scale,
+            offset=self.offset,
+            warp=self.warp,
+            allow_no_crs=self.allow_no_crs,
+            area=area,
+            mask=self.mask,
+            mask_classes=self.mask_classes,
         )
 
-    def to_json(self) -> dict[str, Any]:
-        """The settings as products keep them: without the tokens of signed links."""
-        return asdict(self) | {"mask": shown(self.mask), "aoi": shown(self.aoi)}
+    def to_json(self, *, redacted: bool = True) -> dict[str, Any]:
+        """The settings as JSON.
+
+        Args:
+            redacted: Whether to remove the tokens of signed links, as products need it.
+        """
+        values = asdict(self)
+        if isinstance(self.datetime, dt.datetime):
+            values["datetime"] = self.datetime.isoformat()
+        if self.mask_classes is not None:
+            values["mask_classes"] = sorted(self.mask_classes)
+        for name in ("mask", "aoi"):
+            if values[name] is not None:
+                values[name] = shown(str(values[name])) if redacted else str(values[name])
+        return values
 
     def taken(self) -> dt.datetime | None:
-        """The moment that `datetime` states, None where it is empty.
+        """`datetime` in UTC; None if it is not given.
 
         Raises:
-            UsageError: It is none.
+            UsageError: It is not a date.
         """
-        if not self.datetime:
+        moment = self.datetime
+        if moment is None:
             return None
-        try:
-            moment = dt.datetime.fromisoformat(self.datetime)
-        except ValueError as error:
-            raise UsageError(
-                f"--datetime {self.datetime!r} is no date; pass one such as 2019-04-16 or 2019-04-16T10:00:31Z"
-            ) from error
+        if not isinstance(moment, dt.datetime):
+            try:
+                moment = dt.datetime.fromisoformat(moment)
+            except (TypeError, ValueError) as error:
+                raise UsageError(
+                    f"`datetime` is {self.datetime!r}, which is not a date; use one such as 2019-04-16 or "
+                    "2019-04-16T10:00:31Z"
+                ) from error
         return moment.astimezone(dt.UTC) if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+
+
+class MapOptions(TypedDict, total=False):
+    """The fields of `MapSettings` as keyword arguments of a function."""
+
+    stride: int
+    bands: Mapping[str, int] | Sequence[str] | None
+    scale: float | None
+    offset: float | None
+    backend: str
+    precision: str
+    tta: int | None
+    min_confidence: float
+    products: Sequence[str]
+    vector: Sequence[str]
+    simplify: float
+    min_area: float
+    datetime: dt.datetime | str | None
+    warp: bool
+    allow_no_crs: bool
+    bbox: Box | None
+    aoi: str | Path | None
+    mask: str | Path | None
+    mask_classes: Collection[int] | None
+    max_masked: float

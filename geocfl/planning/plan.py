@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from geocfl.core.progress import Progress, silent
 from geocfl.core.table import align
 from geocfl.errors import GeocflError, SceneError, UsageError
 from geocfl.mapping.mapper import SCENES_AT_ONCE, Mapper
-from geocfl.mapping.settings import MapSettings
+from geocfl.mapping.settings import MapOptions, MapSettings
 from geocfl.models.bundle import DEFAULT_MODEL, Bundle
 from geocfl.planning.profile import SIDE, Cost, Stage, cores, measure, write_stand_in
 from geocfl.scenes import Source
@@ -203,9 +203,9 @@ def plan(
     model: str | Path = DEFAULT_MODEL,
     device: str = "auto",
     batch_size: int | None = None,
-    memory: str = "",
+    memory: int | str | None = None,
     progress: Progress = silent,
-    **settings: Any,
+    **options: Unpack[MapOptions],
 ) -> Plan:
     """Finds out what a run of `geocfl.map_scenes` will take, in seconds and without writing anything that stays.
 
@@ -225,7 +225,7 @@ def plan(
         batch_size: Likewise.
         memory: Likewise.
         progress: Told of the scenes that are measured.
-        **settings: Fields of `MapSettings`.
+        **options: Fields of `MapSettings`.
 
     Raises:
         UsageError: There is nothing to plan for, or an option is out of its range.
@@ -236,7 +236,7 @@ def plan(
             raise UsageError(f"--{option} {value} is below 1")
     if read_rate is not None and not 0 < read_rate < math.inf:
         raise UsageError(f"--read-rate {read_rate:g} is no number of megabytes a second above 0")
-    chosen = MapSettings(**settings)
+    chosen = MapSettings(**options)
     mapper = Mapper(Bundle.load(model), chosen, device=device, batch_size=batch_size, memory=memory)
     named = [scenes] if isinstance(scenes, str | Path | Source) else [*scenes]
     stand_in = not (named or list_file or stac_items)

@@ -29,6 +29,7 @@ from geocfl.products.formats.truecolor import PICTURE_PIXELS, PREVIEW_PIXELS
 from geocfl.products.scratch import write_header
 from geocfl.products.write import ClassifiedScene, write_products
 from geocfl.scenes import Scene, Source, find_source, open_scene
+from geocfl.scenes.checks import scene_warnings
 from geocfl.scenes.find import chosen_bands
 
 SIDE = 10_980
@@ -224,7 +225,7 @@ def _write(
     picture = PICTURE_PIXELS if mapper.selection.truecolor else PREVIEW_PIXELS
     step = -(-max(grid.height, grid.width) // picture)
     shown = strip.inside[mapper.shown, ::step, ::step]
-    origin, warnings, count = mapper.provenance(scene), scene.warnings(), itertools.count()
+    origin, warnings, count = mapper.provenance(scene), scene_warnings(scene), itertools.count()
 
     def write(rows: int) -> NDArray[np.float64]:
         part = replace(grid, height=min(grid.height, rows * grid.stride))
@@ -274,8 +275,8 @@ def _whole_pixels(mapper: Mapper, source: Source, grid: CellGrid) -> int:
     """Pixels of a whole scene, of which an area may be a part."""
     if mapper.reading.area is None:
         return grid.height * grid.width
-    how = replace(mapper.reading, area=None, mask="")
-    with open_scene(source, reading=how, needed=mapper.model.bands, gsd=mapper.model.gsd) as scene:
+    how = replace(mapper.reading, area=None, mask=None)
+    with open_scene(source, how, needed=mapper.model.bands, gsd=mapper.model.gsd) as scene:
         return scene.height * scene.width
 
 

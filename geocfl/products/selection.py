@@ -24,6 +24,15 @@ PRODUCTS: dict[str, tuple[str, ...]] = {
     "summary": ("summary",),
 }
 """Name of a product to its files, as `geocfl.products.files.FILES` names them."""
+OTHER_NAMES = {
+    "qgis": "project",
+    "qgz": "project",
+    "html": "report",
+    "polygons": "vector",
+    "gpkg": "vector",
+    "png": "preview",
+}
+"""What users may call a product, to what it is called here."""
 DEFAULT = ("lulc", "confidence", "vector", "preview", "summary")
 VECTOR_FILES = {
     "gpkg": ("gpkg",),
@@ -47,26 +56,29 @@ class Selection:
     vector: tuple[str, ...]
 
     @classmethod
-    def of(cls, products: Sequence[str], vector: Sequence[str]) -> Selection:
-        """Selects products by name.
+    def of(cls, products: Sequence[str] = ("default",), vector: Sequence[str] = ()) -> Selection:
+        """Checks the names of products and formats.
 
         Args:
             products: Names of `PRODUCTS`; ``"default"`` and ``"all"`` stand for several. The summary is always among
-                them: it marks a map as finished.
-            vector: Formats of the polygons; an empty sequence for none.
+                them, because it marks a map as finished.
+            vector: Formats of the polygons; empty for none.
 
         Raises:
             UsageError: A name is unknown, or a format cannot be written here.
         """
-        chosen = {"summary"}
-        for name in _names(products):
-            if name not in (*PRODUCTS, "default", "all"):
-                raise UsageError(_unknown_product(name), page="how-to/products/")
+        for parameter, names in (("products", products), ("vector", vector)):
+            if isinstance(names, str):
+                raise UsageError(f"`{parameter}` is the text {names!r} but must be a sequence, such as ({names!r},)")
+        chosen, known = {"summary"}, (*PRODUCTS, "default", "all")
+        for name in products:
+            if name not in known:
+                raise UsageError(_unknown(name, known), page="how-to/products/")
             chosen |= set(DEFAULT if name == "default" else PRODUCTS if name == "all" else [name])
-        formats = _names(vector) if "vector" in chosen else []
-        for format in formats:
+        wanted = vector if "vector" in chosen else ()
+        for format in wanted:
             check_vector_format(format)
-        return cls(frozenset(chosen), tuple(format for format in VECTOR_FORMATS if format in formats))
+        return cls(frozenset(chosen), tuple(format for format in VECTOR_FORMATS if format in wanted))
 
     @property
     def detail(self) -> bool:
@@ -85,15 +97,7 @@ class Selection:
         return frozenset(names.union(*(VECTOR_FILES[format] for format in self.vector)))
 
 
-def _names(given: Sequence[str]) -> Sequence[str]:
-    """Names of a sequence; a lone string is one name, not its characters."""
-    if isinstance(given, str):
-        return [name.strip() for name in given.split(",") if name.strip() not in ("", "none")]
-    return given
-
-
-def _unknown_product(name: str) -> str:
-    """The sentence that refuses a product, with the one that was probably meant."""
-    if name.lower() in ("qgis", "qgz"):
-        return f"unknown product {name!r}; did you mean 'project'? choose from: {', '.join(PRODUCTS)}"
-    return unknown_name("product", name, (*PRODUCTS, "default", "all"))
+def _unknown(name: str, known: Sequence[str]) -> str:
+    if meant := OTHER_NAMES.get(name.lower()):
+        return f"unknown product {name!r} in `products`; did you mean {meant!r}? choose from: {', '.join(known)}"
+    return unknown_name("product", name, known)

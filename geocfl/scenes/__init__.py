@@ -1,9 +1,9 @@
-"""Sentinel-2 pixels in: which band is which, what the numbers mean, where they lie."""
+"""Sentinel-2 scenes: finds their bands, reads them as reflectance, and knows where the pixels lie."""
 
 from geocfl.scenes.area import Area
 from geocfl.scenes.find import find_source
-from geocfl.scenes.formats.folder import group_files
-from geocfl.scenes.reader import Reading, Scene, open_scene
+from geocfl.scenes.reader import Scene, open_scene
+from geocfl.scenes.reading import Reading
 from geocfl.scenes.source import Source
 
-__all__ = ["Area", "Reading", "Scene", "Source", "find_source", "group_files", "open_scene"]
+__all__ = ["Area", "Reading", "Scene", "Source", "find_source", "open_scene"]

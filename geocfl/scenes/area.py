@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from shapely.affinity import translate
 from geocfl.errors import SceneError, UsageError
 from geocfl.scenes.warp import outline
 
+Box = tuple[float, float, float, float]
+"""West, south, east, north in degrees."""
 SIDE_POINTS = 50
 """Points at least along the longer side of an area, so that its edges follow the ground in another CRS."""
 
@@ -33,11 +36,13 @@ class Area:
         name: What the user passed, for messages.
         polygons: Shapely's, in `crs`.
         crs: Their coordinate reference system.
+        box: West, south, east, north in degrees, if it is a box.
     """
 
     name: str
     polygons: tuple[shapely.Geometry, ...]
     crs: pyproj.CRS
+    box: Box | None = None
 
     @property
     def identity(self) -> str:
@@ -46,23 +51,27 @@ class Area:
         return hashlib.sha256(content + self.crs.to_wkt().encode()).hexdigest()
 
     @classmethod
-    def of_box(cls, text: str) -> Area:
-        """Reads ``"west,south,east,north"`` in degrees; west may be greater than east, where 180 degrees lie between.
+    def of_box(cls, box: Box) -> Area:
+        """A box in degrees: west, south, east, north. West is greater than east if the box crosses 180 degrees.
 
         Raises:
-            UsageError: It is not of that form.
+            UsageError: It is not a box.
         """
-        name = f"--bbox {text}"
         try:
-            west, south, east, north = map(float, text.split(","))
-        except ValueError:
+            west, south, east, north = (float(side) for side in box)
+        except (TypeError, ValueError):
             west = south = east = north = math.nan
-        if not (-180 <= west <= 360 and -180 <= east <= 360 and -90 <= south < north <= 90 and west != east):
-            raise UsageError(
-                f"{name}: is not west,south,east,north in degrees, such as --bbox 13.2,45.7,13.4,45.8",
-                page="how-to/parts/",
+        name = f"`bbox` {','.join(map(str, box)) if isinstance(box, Sequence) else box}"
+        if not _is_box(west, south, east, north):
+            swapped = _is_box(south, west, north, east)
+            remedy = (
+                f"latitude and longitude look swapped, so use {south:g},{west:g},{north:g},{east:g}"
+                if swapped
+                else "use one such as 13.2,45.7,13.4,45.8"
             )
-        return cls(name, (shapely.box(west, south, east + 360 * (east < west), north),), pyproj.CRS.from_epsg(4326))
+            raise UsageError(f"{name} is not west,south,east,north in degrees; {remedy}", page="how-to/parts/")
+        polygon = shapely.box(west, south, east + 360 * (east < west), north)
+        return cls(name, (polygon,), pyproj.CRS.from_epsg(4326), (west, south, east, north))
 
     @classmethod
     def of_file(cls, path: str | Path) -> Area:
@@ -132,7 +141,7 @@ class Extent:
         inside = [shape for shape in shapely.intersection(shapes, frame) if shape.area > 0]
         if not inside:
             raise SceneError(
-                f"{area.name}: lies outside the scene {Path(dataset.name).name}; pass an area within it",
+                f"{area.name} lies outside the scene {Path(dataset.name).name}; {_remedy(area, dataset)}",
                 page="how-to/parts/",
             )
         west, north, east, south = shapely.total_bounds(inside)
@@ -154,6 +163,22 @@ class Extent:
             self.shapes, (stop - start, self.width), place, invert=True, all_touched=False
         )
         return inside
+
+
+def _is_box(west: float, south: float, east: float, north: float) -> bool:
+    return -180 <= west <= 360 and -180 <= east <= 360 and -90 <= south < north <= 90 and west != east
+
+
+def _remedy(area: Area, dataset: rasterio.DatasetReader) -> str:
+    """What to do about an area outside a raster: a box may have latitude and longitude swapped."""
+    if area.box:
+        west, south, east, north = area.box
+        if _is_box(south, west, north, east):
+            frame = shapely.box(0, 0, dataset.width, dataset.height)
+            swapped = Area.of_box((south, west, north, east))
+            if shapely.intersects(_in_pixels(swapped, dataset), frame).any():
+                return f"latitude and longitude look swapped, so use {south:g},{west:g},{north:g},{east:g}"
+    return "choose an area within the scene"
 
 
 def _span(first: float, last: float, stride: int, margin: int, window: int, size: int) -> tuple[int, int]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from geocfl.errors import SceneError, UsageError
+from geocfl.errors import SceneError, UsageError, unknown_name
 
 BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
+BandNumbers = Mapping[str, int] | Sequence[str]
+"""Which band of a raster is which: name to number from 1, or the names in the raster's order."""
 COLORS = {"red": "B04", "green": "B03", "blue": "B02", "nir": "B08"}
 ORDERS = {
     3: ("B04", "B03", "B02"),
@@ -16,13 +18,13 @@ ORDERS = {
     12: ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12"),
     13: ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12"),
 }
-"""Number of bands to what they usually are: true colour; the 10 m bands; those of 10 and 20 m; L2A; L1C in ESA's order.
-"""
+"""What a raster without names usually holds, by its number of bands: true color; the 10 m bands; those of 10 and 20 m;
+L2A; L1C in ESA's order."""
 _NAME = re.compile(r"\bB(?:AND[ _-]?)?(8A|0?[1-9]|1[0-2])(?=\b|_)")
 
 
 def band_name(description: str | None) -> str | None:
-    """The band that a description such as ``"B4"``, ``"B04 (665 nm)"``, ``"Band 4"`` or ``"red"`` names, if one."""
+    """The band that a description names, such as ``"B4"``, ``"B04 (665 nm)"``, ``"Band 4"`` or ``"red"``; else None."""
     if not description:
         return None
     found = _NAME.findall(description.upper().replace("_", " "))
@@ -32,24 +34,26 @@ def band_name(description: str | None) -> str | None:
 
 
 def find_bands(
-    path: str, descriptions: Sequence[str | None], colors: Sequence[str], chosen: str = ""
+    path: str, descriptions: Sequence[str | None], colors: Sequence[str], chosen: BandNumbers | None = None
 ) -> tuple[dict[str, int], str]:
     """Which band of a file holds which Sentinel-2 band.
+
+    The user's choice comes first, then the bands' descriptions, then their color interpretation, then the common order
+    of so many bands.
 
     Args:
         path: The file, for messages.
         descriptions: GDAL's description of each band.
-        colors: GDAL's colour interpretation of each band, such as ``"red"``.
-        chosen: ``"B04=3,B03=2,B02=1"``; counts before everything else. Empty for none.
+        colors: GDAL's color interpretation of each band, such as ``"red"``.
+        chosen: The user's choice.
 
     Returns:
-        Band name to index in the file, from 1, and a sentence on what was assumed, empty where nothing was.
-        Descriptions count before colour interpretation, and that before the common order of so many bands; no band is
-        found where none of them says anything.
+        Band name to number in the file, from 1, and a sentence about what was assumed, which may be empty. No band is
+        found if nothing names one.
 
     Raises:
-        UsageError: `chosen` is not of that form.
-        SceneError: `chosen` names an index that the file does not have, or two bands have the same name.
+        UsageError: `chosen` is invalid.
+        SceneError: `chosen` names a number that the file does not have, or two bands have the same name.
     """
     if chosen:
         return _chosen(path, chosen, len(descriptions)), ""
@@ -58,24 +62,27 @@ def find_bands(
         found = {name: index for index, name in enumerate(names, start=1) if name}
         if len(found) < sum(name is not None for name in names):
             twice = next(name for name in found if names.count(name) > 1)
-            raise SceneError(f"{path}: has {twice} twice; say which to take, such as --bands {twice}={found[twice]}")
+            raise SceneError(f"{path}: two of its bands are named {twice}; choose one of them with `bands`")
         if found:
             return found, ""
     order = ORDERS.get(len(descriptions), ())
-    note = f"{path}: its {len(order)} bands have no names and are taken for {', '.join(order)}; --bands says otherwise"
+    note = (
+        f"{path}: its {len(order)} bands have no names and are assumed to be {', '.join(order)}; use `bands` if they "
+        "are others"
+    )
     return {name: index for index, name in enumerate(order, start=1)}, note if order else ""
 
 
-def _chosen(path: str, chosen: str, count: int) -> dict[str, int]:
+def _chosen(path: str, chosen: BandNumbers, count: int) -> dict[str, int]:
+    if isinstance(chosen, str):
+        raise UsageError(f"`bands` is the text {chosen!r} but must map names to numbers, such as {{'B04': 3}}")
+    numbers = chosen if isinstance(chosen, Mapping) else {name: index for index, name in enumerate(chosen, start=1)}
     found = {}
-    for part in chosen.split(","):
-        name, _, index = part.strip().partition("=")
+    for name, number in numbers.items():
         band = band_name(name)
-        if band is None or not index.strip().isdigit():
-            raise UsageError(f"--bands {chosen!r} is not of the form B04=3,B03=2,B02=1")
-        if not 1 <= int(index) <= count:
-            raise SceneError(
-                f"{path}: has {count} bands, so --bands {part.strip()} names none of them; correct the number"
-            )
-        found[band] = int(index)
+        if band is None:
+            raise UsageError(f"`bands`: {unknown_name('band', name, BANDS)}")
+        if not 1 <= number <= count:
+            raise SceneError(f"{path}: has no band {number} for {band}, only {count}; correct `bands`")
+        found[band] = number
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from geocfl.core.files import refuse_existing, replacing
+from geocfl.core.keywords import declared
 from geocfl.core.progress import Progress, counted, silent
 from geocfl.errors import UsageError
 from geocfl.scenes import Reading, find_source, open_scene
@@ -28,11 +30,12 @@ CLOUD, SHADOW = 1, 2
 """Values of the mask."""
 
 
+@declared
 def find_clouds(
     scene: str | Path,
     out: str | Path,
     *,
-    bands: str = "",
+    bands: Mapping[str, int] | Sequence[str] | None = None,
     scale: float | None = None,
     offset: float | None = None,
     buffer: int = 4,
@@ -69,8 +72,8 @@ def find_clouds(
     refuse_existing(target, overwrite=overwrite)
     source = find_source(scene, bands)
     needed = tuple(COLORS) if all(band in source.bands for band in COLORS) else NEEDED
-    reading = Reading(bands, scale, offset)
-    with open_scene(source, reading=reading, needed=needed, gsd=GSD) as opened, replacing(target) as partial:
+    reading = Reading(bands=bands, scale=scale, offset=offset)
+    with open_scene(source, reading, needed=needed, gsd=GSD) as opened, replacing(target) as partial:
         level = opened.level.lower() if opened.level != "unknown" else "l2a"
         if opened.level == "unknown":
             log.info("%s: does not say its level; clouds are looked for as in L2A", opened.path)

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from geocfl.core.progress import Progress, counted, silent
 from geocfl.errors import GeocflError, UsageError
+from geocfl.scenes.bands import BandNumbers
 from geocfl.scenes.find import find_source
 from geocfl.scenes.formats.folder import find_folder, group_files
 from geocfl.scenes.formats.stac import find_items
@@ -56,7 +57,7 @@ def list_scenes(
     *,
     list_file: str | Path | None = None,
     stac_items: str | Path | None = None,
-    bands: str = "",
+    bands: BandNumbers | None = None,
     progress: Progress = silent,
 ) -> list[Listed]:
     """Finds the scenes that a run is about.

@@ -11,7 +11,7 @@ import rasterio
 
 from geocfl.errors import SceneError
 from geocfl.scenes.acquisition import find_datetime
-from geocfl.scenes.bands import find_bands
+from geocfl.scenes.bands import BandNumbers, find_bands
 from geocfl.scenes.formats.folder import find_folder
 from geocfl.scenes.formats.safe import find_safe
 from geocfl.scenes.formats.stac import find_item
@@ -20,16 +20,16 @@ from geocfl.scenes.source import Band, Source, file_name
 from geocfl.scenes.stack import open_dataset, reason
 
 
-def find_source(scene: str | Path | Source, bands: str = "") -> Source:
+def find_source(scene: str | Path | Source, bands: BandNumbers | None = None) -> Source:
     """Finds a scene's bands, whatever form it comes in.
 
     Args:
         scene: A raster, a folder of one file a band, a SAFE product as folder or zip, a STAC Item; as a path or a URL.
-        bands: Which band of a raster is which, as ``"B04=3,B03=2,B02=1"``; counts before what the raster says.
+        bands: Which band of a raster is which, as in `Reading`; overrides what the raster says.
 
     Raises:
         SceneError: It is missing, none of these, or broken.
-        UsageError: `bands` is not of that form.
+        UsageError: `bands` is invalid.
     """
     if isinstance(scene, Source):
         return scene
@@ -40,7 +40,7 @@ def find_source(scene: str | Path | Source, bands: str = "") -> Source:
     return _find_raster(path, bands)
 
 
-def _find_raster(path: str, chosen: str) -> Source:
+def _find_raster(path: str, chosen: BandNumbers | None) -> Source:
     """One raster with all the bands."""
     remedy = "pass a GeoTIFF, a SAFE product, a folder of bands or another raster that GDAL reads"
     opened = gdal_path(path)
@@ -60,7 +60,7 @@ def _find_raster(path: str, chosen: str) -> Source:
         ) from error
 
 
-def _describe(path: str, opened: str, dataset: rasterio.DatasetReader, chosen: str) -> Source:
+def _describe(path: str, opened: str, dataset: rasterio.DatasetReader, chosen: BandNumbers | None) -> Source:
     if dataset.count == 0:
         raise SceneError(f"{path}: holds no bands of its own; pass one of its subdatasets")
     name = file_name(path)
@@ -73,6 +73,7 @@ def _describe(path: str, opened: str, dataset: rasterio.DatasetReader, chosen: s
         level=_level(name, tags.values()),
         taken=find_datetime(name, tags),
         notes=(note,) if note else (),
+        raster_bands=dataset.count,
     )
 
 
@@ -82,19 +83,25 @@ def _level(name: str, tags: Iterable[str]) -> str:
 
 
 def chosen_bands(source: Source, needed: Sequence[str]) -> Source:
-    """A source of these bands alone, in their order.
+    """A source with only these bands, in their order.
 
     Raises:
         SceneError: It lacks one of them.
     """
-    if any(band not in source.bands for band in needed):
-        known = f"only {', '.join(source.bands)}" if source.bands else "no band that its descriptions name"
-        example = ",".join(f"{band}={i}" for i, band in enumerate(needed, start=1))
-        one_raster = len({band.path for band in source.bands.values()}) <= 1
-        remedy = f"say which is which, such as --bands {example}" if one_raster else "get the missing ones"
+    missing = [band for band in needed if band not in source.bands]
+    if missing:
+        if source.raster_bands >= len(needed):
+            remedy = "if other bands of it are the ones needed, name them with `bands`"
+        else:
+            remedy = "use a scene that has them, or a model that needs other bands"
+        has = f"has only {', '.join(source.bands)}" if source.bands else _unnamed(source.raster_bands)
         notes = "".join(f"; {note.removeprefix(f'{source.path}: ')}" for note in source.notes)
         raise SceneError(
-            f"{source.path}: {', '.join(needed)} are needed but the scene has {known}{notes}; {remedy}",
+            f"{source.path}: the model needs {', '.join(needed)}, but the scene {has}{notes}; {remedy}",
             page="how-to/formats/#which-band-is-which",
         )
     return replace(source, bands={band: source.bands[band] for band in needed})
+
+
+def _unnamed(count: int) -> str:
+    return f"has {count} band{'s' if count > 1 else ''} without {'names' if count > 1 else 'a name'}"

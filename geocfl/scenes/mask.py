@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 
 import numpy as np
@@ -11,11 +12,12 @@ from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 
-from geocfl.errors import SceneError, UsageError
+from geocfl.errors import SceneError
 from geocfl.scenes.area import Extent
-from geocfl.scenes.remote import remote_settings
-from geocfl.scenes.source import Band
-from geocfl.scenes.stack import open_raster, reason
+from geocfl.scenes.reading import Reading
+from geocfl.scenes.remote import gdal_path, is_remote, remote_settings
+from geocfl.scenes.source import Band, Source
+from geocfl.scenes.stack import open_dataset, reason
 
 SCL_CLASSES = {
     1: "saturated or defective",
@@ -25,20 +27,6 @@ SCL_CLASSES = {
     10: "thin cirrus",
 }
 """Classes of L2A's scene classification that are masked by default (Sen2Cor's legend)."""
-
-
-def parse_classes(text: str) -> frozenset[int] | None:
-    """Reads ``"3,8,9,10"``; None of nothing.
-
-    Raises:
-        UsageError: It is no list of numbers.
-    """
-    if not text:
-        return None
-    try:
-        return frozenset(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise UsageError(f"--mask-classes {text!r} is no list of numbers, such as 3,8,9,10") from error
 
 
 @dataclass
@@ -70,7 +58,12 @@ class Mask:
         Raises:
             SceneError: It cannot be read, or has no CRS while the scene has one.
         """
-        dataset = open_raster("the mask", band.path)
+        try:
+            dataset = open_dataset(band.path)
+        except rasterio.RasterioIOError as error:
+            there = is_remote(band.path) or band.path.startswith("/vsi") or Path(band.path).exists()
+            why = f"cannot be read as a raster ({reason(error)})" if there else "does not exist"
+            raise SceneError(f"{band.path}: the mask {why}; correct `mask`", page="how-to/clouds/") from error
         if dataset.crs is None and grid.crs is not None:
             dataset.close()
             raise SceneError(
@@ -114,3 +107,23 @@ class Mask:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def open_mask(source: Source, how: Reading, grid: rasterio.DatasetReader) -> Mask | None:
+    """Opens the mask over the grid of a scene; None if no mask is wanted.
+
+    Raises:
+        SceneError: The mask cannot be read, or the scene has no classification layer.
+    """
+    if how.mask is None:
+        return None
+    classes = None if how.mask_classes is None else frozenset(how.mask_classes)
+    if how.mask_file:
+        return Mask.over(Band(gdal_path(how.mask_file)), classes, grid)
+    if source.scl is None:
+        raise SceneError(
+            f"{source.path}: has no scene classification layer, which only L2A products have; use a raster of clouds "
+            "as `mask`, or none",
+            page="how-to/clouds/",
+        )
+    return Mask.over(source.scl, classes or frozenset(SCL_CLASSES), grid)

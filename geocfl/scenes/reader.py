@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,63 +19,18 @@ from rasterio.enums import MaskFlags
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
-from geocfl.core.radiometry import EUROSAT_RGB, SENTINEL2, Scaling
-from geocfl.errors import SceneError, UsageError
-from geocfl.scenes.area import Area, Extent
+from geocfl.core.radiometry import Scaling
+from geocfl.errors import SceneError
+from geocfl.scenes.area import Extent
 from geocfl.scenes.find import chosen_bands, find_source
-from geocfl.scenes.mask import SCL_CLASSES, Mask, parse_classes
+from geocfl.scenes.mask import Mask, open_mask
+from geocfl.scenes.placing import LOCAL, Placing, place
+from geocfl.scenes.reading import Reading
 from geocfl.scenes.remote import gdal_path, insist, is_remote, remote_settings
-from geocfl.scenes.source import Band, Source, file_name
+from geocfl.scenes.scaling import find_scaling
+from geocfl.scenes.source import Source, file_name
 from geocfl.scenes.stack import assemble, open_dataset, reason
-from geocfl.scenes.warp import ground, to_model_grid
-
-log = logging.getLogger("geocfl")
-
-UNHARMONISED_DN = 1000
-"""A 0.1 percentile of B04 above this, with no offset applied, looks like baseline 04.00's DN + 1000."""
-NEGATIVE_SHARE = 0.05
-"""More reflectance below 0 than this looks like an offset that was applied twice."""
-LOCAL = CRS.from_wkt('LOCAL_CS["pixels in metres",UNIT["metre",1]]')
-"""What a scene without CRS lies in, where that is allowed."""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How scenes are to be read.
-
-    Attributes:
-        bands: Which band of a raster is which, as ``"B04=3,B03=2,B02=1"``; else the scene says.
-        scale: Digital numbers per unit of reflectance; else the scene says.
-        offset: Added to digital numbers first, as in ``reflectance = (DN + offset) / scale``; likewise.
-        warp: Whether scenes on another grid than the model's may be warped to it.
-        allow_no_crs: Whether scenes without CRS are read, as if their pixels were of the model's size.
-        area: The ground to be mapped; None for all of the scene.
-        mask: ``"scl"`` for the scene's own classification layer, or a raster of masked pixels; empty for none.
-        mask_classes: Values of the mask that count, as ``"3,8,9,10"``; by default those of clouds and their shadows in
-            a classification layer, and all but 0 in another raster.
-    """
-
-    bands: str = ""
-    scale: float | None = None
-    offset: float | None = None
-    warp: bool = True
-    allow_no_crs: bool = False
-    area: Area | None = None
-    mask: str = ""
-    mask_classes: str = ""
-
-    def __post_init__(self) -> None:
-        """Refuses what cannot be meant.
-
-        Raises:
-            UsageError: Likewise.
-        """
-        if (self.scale is not None and not 0 < self.scale < np.inf) or not np.isfinite(self.offset or 0.0):
-            raise UsageError(
-                "--scale must be above 0 and --offset a finite number, such as --scale 10000 --offset -1000",
-                page="how-to/reflectance/",
-            )
-        parse_classes(self.mask_classes)
+from geocfl.scenes.warp import ground
 
 
 @dataclass
@@ -238,41 +192,13 @@ class Scene:
 
     def data_share(self) -> float:
         """Share of pixels with data, 0..1, estimated from a sample."""
-        return float(np.isfinite(self._red).mean())
+        return float(np.isfinite(self.red).mean())
 
     @cached_property
-    def _red(self) -> NDArray[np.float32]:
+    def red(self) -> NDArray[np.float32]:
         """A sample of B04, or of the first band where there is none: a scene may be far away, so once."""
         sampled: NDArray[np.float32] = self.sample(("B04",) if "B04" in self.bands else tuple(self.bands)[:1])[0]
         return sampled
-
-    def warnings(self) -> list[str]:
-        """What is assumed of the scene, or looks wrong with its radiometry, judged by B04 on a sample."""
-        found = list(self.notes)
-        if "B04" not in self.bands:
-            return found
-        if self.dtype == "uint8":
-            if self.scaling_source == EIGHT_BIT:
-                found.append(
-                    f"{self.path}: is an 8-bit picture, read by EuroSAT's stretch, so the map is less accurate; "
-                    "pass the product's own bands where you have them"
-                )
-            return found
-        red = self._red[np.isfinite(self._red)]
-        scaling = self.scaling["B04"]
-        if not red.size:
-            return found
-        if scaling.offset == 0 and np.percentile(red, 0.1) * scaling.scale > UNHARMONISED_DN:
-            found.append(
-                f"{self.path}: its darkest B04 values are above DN {UNHARMONISED_DN}, as in products of processing "
-                "baseline 04.00 and later; if it is one, pass --offset -1000"
-            )
-        elif (share := float((red < 0).mean())) > NEGATIVE_SHARE:
-            found.append(
-                f"{self.path}: {share:.0%} of B04 is below 0 with offset {scaling.offset:g}; "
-                "if the offset was removed before, pass --offset 0"
-            )
-        return found
 
     def close(self) -> None:
         """Closes its files."""
@@ -291,16 +217,10 @@ class Scene:
         self.close()
 
 
-EIGHT_BIT = "EuroSAT's 8-bit stretch"
-
-
 def open_scene(
     scene: str | Path | Source,
-    bands: str = "",
-    scale: float | None = None,
-    offset: float | None = None,
-    *,
     reading: Reading | None = None,
+    *,
     needed: Sequence[str] = (),
     gsd: float | None = None,
     stride: int = 64,
@@ -310,9 +230,6 @@ def open_scene(
 
     Args:
         scene: As for `geocfl.scenes.find.find_source`.
-        bands: Short for that of `Reading`; likewise `scale` and `offset`.
-        scale: Likewise.
-        offset: Likewise.
         reading: How to read it.
         needed: The bands wanted; all that it has by default.
         gsd: Metres a pixel that they are wanted at, warped where they are not; as they are by default.
@@ -323,14 +240,14 @@ def open_scene(
         SceneError: It is missing or broken, lacks a band or a CRS, or may not be warped.
         UsageError: An option cannot be meant.
     """
-    how = reading or Reading(bands, scale, offset)
+    how = reading or Reading()
     source = find_source(scene, how.bands)
     if needed:
         source = chosen_bands(source, needed)
     paths = tuple(dict.fromkeys(band.path for band in source.bands.values())) or (gdal_path(source.path),)
 
-    def open_again() -> tuple[rasterio.DatasetReader, _Placing]:
-        return _place(source, how, gsd, _open(source, paths))
+    def open_again() -> tuple[rasterio.DatasetReader, Placing]:
+        return place(source, how, gsd, _open(source, paths))
 
     with remote_settings(*paths):
         dataset, placing = open_again()
@@ -338,10 +255,12 @@ def open_scene(
             extent = Extent.whole(dataset)
             if how.area:
                 if placing.crs is None or placing.crs == LOCAL:
-                    raise SceneError(f"{source.path}: has no coordinate reference system; leave out --bbox and --aoi")
+                    raise SceneError(
+                        f"{source.path}: has no coordinate reference system, so `bbox` and `aoi` cannot be used"
+                    )
                 extent = Extent.around(how.area, dataset, stride, window)
-            scaling, said = _scaling(source, how)
-            mask = _open_mask(source, how, dataset)
+            scaling, said = find_scaling(source, how)
+            mask = open_mask(source, how, dataset)
         except BaseException:
             dataset.close()
             raise
@@ -366,23 +285,6 @@ def open_scene(
     )
 
 
-@dataclass(frozen=True)
-class _Placing:
-    """Where the pixels of a scene lie, and what was done for it.
-
-    Attributes:
-        crs: None where the scene has none and none is needed.
-        transform: Pixel (column, row) to coordinates.
-        block_rows: Rows of the blocks that are decoded whole.
-        notes: A sentence on warping.
-    """
-
-    crs: CRS | None
-    transform: Affine
-    block_rows: int
-    notes: tuple[str, ...] = ()
-
-
 def _open(source: Source, paths: Sequence[str]) -> rasterio.DatasetReader:
     """The raster of all bands, a virtual one where they lie in several."""
     try:
@@ -392,95 +294,3 @@ def _open(source: Source, paths: Sequence[str]) -> rasterio.DatasetReader:
         return open_dataset(virtual)
     except rasterio.RasterioIOError as error:
         raise SceneError(f"{source.path}: cannot be opened ({reason(error)}); get the file again") from error
-
-
-def _place(
-    source: Source, how: Reading, gsd: float | None, dataset: rasterio.DatasetReader
-) -> tuple[rasterio.DatasetReader, _Placing]:
-    """A dataset on the grid that is wanted: itself, or a view of it."""
-    block_rows = int(max(shape[0] for shape in dataset.block_shapes))
-    as_it_is = _Placing(dataset.crs, dataset.transform, block_rows)
-    if gsd is None:
-        return dataset, as_it_is
-    try:
-        if dataset.crs is None:
-            if not how.allow_no_crs:
-                raise SceneError(
-                    f"{source.path}: has no coordinate reference system; add its own, such as gdal_edit.py -a_srs "
-                    "EPSG:32633, or pass --allow-no-crs for a map without a place",
-                    page="how-to/grids/",
-                )
-            return dataset, _Placing(LOCAL, Affine.scale(gsd, -gsd), block_rows)
-        found = ground(dataset)
-        if found.fits(gsd):
-            return dataset, as_it_is
-        pixels = f"pixels of {found.across:.3g} x {found.down:.3g} m"
-        turned = f", turned by {found.skew:.3g} degrees" if found.turned else ""
-        if not how.warp:
-            raise SceneError(
-                f"{source.path}: has {pixels} in {_crs_name(dataset.crs)}{turned}, but {gsd:g} m are needed; leave out "
-                "--no-warp, or warp it first with gdalwarp",
-                page="how-to/grids/",
-            )
-        view = to_model_grid(dataset, gsd)
-    except BaseException:
-        dataset.close()
-        raise
-    note = (
-        f"{source.path}: warped from {pixels} in {_crs_name(dataset.crs)}{turned} to {gsd:g} m in {_crs_name(view.crs)}"
-    )
-    return view, _Placing(view.crs, view.transform, block_rows, (note,))
-
-
-def _scaling(source: Source, how: Reading) -> tuple[dict[str, Scaling], str]:
-    """What makes each band's digital numbers reflectance, and where that was found.
-
-    The options count before what metadata outside the rasters says, and that before the rasters' own tags and type.
-    """
-    result, said = {}, ""
-    for path in dict.fromkeys(band.path for band in source.bands.values()):
-        here = {name: band for name, band in source.bands.items() if band.path == path}
-        own: dict[str, Scaling] = {}
-        if any(band.scaling is None for band in here.values()):
-            with open_dataset(path) as dataset:
-                own, found = _own_scaling(dataset, {name: band.index for name, band in here.items()})
-            said = said or found
-        for name, band in here.items():
-            given = band.scaling or own.get(name, SENTINEL2)
-            result[name] = Scaling(
-                given.scale if how.scale is None else how.scale,
-                given.offset if how.offset is None else float(how.offset),
-            )
-    if how.scale is not None or how.offset is not None:
-        return result, "options"
-    return result, source.scaling_source or said or "Sentinel-2's default"
-
-
-def _own_scaling(dataset: rasterio.DatasetReader, indices: dict[str, int]) -> tuple[dict[str, Scaling], str]:
-    """What a raster's own tags, or its type, say of digital numbers."""
-    lines = {name: (dataset.scales[i - 1], dataset.offsets[i - 1]) for name, i in indices.items()}
-    if any(line != (1.0, 0.0) for line in lines.values()):
-        return {name: Scaling.from_gdal(*line) for name, line in lines.items()}, "the file's scale and offset"
-    if dataset.dtypes[0] == "uint8":
-        return dict.fromkeys(indices, EUROSAT_RGB), EIGHT_BIT
-    return {}, ""
-
-
-def _open_mask(source: Source, how: Reading, grid: rasterio.DatasetReader) -> Mask | None:
-    if not how.mask:
-        return None
-    classes = parse_classes(how.mask_classes)
-    if how.mask != "scl":
-        return Mask.over(Band(gdal_path(how.mask)), classes, grid)
-    if source.scl is None:
-        raise SceneError(
-            f"{source.path}: has no scene classification layer, which L2A products have; "
-            "pass a raster of clouds as --mask, or leave it out",
-            page="how-to/clouds/",
-        )
-    return Mask.over(source.scl, classes or frozenset(SCL_CLASSES), grid)
-
-
-def _crs_name(crs: CRS) -> str:
-    epsg = crs.to_epsg()
-    return f"EPSG:{epsg}" if epsg else "a CRS without EPSG code"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import PurePath
 from urllib.parse import urlsplit
@@ -41,7 +41,8 @@ class Source:
         taken: When the scene was taken, UTC; None where nothing says so.
         scl: Its scene classification layer (L2A), where there is one.
         nodata: Digital number of pixels without data, where metadata outside the rasters says so.
-        notes: What was assumed, a sentence each, to be said to the user.
+        notes: What was assumed, a sentence each, to be shown to the user.
+        raster_bands: Number of bands of the raster, if the scene is one raster; else 0.
     """
 
     path: str
@@ -52,7 +53,8 @@ class Source:
     taken: datetime | None = None
     scl: Band | None = None
     nodata: float | None = None
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    raster_bands: int = 0
 
 
 def file_name(path: str) -> str:

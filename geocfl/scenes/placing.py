@@ -1,0 +1,77 @@
+"""Where the pixels of a scene lie, and the resampling of scenes on another grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import rasterio
+from affine import Affine
+from rasterio.crs import CRS
+
+from geocfl.errors import SceneError
+from geocfl.scenes.reading import Reading
+from geocfl.scenes.source import Source
+from geocfl.scenes.warp import ground, to_model_grid
+
+LOCAL = CRS.from_wkt('LOCAL_CS["pixels in metres",UNIT["metre",1]]')
+"""The CRS of a scene without one, if `allow_no_crs` permits such scenes."""
+
+
+@dataclass(frozen=True)
+class Placing:
+    """Where the pixels of a scene lie, and what was done for it.
+
+    Attributes:
+        crs: None where the scene has none and none is needed.
+        transform: Pixel (column, row) to coordinates.
+        block_rows: Rows of the blocks that are decoded whole.
+        notes: A sentence on warping.
+    """
+
+    crs: CRS | None
+    transform: Affine
+    block_rows: int
+    notes: tuple[str, ...] = ()
+
+
+def place(
+    source: Source, how: Reading, gsd: float | None, dataset: rasterio.DatasetReader
+) -> tuple[rasterio.DatasetReader, Placing]:
+    """A dataset on the grid that is wanted: itself, or a view of it."""
+    block_rows = int(max(shape[0] for shape in dataset.block_shapes))
+    as_it_is = Placing(dataset.crs, dataset.transform, block_rows)
+    if gsd is None:
+        return dataset, as_it_is
+    try:
+        if dataset.crs is None:
+            if not how.allow_no_crs:
+                raise SceneError(
+                    f"{source.path}: has no coordinate reference system; add its own, such as gdal_edit.py -a_srs "
+                    "EPSG:32633, or pass --allow-no-crs for a map without a place",
+                    page="how-to/grids/",
+                )
+            return dataset, Placing(LOCAL, Affine.scale(gsd, -gsd), block_rows)
+        found = ground(dataset)
+        if found.fits(gsd):
+            return dataset, as_it_is
+        pixels = f"pixels of {found.across:.3g} x {found.down:.3g} m"
+        turned = f", turned by {found.skew:.3g} degrees" if found.turned else ""
+        if not how.warp:
+            raise SceneError(
+                f"{source.path}: has {pixels} in {_crs_name(dataset.crs)}{turned}, but {gsd:g} m are needed; leave out "
+                "--no-warp, or warp it first with gdalwarp",
+                page="how-to/grids/",
+            )
+        view = to_model_grid(dataset, gsd)
+    except BaseException:
+        dataset.close()
+        raise
+    note = (
+        f"{source.path}: warped from {pixels} in {_crs_name(dataset.crs)}{turned} to {gsd:g} m in {_crs_name(view.crs)}"
+    )
+    return view, Placing(view.crs, view.transform, block_rows, (note,))
+
+
+def _crs_name(crs: CRS) -> str:
+    epsg = crs.to_epsg()
+    return f"EPSG:{epsg}" if epsg else "a CRS without EPSG code"

@@ -1,0 +1,62 @@
+"""How scenes are to be read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from geocfl.errors import UsageError
+from geocfl.scenes.area import Area
+from geocfl.scenes.bands import BandNumbers
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How scenes are to be read.
+
+    Attributes:
+        bands: Which band of a raster is which: name to number, such as ``{"B04": 3}``, or the names in the raster's
+            order. None if the scene says so itself.
+        scale: Digital numbers per unit of reflectance; None if the scene says so itself.
+        offset: Added to digital numbers first, as in ``reflectance = (DN + offset) / scale``; None if the scene says so
+            itself.
+        warp: Whether scenes on another grid than the model's are resampled to it.
+        allow_no_crs: Whether to read scenes without a CRS, assuming pixels of the model's size.
+        area: The ground to map; None for the whole scene.
+        mask: ``"scl"`` for the scene's own classification layer, or the path of a raster of masked pixels.
+        mask_classes: Values of the mask that count; by default clouds and their shadows in a classification layer, and
+            everything but 0 in another raster.
+    """
+
+    bands: BandNumbers | None = None
+    scale: float | None = None
+    offset: float | None = None
+    warp: bool = True
+    allow_no_crs: bool = False
+    area: Area | None = None
+    mask: str | Path | None = None
+    mask_classes: Collection[int] | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the values.
+
+        Raises:
+            UsageError: A value is out of range or of the wrong type.
+        """
+        if self.scale is not None and not 0 < self.scale < math.inf:
+            raise UsageError(
+                f"`scale` is {self.scale:g} but must be above 0, such as 10000", page="how-to/reflectance/"
+            )
+        if self.offset is not None and not math.isfinite(self.offset):
+            raise UsageError(
+                f"`offset` is {self.offset:g} but must be finite, such as -1000", page="how-to/reflectance/"
+            )
+        if self.mask_classes is not None and not all(isinstance(value, int) for value in self.mask_classes):
+            raise UsageError(f"`mask_classes` is {self.mask_classes!r} but must be numbers, such as 3,8,9,10")
+
+    @property
+    def mask_file(self) -> str | None:
+        """Path of the mask, if it is a raster of its own."""
+        return None if self.mask in (None, "scl") else str(self.mask)

@@ -1,0 +1,48 @@
+"""What turns the digital numbers of a scene into reflectance."""
+
+from __future__ import annotations
+
+import rasterio
+
+from geocfl.core.radiometry import EUROSAT_RGB, SENTINEL2, Scaling
+from geocfl.scenes.reading import Reading
+from geocfl.scenes.source import Source
+from geocfl.scenes.stack import open_dataset
+
+EIGHT_BIT = "EuroSAT's 8-bit stretch"
+OPTIONS = "options"
+"""Where the scaling came from, in words, as `Scene.scaling_source` has it."""
+
+
+def find_scaling(source: Source, how: Reading) -> tuple[dict[str, Scaling], str]:
+    """What makes each band's digital numbers reflectance, and where that was found.
+
+    The options count before what metadata outside the rasters says, and that before the rasters' own tags and type.
+    """
+    result, said = {}, ""
+    for path in dict.fromkeys(band.path for band in source.bands.values()):
+        here = {name: band for name, band in source.bands.items() if band.path == path}
+        own: dict[str, Scaling] = {}
+        if any(band.scaling is None for band in here.values()):
+            with open_dataset(path) as dataset:
+                own, found = _own_scaling(dataset, {name: band.index for name, band in here.items()})
+            said = said or found
+        for name, band in here.items():
+            given = band.scaling or own.get(name, SENTINEL2)
+            result[name] = Scaling(
+                given.scale if how.scale is None else how.scale,
+                given.offset if how.offset is None else float(how.offset),
+            )
+    if how.scale is not None or how.offset is not None:
+        return result, OPTIONS
+    return result, source.scaling_source or said or "Sentinel-2's default"
+
+
+def _own_scaling(dataset: rasterio.DatasetReader, indices: dict[str, int]) -> tuple[dict[str, Scaling], str]:
+    """What a raster's own tags, or its type, say of digital numbers."""
+    lines = {name: (dataset.scales[i - 1], dataset.offsets[i - 1]) for name, i in indices.items()}
+    if any(line != (1.0, 0.0) for line in lines.values()):
+        return {name: Scaling.from_gdal(*line) for name, line in lines.items()}, "the file's scale and offset"
+    if dataset.dtypes[0] == "uint8":
+        return dict.fromkeys(indices, EUROSAT_RGB), EIGHT_BIT
+    return {}, ""
