@@ -38,7 +38,7 @@ def through(scaling: Scaling, gain: float, offset: float) -> Scaling:
 
 def classify(path: Path, offset: float | None, model: geocfl.Model, stride: int, strength: float) -> NDArray:
     with tempfile.TemporaryDirectory() as folder:
-        with open_scene(path, reading=Reading(offset=offset), needed=model.bands, gsd=model.gsd) as scene:
+        with open_scene(path, Reading(offset=offset), needed=model.bands, gsd=model.gsd) as scene:
             for band in model.bands:
                 gain, haze = SURFACE_FIT[band]
                 scene.scaling[band] = through(scene.scaling[band], 1 + strength * (gain - 1), strength * haze)

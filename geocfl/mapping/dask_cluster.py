@@ -112,8 +112,8 @@ def _connected(scheduler: str | None, workers: int, mapper: Mapper) -> Iterator[
             client = Client(scheduler, timeout=PATIENCE, set_as_default=False)
         except (OSError, ValueError, TimeoutError) as error:
             raise UsageError(
-                f"--scheduler {scheduler}: no Dask scheduler answers there; start one with dask scheduler, or pass its "
-                "address, such as tcp://10.0.0.1:8786"
+                f"`scheduler` {scheduler}: no Dask scheduler answers there; start one with dask scheduler, or correct "
+                "the address, such as tcp://10.0.0.1:8786"
             ) from error
         with client:
             log.info("%s: dashboard at %s", scheduler, client.dashboard_link)
@@ -269,7 +269,7 @@ class _Run:
             client.wait_for_workers(1, timeout=PATIENCE)
         except (TimeoutError, OSError) as error:
             raise UsageError(
-                "the scheduler has no workers; start some with dask worker ADDRESS --nthreads 2, and run the same "
+                "the scheduler has no workers; start some with dask worker ADDRESS --nthreads 2, then run the same "
                 "command again"
             ) from error
         workers = client.scheduler_info(n_workers=-1)["workers"]
@@ -328,10 +328,10 @@ def _outcome(future: Future, path: str) -> SceneMap | Blocks | GeocflError | Non
         return None
     except KilledWorker:
         return SceneError(
-            f"{path}: the workers that were mapping it died, for want of memory perhaps; "
-            "give them more, or pass a smaller --memory"
+            f"{path}: the workers that mapped it died, perhaps because they ran out of memory; give them more, or "
+            "lower `memory`"
         )
-    except Exception as error:  # of one scene, of which nobody thought
+    except Exception as error:
         return unexpected(path, error)
 
 
@@ -390,7 +390,7 @@ def _check_paths(client: Client, scenes: Collection[Listed], mask: str | None, o
             if missing:
                 raise UsageError(f"worker {address} does not see the output folder {out}; mount it there, by that path")
     except OSError as error:
-        raise OutputError(f"{out}: cannot be written to ({error.strerror}); choose another --out") from error
+        raise OutputError(f"{out}: cannot be written to ({error.strerror}); choose another `out`") from error
     finally:
         with suppress(OSError):  # not empty: other work began
             mark.unlink(missing_ok=True)

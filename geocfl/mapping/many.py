@@ -7,6 +7,7 @@ import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Unpack
 
@@ -73,9 +74,11 @@ def map_scenes(
         OutputError: A ``catalog.json`` of other making is in the way.
     """
     if workers and scheduler:
-        raise UsageError("--workers and --scheduler both say where to map; leave out one of them")
+        raise UsageError("`workers` and `scheduler` exclude each other; use one of them")
     if workers < 0 or retries < 0:
-        raise UsageError("--workers and --retries are numbers from 0 on")
+        raise UsageError("`workers` and `retries` must be 0 or more")
+    if (workers or scheduler) and not find_spec("distributed"):
+        raise UsageError("`workers` and `scheduler` need Dask; install it with pip install 'geocfl[dask]'")
     chosen, bundle = MapSettings(**options), Bundle.load(model)
     listed = list_scenes(scenes, list_file=list_file, stac_items=stac_items, bands=chosen.bands, progress=progress)
     several = len(listed) > 1
@@ -109,8 +112,8 @@ def map_scenes(
         undated = write_catalogue(out, overwrite=overwrite).undated
         if undated:
             log.warning(
-                "catalog.json lacks %d of the maps, since their scenes do not say when they were taken, such as %s; "
-                "pass --datetime where it is known",
+                "catalog.json lacks %d of the maps, such as %s, because their scenes do not say when they were taken; "
+                "set `datetime` if you know it",
                 len(undated),
                 undated[0],
             )

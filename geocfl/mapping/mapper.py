@@ -123,9 +123,11 @@ class Mapper:
         reading: Reading | None = None,
     ) -> None:
         if not 1 <= settings.stride <= model.window:
-            raise UsageError(f"--stride {settings.stride} is not between 1 and the model's window of {model.window} px")
+            raise UsageError(
+                f"`stride` is {settings.stride} but must be between 1 and the model's window, {model.window} px"
+            )
         if batch_size is not None and batch_size < 1:
-            raise UsageError(f"--batch-size {batch_size} is below 1")
+            raise UsageError(f"`batch_size` is {batch_size} but must be at least 1")
         self.model = model.with_tta(settings.tta)
         self.settings = replace(settings, tta=self.model.tta)
         self.selection = Selection.of(settings.products, settings.vector)
@@ -338,8 +340,8 @@ class Mapper:
         when = self.settings.taken() or scene.taken
         if when is None and "stac" in self.selection.products:
             raise SceneError(
-                f"{scene.path}: does not say when it was taken, which a STAC Item needs; "
-                "pass --datetime, such as 2019-04-16, or leave stac out of --products",
+                f"{scene.path}: does not say when it was taken, which a STAC Item needs; set `datetime`, such as "
+                "2019-04-16, or leave stac out of `products`",
                 page="how-to/stac/",
             )
         return when

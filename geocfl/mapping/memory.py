@@ -86,8 +86,8 @@ def choose_cell_rows(grid: CellGrid, bands: int, itemsize: int, block_rows: int,
     if not fits(rows):
         needed = strip_bytes(grid, bands, itemsize, 1, block_rows) - budget
         raise UsageError(
-            f"--memory is too little for a scene of this width by {needed / 1e6:.0f} MB; raise it, or close other "
-            "programs where it was not given",
+            f"`memory` is {needed / 1e6:.0f} MB too little for a scene of this width; raise it, or if you did not "
+            "set it, close other programs",
             page="how-to/memory/",
         )
     return rows

@@ -19,7 +19,9 @@ Result = tuple[str, SceneMap | GeocflError]
 def unexpected(path: str, error: Exception) -> GeocflError:
     """What one scene's failure that nobody foresaw is to a run of many."""
     log.debug("%s", path, exc_info=error)
-    failure = SceneError(f"{path}: failed unexpectedly ({type(error).__name__}: {error}); map it alone, with --debug")
+    failure = SceneError(
+        f"{path}: failed unexpectedly ({type(error).__name__}: {error}); map only this one, with --debug, to see where"
+    )
     failure.__cause__ = error
     return failure
 

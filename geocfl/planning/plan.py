@@ -233,17 +233,17 @@ def plan(
     """
     for option, value in (("tiles", tiles), ("machines", machines)):
         if value is not None and value < 1:
-            raise UsageError(f"--{option} {value} is below 1")
+            raise UsageError(f"`{option}` is {value} but must be at least 1")
     if read_rate is not None and not 0 < read_rate < math.inf:
-        raise UsageError(f"--read-rate {read_rate:g} is no number of megabytes a second above 0")
+        raise UsageError(f"`read_rate` is {read_rate:g} but must be above 0, in megabytes per second")
     chosen = MapSettings(**options)
     mapper = Mapper(Bundle.load(model), chosen, device=device, batch_size=batch_size, memory=memory)
     named = [scenes] if isinstance(scenes, str | Path | Source) else [*scenes]
     stand_in = not (named or list_file or stac_items)
     if stand_in and tiles is None:
-        raise UsageError("nothing to plan for; pass scenes, or a number of --tiles")
+        raise UsageError("nothing to plan for; give scenes, or a number of tiles with `tiles`")
     if stand_in and (chosen.bbox or chosen.aoi or chosen.mask):
-        raise UsageError("--bbox, --aoi and --mask mean nothing to a generated scene; pass one of yours with them")
+        raise UsageError("`bbox`, `aoi` and `mask` need scenes; give some of yours")
     with tempfile.TemporaryDirectory(prefix="geocfl-plan-") as folder:
         if stand_in:
             sources, errors = [write_stand_in(Path(folder), mapper.model)], []

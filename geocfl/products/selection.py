@@ -99,5 +99,5 @@ class Selection:
 
 def _unknown(name: str, known: Sequence[str]) -> str:
     if meant := OTHER_NAMES.get(name.lower()):
-        return f"unknown product {name!r} in `products`; did you mean {meant!r}? choose from: {', '.join(known)}"
+        return f"unknown product {name!r}; did you mean {meant!r}? choose from: {', '.join(known)}"
     return unknown_name("product", name, known)

@@ -67,8 +67,7 @@ def find_bands(
             return found, ""
     order = ORDERS.get(len(descriptions), ())
     note = (
-        f"{path}: its {len(order)} bands have no names and are assumed to be {', '.join(order)}; use `bands` if they "
-        "are others"
+        f"{path}: its {len(order)} bands have no names and are assumed to be {', '.join(order)}; `bands` overrides it"
     )
     return {name: index for index, name in enumerate(order, start=1)}, note if order else ""
 

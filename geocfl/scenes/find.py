@@ -88,16 +88,14 @@ def chosen_bands(source: Source, needed: Sequence[str]) -> Source:
     Raises:
         SceneError: It lacks one of them.
     """
-    missing = [band for band in needed if band not in source.bands]
-    if missing:
-        if source.raster_bands >= len(needed):
-            remedy = "if other bands of it are the ones needed, name them with `bands`"
-        else:
-            remedy = "use a scene that has them, or a model that needs other bands"
+    if any(band not in source.bands for band in needed):
         has = f"has only {', '.join(source.bands)}" if source.bands else _unnamed(source.raster_bands)
-        notes = "".join(f"; {note.removeprefix(f'{source.path}: ')}" for note in source.notes)
+        remedy = "use a scene that has them, or a model that needs other bands"
+        if source.raster_bands >= len(needed):
+            notes = [note.removeprefix(f"{source.path}: ") for note in source.notes]
+            remedy = "; ".join([*notes, "use `bands` to say which band is which"])
         raise SceneError(
-            f"{source.path}: the model needs {', '.join(needed)}, but the scene {has}{notes}; {remedy}",
+            f"{source.path}: {', '.join(needed)} are needed, but the scene {has}; {remedy}",
             page="how-to/formats/#which-band-is-which",
         )
     return replace(source, bands={band: source.bands[band] for band in needed})

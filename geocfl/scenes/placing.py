@@ -46,8 +46,8 @@ def place(
         if dataset.crs is None:
             if not how.allow_no_crs:
                 raise SceneError(
-                    f"{source.path}: has no coordinate reference system; add its own, such as gdal_edit.py -a_srs "
-                    "EPSG:32633, or pass --allow-no-crs for a map without a place",
+                    f"{source.path}: has no coordinate reference system; add it by gdal_edit.py -a_srs EPSG:32633, "
+                    "or use `allow_no_crs=True` for a map without a location",
                     page="how-to/grids/",
                 )
             return dataset, Placing(LOCAL, Affine.scale(gsd, -gsd), block_rows)
@@ -58,8 +58,8 @@ def place(
         turned = f", turned by {found.skew:.3g} degrees" if found.turned else ""
         if not how.warp:
             raise SceneError(
-                f"{source.path}: has {pixels} in {_crs_name(dataset.crs)}{turned}, but {gsd:g} m are needed; leave out "
-                "--no-warp, or warp it first with gdalwarp",
+                f"{source.path}: has {pixels} in {_crs_name(dataset.crs)}{turned}, but the model needs {gsd:g} m; "
+                "remove `warp=False` to resample it, or resample it first with gdalwarp",
                 page="how-to/grids/",
             )
         view = to_model_grid(dataset, gsd)

@@ -42,10 +42,10 @@ def test_map_writes_every_product(scene: Path, tiny_model: Path, tmp_path: Path)
     [
         (["--products", "maps"], "unknown product 'maps'; choose from"),
         (["--vector", "shp"], "unknown vector format 'shp'; choose from"),
-        (["--min-confidence", "50"], "--min-confidence 50 is not between 0 and 1"),
-        (["--min-area", "-1"], "--min-area -1 is no number of hectares"),
-        (["--simplify", "nan"], "--simplify nan is no number of metres"),
-        (["--datetime", "yesterday"], "--datetime 'yesterday' is no date"),
+        (["--min-confidence", "50"], "--min-confidence is 50 but must be between 0 and 1"),
+        (["--min-area", "-1"], "--min-area is -1 but must be 0 or more hectares"),
+        (["--simplify", "nan"], "--simplify is nan but must be 0 or more meters"),
+        (["--datetime", "yesterday"], "--datetime is 'yesterday', which is not a date"),
     ],
 )
 def test_map_refuses_products_that_cannot_be_meant(

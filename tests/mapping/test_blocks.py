@@ -32,7 +32,7 @@ def source(tmp_path: Path) -> Source:
 @pytest.fixture
 def mapper(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Mapper:
     monkeypatch.setattr("geocfl.mapping.memory.STRIP_ROWS", 50)  # so that a block has several strips
-    settings = MapSettings(stride=7, products="all", vector="gpkg")
+    settings = MapSettings(stride=7, products=["all"], vector=["gpkg"])
     return Mapper(geocfl.load_model(tiny_model), settings, memory="4GB")
 
 

@@ -219,7 +219,7 @@ def test_what_a_cluster_cannot_do_is_said_before_work_starts(
         list(geocfl.map_scenes([scene], tmp_path / "out/maps", model=tiny_model, **options))
 
     monkeypatch.setattr(distributed, "PATIENCE", 2.0)
-    with pytest.raises(UsageError, match=r"--scheduler tcp://127.0.0.1:\d+: no Dask scheduler answers there"):
+    with pytest.raises(UsageError, match=r"`scheduler` tcp://127.0.0.1:\d+: no Dask scheduler answers there"):
         attempt(scheduler=processes.address)
     with pytest.raises(UsageError, match="no Dask scheduler answers there"):
         attempt(scheduler="nonsense://")
@@ -249,7 +249,7 @@ def test_what_a_cluster_cannot_do_is_said_before_work_starts(
     (tmp_path / "out").touch()
     with pytest.raises(OutputError, match="cannot be written to"):
         attempt(scheduler=processes.address)
-    with pytest.raises(UsageError, match="both say where to map"):
+    with pytest.raises(UsageError, match="`workers` and `scheduler` exclude each other"):
         attempt(scheduler=processes.address, workers=2)
 
 

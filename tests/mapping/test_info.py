@@ -32,7 +32,7 @@ def test_a_scene_in_facts(tmp_path: Path) -> None:
     assert 0.2 < facts["nodata_share"] < 0.3
     assert facts["windows"] == {"stride 64": 8, "stride 32": 28, "stride 16": 91}
     assert facts["reflectance_p1_p50_p99"]["B8A"] == pytest.approx([0.2] * 3)
-    assert "--offset -1000" in facts["warnings"][0]
+    assert "`offset=-1000`" in facts["warnings"][0]
 
 
 def test_a_scene_without_known_bands(tmp_path: Path) -> None:

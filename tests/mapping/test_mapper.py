@@ -32,7 +32,7 @@ from geocfl.products.staging import Staging
 
 GEOCFL = str(Path(sys.executable).with_name("geocfl"))
 TRANSFORM = Affine(10, 0, 3e5, 0, -10, 5e6)
-EVERYTHING = {"products": "all", "vector": ",".join(VECTOR_FORMATS), "datetime": "2019-04-16T10:00:31Z"}
+EVERYTHING = {"products": ["all"], "vector": VECTOR_FORMATS, "datetime": "2019-04-16T10:00:31Z"}
 
 
 def write_scene(path: Path, dn: np.ndarray, crs="EPSG:32633", bands=("B04", "B03", "B02"), transform=TRANSFORM) -> Path:
@@ -177,7 +177,7 @@ def test_two_runs_give_the_same_bytes(tmp_path: Path, tiny_model: Path, noise: n
 def test_fewer_products_in_other_formats(tmp_path: Path, tiny_model: Path, noise: np.ndarray) -> None:
     scene = write_scene(tmp_path / "s.tif", noise)
     geocfl.map_scene(scene, tmp_path / "out", **(EVERYTHING | {"model": tiny_model}))
-    options = {"model": tiny_model, "products": "vector,entropy", "vector": "geojson", "overwrite": True}
+    options = {"model": tiny_model, "products": ["vector", "entropy"], "vector": ["geojson"], "overwrite": True}
     result = geocfl.map_scene(scene, tmp_path / "out", **options)
     wanted = {"s_lulc_polygons.geojson", "s_lulc_polygons.qml", "s_entropy.tif", "s_entropy.qml", "s_summary.json"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == wanted  # what the earlier map had more is gone
@@ -217,7 +217,7 @@ def test_rasters_say_where_they_come_from(tmp_path: Path, tiny_model: Path, nois
 
 def test_polygons_merged_and_simplified_leave_the_raster(tmp_path: Path, tiny_model: Path, noise: np.ndarray) -> None:
     scene = write_scene(tmp_path / "s.tif", noise)
-    first = geocfl.map_scene(scene, tmp_path / "first", model=tiny_model, stride=16, products="confidence")
+    first = geocfl.map_scene(scene, tmp_path / "first", model=tiny_model, stride=16, products=["confidence"])
     with rasterio.open(first.paths["confidence"]) as dataset:
         bound = float(np.median(dataset.read(1))) / 100  # random weights say one class everywhere, more or less surely
     options = {"model": tiny_model, "stride": 16, "min_confidence": bound}
@@ -232,10 +232,10 @@ def test_polygons_merged_and_simplified_leave_the_raster(tmp_path: Path, tiny_mo
 def test_a_stac_item_needs_a_date(tmp_path: Path, tiny_model: Path, noise: np.ndarray) -> None:
     scene = write_scene(tmp_path / "s.tif", noise)
     with pytest.raises(SceneError, match=r"s\.tif: does not say when it was taken.*--datetime"):
-        geocfl.map_scene(scene, tmp_path / "out", model=tiny_model, products="stac")
+        geocfl.map_scene(scene, tmp_path / "out", model=tiny_model, products=["stac"])
     assert not (tmp_path / "out").exists()
     named = write_scene(tmp_path / "S2A_20190416T100031.tif", noise)
-    result = geocfl.map_scene(named, tmp_path / "out", model=tiny_model, products="stac")
+    result = geocfl.map_scene(named, tmp_path / "out", model=tiny_model, products=["stac"])
     assert result.summary["scene"]["datetime"] == "2019-04-16T10:00:31Z"
     assert json.loads(result.paths["stac"].read_text())["properties"]["datetime"] == "2019-04-16T10:00:31Z"
 
@@ -244,7 +244,7 @@ def test_the_picture_takes_the_bands_by_name(tmp_path: Path, tiny_model: Path) -
     dn = np.full((3, 128, 128), 500, np.uint16)
     dn[2, :, :64] = 2500  # red, the file's third band
     scene = write_scene(tmp_path / "s.tif", dn, bands=("B02", "B03", "B04"))
-    result = geocfl.map_scene(scene, tmp_path, model=tiny_model, products="truecolor")
+    result = geocfl.map_scene(scene, tmp_path, model=tiny_model, products=["truecolor"])
     with rasterio.open(result.paths["truecolor"]) as dataset:
         red, _, blue = dataset.read()
     assert red[:, 10].min() > 200
@@ -316,7 +316,7 @@ def test_masked_cells_are_counted(tmp_path: Path, tiny_model: Path, noise: np.nd
     assert lenient.summary["masked_cells"] == 0
     clouds[:] = 1
     mask = str(write_scene(tmp_path / "all.tif", clouds, bands=()))
-    with pytest.raises(SceneError, match="--max-masked"):
+    with pytest.raises(SceneError, match="`max_masked`"):
         geocfl.map_scene(scene, tmp_path / "none", model=tiny_model, mask=mask)
 
 
@@ -332,7 +332,9 @@ def test_a_coarser_scene_is_warped(tmp_path: Path, tiny_model: Path, noise: np.n
 
 def test_a_scene_without_a_place(tmp_path: Path, tiny_model: Path, noise: np.ndarray) -> None:
     scene = write_scene(tmp_path / "s.tif", noise, crs=None, transform=Affine.identity())
-    result = geocfl.map_scene(scene, tmp_path / "out", model=tiny_model, allow_no_crs=True, products="default,report")
+    result = geocfl.map_scene(
+        scene, tmp_path / "out", model=tiny_model, allow_no_crs=True, products=["default", "report"]
+    )
     assert codes(result).shape == (3, 4)
     assert result.summary["total"]["hectares"] == pytest.approx(150 * 200 / 100)
     with rasterio.open(result.paths["lulc"]) as dataset:
@@ -357,7 +359,7 @@ def test_the_estimate_says_what_strides_mean(tmp_path: Path, tiny_model: Path, n
 def test_unharmonised_scenes_are_warned_of(tmp_path: Path, tiny_model: Path, noise: np.ndarray) -> None:
     scene = write_scene(tmp_path / "s.tif", noise + 1000)
     warned = geocfl.map_scene(scene, tmp_path / "a", model=tiny_model)
-    assert "--offset -1000" in warned.summary["warnings"][0]
+    assert "`offset=-1000`" in warned.summary["warnings"][0]
     right = geocfl.map_scene(scene, tmp_path / "b", model=tiny_model, offset=-1000)
     assert right.summary["warnings"] == []
     plain = geocfl.map_scene(write_scene(tmp_path / "t.tif", noise), tmp_path / "c", model=tiny_model)
@@ -494,7 +496,7 @@ class TestBadInput:
     def test_geographic_or_coarse(self, tmp_path: Path, noise: np.ndarray, refused) -> None:
         degrees = Affine(1e-4, 0, 12, 0, -1e-4, 46)
         scene = write_scene(tmp_path / "s.tif", noise, crs="EPSG:4326", transform=degrees)
-        refused(scene, r"s\.tif: has pixels of 7\.7.* m in EPSG:4326.*--no-warp", warp=False)
+        refused(scene, r"s\.tif: has pixels of 7\.7.* m in EPSG:4326.*`warp=False`", warp=False)
         coarse = Affine(20, 0, 3e5, 0, -20, 5e6)
         refused(write_scene(tmp_path / "t.tif", noise, transform=coarse), "pixels of 20 x 20 m.*gdalwarp", warp=False)
 
@@ -512,9 +514,9 @@ class TestBadInput:
 
     def test_stride_and_batch_size(self, tmp_path: Path, noise: np.ndarray, refused) -> None:
         path = write_scene(tmp_path / "s.tif", noise)
-        refused(path, "--stride 65", UsageError, stride=65)
-        refused(path, "--stride 0", UsageError, stride=0)
-        refused(path, "--batch-size 0", UsageError, batch_size=0)
+        refused(path, "`stride` is 65", UsageError, stride=65)
+        refused(path, "`stride` is 0", UsageError, stride=0)
+        refused(path, "`batch_size` is 0", UsageError, batch_size=0)
         refused(path, "precision", UsageError, precision="int8")
         refused(path, "device", UsageError, device="tpu9")
         refused(path, "backend", UsageError, backend="abacus")

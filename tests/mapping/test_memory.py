@@ -5,7 +5,7 @@ from affine import Affine
 
 from geocfl.core.grid import CellGrid
 from geocfl.errors import UsageError
-from geocfl.mapping.memory import STRIP_ROWS, choose_cell_rows, parse_memory, resident, strip_bytes
+from geocfl.mapping.memory import STRIP_ROWS, choose_cell_rows, memory_budget, resident, strip_bytes
 
 
 def grid(width: int, stride: int = 64, height: int = 10_980) -> CellGrid:
@@ -17,19 +17,19 @@ def grid(width: int, stride: int = 64, height: int = 10_980) -> CellGrid:
     [("2GB", 2e9), ("1.5 gb", 1.5e9), ("800MB", 8e8), ("800M", 8e8), ("2GiB", 2e9), ("1000000", 1e6), ("3k", 3e3)],
 )
 def test_sizes(text: str, expected: float) -> None:
-    assert parse_memory(text) == expected
+    assert memory_budget(text) == expected
 
 
 @pytest.mark.parametrize("text", ["much", "-1GB", "0GB", "2 XB", "GB"])
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="2GB"):
-        parse_memory(text)
+        memory_budget(text)
 
 
 def test_by_default_a_quarter_of_what_is_free() -> None:
     import psutil
 
-    assert resident() < parse_memory("") < resident() + 0.5 * psutil.virtual_memory().total
+    assert resident() < memory_budget(None) < resident() + 0.5 * psutil.virtual_memory().total
 
 
 @pytest.mark.parametrize("width", [64, 10_980, 40_000])
@@ -51,5 +51,5 @@ def test_strips_are_as_high_as_fits(width: int, stride: int, block_rows: int) ->
 
 
 def test_too_little_is_said_with_what_is_missing() -> None:
-    with pytest.raises(UsageError, match=r"--memory is too little .* by \d+ MB"):
+    with pytest.raises(UsageError, match=r"`memory` is \d+ MB too little for a scene of this width"):
         choose_cell_rows(grid(40_000), 3, 2, 512, 10**7)

@@ -106,7 +106,7 @@ def test_an_area_of_a_large_remote_scene_needs_a_tenth_of_it(tmp_path: Path, tin
     # A square of 1.5 km, and what its windows look at beyond.
     corner = warp.transform("EPSG:32633", "EPSG:4326", [315_500, 317_000], [5_085_500, 5_087_000])
     (west, east), (south, north) = corner
-    options = {"model": tiny_model, "stride": 64, "bbox": f"{west},{south},{east},{north}", "precision": "float32"}
+    options = {"model": tiny_model, "stride": 64, "bbox": (west, south, east, north), "precision": "float32"}
     far = geocfl.map_scene(server.url("s.tif"), tmp_path / "far", **options)
     assert server.sent("s.tif") < size / 10
     near = geocfl.map_scene(local, tmp_path / "near", **options)

@@ -52,7 +52,7 @@ def test_an_image_is_classified_as_map_scene_does(tmp_path, tiny_model, model, i
         dataset.write(np.nan_to_num(image * 10_000).round().astype(np.uint16))
         dataset.descriptions = ("B04", "B03", "B02")
     options: Any = {"model": tiny_model, "stride": stride, "scale": 10_000, **EXACT}
-    mapped = geocfl.map_scene(tmp_path / "s.tif", tmp_path / "out", products="lulc,confidence", **options)
+    mapped = geocfl.map_scene(tmp_path / "s.tif", tmp_path / "out", products=["lulc", "confidence"], **options)
     ours = model.predict(image, stride=stride, **EXACT)
     with rasterio.open(mapped.paths["lulc"]) as lulc, rasterio.open(mapped.paths["confidence"]) as confidence:
         theirs, percent = lulc.read(1), confidence.read(1)

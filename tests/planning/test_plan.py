@@ -155,7 +155,7 @@ def test_bytes_that_round_to_a_thousand_are_one_of_the_next_unit():
 
 def test_without_a_scene_a_generated_one_stands_in_for_tiles(tiny_model, monkeypatch):
     monkeypatch.setattr(profiling, "STAND_IN", (1, 1))
-    p = plan(tiles=20_000, machines=100, model=tiny_model, products="default,stac")
+    p = plan(tiles=20_000, machines=100, model=tiny_model, products=("default", "stac"))
     assert (p.stand_in, p.scenes) == (True, 20_000)
     assert p.windows == 20_000 * 172 * 172
     assert p.costs[0].pixels == 10_980**2
@@ -173,13 +173,13 @@ def test_what_cannot_be_meant_is_refused_in_one_sentence(tmp_path, tiny_model):
     cut = tmp_path / "cut.tif"
     cut.write_bytes(scene.read_bytes()[:20_000])
     for arguments, kind, said in [
-        ({}, UsageError, "nothing to plan for; pass scenes, or a number of --tiles"),
+        ({}, UsageError, "nothing to plan for; give scenes, or a number of tiles with `tiles`"),
         ({"scenes": [tmp_path / "*.jp2"]}, UsageError, r"\*\.jp2"),
-        ({"scenes": [scene], "machines": 0}, UsageError, "--machines 0 is below 1"),
-        ({"tiles": 0}, UsageError, "--tiles 0 is below 1"),
-        ({"scenes": [scene], "read_rate": 0}, UsageError, "--read-rate 0 is no number"),
-        ({"tiles": 5, "mask": "scl"}, UsageError, "--mask mean nothing to a generated scene"),
-        ({"scenes": [scene], "stride": 65}, UsageError, "--stride 65"),
+        ({"scenes": [scene], "machines": 0}, UsageError, "`machines` is 0 but must be at least 1"),
+        ({"tiles": 0}, UsageError, "`tiles` is 0 but must be at least 1"),
+        ({"scenes": [scene], "read_rate": 0}, UsageError, "`read_rate` is 0 but must be above 0"),
+        ({"tiles": 5, "mask": "scl"}, UsageError, "`bbox`, `aoi` and `mask` need scenes"),
+        ({"scenes": [scene], "stride": 65}, UsageError, "`stride` is 65"),
         ({"scenes": [broken]}, SceneError, r"broken\.tif"),
         ({"scenes": [cut]}, SceneError, r"cut\.tif"),
     ]:

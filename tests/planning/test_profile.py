@@ -50,8 +50,8 @@ def test_what_is_measured_is_what_a_map_takes(tmp_path, tiny_model):
 
 def test_other_settings_write_other_products_and_need_no_date(tmp_path, tiny_model):
     scene = write_scene(tmp_path / "s.tif")
-    few = measured(scene, tmp_path / "few", tiny_model, stride=16, products="lulc")
-    many = measured(scene, tmp_path / "many", tiny_model, stride=16, products="all", vector="gpkg,geojson")
+    few = measured(scene, tmp_path / "few", tiny_model, stride=16, products=["lulc"])
+    many = measured(scene, tmp_path / "many", tiny_model, stride=16, products=["all"], vector=["gpkg", "geojson"])
     assert many.bytes_written > few.bytes_written + 50_000
 
 
@@ -59,8 +59,8 @@ def test_a_part_of_a_scene_is_read_in_part(tmp_path, tiny_model):
     scene = write_scene(tmp_path / "s.tif", 800, 800)
     with rasterio.open(scene) as dataset:
         west, south, east, north = rasterio.warp.transform_bounds(dataset.crs, "EPSG:4326", *dataset.bounds)
-    box = f"{west},{(south + north) / 2},{(west + east) / 2},{north}"
-    whole, quarter = (measured(scene, tmp_path / f"b{box}", tiny_model, bbox=box) for box in ("", box))
+    quarter_box = (west, (south + north) / 2, (west + east) / 2, north)
+    whole, quarter = (measured(scene, tmp_path / f"b{box}", tiny_model, bbox=box) for box in (None, quarter_box))
     assert 0.25 < quarter.bytes_read / whole.bytes_read < 0.5
     assert quarter.windows < whole.windows
 
@@ -121,7 +121,7 @@ def test_cells_repeat_mirrored():
 
 def test_large_maps_are_measured_in_part(tmp_path, tiny_model, monkeypatch):
     scene = write_scene(tmp_path / "s.tif")
-    how = {"stride": 4, "products": "vector", "vector": "geojson"}
+    how = {"stride": 4, "products": ["vector"], "vector": ["geojson"]}
     whole = measured(scene, tmp_path / "whole", tiny_model, **how).bytes_written
     monkeypatch.setattr(profiling, "WRITTEN_CELLS", 1600)
     assert measured(scene, tmp_path / "part", tiny_model, **how).bytes_written == pytest.approx(whole, rel=0.2)

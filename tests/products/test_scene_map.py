@@ -90,7 +90,7 @@ def test_what_was_not_written_is_named_with_the_remedy(result, tmp_path, tiny_mo
         with pytest.raises(DataError, match=f"has no {name}; map the scene again with it in `products`"):
             getattr(bare, name)
     windows = geocfl.map_scene(
-        write_scene(tmp_path / "s.tif"), tmp_path, model=tiny_model, products="windows", vector="none", **EXACT
+        write_scene(tmp_path / "s.tif"), tmp_path, model=tiny_model, products=["windows"], vector=(), **EXACT
     )
     with pytest.raises(DataError, match="has no polygons"):
         _ = windows.polygons
@@ -189,8 +189,8 @@ def test_a_plot_of_its_own_names_the_classes_by_area(result):
 def test_it_travels_and_another_run_finds_it(result, tmp_path, tiny_model):
     assert pickle.loads(pickle.dumps(result)).paths == result.paths
     scene = shutil.copy(result.paths["summary"].parent / "<scene>.tif", tmp_path / "s.tif")
-    first = geocfl.map_scene(scene, tmp_path, model=tiny_model, products="lulc", **EXACT)
-    again = geocfl.map_scene(scene, tmp_path, model=tiny_model, products="lulc", **EXACT)
+    first = geocfl.map_scene(scene, tmp_path, model=tiny_model, products=["lulc"], **EXACT)
+    again = geocfl.map_scene(scene, tmp_path, model=tiny_model, products=["lulc"], **EXACT)
     assert again.already_done
     assert again.summary == first.summary
 

@@ -34,10 +34,10 @@ def test_each_alone_comes_with_the_summary(product):
 
 def test_vector_formats():
     assert Selection.of(["default"], ["geojson", "gpkg"]).vector == ("gpkg", "geojson")
-    assert Selection.of(("default",), ("geojson",)).files >= {"geojson", "polygons_style"}
-    assert "gpkg" not in Selection.of(["default"], ()).files
-    assert "gpkg" in Selection.of(["windows"], ()).files  # its other layer
-    assert Selection.of("lulc", ["geojson"]).vector == ()
+    assert Selection.of(["default"], ["geojson"]).files >= {"geojson", "polygons_style"}
+    assert "gpkg" not in Selection.of(["default"]).files
+    assert "gpkg" in Selection.of(["windows"]).files  # its other layer
+    assert Selection.of(["lulc"], ["geojson"]).vector == ()
     assert set(VECTOR_FILES) == set(VECTOR_FORMATS)
 
 
@@ -48,6 +48,8 @@ def test_vector_formats():
         (["qgis"], ["gpkg"], "unknown product 'qgis'; did you mean 'project'"),
         (["lucl"], ["gpkg"], "unknown product 'lucl'; did you mean 'lulc'"),
         (["default"], ["shp"], "unknown vector format 'shp'"),
+        ("lulc", ["gpkg"], "`products` is the text 'lulc' but must be a sequence"),
+        (["default"], "gpkg", "`vector` is the text 'gpkg' but must be a sequence"),
     ],
 )
 def test_what_cannot_be_meant(products, vector, message):

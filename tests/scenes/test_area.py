@@ -79,7 +79,7 @@ def test_a_box_in_degrees_and_polygons_in_another_crs_are_the_same_place(raster,
     to_degrees = Transformer.from_crs(32633, 4326, always_xy=True)
     corner = shapely.box(*to_degrees.transform(303_000, 4_995_000), *to_degrees.transform(305_000, 4_997_000))
     west, south, east, north = corner.bounds
-    box = Area.of_box(f"{west},{south},{east},{north}")
+    box = Area.of_box((west, south, east, north))
     degrees = Area.of_file(area_file(tmp_path / "a.gpkg", corner, crs=4326))
     laea = gpd.GeoSeries([shapely.segmentize(corner, 0.001)], crs=4326).to_crs(3035)
     metres = Area.of_file(area_file(tmp_path / "b.gpkg", *laea, crs=3035))
@@ -99,7 +99,7 @@ def test_over_the_antimeridian(tmp_path) -> None:
     ) as dataset:  # fmt: skip
         pass
     with rasterio.open(path) as dataset:
-        part = Extent.around(Area.of_box("179.99,-17.19,-179.99,-17.17"), dataset, 64, 64)
+        part = Extent.around(Area.of_box((179.99, -17.19, -179.99, -17.17)), dataset, 64, 64)
     inside = part.inside(0, part.height)
     columns = np.flatnonzero(inside.any(axis=0))
     assert np.ptp(columns) * 10 == pytest.approx(0.02 * 111_320 * np.cos(np.radians(17.18)), rel=0.03)
@@ -107,15 +107,31 @@ def test_over_the_antimeridian(tmp_path) -> None:
 
 def test_an_area_as_large_as_a_continent(raster) -> None:
     with rasterio.open(raster) as dataset:
-        part = Extent.around(Area.of_box("-30,30,60,75"), dataset, 64, 64)
+        part = Extent.around(Area.of_box((-30, 30, 60, 75)), dataset, 64, 64)
     assert (part.height, part.width) == (700, 900)
     assert part.inside(0, 700).all()
 
 
-@pytest.mark.parametrize("text", ["1,2,3", "a,b,c,d", "10,50,11,40", "10,-91,11,40", "", "1,2,3,4,5", "nan,1,2,3"])
-def test_boxes_that_are_none(text: str) -> None:
-    with pytest.raises(UsageError, match="--bbox 13"):
-        Area.of_box(text)
+@pytest.mark.parametrize(
+    "box",
+    [(1, 2, 3), "a,b,c,d", ("a", "b", "c", "d"), (10, 50, 11, 40), (10, -91, 11, 40), (), (1, 2, 3, 4, 5), None,
+     (float("nan"), 1, 2, 3)],
+)  # fmt: skip
+def test_what_is_not_a_box(box) -> None:
+    with pytest.raises(UsageError, match=r"`bbox` .* is not west,south,east,north in degrees"):
+        Area.of_box(box)
+
+
+def test_swapped_latitude_and_longitude(raster) -> None:
+    with pytest.raises(UsageError, match="look swapped, so use 100,48,101,49"):
+        Area.of_box((48, 100, 49, 101))
+    to_degrees = Transformer.from_crs(32633, 4326, always_xy=True)
+    (west, south), (east, north) = to_degrees.transform(303_000, 4_995_000), to_degrees.transform(305_000, 4_997_000)
+    with rasterio.open(raster) as dataset:
+        with pytest.raises(SceneError, match=r"outside the scene .* look swapped, so use 12"):
+            Extent.around(Area.of_box((south, west, north, east)), dataset, 64, 64)
+        with pytest.raises(SceneError, match=r"outside the scene .* within the scene"):
+            Extent.around(Area.of_box((50, 10, 51, 11)), dataset, 64, 64)
 
 
 def test_files_that_are_no_area(tmp_path) -> None:

@@ -189,7 +189,7 @@ def test_rasters_without_known_bands_are_different_scenes() -> None:
 
 
 def test_chosen_bands_are_used() -> None:
-    (listed,) = list_scenes([write(Path("a.tif"), "x", "y", "z")], bands="B04=3,B03=2,B02=1")
+    (listed,) = list_scenes([write(Path("a.tif"), "x", "y", "z")], bands={"B04": 3, "B03": 2, "B02": 1})
     assert listed.source is not None
     assert {name: band.index for name, band in listed.source.bands.items()} == {"B04": 3, "B03": 2, "B02": 1}
 

@@ -9,7 +9,6 @@ from affine import Affine
 
 from geocfl.errors import SceneError, UsageError
 from geocfl.scenes import Reading, open_scene
-from geocfl.scenes.mask import parse_classes
 from geocfl.scenes.source import Band, Source
 
 
@@ -30,7 +29,7 @@ def source(tmp_path: Path) -> Source:
 
 
 def masked(source: Source, **options: str) -> np.ndarray:
-    with open_scene(source, reading=Reading(**options), needed=("B04",), gsd=10) as scene:
+    with open_scene(source, Reading(**options), needed=("B04",), gsd=10) as scene:
         return np.isnan(scene.read(("B04",), 0, 128)[0])
 
 
@@ -41,7 +40,7 @@ def test_clouds_and_shadows_of_the_products_own_classification(source: Source) -
 
 
 def test_other_classes_count_if_asked_for(source: Source) -> None:
-    assert np.flatnonzero(masked(source, mask="scl", mask_classes="6,11")[0, 8::16]).tolist() == [6, 11]
+    assert np.flatnonzero(masked(source, mask="scl", mask_classes=(6, 11))[0, 8::16]).tolist() == [6, 11]
 
 
 def test_a_mask_of_the_users_own_on_another_grid(source: Source, tmp_path: Path) -> None:
@@ -52,7 +51,7 @@ def test_a_mask_of_the_users_own_on_another_grid(source: Source, tmp_path: Path)
     assert found[:30, :9].all()
     assert not found[:, 9:].any()
     assert not found[30:].any()
-    assert not masked(source, mask=path, mask_classes="7").any()
+    assert not masked(source, mask=path, mask_classes=[7]).any()
 
 
 def test_no_mask_masks_nothing(source: Source) -> None:
@@ -61,12 +60,12 @@ def test_no_mask_masks_nothing(source: Source) -> None:
 
 def test_what_cannot_be_a_mask(source: Source, tmp_path: Path) -> None:
     bare = Source("scene", "scene", source.bands)
-    with pytest.raises(SceneError, match=r"scene: has no scene classification layer.*--mask"):
+    with pytest.raises(SceneError, match=r"scene: has no scene classification layer.*`mask`"):
         masked(bare, mask="scl")
-    with pytest.raises(SceneError, match=r"nothing\.tif: the raster of the mask cannot be read"):
+    with pytest.raises(SceneError, match=r"nothing\.tif: the mask does not exist; correct `mask`"):
         masked(source, mask=str(tmp_path / "nothing.tif"))
     nowhere = write(tmp_path / "nowhere.tif", np.zeros((9, 9), np.uint8), crs=None)
     with pytest.raises(SceneError, match=r"nowhere\.tif: has no coordinate reference system"):
         masked(source, mask=nowhere)
-    with pytest.raises(UsageError, match="--mask-classes 'x'"):
-        parse_classes("x")
+    with pytest.raises(UsageError, match="`mask_classes` is 'x'"):
+        masked(source, mask="scl", mask_classes="x")

@@ -6,7 +6,9 @@ import rasterio
 from affine import Affine
 
 from geocfl.errors import SceneError, UsageError
-from geocfl.scenes import open_scene
+from geocfl.scenes import Reading, open_scene
+from geocfl.scenes.bands import BANDS
+from geocfl.scenes.checks import scene_warnings
 
 RGB = ("B04", "B03", "B02")
 
@@ -40,7 +42,7 @@ def test_named_bands_come_in_the_order_asked_for(tmp_path: Path, dn: np.ndarray)
 
 
 def test_options_set_the_scaling(tmp_path: Path, dn: np.ndarray) -> None:
-    with open_scene(write(tmp_path / "s.tif", dn), scale=5000, offset=-1000) as scene:
+    with open_scene(write(tmp_path / "s.tif", dn), Reading(scale=5000, offset=-1000)) as scene:
         np.testing.assert_allclose(scene.read(("B04",), 0, 5)[0], (dn[2, :5].astype(float) - 1000) / 5000, atol=1e-6)
 
 
@@ -92,20 +94,26 @@ def test_floating_scenes_with_nan(tmp_path: Path, dn: np.ndarray) -> None:
         assert np.isnan(scene.read(RGB, 0, 1)[:, 0, 0]).all()
 
 
-def test_unharmonised_scenes_are_warned_of(tmp_path: Path, dn: np.ndarray) -> None:
+def test_unharmonized_scenes_are_warned_of(tmp_path: Path, dn: np.ndarray) -> None:
     path = write(tmp_path / "s.tif", dn + 1100)
     with open_scene(path) as scene:
-        assert "--offset -1000" in scene.warnings()[0]
-    with open_scene(path, offset=-1000) as scene:
-        assert scene.warnings() == []
+        assert "`offset=-1000`" in scene_warnings(scene)[0]
+    with open_scene(path, Reading(offset=-1000)) as scene:
+        assert scene_warnings(scene) == []
+
+
+def test_a_positive_offset_is_warned_of(tmp_path: Path, dn: np.ndarray) -> None:
+    with open_scene(write(tmp_path / "s.tif", dn), Reading(offset=1000)) as scene:
+        assert "`offset` is 1000" in scene_warnings(scene)[0]
+        assert "`offset=-1000`" in scene_warnings(scene)[0]
 
 
 def test_an_offset_applied_twice_is_warned_of(tmp_path: Path, dn: np.ndarray) -> None:
     path = write(tmp_path / "s.tif", dn)
     with open_scene(path) as scene:
-        assert scene.warnings() == []
-    with open_scene(path, offset=-1000) as scene:
-        assert "--offset 0" in scene.warnings()[0]
+        assert scene_warnings(scene) == []
+    with open_scene(path, Reading(offset=-1000)) as scene:
+        assert "`offset=0`" in scene_warnings(scene)[0]
 
 
 @pytest.mark.parametrize(("name", "level"), [("S2_L2A_x", "L2A"), ("S2A_MSIL1C_2019", "L1C"), ("scene", "unknown")])
@@ -116,21 +124,34 @@ def test_level_from_the_name(tmp_path: Path, dn: np.ndarray, name: str, level: s
 
 def test_missing_bands_name_the_remedy(tmp_path: Path, dn: np.ndarray) -> None:
     path = write(tmp_path / "s.tif", dn[:2], bands=None, photometric="MINISBLACK")
-    with pytest.raises(SceneError, match=r"s\.tif.*--bands B04=1,B03=2,B02=3"):
+    with pytest.raises(SceneError, match=r"s\.tif: .* has 2 bands without names; use a scene that has them"):
         open_scene(path, needed=RGB)
+
+
+def test_bands_that_may_be_named_otherwise(tmp_path: Path, dn: np.ndarray) -> None:
+    path = write(tmp_path / "s.tif", dn, bands=("B05", "B06", "B07"))
+    with pytest.raises(SceneError, match=r"B04, B03, B02 are needed, but the scene has only B05, B06, B07; .*`bands`"):
+        open_scene(path, needed=RGB)
+
+
+def test_more_bands_needed_than_there_are(tmp_path: Path, dn: np.ndarray) -> None:
+    path = write(tmp_path / "s.tif", np.concatenate([dn, dn[:1]]), bands=None, photometric="MINISBLACK")
+    with pytest.raises(SceneError, match=r"has only B02, B03, B04, B08; .*use a scene that has them") as refused:
+        open_scene(path, needed=BANDS)
+    assert "`bands`" not in str(refused.value)
 
 
 def test_bands_without_names_are_assumed_and_said(tmp_path: Path, dn: np.ndarray) -> None:
     with open_scene(write(tmp_path / "s.tif", dn, bands=None, photometric="MINISBLACK"), needed=RGB) as scene:
         np.testing.assert_allclose(scene.read(RGB, 0, 9), dn[:, :9] / 10_000, rtol=1e-6)
-        assert "taken for B04, B03, B02" in scene.warnings()[0]
+        assert "assumed to be B04, B03, B02" in scene_warnings(scene)[0]
 
 
 def test_eight_bit_pictures_are_warned_of(tmp_path: Path) -> None:
     with open_scene(write(tmp_path / "s.tif", np.full((3, 64, 64), 255, np.uint8))) as scene:
-        assert "8-bit picture" in scene.warnings()[0]
-    with open_scene(write(tmp_path / "s.tif", np.full((3, 64, 64), 255, np.uint8)), scale=255) as scene:
-        assert scene.warnings() == []
+        assert "8-bit picture" in scene_warnings(scene)[0]
+    with open_scene(write(tmp_path / "s.tif", np.full((3, 64, 64), 255, np.uint8)), Reading(scale=255)) as scene:
+        assert scene_warnings(scene) == []
 
 
 def test_files_that_are_no_scene(tmp_path: Path) -> None:
@@ -152,6 +173,6 @@ def test_truncated_pixels(tmp_path: Path, dn: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("bad", [{"scale": 0}, {"scale": -1}, {"offset": float("nan")}])
-def test_impossible_options(tmp_path: Path, dn: np.ndarray, bad: dict[str, float]) -> None:
-    with pytest.raises(UsageError, match="--scale"):
-        open_scene(write(tmp_path / "s.tif", dn), **bad)
+def test_impossible_options(bad: dict[str, float]) -> None:
+    with pytest.raises(UsageError, match=f"`{next(iter(bad))}` is .* must be"):
+        Reading(**bad)

@@ -89,8 +89,8 @@ def test_the_models_own_grid_is_left_alone(tmp_path: Path) -> None:
 def test_refused_without_warping(tmp_path: Path) -> None:
     crs, transform, shape = CASES["20 m"]
     path = write(tmp_path / "s.tif", gradient(crs, transform, shape), crs, transform)
-    with pytest.raises(SceneError, match=r"s\.tif: has pixels of 20 x 20 m.*--no-warp"):
-        open_scene(path, reading=Reading(warp=False), needed=BANDS, gsd=10)
+    with pytest.raises(SceneError, match=r"s\.tif: has pixels of 20 x 20 m.*`warp=False`"):
+        open_scene(path, Reading(warp=False), needed=BANDS, gsd=10)
 
 
 @pytest.mark.parametrize("nodata", [None, 0, 7])
@@ -110,9 +110,9 @@ def test_no_data_stays_no_data(tmp_path: Path, nodata: int | None) -> None:
 
 def test_without_a_crs_only_if_allowed(tmp_path: Path) -> None:
     path = write(tmp_path / "s.tif", np.ones((3, 70, 80), np.uint16), None, Affine.identity())
-    with pytest.raises(SceneError, match=r"s\.tif: has no coordinate reference system.*--allow-no-crs"):
+    with pytest.raises(SceneError, match=r"s\.tif: has no coordinate reference system.*`allow_no_crs=True`"):
         open_scene(path, needed=BANDS, gsd=10)
-    with open_scene(path, reading=Reading(allow_no_crs=True), needed=BANDS, gsd=10) as scene:
+    with open_scene(path, Reading(allow_no_crs=True), needed=BANDS, gsd=10) as scene:
         assert scene.transform == Affine(10, 0, 0, 0, -10, 0)
         assert scene.crs is not None
         assert scene.gsd is None

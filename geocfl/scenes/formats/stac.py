@@ -278,7 +278,7 @@ def _is_item(content: object, name: str) -> TypeGuard[dict[str, Any]]:
     elif "stac_version" not in content:
         return False
     if kind == "ItemCollection":
-        raise SceneError(f"{name}: is a STAC ItemCollection, not an Item; pass it as --stac-items")
+        raise SceneError(f"{name}: is a STAC ItemCollection, not an Item; use it as `stac_items`")
     if kind != "Feature":
         raise SceneError(f"{name}: is a STAC {kind or 'Catalog'}, not an Item; pass the file or URL of an Item in it")
     return True
@@ -405,8 +405,8 @@ def _notes(item: pystac.Item, name: str, picture: list[_Layer], scaled: bool) ->
     baseline = str(properties.get("s2:processing_baseline", properties.get("processing:version", "")))
     if not scaled and re.fullmatch(r"\d\d\.\d\d", baseline) and float(baseline) >= UNHARMONISED_BASELINE:
         yield (
-            f"{name}: names no offset and is of processing baseline {baseline}, whose digital numbers are 1000 too "
-            "high as ESA hands them out; pass --offset -1000 if nobody has taken that off"
+            f"{name}: names no offset, and digital numbers of processing baseline {baseline} are 1000 too high "
+            "as delivered by ESA; use `offset=-1000` unless that has been subtracted already"
         )
 
 

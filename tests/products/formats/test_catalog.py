@@ -275,9 +275,9 @@ def test_a_real_map_is_catalogued(tmp_path: Path, tiny_model: Path, validator: J
 
     scene = tmp_path / "S_20190416T100031.tif"
     write_synthetic_scene(scene, tmp_path / "truth.tif", size=128)
-    options: dict[str, Any] = {"model": tiny_model, "products": "lulc,preview"}
+    options: dict[str, Any] = {"model": tiny_model, "products": ["lulc", "preview"]}
     geocfl.map_scene(scene, tmp_path / "a", **options)
-    geocfl.map_scene(scene, tmp_path / "b", **options | {"products": "lulc,preview,stac"})
+    geocfl.map_scene(scene, tmp_path / "b", **options | {"products": ["lulc", "preview", "stac"]})
     (name,) = write_catalogue(tmp_path / "a").maps
     made, asked = ((tmp_path / f"{folder}/{name}.stac.json").read_text() for folder in "ab")
     assert made == asked

@@ -178,7 +178,7 @@ def test_planetary_computer_says_nothing_of_digital_numbers(save) -> None:
     assert (source.scaling_source, source.level, source.nodata) == ("", "L2A", None)
     assert len(source.notes) == 1
     assert "processing baseline 05.11" in source.notes[0]
-    assert "--offset -1000" in source.notes[0]
+    assert "`offset=-1000`" in source.notes[0]
     assert find(save(planetary_computer("02.14"))).notes == ()
 
 
@@ -318,7 +318,7 @@ def test_other_objects_of_stac(save, content: object, kind: str) -> None:
 
 
 def test_a_collection_of_items_is_for_another_option(save) -> None:
-    with pytest.raises(SceneError, match=r"item\.json: is a STAC ItemCollection, not an Item; pass it as --stac-items"):
+    with pytest.raises(SceneError, match=r"item\.json: is a STAC ItemCollection, not an Item; use it as `stac_items`"):
         find_item(save({"type": "FeatureCollection", "features": [earth_search()]}))
 
 

@@ -1,0 +1,48 @@
+"""Options written as text, as the values that the library takes."""
+
+import pytest
+
+from geocfl.cli import parse
+from geocfl.errors import UsageError
+
+
+def test_names() -> None:
+    assert parse.names("lulc, stac,") == ("lulc", "stac")
+    assert parse.names("") == ()
+
+
+def test_vector_formats() -> None:
+    assert parse.vector_formats("gpkg,geojson") == ("gpkg", "geojson")
+    assert parse.vector_formats("none") == ()
+    with pytest.raises(UsageError, match="`vector` lists formats beside none"):
+        parse.vector_formats("none,gpkg")
+
+
+def test_bands() -> None:
+    assert parse.bands("B04=3, B03=2,B02=1") == {"B04": 3, "B03": 2, "B02": 1}
+    assert parse.bands("B04,B03,B02") == ("B04", "B03", "B02")
+    assert parse.bands(None) is parse.bands("") is None
+
+
+@pytest.mark.parametrize("text", ["B04=x", "B04=3,B03", "B04=", "B04=-1"])
+def test_malformed_bands(text: str) -> None:
+    with pytest.raises(UsageError, match=f"`bands` is {text} but must look like B04=3"):
+        parse.bands(text)
+
+
+def test_boxes() -> None:
+    assert parse.box("13.2,45.7, 13.4,45.8") == (13.2, 45.7, 13.4, 45.8)
+    assert parse.box(None) is None
+
+
+@pytest.mark.parametrize("text", ["1,2,3", "a,b,c,d", "1,2,3,4,5"])
+def test_malformed_boxes(text: str) -> None:
+    with pytest.raises(UsageError, match=r"`bbox` is .* but must be west,south,east,north in degrees"):
+        parse.box(text)
+
+
+def test_mask_classes() -> None:
+    assert parse.mask_classes("3,8, 9") == (3, 8, 9)
+    assert parse.mask_classes(None) is None
+    with pytest.raises(UsageError, match="`mask_classes` is 3,x but must be numbers"):
+        parse.mask_classes("3,x")
