@@ -109,7 +109,7 @@ class MapSettings:
         Args:
             redacted: Whether to remove the tokens of signed links, as products need it.
         """
-        values = asdict(self)
+        values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
         if isinstance(self.datetime, dt.datetime):
             values["datetime"] = self.datetime.isoformat()
         if self.mask_classes is not None:

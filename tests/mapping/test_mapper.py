@@ -231,7 +231,7 @@ def test_polygons_merged_and_simplified_leave_the_raster(tmp_path: Path, tiny_mo
 
 def test_a_stac_item_needs_a_date(tmp_path: Path, tiny_model: Path, noise: np.ndarray) -> None:
     scene = write_scene(tmp_path / "s.tif", noise)
-    with pytest.raises(SceneError, match=r"s\.tif: does not say when it was taken.*--datetime"):
+    with pytest.raises(SceneError, match=r"s\.tif: does not say when it was taken.*`datetime`"):
         geocfl.map_scene(scene, tmp_path / "out", model=tiny_model, products=["stac"])
     assert not (tmp_path / "out").exists()
     named = write_scene(tmp_path / "S2A_20190416T100031.tif", noise)
@@ -503,7 +503,7 @@ class TestBadInput:
     def test_without_the_bands(self, tmp_path: Path, noise: np.ndarray, refused) -> None:
         refused(
             write_scene(tmp_path / "s.tif", noise, bands=("B08", "B11", "B12")),
-            r"s\.tif: B04, B03, B02 are needed.*--bands",
+            r"s\.tif: B04, B03, B02 are needed.*`bands`",
         )
 
     def test_smaller_than_a_window(self, tmp_path: Path, noise: np.ndarray, refused) -> None:

@@ -14,6 +14,7 @@ import shapely
 
 import geocfl
 from geocfl.mapping.mapper import Mapper
+from geocfl.mapping.provenance import Provenance
 from geocfl.mapping.settings import MapSettings
 from geocfl.models.predict import load_model
 from geocfl.planning import profile as profiling
@@ -99,7 +100,7 @@ def test_starting_begins_with_opening(tmp_path, tiny_model, monkeypatch):
             yield scene
 
     monkeypatch.setattr(Mapper, "opened", slowly)
-    monkeypatch.setattr(Mapper, "digest", lambda self, scene: hashed.append(time.sleep(slow)))
+    monkeypatch.setattr(Provenance, "digest", lambda self: hashed.append(time.sleep(slow)))
     monkeypatch.setattr(profiling, "SIDE", 400)
     source, how = find_source(write_scene(tmp_path / "s.tif", 200, 200)), mapper(tiny_model)
     own, scaled = (measure(how, source, tmp_path / str(stand_in), stand_in) for stand_in in (False, True))

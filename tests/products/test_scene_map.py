@@ -40,7 +40,7 @@ def write_scene(path: Path, height: int = 150, width: int = 200, **profile: Any)
 def result(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> SceneMap:
     """A map of 5 x 7 cells of 32 px, the last two columns without data; in all polygon formats."""
     folder = tmp_path_factory.mktemp("map")
-    vector = "gpkg,flatgeobuf,geojson" + (",geoparquet" if find_spec("pyarrow") else "")
+    vector = ["gpkg", "flatgeobuf", "geojson", *(["geoparquet"] if find_spec("pyarrow") else [])]
     scene = write_scene(folder / "<scene>.tif")
     return geocfl.map_scene(scene, folder, model=tiny_model, stride=32, vector=vector, **EXACT)
 
