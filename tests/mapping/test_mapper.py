@@ -155,7 +155,7 @@ def test_other_settings_are_refused_without_overwrite(tmp_path: Path, tiny_model
     scene = write_scene(tmp_path / "s.tif", noise)
     first = geocfl.map_scene(scene, tmp_path, model=tiny_model)
     content = first.paths["lulc"].read_bytes()
-    with pytest.raises(OutputError, match="--overwrite"):
+    with pytest.raises(OutputError, match="`overwrite=True`"):
         geocfl.map_scene(scene, tmp_path, model=tiny_model, stride=32)
     assert first.paths["lulc"].read_bytes() == content
     second = geocfl.map_scene(scene, tmp_path, model=tiny_model, stride=32, overwrite=True)

@@ -62,7 +62,7 @@ def test_a_mask_lies_over_its_scene(tmp_path: Path, network: list[tuple], monkey
     shape, dtype, order, level, buffer = network[1]
     assert shape == (32, 80, 4)
     assert (dtype, order, level, buffer) == (np.float32, ["blue", "green", "red", "nir"], "l1c", 3)
-    with pytest.raises(OutputError, match="--overwrite"):
+    with pytest.raises(OutputError, match="`overwrite=True`"):
         geocfl.find_clouds(scene, out)
 
 
