@@ -312,9 +312,10 @@ def test_tutorial(page: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_page_on_python(tmp_path: Path) -> None:
-    """Its blocks build on one another."""
+@pytest.mark.parametrize("name", ["python", "extending"])
+def test_pages_on_python(name: str, tmp_path: Path) -> None:
+    """Their blocks build on one another."""
     write_stand_ins(tmp_path)
-    page = DOCS / "how-to/python.md"
+    page = DOCS / f"how-to/{name}.md"
     text = "\n".join(block.text for block in blocks(page) if block.language == "python")
     Runner(tmp_path, "").run(Block(page, 1, "python", "run", text))
