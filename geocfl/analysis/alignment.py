@@ -223,7 +223,7 @@ def _refuse_torn(maps: Sequence[SceneMap], grid: CellGrid) -> None:
     degrees[:, 0] = (degrees[:, 0] - degrees[0, 0] + 180) % 360 - 180
     width, height = np.ptp(degrees, axis=0) * DEGREE
     on_ground = math.hypot(width * np.cos(np.radians(degrees[:, 1].mean())), height)
-    unit = DEGREE if grid.crs.is_geographic else grid.metres_per_unit
+    unit = DEGREE if grid.crs.is_geographic else grid.meters_per_unit
     west, south, east, north = grid.bounds()
     if math.hypot(east - west, north - south) * unit > TORN * on_ground:
         raise DataError(

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from geocfl.analysis.reproject import Polygons, longest_side, onto_map, polygonal
-from geocfl.core.grid import SQUARE_METRES_PER_HECTARE, CellGrid
+from geocfl.core.grid import SQUARE_METERS_PER_HECTARE, CellGrid
 from geocfl.core.legend import UNCLASSIFIED
 from geocfl.core.progress import Progress
 from geocfl.errors import DataError
@@ -207,4 +207,4 @@ def _geodesic_hectares(shapes: Polygons, crs: pyproj.CRS) -> NDArray[np.float64]
             return float(sum(map(area, shapely.orient_polygons(parts))))
         return abs(float(geod.geometry_area_perimeter(shape)[0]))
 
-    return np.array([area(shape) for shape in shapes]) / SQUARE_METRES_PER_HECTARE
+    return np.array([area(shape) for shape in shapes]) / SQUARE_METERS_PER_HECTARE

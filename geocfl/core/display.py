@@ -1,4 +1,4 @@
-"""How results look in notebooks: small tables, with a class's colour beside its name."""
+"""How results look in notebooks: small tables, with a class's color beside its name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 Line = tuple[str | None, Sequence[str]]
-"""Colour (``"#rrggbb"``) of a line's swatch, if it has one, and its cells."""
+"""Color (``"#rrggbb"``) of a line's swatch, if it has one, and its cells."""
 
 _LEFT, _RIGHT = "text-align:left", "text-align:right;font-variant-numeric:tabular-nums"
 
@@ -16,7 +16,7 @@ def html_table(titles: Sequence[str], lines: Sequence[Line], *, caption: str = "
 
     Args:
         titles: Of the columns.
-        lines: Colours and cells; a swatch of the colour stands before the first cell.
+        lines: Colors and cells; a swatch of the color stands before the first cell.
         caption: Line above the table.
         text_columns: How many columns, from the left, are text; the others are numbers.
     """
@@ -35,7 +35,7 @@ def html_table(titles: Sequence[str], lines: Sequence[Line], *, caption: str = "
 
 
 def swatch(color: str) -> str:
-    """A small square of a colour."""
+    """A small square of a color."""
     return (
         '<span style="display:inline-block;width:1em;height:1em;margin-right:.5em;vertical-align:-.15em;'
         f'border:1px solid #8888;background:{escape(color)}"></span>'

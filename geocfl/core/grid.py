@@ -9,7 +9,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
-SQUARE_METRES_PER_HECTARE = 10_000.0
+SQUARE_METERS_PER_HECTARE = 10_000.0
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class CellGrid:
 
     Cell (i, j) covers pixels [i*s, (i+1)*s) x [j*s, (j+1)*s) at stride s. Its class is that of the window of `window`
     pixels starting at (i*s + (s - window) // 2, j*s + (s - window) // 2): the same square at s = window, half a pixel
-    up and left of centred where s - window is odd.
+    up and left of centered where s - window is odd.
 
     Attributes:
         height: Rows of the scene, pixels.
@@ -57,8 +57,8 @@ class CellGrid:
         return self.transform @ Affine.scale(self.stride)
 
     @property
-    def metres_per_unit(self) -> float:
-        """Metres of a unit of the CRS, if it is not geographic."""
+    def meters_per_unit(self) -> float:
+        """Meters of a unit of the CRS, if it is not geographic."""
         return float(self.crs.linear_units_factor[1]) if self.crs.is_projected else 1.0
 
     def row_pixels(self) -> NDArray[np.int64]:
@@ -78,7 +78,7 @@ class CellGrid:
         if self.crs.is_geographic:
             pixel_rows = self._geodesic_pixel_hectares()
         else:
-            area = abs(self.transform.determinant) * self.metres_per_unit**2 / SQUARE_METRES_PER_HECTARE
+            area = abs(self.transform.determinant) * self.meters_per_unit**2 / SQUARE_METERS_PER_HECTARE
             pixel_rows = np.full(self.height, area)
         return np.add.reduceat(pixel_rows, self.stride * np.arange(self.rows))
 
@@ -87,14 +87,16 @@ class CellGrid:
         import pyproj
 
         ellipsoid = pyproj.CRS.from_wkt(self.crs.to_wkt()).ellipsoid
-        a, b = (ellipsoid.semi_major_metre, ellipsoid.semi_minor_metre) if ellipsoid else (6378137.0, 6356752.314245)
+        a, b = 6378137.0, 6356752.314245
+        if ellipsoid:
+            a, b = ellipsoid.semi_major_metre, ellipsoid.semi_minor_metre  # codespell:ignore meter
         e = np.sqrt(1 - (b / a) ** 2)
         edges = np.radians(self.transform.f + self.transform.e * np.arange(self.height + 1))
         x = np.sin(edges)
         # Area between the equator and a parallel, per radian of longitude (Snyder 1987, eq. 3-12 times a^2 / 2).
         zone = a**2 * (1 - e**2) / 2 * (x / (1 - (e * x) ** 2) + (np.arctanh(e * x) / e if e else x))
         radians = np.radians(abs(self.transform.a))
-        hectares: NDArray[np.float64] = np.abs(np.diff(zone)) * radians / SQUARE_METRES_PER_HECTARE
+        hectares: NDArray[np.float64] = np.abs(np.diff(zone)) * radians / SQUARE_METERS_PER_HECTARE
         return hectares
 
     def bounds(self) -> tuple[float, float, float, float]:
@@ -103,12 +105,12 @@ class CellGrid:
         xs, ys = zip(*corners, strict=True)
         return min(xs), min(ys), max(xs), max(ys)
 
-    def metres_per_pixel(self) -> tuple[float, float]:
+    def meters_per_pixel(self) -> tuple[float, float]:
         """What a pixel measures along rows and along columns: in the scene's middle, where the CRS is geographic."""
         a, b, _, d, e, _ = self.transform[:6]
         if not self.crs.is_geographic:
-            metres = self.metres_per_unit
-            return float(np.hypot(a, d) * metres), float(np.hypot(b, e) * metres)
+            meters = self.meters_per_unit
+            return float(np.hypot(a, d) * meters), float(np.hypot(b, e) * meters)
         import pyproj
 
         geod = pyproj.CRS.from_wkt(self.crs.to_wkt()).get_geod() or pyproj.Geod(ellps="WGS84")

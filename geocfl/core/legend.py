@@ -1,4 +1,4 @@
-"""Class codes, names and colours: the legend that models, rasters, vectors and styles share."""
+"""Class codes, names and colors: the legend that models, rasters, vectors and styles share."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Legend:
         for entry in entries:
             color = str(entry["color"])
             if not re.fullmatch("#[0-9a-fA-F]{6}", color):
-                raise ValueError(f"not a colour: {color}")
+                raise ValueError(f"not a color: {color}")
             classes.append(LulcClass(int(str(entry["code"])), str(entry["name"]), str(entry["folder"]), color))
         return cls(tuple(classes))
 
@@ -124,7 +124,7 @@ def _spaced(folder: str) -> str:
 
 
 def _distinct_color(index: int) -> str:
-    """Colours that stay apart for any number of classes: hue by the golden angle, lightness in three steps."""
+    """Colors that stay apart for any number of classes: hue by the golden angle, lightness in three steps."""
     red, green, blue = colorsys.hls_to_rgb((0.08 + index * 0.381966) % 1, (0.35, 0.55, 0.7)[index % 3], 0.6)
     return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"
 

@@ -18,7 +18,7 @@ from geocfl.mapping.mapper import SCENES_AT_ONCE, Mapper
 from geocfl.mapping.results import Result, unexpected
 from geocfl.mapping.settings import MapOptions, MapSettings
 from geocfl.models.bundle import DEFAULT_MODEL, Bundle
-from geocfl.products.formats.catalog import check_catalogue, write_catalogue
+from geocfl.products.formats.catalog import check_catalog, write_catalog
 from geocfl.products.scene_map import SceneMap
 from geocfl.scenes import Source
 from geocfl.scenes.collect import Listed, list_scenes
@@ -83,7 +83,7 @@ def map_scenes(
     listed = list_scenes(scenes, list_file=list_file, stac_items=stac_items, bands=chosen.bands, progress=progress)
     several = len(listed) > 1
     if several:
-        check_catalogue(out, overwrite=overwrite)
+        check_catalog(out, overwrite=overwrite)
     on_dask = bool(workers or scheduler)
     mapper = Mapper(
         bundle,
@@ -109,7 +109,7 @@ def map_scenes(
                 progress("scenes", finished, len(listed), "scene")
             yield path, result
     if several and mapped:
-        undated = write_catalogue(out, overwrite=overwrite).undated
+        undated = write_catalog(out, overwrite=overwrite).undated
         if undated:
             log.warning(
                 "catalog.json lacks %d of the maps, such as %s, because their scenes do not say when they were taken; "

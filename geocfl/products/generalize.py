@@ -1,4 +1,4 @@
-"""Small pieces of a map merged into their neighbours, for polygons that people can read."""
+"""Small pieces of a map merged into their neighbors, for polygons that people can read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import label
-from scipy.sparse import coo_array
+from scipy.sparse import csr_array
 
 from geocfl.core.grid import CellGrid
 from geocfl.core.legend import NODATA
@@ -20,10 +20,10 @@ DIGITS = 6
 
 
 def merge_small(cells: Path, merged: Path, grid: CellGrid, hectares: float) -> None:
-    """Merges each piece of a map that is smaller than a bound into the neighbour that it shares most border with.
+    """Merges each piece of a map that is smaller than a bound into the neighbor that it shares most border with.
 
     Pieces are connected by sides. The smallest goes first (of equal ones that whose first cell is furthest up, then
-    left), and takes the neighbour's class; what comes of that is a piece again. Ties go to the larger neighbour, then
+    left), and takes the neighbor's class; what comes of that is a piece again. Ties go to the larger neighbor, then
     to the class of the lower code. A piece that has cells without data around it alone stays as it is.
 
     Args:
@@ -62,7 +62,7 @@ def _label(codes: NDArray[np.uint8]) -> tuple[NDArray[np.int32], NDArray[np.uint
 
 
 def _borders(pieces: NDArray[np.int32], values: NDArray[np.uint8], grid: CellGrid) -> list[dict[int, int]]:
-    """Of each piece, its neighbours and the pixels of border shared with them."""
+    """Of each piece, its neighbors and the pixels of border shared with them."""
     upright = np.broadcast_to(grid.row_pixels()[:, None], pieces[:, 1:].shape)
     level = np.broadcast_to(grid.column_pixels(), pieces[1:].shape)
     first = np.concatenate([pieces[:, :-1].ravel(), pieces[:-1].ravel()])
@@ -71,7 +71,8 @@ def _borders(pieces: NDArray[np.int32], values: NDArray[np.uint8], grid: CellGri
     apart = (first != second) & (first != 0) & (second != 0)
     first, second, pixels = first[apart], second[apart], pixels[apart]
     ends = np.concatenate([first, second]), np.concatenate([second, first])
-    shared = coo_array((np.concatenate([pixels, pixels]), ends), shape=(len(values), len(values))).tocsr()
+    pairs = np.concatenate([pixels, pixels]), ends
+    shared = csr_array(pairs, shape=(len(values), len(values)))
     shared.sum_duplicates()
     starts = shared.indptr
     return [
@@ -109,7 +110,7 @@ def _merge(
         target = max(borders[piece], key=lambda other: (borders[piece][other], size[other], -code[other]))
         alike = [other for other in borders[piece] if other != target and code[other] == code[target]]
         absorb(piece, target)
-        for other in alike:  # one with the target now; the one of more neighbours stays, as that is less to move
+        for other in alike:  # one with the target now; the one of more neighbors stays, as that is less to move
             fewer, target = sorted((other, target), key=lambda one: len(borders[one]))
             absorb(fewer, target)
         if size[target] < least:

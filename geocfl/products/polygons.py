@@ -1,4 +1,4 @@
-"""Cells dissolved into polygons: traced, placed and measured without ever being rasterised again."""
+"""Cells dissolved into polygons: traced, placed and measured without ever being rasterized again."""
 
 from __future__ import annotations
 
@@ -53,24 +53,24 @@ def dissolve(cells: Path, grid: CellGrid, legend: Legend) -> gpd.GeoDataFrame:
     ).rename_geometry(GEOMETRY)
 
 
-def simplify(polygons: gpd.GeoDataFrame, grid: CellGrid, metres: float) -> gpd.GeoDataFrame:
+def simplify(polygons: gpd.GeoDataFrame, grid: CellGrid, meters: float) -> gpd.GeoDataFrame:
     """Takes corners out of the polygons' outlines; borders stay shared, nothing overlaps or gapes.
 
     Coverage simplification by Visvalingam and Whyatt's algorithm, as GEOS has it: corners go whose triangle with their
-    neighbours on the border is smaller than the square of the tolerance. The outer border of all polygons stays, so
+    neighbors on the border is smaller than the square of the tolerance. The outer border of all polygons stays, so
     that the map still covers what it covered.
 
     Args:
         polygons: From `dissolve`. Their attributes stay: areas and confidences are still those of the cells.
-        grid: The scene's, whose CRS says what a metre is.
-        metres: Tolerance; 0 changes nothing.
+        grid: The scene's, whose CRS says what a meter is.
+        meters: Tolerance; 0 changes nothing.
 
     Returns:
         The polygons, some of which may have become multipolygons.
     """
-    if not metres or polygons.empty:
+    if not meters or polygons.empty:
         return polygons
-    units = metres / (111_320.0 if grid.crs.is_geographic else grid.metres_per_unit)
+    units = meters / (111_320.0 if grid.crs.is_geographic else grid.meters_per_unit)
     outlines = shapely.coverage_simplify(polygons.geometry.to_numpy(), units, simplify_boundary=False)
     return polygons.set_geometry(gpd.GeoSeries(outlines, index=polygons.index, crs=polygons.crs, name=GEOMETRY))
 
@@ -147,7 +147,7 @@ def _polygons(grid: CellGrid, pieces: _Pieces) -> NDArray[np.object_]:
     """The pieces in coordinates of the grid's CRS.
 
     Cells are cut at the scene's rectangle by moving their corners there: as each cell has a pixel inside, that is exact
-    and keeps neighbours' corners equal.
+    and keeps neighbors' corners equal.
     """
     columns = np.minimum(pieces.corners[:, 0] * grid.stride, grid.width)
     rows = np.minimum(pieces.corners[:, 1] * grid.stride, grid.height)
@@ -178,7 +178,7 @@ def _sum_sides(pieces: _Pieces, corner_sums: NDArray[Any]) -> NDArray[Any]:
     """Adds up end - start over the vertical sides of each piece's rings; a sign common to a piece may remain."""
     columns, _ = pieces.corners.T
     steps = np.zeros_like(corner_sums)
-    # Neighbours in `corners` that belong to different rings may look like a side too; the last corner of a ring is
+    # Neighbors in `corners` that belong to different rings may look like a side too; the last corner of a ring is
     # never the start of one.
     steps[:-1] = np.where(columns[1:] == columns[:-1], corner_sums[1:] - corner_sums[:-1], 0)
     steps[pieces.rings[1:] - 1] = 0

@@ -329,7 +329,7 @@ class SceneMap:
         if self._has_summary:
             cells, side = self.summary["total"]["cells"], self.summary["cell_size_m"]
         else:
-            cells, side = self.grid.rows * self.grid.columns, self.grid.stride * self.grid.metres_per_pixel()[1]
+            cells, side = self.grid.rows * self.grid.columns, self.grid.stride * self.grid.meters_per_pixel()[1]
         return f"{cells:,} cells of {side:g} m"
 
     @property

@@ -34,7 +34,7 @@ class ClassifiedScene:
         stem: Of the scene's file name; the products' names begin with it.
         cells: Work raster.
         grid: Where the cells lie.
-        legend: Names and colours of the codes.
+        legend: Names and colors of the codes.
         thumbnail: (H, W, 3) reflectance of every n-th pixel of the scene in red, green and blue; NaN is no data.
         tags: Metadata of the rasters.
         facts: The summary, but for its class table.
@@ -60,7 +60,7 @@ def write_products(
         scene: The scene and its cells.
         selection: What to write.
         staging: Where to.
-        simplify_m: Tolerance in metres that polygons are simplified by, see `geocfl.products.polygons.simplify`.
+        simplify_m: Tolerance in meters that polygons are simplified by, see `geocfl.products.polygons.simplify`.
         min_area_ha: Polygons smaller than this are merged, see `geocfl.products.generalize.merge_small`.
 
     Returns:

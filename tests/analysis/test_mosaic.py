@@ -189,9 +189,9 @@ def test_finer_maps_keep_their_detail(tmp_path):
 
 
 def nearest(maps: list[Path], files: list[Path]) -> tuple[np.ndarray, np.ndarray]:
-    """The mosaic's codes, and those that the maps have at its cells' centres by pyproj, the more confident first.
+    """The mosaic's codes, and those that the maps have at its cells' centers by pyproj, the more confident first.
 
-    A cell whose centre lies on a border of cells, within a thousandth, is left out: either is right there.
+    A cell whose center lies on a border of cells, within a thousandth, is left out: either is right there.
     """
     with rasterio.open(files[0]) as dataset:
         got, transform, crs = dataset.read(1), dataset.transform, dataset.crs
@@ -218,7 +218,7 @@ def noise(seed: int, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
     return rng.integers(0, 11, (rows, columns)), rng.integers(0, 101, (rows, columns))
 
 
-def test_neighbouring_utm_zones_become_one(tmp_path):
+def test_neighboring_utm_zones_become_one(tmp_path):
     """The second scene lies across the border of zones 33 and 34, given in the other zone."""
     a = write_map(tmp_path / "A", *noise(0, 40, 50), pixel=Affine(10, 0, 728_000, 0, -10, 5_100_000))
     b = write_map(
@@ -510,15 +510,15 @@ def write_regions(path: Path, shapes: dict[str, Polygon], crs: int = 32633) -> P
 
 @given(points=st.lists(st.tuples(st.integers(-5, 90), st.integers(-5, 90)), min_size=3, max_size=8))
 @settings(max_examples=15)
-def test_a_region_is_what_of_the_mosaic_has_its_centre_inside(tmp_path_factory, points):
+def test_a_region_is_what_of_the_mosaic_has_its_center_inside(tmp_path_factory, points):
     folder = tmp_path_factory.mktemp("regions")
     a = write_map(folder / "A", *(v.clip(1) for v in noise(0, 10, 20)))
     b = write_map(folder / "B", *(v.clip(1) for v in noise(1, 10, 20)), pixel=moved(0, 10))
-    # In quarters of a cell, less a little, so that no side meets a centre.
+    # In quarters of a cell, less a little, so that no side meets a center.
     shape = Polygon([(600_000 + 40 * x + 0.7, 5_100_000 - 40 * y - 0.3) for x, y in points]).buffer(0)
     both = read(write_mosaic([a, b], folder / "X_lulc.tif")[0])
-    centres = [[Point(600_080 + 160 * x, 5_099_920 - 160 * y) for x in range(20)] for y in range(20)]
-    inside = np.array([[shape.contains(point) for point in row] for row in centres])
+    centers = [[Point(600_080 + 160 * x, 5_099_920 - 160 * y) for x in range(20)] for y in range(20)]
+    inside = np.array([[shape.contains(point) for point in row] for row in centers])
     if not inside.any():
         return
     regions = write_regions(folder / "regions.gpkg", {"one": shape})
@@ -639,7 +639,7 @@ def test_a_region_that_maps_reach_by_slivers_alone_has_no_map(tmp_path, caplog):
 
 @pytest.mark.parametrize("crs", [None, "EPSG:32601", "EPSG:4326"])
 @pytest.mark.parametrize("source", [3460, 32660])
-def test_regions_in_metres_across_the_antimeridian(tmp_path, either_side, source, crs):
+def test_regions_in_meters_across_the_antimeridian(tmp_path, either_side, source, crs):
     corners = [(813_000, 1_890_000), (829_000, 1_891_000), (828_000, 1_905_000), (812_000, 1_903_000)]
     around = gpd.GeoSeries([Polygon(corners).segmentize(500)], crs=32660).to_crs(source)[0]
     regions = write_regions(tmp_path / "regions.gpkg", {"Fiji": around}, crs=source)

@@ -37,7 +37,7 @@ def regions_of(folder: Path, shape: BaseGeometry, crs: int | str) -> Regions:
 
 
 def test_long_sides_bend_in_degrees(tmp_path):
-    """A box of 1000 km in Lambert's system: the straight lines in degrees between its corners miss it by kilometres."""
+    """A box of 1000 km in Lambert's system: the straight lines in degrees between its corners miss it by kilometers."""
     west, south, east, north = 4_000_000, 2_600_000, 5_000_000, 3_600_000
     regions = regions_of(tmp_path, shapely.box(west, south, east, north), 3035)
     middle = (west + east) / 2
@@ -47,7 +47,7 @@ def test_long_sides_bend_in_degrees(tmp_path):
 
 
 @pytest.mark.parametrize("crs", [3460, 32660])
-def test_a_region_in_metres_across_the_antimeridian_stays_whole(tmp_path, crs):
+def test_a_region_in_meters_across_the_antimeridian_stays_whole(tmp_path, crs):
     """One of its holes lies beyond."""
     outer = [(813_000, 1_890_000), (869_000, 1_891_000), (868_000, 1_945_000), (812_000, 1_943_000)]
     hole = [(850_000, 1_900_000), (860_000, 1_900_000), (860_000, 1_910_000), (850_000, 1_910_000)]

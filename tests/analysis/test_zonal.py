@@ -155,7 +155,7 @@ def test_classes_are_what_the_polygons_have_in_the_zone(corners, stride, place, 
         zone = shapely.convex_hull(
             shapely.MultiPoint([grid.transform @ (x * grid.width, y * grid.height) for x, y in corners])
         )
-        if zone.intersection(scene_of(grid)).area < 1:  # square metre
+        if zone.intersection(scene_of(grid)).area < 1:  # square meter
             return
         table = stats(path, write_zones(folder / "zones.gpkg", [zone], crs.to_wkt()))
         polygons = dissolve(folder / "cells", grid, EUROSAT)
@@ -181,7 +181,7 @@ def test_zones_in_another_crs_are_reprojected_and_that_is_said(tmp_path, codes, 
 
 
 def test_long_sides_keep_to_their_lines(tmp_path):
-    """A parallel bends in UTM: drawn by its end points, the side of this zone would be a hundred metres off."""
+    """A parallel bends in UTM: drawn by its end points, the side of this zone would be a hundred meters off."""
     path, grid = write_map(tmp_path, np.ones((64, 160), np.uint8), pixel=Affine(10, 0, 700_000, 0, -10, 6_700_000))
     zone = shapely.box(18.8, 60.1, 20.3, 61)  # only its southern side crosses the scene
     table = stats(path, write_zones(tmp_path / "zones.geojson", [zone], 4326))
@@ -214,16 +214,16 @@ def test_zones_on_both_sides_of_the_antimeridian(tmp_path, zone, easting):
 
 @pytest.mark.parametrize("west", [179.9, -180.1])
 def test_zones_over_a_map_in_degrees_across_the_antimeridian(tmp_path, codes, west):
-    """In metres, in degrees on both sides, or beyond 180: each has what the map has there, however it counts."""
+    """In meters, in degrees on both sides, or beyond 180: each has what the map has there, however it counts."""
     rows, columns = codes.shape
     pixel = Affine(0.2 / columns / 16, 0, west, 0, -0.1 / rows / 16, 17.1)
     path, _ = write_map(tmp_path, codes, stride=16, pixel=pixel, crs=CRS.from_epsg(4326))
     around = [(179.8, 16.9), (180.2, 16.9), (180.2, 17.2), (179.8, 17.2)]
     beyond = shapely.Polygon(around)
     sides = shapely.MultiPolygon([shapely.box(179.8, 16.9, 180, 17.2), shapely.box(-180, 16.9, -179.8, 17.2)])
-    metres = gpd.GeoSeries([shapely.segmentize(beyond, 0.01)], crs=4326).to_crs(32660)[0]
+    meters = gpd.GeoSeries([shapely.segmentize(beyond, 0.01)], crs=4326).to_crs(32660)[0]
     whole = stats(path, write_zones(tmp_path / "whole.gpkg", [shapely.box(west - 1, 16, west + 1, 18)], 4326))
-    for name, shape, crs in [("beyond", beyond, 4326), ("sides", sides, 4326), ("metres", metres, 32660)]:
+    for name, shape, crs in [("beyond", beyond, 4326), ("sides", sides, 4326), ("meters", meters, 32660)]:
         table = stats(path, write_zones(tmp_path / f"{name}.gpkg", [shape], crs))
         np.testing.assert_allclose(table.hectares, whole.hectares, rtol=1e-9)
         np.testing.assert_allclose(table.nodata, whole.nodata, rtol=1e-9)

@@ -1,7 +1,7 @@
 from geocfl.core.display import html_table, paragraph
 
 
-def test_texts_are_shown_as_text_and_swatches_as_colours():
+def test_texts_are_shown_as_text_and_swatches_as_colors():
     page = html_table(["class", "<n>"], [("#112233", ["<script>", "1"]), (None, ["b & c", "2"])], caption="a < b")
     assert "<script>" not in page
     assert "&lt;script&gt;" in page

@@ -69,7 +69,7 @@ def test_geographic_areas_are_geodesic(north: float) -> None:
 )
 def test_a_pixels_sides_span_its_area(transform: Affine, crs: CRS) -> None:
     cells = grid(128, 100, 64, transform, crs)
-    across, down = cells.metres_per_pixel()
+    across, down = cells.meters_per_pixel()
     assert across * down * 100 * 128 / 10_000 == pytest.approx((cells.row_hectares() * 100).sum(), rel=1e-4)
 
 

@@ -41,7 +41,7 @@ def test_codes_outside_are_no_class(code: int) -> None:
 def test_broken_legends_are_refused() -> None:
     with pytest.raises(ValueError, match=r"1\.\.N"):
         Legend((LulcClass(2, "A", "A", "#000000"),))
-    with pytest.raises(ValueError, match="colour"):
+    with pytest.raises(ValueError, match="color"):
         Legend.from_json([{"code": 1, "name": "A", "folder": "A", "color": "red; }"}])
     with pytest.raises(ValueError, match="254"):
         Legend.from_folders([str(i) for i in range(255)])

@@ -116,7 +116,7 @@ def test_train_and_evaluate(patches, folder, told, training):
 
 @pytest.mark.parametrize("batch_size", [2, 8])
 def test_an_epoch_ends_where_its_last_patch_is_left_out(patches, tmp_path, told, training, batch_size):
-    """Batch normalisation cannot bear a batch of one."""
+    """Batch normalization cannot bear a batch of one."""
     run = geocfl.train(patches, tmp_path / "run", progress=told, **training | {"batch_size": batch_size})
     assert run.model.origin["patches"]["train"] % batch_size == 1
     assert told.ends()["epoch 1/2"][1] % batch_size == 0

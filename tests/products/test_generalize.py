@@ -18,7 +18,7 @@ def merged(tmp_path, cells, grid, hectares):
         return dataset.read()
 
 
-def test_a_piece_goes_to_the_neighbour_of_the_longest_border(tmp_path, cells_of, grid_of):
+def test_a_piece_goes_to_the_neighbor_of_the_longest_border(tmp_path, cells_of, grid_of):
     codes = np.array(
         [
             [1, 1, 1, 1, 2, 2],

@@ -45,7 +45,7 @@ def test_polygons_are_the_raster(cells_of, grid_of, data, epsg, strip):
         patch.setattr(work, "STRIP_CELLS", strip)
         frame = dissolve(cells, grid, EUROSAT)
 
-    # Rasterised at the scene's own pixels, they give the codes back.
+    # Rasterized at the scene's own pixels, they give the codes back.
     pixels = np.kron(codes, np.ones((stride, stride), np.uint8))[: grid.height, : grid.width]
     shapes = list(zip(frame.geometry, frame.class_code, strict=True))
     burnt = (
@@ -90,13 +90,13 @@ def test_half_a_million_cells_within_a_minute(cells_of, grid_of):
     assert time.process_time() - started < 60
 
 
-@given(data=st.data(), metres=st.sampled_from([100, 1000, 5000]))
+@given(data=st.data(), meters=st.sampled_from([100, 1000, 5000]))
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_simplified_polygons_still_share_their_borders(cells_of, grid_of, data, metres):
+def test_simplified_polygons_still_share_their_borders(cells_of, grid_of, data, meters):
     codes = data.draw(arrays(np.uint8, (12, 12), elements=st.sampled_from([0, 1, 1, 2, 10, 255]), fill=st.nothing()))
     grid = grid_of(codes)
     whole = dissolve(cells_of(codes), grid, EUROSAT)
-    simple = simplify(whole, grid, metres)
+    simple = simplify(whole, grid, meters)
     shapes = simple.geometry.to_numpy()
     assert shapely.coverage_is_valid(shapes)
     assert simple.is_valid.all()

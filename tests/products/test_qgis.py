@@ -1,4 +1,4 @@
-"""QGIS as a judge: a map's products opened there, without a click, show named and coloured classes."""
+"""QGIS as a judge: a map's products opened there, without a click, show named and colored classes."""
 
 import json
 import os
@@ -114,7 +114,7 @@ def make_map(tmp_path, cells_of):
 
 
 def picture_of(grid):
-    """(H, W, 4) a scene of two colours, without data in its last 32 rows."""
+    """(H, W, 4) a scene of two colors, without data in its last 32 rows."""
     picture = np.full((grid.height, grid.width, 4), 255, np.uint8)
     picture[:, : grid.width // 2, :3] = 200, 180, 160
     picture[:, grid.width // 2 :, :3] = 40, 60, 20
@@ -123,7 +123,7 @@ def picture_of(grid):
 
 
 def cell_colors(path, shape):
-    """(rows, columns, 4) colours near the middle of the cells."""
+    """(rows, columns, 4) colors near the middle of the cells."""
     pixels = np.asarray(Image.open(path).convert("RGBA")).astype(int)
     return pixels[ZOOM // 2 :: ZOOM, ZOOM // 2 :: ZOOM][: shape[0], : shape[1]]
 
@@ -134,7 +134,7 @@ def unmixed(layer):
 
 
 @pytest.mark.parametrize("withheld", [False, True])
-def test_files_open_with_named_and_coloured_classes(qgis, make_map, codes, grid_of, tmp_path, withheld):
+def test_files_open_with_named_and_colored_classes(qgis, make_map, codes, grid_of, tmp_path, withheld):
     if not withheld:
         codes[codes == 255] = 1
     grid = grid_of(codes)
@@ -229,7 +229,7 @@ def test_project_opens_anywhere_on_the_map_over_the_scene(qgis, make_map, codes,
     west, south, east, north = grid.bounds()
     margin = 0.03 * (east - west)
     assert project["extent"] == pytest.approx([west - margin, south - margin, east + margin, north + margin])
-    seen = project["seen"]  # in a window of other proportions, all of it and centred
+    seen = project["seen"]  # in a window of other proportions, all of it and centered
     assert seen[0] <= project["extent"][0]
     assert seen[1] <= project["extent"][1]
     assert [seen[0] + seen[2], seen[1] + seen[3]] == pytest.approx([west + east, south + north])
@@ -241,7 +241,7 @@ def test_project_opens_anywhere_on_the_map_over_the_scene(qgis, make_map, codes,
         ["Confidence", False, False, "singlebandpseudocolor", 1],
         ["Entropy", False, False, "singlebandpseudocolor", 1],
         ["Land use / land cover", True, True, "paletted", 0.5],
-        ["Scene, true colour", True, False, "multibandcolor", 1],
+        ["Scene, true color", True, False, "multibandcolor", 1],
     ]
     assert layers[0]["classes"] == layers[3]["classes"] == [*CLASSES, UNCLASSIFIED]
     assert layers[0]["tip"].endswith("75&nbsp;%")

@@ -141,7 +141,7 @@ def test_it_shows_itself_in_a_notebook(result):
     assert "<img" not in without._repr_html_()
 
 
-def test_a_plot_has_the_colours_of_the_legend_where_they_belong(result):
+def test_a_plot_has_the_colors_of_the_legend_where_they_belong(result):
     from matplotlib import pyplot as plt
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -226,7 +226,7 @@ def test_a_full_disk_is_named(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_is_recognised_behind_gdal(tmp_path, monkeypatch):
+def test_a_full_disk_is_recognized_behind_gdal(tmp_path, monkeypatch):
     from rasterio.errors import RasterioIOError
 
     with pytest.raises(RasterioIOError):

@@ -1,4 +1,4 @@
-"""A static STAC catalogue of the maps in a folder, for pystac, odc-stac, QGIS and STAC Browser to find them by."""
+"""A static STAC catalog of the maps in a folder, for pystac, odc-stac, QGIS and STAC Browser to find them by."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ log = logging.getLogger("geocfl")
 
 NAME = "catalog.json"
 OURS = "geocfl:maps"
-"""Field of a catalogue by which geocfl knows that it has made it: the number of maps."""
+"""Field of a catalog by which geocfl knows that it has made it: the number of maps."""
 REMEDY = "check the address and the store's credentials"
 
 
 @dataclass(frozen=True)
-class CatalogueResult:
-    """What a catalogue holds.
+class CatalogResult:
+    """What a catalog holds.
 
     Attributes:
-        path: The catalogue's file.
+        path: The catalog's file.
         maps: Stems of the maps in it, by name.
         undated: Stems of the maps that are not, as nothing says when their scenes were taken.
     """
@@ -46,11 +46,11 @@ class CatalogueResult:
     undated: tuple[str, ...]
 
 
-def check_catalogue(out: str | Path, *, overwrite: bool = False) -> None:
-    """Looks for a catalogue in the way before work begins that ends with one.
+def check_catalog(out: str | Path, *, overwrite: bool = False) -> None:
+    """Looks for a catalog in the way before work begins that ends with one.
 
     Args:
-        out: As for `write_catalogue`.
+        out: As for `write_catalog`.
         overwrite: Likewise.
 
     Raises:
@@ -75,8 +75,8 @@ def check_catalogue(out: str | Path, *, overwrite: bool = False) -> None:
         )
 
 
-def write_catalogue(out: str | Path, *, overwrite: bool = False) -> CatalogueResult:
-    """Writes ``catalog.json``, a STAC 1.1 catalogue of every finished map in a folder.
+def write_catalog(out: str | Path, *, overwrite: bool = False) -> CatalogResult:
+    """Writes ``catalog.json``, a STAC 1.1 catalog of every finished map in a folder.
 
     A map without an Item gets one, ``S.stac.json``, from its summary and its other products. The same maps give the
     same bytes.
@@ -92,18 +92,18 @@ def write_catalogue(out: str | Path, *, overwrite: bool = False) -> CatalogueRes
         UsageError: `out` is an address that cannot be written to.
         OutputError: Another ``catalog.json`` is in the way, or the folder cannot be read or written.
     """
-    check_catalogue(out, overwrite=overwrite)
+    check_catalog(out, overwrite=overwrite)
     folder = output_folder(out)
     try:
         with reaching(folder, REMEDY):
             return _write(folder)
     except OSError as error:
         raise OutputError(
-            f"{folder}: its maps cannot be catalogued ({error.strerror or error}); make it a folder to read and write"
+            f"{folder}: its maps cannot be cataloged ({error.strerror or error}); make it a folder to read and write"
         ) from error
 
 
-def _write(folder: Path) -> CatalogueResult:
+def _write(folder: Path) -> CatalogResult:
     if in_store(folder):
         folder.fs.invalidate_cache()  # what others have written since counts
     names = {path.name for path in folder.iterdir()}
@@ -125,8 +125,8 @@ def _write(folder: Path) -> CatalogueResult:
     left_out = {*undated, *damaged}
     found = tuple(stem for stem in maps if stem not in left_out)
     path = folder / NAME
-    write_text(path, _catalogue(folder.name if in_store(folder) else folder.resolve().name, found))
-    return CatalogueResult(path, found, undated)
+    write_text(path, _catalog(folder.name if in_store(folder) else folder.resolve().name, found))
+    return CatalogResult(path, found, undated)
 
 
 def _summary(path: Path) -> dict[str, Any] | None:
@@ -163,17 +163,17 @@ def _grid(summary: Mapping[str, Any]) -> CellGrid:
     )
 
 
-def _catalogue(name: str, stems: Sequence[str]) -> str:
-    catalogue = pystac.Catalog(
+def _catalog(name: str, stems: Sequence[str]) -> str:
+    catalog = pystac.Catalog(
         id=name or "maps",
         title="Land use / land cover",
         description="Maps of land use / land cover, made from Sentinel-2 scenes by geocfl.",
         extra_fields={OURS: len(stems)},
     )
-    catalogue.clear_links()
-    catalogue.add_link(pystac.Link(pystac.RelType.ROOT, f"./{NAME}", media_type=pystac.MediaType.JSON))
+    catalog.clear_links()
+    catalog.add_link(pystac.Link(pystac.RelType.ROOT, f"./{NAME}", media_type=pystac.MediaType.JSON))
     for stem in stems:
         target = relative_href(f"{stem}{FILES['stac']}")
-        catalogue.add_link(pystac.Link(pystac.RelType.ITEM, target, media_type=pystac.MediaType.GEOJSON, title=stem))
-    content = catalogue.to_dict(include_self_link=False, transform_hrefs=False)
+        catalog.add_link(pystac.Link(pystac.RelType.ITEM, target, media_type=pystac.MediaType.GEOJSON, title=stem))
+    content = catalog.to_dict(include_self_link=False, transform_hrefs=False)
     return json.dumps(content, indent=2) + "\n"

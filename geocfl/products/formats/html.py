@@ -62,7 +62,7 @@ def write_page(
         path: HTML file to write.
         cells: Work raster of `grid.rows` x `grid.columns` cells; its first two bands are read.
         grid: Where the cells lie.
-        legend: Names and colours of the codes.
+        legend: Names and colors of the codes.
         picture: (h, w, 4) uint8 RGBA of the scene's rectangle, at any resolution; no data is transparent.
         summary: Content of ``S_summary.json`` without ``timing``: the page depends on the clock as little as the map.
             The class table is taken from it.
@@ -142,7 +142,7 @@ def _data(
         "columns": thinned.codes.shape[1],
         "extent": [grid.columns * grid.stride, grid.rows * grid.stride],
         "transform": list(grid.transform[:6]),
-        "metres": grid.metres_per_pixel(),
+        "meters": grid.meters_per_pixel(),
         "crs": grid.crs_name(),
         "decimals": 5 if grid.crs.is_geographic else 0,
         "classes": [
@@ -209,7 +209,7 @@ def _north(grid: CellGrid) -> float:
 
 
 def _leaflet_js() -> str:
-    """Leaflet with its licence, which a copy must carry, and without the mention of a file beside it."""
+    """Leaflet with its license, which a copy must carry, and without the mention of a file beside it."""
     code, _, _ = _asset("leaflet/leaflet.js").partition("//# sourceMappingURL")
     return f"/*\n{_asset('leaflet/LICENSE')}*/\n{code}"
 

@@ -128,7 +128,7 @@ def reading_note(grid: CellGrid, legend: Legend, summary: Mapping[str, Any]) -> 
     cell = f"A cell is a {window}" if grid.stride == grid.window else f"A cell has the class of the {window} around it"
     lines = [escaped(c.name) for c in legend if c.folder in ("Highway", "River")]
     thin = (
-        f"A window labelled {' or '.join(lines)} <em>contains</em> one, so its hectares are hectares of windows, "
+        f"A window labeled {' or '.join(lines)} <em>contains</em> one, so its hectares are hectares of windows, "
         f"not of {'road or water' if len(lines) == 2 else 'the thing itself'}."
         if lines
         else "The class is that of the window as a whole, so hectares are hectares of windows."

@@ -39,7 +39,7 @@ INK, FAINT, RULE, GROUND = "#1f2933", "#66727f", "#c3c9d0", "#f1f3f5"
 def write_preview(
     path: Path, picture: NDArray[np.uint8], cells: Path, grid: CellGrid, legend: Legend, title: str
 ) -> None:
-    """Draws the scene in true colour beside its map, with a legend, shares of the area and a scale bar.
+    """Draws the scene in true color beside its map, with a legend, shares of the area and a scale bar.
 
     Args:
         path: PNG to write.
@@ -47,7 +47,7 @@ def write_preview(
             `geocfl.products.formats.truecolor.stretch`.
         cells: Work raster of the map.
         grid: Where the cells lie.
-        legend: Names and colours of the codes.
+        legend: Names and colors of the codes.
         title: Headline, such as the scene's name.
     """
     entries = _legend_entries(class_table(cells, grid, legend), legend)
@@ -76,8 +76,8 @@ class _Ground:
     """A scene's extent on the ground.
 
     Attributes:
-        width: Metres across, at the middle where the CRS is geographic.
-        height: Metres down.
+        width: Meters across, at the middle where the CRS is geographic.
+        height: Meters down.
         north_up: Whether rows run south along an axis of the CRS.
     """
 
@@ -89,7 +89,7 @@ class _Ground:
     def of(cls, grid: CellGrid) -> _Ground:
         """Measures a grid."""
         _, b, _, d, e, _ = grid.transform[:6]
-        across, down = grid.metres_per_pixel()
+        across, down = grid.meters_per_pixel()
         return cls(across * grid.width, down * grid.height, b == d == 0 and e < 0 < grid.transform.a)
 
 
@@ -189,9 +189,9 @@ def _subtitle(grid: CellGrid, ground: _Ground) -> str:
     )
 
 
-def _length(metres: float, digits: int) -> str:
-    """A length in metres, or kilometres from 1,000 m on."""
-    value, unit = (metres / 1000, "km") if metres >= 1000 else (metres, "m")
+def _length(meters: float, digits: int) -> str:
+    """A length in meters, or kilometers from 1,000 m on."""
+    value, unit = (meters / 1000, "km") if meters >= 1000 else (meters, "m")
     decimals = max(0, digits - 1 - math.floor(math.log10(value)))
     text = f"{value:,.{decimals}f}"
     return f"{text.rstrip('0').rstrip('.') if '.' in text else text} {unit}"
@@ -259,16 +259,16 @@ def _draw_legend(axes: Axes, entries: list[_Entry]) -> None:
 
 
 def _draw_scale_bar(figure: Figure, layout: _Layout, ground: _Ground) -> None:
-    """A bar of 1, 2 or 5 times a power of ten metres below the map, at most 2 inches or the panel's width."""
+    """A bar of 1, 2 or 5 times a power of ten meters below the map, at most 2 inches or the panel's width."""
     left, top, width, height = layout.map
     most = ground.width / width * min(2.0, width)
     power = 10 ** math.floor(math.log10(most))
-    metres = max(step * power for step in (1, 2, 5) if step * power <= most)
+    meters = max(step * power for step in (1, 2, 5) if step * power <= most)
     axes = layout.axes(figure, (left, top + height + 0.12, width, 0.07))
     axes.set(xlim=(0, ground.width), ylim=(0, 1))
     axes.axis("off")
-    for start, color in ((0, INK), (metres / 2, "white")):
-        axes.add_patch(Rectangle((start, 0), metres / 2, 1, facecolor=color, edgecolor=INK, lw=0.8, clip_on=False))
-    label = _length(metres, 1) + ("   north is up" if ground.north_up else "")
-    bar = width * metres / ground.width
+    for start, color in ((0, INK), (meters / 2, "white")):
+        axes.add_patch(Rectangle((start, 0), meters / 2, 1, facecolor=color, edgecolor=INK, lw=0.8, clip_on=False))
+    label = _length(meters, 1) + ("   north is up" if ground.north_up else "")
+    bar = width * meters / ground.width
     layout.text(figure, left + bar + 0.08, top + height + 0.155, label, fontsize=8.5, color=INK, va="center")

@@ -65,13 +65,13 @@ def write_project(
     """Writes a QGIS project of the products in the same folder, whose paths are relative to it.
 
     From the top: polygons, confidence and entropy, to be switched on; the map, half transparent; the scene in true
-    colour. It opens on the scene, with a little margin, in the scene's CRS.
+    color. It opens on the scene, with a little margin, in the scene's CRS.
 
     Args:
         path: QGZ file to write, beside the products.
         stem: Stem of the scene's file name, with which the products' names begin.
         grid: The scene's rectangle and CRS.
-        legend: Codes, names and colours.
+        legend: Codes, names and colors.
         present: Suffixes of the products that are there, such as ``"_lulc.tif"``; others get no layer.
         unclassified: Whether the map has unclassified cells.
     """
@@ -97,7 +97,7 @@ def _layers(legend: Legend, present: Collection[str], unclassified: bool) -> lis
         _Layer("_confidence.tif", "Confidence", (raster_pipe(ramp_renderer(CONFIDENCE_STOPS)),)),
         _Layer("_entropy.tif", "Entropy", (raster_pipe(ramp_renderer(ENTROPY_STOPS)),)),
         _Layer("_lulc.tif", "Land use / land cover", (classes,), checked=True, expanded=True),
-        _Layer("_truecolor.tif", "Scene, true colour", (raster_pipe(colors),), checked=True),
+        _Layer("_truecolor.tif", "Scene, true color", (raster_pipe(colors),), checked=True),
     ]
     return [v for v in vectors if v.suffix in present][:1] + [r for r in rasters if r.suffix in present]
 

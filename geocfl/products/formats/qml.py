@@ -1,4 +1,4 @@
-"""QGIS layer styles: class names and colours without a click, from QGIS 3.22 on."""
+"""QGIS layer styles: class names and colors without a click, from QGIS 3.22 on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CONFIDENCE_STOPS = (
     (0.75, "#5ec962"),
     (1.0, "#fde725"),
 )
-"""Confidence and colour: viridis, even in lightness and legible to colour-blind eyes."""
+"""Confidence and color: viridis, even in lightness and legible to color-blind eyes."""
 ENTROPY_STOPS = (
     (0.0, "#ffffb2"),
     (0.25, "#fecc5c"),
@@ -26,9 +26,9 @@ ENTROPY_STOPS = (
     (0.75, "#f03b20"),
     (1.0, "#bd0026"),
 )
-"""Entropy and colour: ColorBrewer's YlOrRd, pale where the model is certain and a warning red where it is not."""
+"""Entropy and color: ColorBrewer's YlOrRd, pale where the model is certain and a warning red where it is not."""
 CELL_OUTLINE = "if(@map_scale < 100000, '35,35,35,128', @symbol_color)"
-"""Outline of a cell's square: seen from where it is some millimetres wide, so that it never hides the classes."""
+"""Outline of a cell's square: seen from where it is some millimeters wide, so that it never hides the classes."""
 
 _OptionValue = str | int | bool | Mapping[str, "_OptionValue"]
 
@@ -62,7 +62,7 @@ def entropy_qml() -> str:
 
 
 def polygons_qml(legend: Legend, *, unclassified: bool = False) -> str:
-    """Style of the polygon layer: categories by ``class_code``, labelled with the class names; a map tip says more."""
+    """Style of the polygon layer: categories by ``class_code``, labeled with the class names; a map tip says more."""
     return _vector_qml(class_renderer(legend, unclassified=unclassified))
 
 
@@ -81,7 +81,7 @@ def lulc_renderer(legend: Legend, *, unclassified: bool = False, opacity: float 
 
 
 def ramp_renderer(stops: Sequence[tuple[float, str]]) -> ET.Element:
-    """How values of 0..1 are drawn: colours in between `stops` of value and colour."""
+    """How values of 0..1 are drawn: colors in between `stops` of value and color."""
     renderer = raster_renderer("singlebandpseudocolor", band="1", classificationMin="0", classificationMax="1")
     origin = ET.SubElement(renderer, "minMaxOrigin")
     for tag, text in (("limits", "None"), ("extent", "WholeRaster"), ("statAccuracy", "Estimated")):
@@ -113,8 +113,8 @@ def raster_pipe(renderer: ET.Element) -> ET.Element:
         provider,
         "resampling",
         enabled="false",
-        zoomedInResamplingMethod="nearestNeighbour",
-        zoomedOutResamplingMethod="nearestNeighbour",
+        zoomedInResamplingMethod="nearestNeighbour",  # codespell:ignore neighbor
+        zoomedOutResamplingMethod="nearestNeighbour",  # codespell:ignore neighbor
         maxOversampling="2",
     )
     pipe.append(renderer)
@@ -128,9 +128,9 @@ def class_renderer(legend: Legend, *, unclassified: bool = False, outline: str =
     """How polygons are drawn by their ``class_code``; for a style and a project alike.
 
     Args:
-        legend: Codes, names and colours.
+        legend: Codes, names and colors.
         unclassified: Whether unclassified polygons are drawn, too.
-        outline: QGIS expression of the outline's colour; the fill's, where empty.
+        outline: QGIS expression of the outline's color; the fill's, where empty.
     """
     renderer = ET.Element(
         "renderer-v2", type="categorizedSymbol", attr="class_code", enableorderby="0", forceraster="0"
@@ -160,7 +160,7 @@ def qgis_document(qgis: ET.Element) -> str:
 
 
 def _fill(name: str, shown: LulcClass, outline: str) -> ET.Element:
-    """A plain fill; unless told otherwise, its outline has the same colour, so that no seams show in between."""
+    """A plain fill; unless told otherwise, its outline has the same color, so that no seams show in between."""
     rgba = ",".join(map(str, (*shown.rgb, 255)))
     symbol = ET.Element("symbol", type="fill", name=name, alpha="1", clip_to_extent="1", force_rhr="0")
     layer = ET.SubElement(symbol, "layer", {"class": "SimpleFill", "enabled": "1", "locked": "0", "pass": "0"})

@@ -1,4 +1,4 @@
-"""Rasters of a map: cloud-optimised GeoTIFFs with everything a GIS needs to show them."""
+"""Rasters of a map: cloud-optimized GeoTIFFs with everything a GIS needs to show them."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def write_lulc(cells: Path, path: Path, grid: CellGrid, legend: Legend, tags: Ma
 
     Args:
         cells: Work raster.
-        path: GeoTIFF to write: uint8, one pixel per cell, no data 0, a colour table, overviews by mode.
+        path: GeoTIFF to write: uint8, one pixel per cell, no data 0, a color table, overviews by mode.
         grid: Where the cells lie.
-        legend: Names and colours of the codes.
+        legend: Names and colors of the codes.
         tags: GeoTIFF metadata; must not depend on the clock if the file must not.
     """
     colors = {c.code: (*c.rgb, 255) for c in shown_classes(legend, unclassified=True)}

@@ -18,15 +18,15 @@ _TITLE = "Land use / land cover"
 
 
 def lulc_sld(legend: Legend, *, unclassified: bool = False) -> str:
-    """Style of the class raster: a colour map of exact values, each with its class name as label.
+    """Style of the class raster: a color map of exact values, each with its class name as label.
 
     Args:
-        legend: Codes, names and colours.
+        legend: Codes, names and colors.
         unclassified: Whether the map has unclassified cells, and the style an entry for them.
     """
     rule = ET.Element("Rule")
     color_map = ET.SubElement(ET.SubElement(rule, "RasterSymbolizer"), "ColorMap")
-    # GeoServer's; servers that do not know it take each colour up to the next code, which is the same for whole codes.
+    # GeoServer's; servers that do not know it take each color up to the next code, which is the same for whole codes.
     color_map.set("type", "values")
     for c in shown_classes(legend, unclassified=unclassified):
         ET.SubElement(color_map, "ColorMapEntry", color=c.color, quantity=str(c.code), label=c.name)
@@ -37,14 +37,14 @@ def polygons_sld(legend: Legend, *, unclassified: bool = False) -> str:
     """Style of the polygons: a rule for each ``class_code``, titled with the class name.
 
     Args:
-        legend: Codes, names and colours.
+        legend: Codes, names and colors.
         unclassified: Whether the map has unclassified polygons, and the style a rule for them.
     """
     return _document(POLYGONS, [_rule(c) for c in shown_classes(legend, unclassified=unclassified)])
 
 
 def _rule(shown: LulcClass) -> ET.Element:
-    """Fills the polygons of one class; the outline has the same colour, so that no seams show between neighbours."""
+    """Fills the polygons of one class; the outline has the same color, so that no seams show between neighbors."""
     rule = ET.Element("Rule")
     ET.SubElement(rule, "Name").text = shown.name
     ET.SubElement(rule, "Title").text = shown.name

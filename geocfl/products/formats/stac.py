@@ -1,4 +1,4 @@
-"""A catalogue entry: a STAC Item that names the products of a map and says what is in them."""
+"""A catalog entry: a STAC Item that names the products of a map and says what is in them."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ TITLES = {
     "geojson": "Land use / land cover, polygons in longitude and latitude",
     "polygons_style": "Style of the polygons for QGIS",
     "polygons_sld": "Style of the polygons for map servers",
-    "truecolor": "The scene in true colour",
+    "truecolor": "The scene in true color",
     "project": "QGIS project with the products",
     "preview": "Scene and map side by side",
     "report": "The map in a browser, with areas and settings",
@@ -74,7 +74,7 @@ TITLES = {
 SIDE_PIECES = 64
 """Of a footprint: straight in a UTM zone, its sides are bent in longitude and latitude."""
 TOLERANCE, DECIMALS = 1e-5, 7
-"""Degrees by which a footprint may be simplified, a metre, and decimals of its coordinates, centimetres."""
+"""Degrees by which a footprint may be simplified, a meter, and decimals of its coordinates, centimeters."""
 
 
 def write_item(
@@ -94,7 +94,7 @@ def write_item(
         path: JSON file to write, beside the products.
         stem: Stem of the scene's file name; the Item's id.
         grid: Where the cells lie.
-        legend: Names and colours of the codes; needed for the asset ``lulc`` alone.
+        legend: Names and colors of the codes; needed for the asset ``lulc`` alone.
         summary: The content of ``S_summary.json``, of which nothing is used that depends on the clock.
         assets: Key of `TITLES` to the name of its file beside the Item, of an ending out of `MEDIA`.
         when: When the scene was taken, with a time zone.
@@ -127,7 +127,7 @@ def write_item(
 
 
 def footprint(grid: CellGrid) -> shapely.Polygon | shapely.MultiPolygon | None:
-    """The scene's rectangle in longitude and latitude (WGS 84), as a catalogue needs it.
+    """The scene's rectangle in longitude and latitude (WGS 84), as a catalog needs it.
 
     Args:
         grid: Where the scene lies; of any orientation, even around a pole.
@@ -234,10 +234,10 @@ def _describe_raster(asset: pystac.Asset, path: Path, grid: CellGrid) -> None:
 
 
 def _resolution(transform: rasterio.Affine, grid: CellGrid) -> float | None:
-    """Metres down the columns from one pixel to the next; None where the CRS is geographic."""
+    """Meters down the columns from one pixel to the next; None where the CRS is geographic."""
     if not grid.crs.is_projected:
         return None
-    return round(math.hypot(transform.b, transform.e) * grid.metres_per_unit, 6)
+    return round(math.hypot(transform.b, transform.e) * grid.meters_per_unit, 6)
 
 
 def _map_classes(legend: Legend, summary: Mapping[str, Any]) -> list[Classification]:

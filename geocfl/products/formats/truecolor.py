@@ -1,4 +1,4 @@
-"""A scene as people see it: true colour, stretched, as a picture and as a raster beside the map."""
+"""A scene as people see it: true color, stretched, as a picture and as a raster beside the map."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def stretch(rgb: NDArray[np.floating]) -> NDArray[np.uint8]:
 
 
 def write_truecolor(path: Path, picture: NDArray[np.uint8], grid: CellGrid, tags: Mapping[str, str]) -> None:
-    """Writes a picture of the scene as a cloud-optimised GeoTIFF: 8-bit red, green and blue with a mask.
+    """Writes a picture of the scene as a cloud-optimized GeoTIFF: 8-bit red, green and blue with a mask.
 
     Args:
         path: GeoTIFF to write, JPEG-compressed.

@@ -162,7 +162,7 @@ def write_default_styles(path: Path, styles: dict[str, str]) -> None:
         "styleQML": list(styles.values()),
         "styleSLD": [""] * len(styles),
         "useAsDefault": [True] * len(styles),
-        "description": ["Classes by name and colour"] * len(styles),
+        "description": ["Classes by name and color"] * len(styles),
         "owner": [""] * len(styles),
         "ui": [None] * len(styles),
     }

@@ -66,7 +66,7 @@ def virtual_raster(folder: Path, grid: CellGrid, legend: Legend, tiles: Sequence
 
 
 def _add_legend(band: ET.Element, legend: Legend) -> None:
-    """Colour table, category names and attribute table."""
+    """Color table, category names and attribute table."""
     shown = shown_classes(legend, unclassified=True)
     colors = {c.code: (*c.rgb, 255) for c in shown}
     table = ET.SubElement(band, "ColorTable")

@@ -1,4 +1,4 @@
-"""A catalogue of many maps: valid, complete, the same again, and never of what is not whole."""
+"""A catalog of many maps: valid, complete, the same again, and never of what is not whole."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from geocfl.core.grid import CellGrid
 from geocfl.core.legend import EUROSAT
 from geocfl.errors import OutputError
 from geocfl.products.files import FILES
-from geocfl.products.formats.catalog import CatalogueResult, check_catalogue, write_catalogue
+from geocfl.products.formats.catalog import CatalogResult, check_catalog, write_catalog
 from geocfl.products.formats.raster import write_confidence, write_lulc
 from geocfl.products.formats.stac import write_item
 from geocfl.products.summary import class_table
@@ -79,12 +79,12 @@ def test_every_finished_map_is_found(
     names = ["b", "a-ü_(1)", "S2A_MSIL2A_20190416"]
     for name in names:
         finish(out, name, grid)
-    result = write_catalogue(out)
-    assert result == CatalogueResult(out / "catalog.json", tuple(sorted(names)), ())
-    catalogue = pystac.Catalog.from_file(str(result.path))
-    validate(catalogue, validator=validator)
-    assert (catalogue.id, json.loads(result.path.read_text())["stac_version"]) == ("maps", "1.1.0")
-    items = list(catalogue.get_items(recursive=True))
+    result = write_catalog(out)
+    assert result == CatalogResult(out / "catalog.json", tuple(sorted(names)), ())
+    catalog = pystac.Catalog.from_file(str(result.path))
+    validate(catalog, validator=validator)
+    assert (catalog.id, json.loads(result.path.read_text())["stac_version"]) == ("maps", "1.1.0")
+    items = list(catalog.get_items(recursive=True))
     assert [item.id for item in items] == sorted(names)
     for item in items:
         validate(item, validator=validator)
@@ -92,13 +92,13 @@ def test_every_finished_map_is_found(
         assert list(item.assets) == ["lulc", "attributes", "confidence", "gpkg", "summary"]
         for asset in item.assets.values():  # as odc-stac and others resolve them
             assert Path(asset.get_absolute_href() or "").is_file()
-    assert [link.title for link in catalogue.get_item_links()] == sorted(names)
+    assert [link.title for link in catalog.get_item_links()] == sorted(names)
     assert str(tmp_path) not in result.path.read_text()
 
 
 def test_names_that_cannot_stand_in_an_address(tmp_path: Path, finish: Callable[..., Any], grid: CellGrid) -> None:
     finish(tmp_path, "50% a#b", grid, rasters=False)
-    write_catalogue(tmp_path)
+    write_catalog(tmp_path)
     (link,) = (link for link in json.loads((tmp_path / "catalog.json").read_text())["links"] if link["rel"] == "item")
     assert (link["href"], link["title"]) == ("./50%25%20a%23b.stac.json", "50% a#b")
 
@@ -109,17 +109,17 @@ def test_it_is_the_same_when_it_is_made_again_or_elsewhere(
     for out, names in ((tmp_path / "maps", "bca"), (tmp_path / "deep/maps", "abc")):
         for name in names:
             finish(out, name, grid)
-        write_catalogue(out)
+        write_catalog(out)
     before = contents(tmp_path / "maps")
     assert before == contents(tmp_path / "deep/maps")
     assert before["catalog.json"].endswith(b"}\n")
     monkeypatch.chdir(tmp_path / "maps")
-    write_catalogue(".")
+    write_catalog(".")
     assert contents(tmp_path / "maps") == before
     finish(tmp_path / "maps", "d", grid)
-    assert write_catalogue(".").maps == ("a", "b", "c", "d")
+    assert write_catalog(".").maps == ("a", "b", "c", "d")
     (tmp_path / "maps/b_summary.json").unlink()
-    assert write_catalogue(".").maps == ("a", "c", "d")
+    assert write_catalog(".").maps == ("a", "c", "d")
 
 
 @pytest.mark.parametrize("name", ["rotated", "southern", "no EPSG code", "ESRI's code", "degrees", "UTM edge"])
@@ -130,7 +130,7 @@ def test_items_are_those_that_products_stac_asks_for(
     grid = CellGrid(310, 500, 64, 64, place.transform, place.crs)
     summary = finish(tmp_path / "a", "S", grid)
     finish(tmp_path / "b", "S", grid)
-    write_catalogue(tmp_path / "a")
+    write_catalog(tmp_path / "a")
     files = {key: f"S{suffix}" for key, suffix in FILES.items() if (tmp_path / f"b/S{suffix}").exists()}
     write_item(tmp_path / "b/S.stac.json", "S", grid, EUROSAT, summary, files, WHEN)
     assert (tmp_path / "a/S.stac.json").read_text() == (tmp_path / "b/S.stac.json").read_text()
@@ -139,14 +139,14 @@ def test_items_are_those_that_products_stac_asks_for(
 def test_items_that_are_there_stay(tmp_path: Path, finish: Callable[..., Any], grid: CellGrid) -> None:
     finish(tmp_path, "S", grid, when=None)
     (tmp_path / "S.stac.json").write_text("asked for")
-    assert write_catalogue(tmp_path).maps == ("S",)
+    assert write_catalog(tmp_path).maps == ("S",)
     assert (tmp_path / "S.stac.json").read_text() == "asked for"
 
 
 def test_maps_without_date_are_left_out_and_told(tmp_path: Path, finish: Callable[..., Any], grid: CellGrid) -> None:
     for name, when in (("a", None), ("b", "2019-04-16T10:00:31Z"), ("c", None)):
         finish(tmp_path, name, grid, when)
-    result = write_catalogue(tmp_path)
+    result = write_catalog(tmp_path)
     assert (result.maps, result.undated) == (("b",), ("a", "c"))
     assert not (tmp_path / "a.stac.json").exists()
     assert json.loads(result.path.read_text())["geocfl:maps"] == 1
@@ -156,7 +156,7 @@ def test_a_map_of_polygons_alone(
     tmp_path: Path, finish: Callable[..., Any], grid: CellGrid, validator: JsonSchemaSTACValidator
 ) -> None:
     finish(tmp_path, "S", grid, rasters=False)
-    write_catalogue(tmp_path)
+    write_catalog(tmp_path)
     item = pystac.Item.from_file(tmp_path / "S.stac.json")
     validate(item, validator=validator)
     assert list(item.assets) == ["gpkg", "summary"]
@@ -171,7 +171,7 @@ def test_what_is_not_whole_or_not_a_map_does_not_count(
     write_lulc_only.write_bytes((tmp_path / "S_lulc.tif").read_bytes())
     for name, text in {"v": "{}", "w": "[1", "x": '{"hash": "other tool"}', "y": "[]"}.items():
         (tmp_path / f"{name}_summary.json").write_text(text)
-    assert write_catalogue(tmp_path).maps == ("S",)
+    assert write_catalog(tmp_path).maps == ("S",)
 
 
 def test_a_damaged_map_does_not_stop_the_others(
@@ -185,36 +185,36 @@ def test_a_damaged_map_does_not_stop_the_others(
     del summary["settings"]
     (tmp_path / "c_summary.json").write_text(json.dumps(summary))
     with caplog.at_level(logging.WARNING, "geocfl"):
-        assert write_catalogue(tmp_path).maps == ("d",)
+        assert write_catalog(tmp_path).maps == ("d",)
     (message,) = caplog.messages
     assert f"{tmp_path / 'catalog.json'}: lacks 3 maps whose products are damaged, such as a (" in message
 
 
 @pytest.mark.parametrize("text", ['{"type": "Catalog", "id": "mine"}', "[]", "7", "no JSON", "\xff"])
-def test_a_catalogue_of_other_making_is_refused(
+def test_a_catalog_of_other_making_is_refused(
     tmp_path: Path, finish: Callable[..., Any], grid: CellGrid, text: str
 ) -> None:
     finish(tmp_path, "S", grid)
     (tmp_path / "catalog.json").write_bytes(text.encode("latin-1"))
     before = contents(tmp_path)
-    for attempt in (check_catalogue, write_catalogue):
+    for attempt in (check_catalog, write_catalog):
         with pytest.raises(OutputError, match=r"catalog\.json: in the way, not made by geocfl; give --overwrite"):
             attempt(tmp_path)
     assert contents(tmp_path) == before
-    check_catalogue(tmp_path, overwrite=True)
-    assert write_catalogue(tmp_path, overwrite=True).maps == ("S",)
-    check_catalogue(tmp_path)
+    check_catalog(tmp_path, overwrite=True)
+    assert write_catalog(tmp_path, overwrite=True).maps == ("S",)
+    check_catalog(tmp_path)
 
 
 def test_folders_that_are_none(tmp_path: Path) -> None:
-    check_catalogue(tmp_path / "new")
+    check_catalog(tmp_path / "new")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").write_text("")
-    check_catalogue(tmp_path / "file/maps")
+    check_catalog(tmp_path / "file/maps")
     for name in ("new", "file", "file/maps"):
-        with pytest.raises(OutputError, match=r"cannot be catalogued"):
-            write_catalogue(tmp_path / name)
-    assert write_catalogue(_made(tmp_path / "empty")).maps == ()
+        with pytest.raises(OutputError, match=r"cannot be cataloged"):
+            write_catalog(tmp_path / name)
+    assert write_catalog(_made(tmp_path / "empty")).maps == ()
 
 
 def _made(folder: Path) -> Path:
@@ -226,13 +226,13 @@ def test_it_is_replaced_as_a_whole(tmp_path: Path, finish: Callable[..., Any], g
     """Whoever reads it while others write it reads one of theirs."""
     for number in range(20):
         finish(tmp_path, f"S{number}", grid, rasters=False)
-    write_catalogue(tmp_path)
+    write_catalog(tmp_path)
     broken = []
     stop = threading.Event()
 
     def write() -> None:
         while not stop.is_set():
-            write_catalogue(tmp_path)
+            write_catalog(tmp_path)
 
     writers = [threading.Thread(target=write) for _ in range(2)]
     for writer in writers:
@@ -254,21 +254,21 @@ def test_maps_in_a_store(tmp_path: Path, finish: Callable[..., Any], grid: CellG
     for name in "ab":
         finish(local, name, grid)
     out = upath.UPath(f"memory://{tmp_path.name}/maps")
-    check_catalogue(str(out))
+    check_catalog(str(out))
     with pytest.raises(OutputError, match="cannot be"):
-        write_catalogue(str(out))
+        write_catalog(str(out))
     for path in local.iterdir():
         (out / path.name).write_bytes(path.read_bytes())
-    result = write_catalogue(str(out))
+    result = write_catalog(str(out))
     assert (result.maps, str(result.path)) == (("a", "b"), f"{out}/catalog.json")
-    write_catalogue(local)
+    write_catalog(local)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == contents(local)
     (out / "catalog.json").write_text("{}")
     with pytest.raises(OutputError, match=r"memory://.*catalog\.json: in the way"):
-        write_catalogue(str(out))
+        write_catalog(str(out))
 
 
-def test_a_real_map_is_catalogued(tmp_path: Path, tiny_model: Path, validator: JsonSchemaSTACValidator) -> None:
+def test_a_real_map_is_cataloged(tmp_path: Path, tiny_model: Path, validator: JsonSchemaSTACValidator) -> None:
     """What its Item says is what --products stac says, but for the Item itself."""
     import geocfl
     from geocfl.demonstration.landscape import write_synthetic_scene
@@ -278,7 +278,7 @@ def test_a_real_map_is_catalogued(tmp_path: Path, tiny_model: Path, validator: J
     options: dict[str, Any] = {"model": tiny_model, "products": ["lulc", "preview"]}
     geocfl.map_scene(scene, tmp_path / "a", **options)
     geocfl.map_scene(scene, tmp_path / "b", **options | {"products": ["lulc", "preview", "stac"]})
-    (name,) = write_catalogue(tmp_path / "a").maps
+    (name,) = write_catalog(tmp_path / "a").maps
     made, asked = ((tmp_path / f"{folder}/{name}.stac.json").read_text() for folder in "ab")
     assert made == asked
     validate(pystac.Item.from_file(tmp_path / f"a/{name}.stac.json"), validator=validator)

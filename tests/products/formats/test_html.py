@@ -44,7 +44,7 @@ def facts(stride, **more):
 
 @pytest.fixture
 def page_of(tmp_path, cells_of):
-    """Writes a page and returns its path; the scene is plain grey."""
+    """Writes a page and returns its path; the scene is plain gray."""
 
     def write(codes, grid, confidence=None, legend=EUROSAT, title="S", picture=None, name="S_report.html", **more):
         cells = cells_of(codes, confidence) if confidence is not None else cells_of(codes)
@@ -135,7 +135,7 @@ def test_table_is_that_of_the_summary(page_of, grid_of, codes):
     assert "No data 0 3 12,345.7" in text
     assert "Not on this map: Highway." in text
     assert "Unclassified 255 2" in text
-    assert "labelled Highway or River contains one, so" in text
+    assert "labeled Highway or River contains one, so" in text
     assert "(DN -1000) / 10000" in text
     assert "metrics test (n 7)" in text
 
@@ -190,20 +190,20 @@ def test_leaflet_is_the_published_one(name, digest):
     assert b64encode(hashlib.sha256(content).digest()).decode() == digest
 
 
-def test_metres_and_north(page_of, grid_of, codes):
+def test_meters_and_north(page_of, grid_of, codes):
     path = page_of(codes, grid_of(codes))
-    assert data_of(path)[0]["metres"] == [10, 10]
+    assert data_of(path)[0]["meters"] == [10, 10]
     assert "transform: rotate(0.0deg)" in path.read_text("utf-8")
     assert "North is up" in path.read_text("utf-8")
     turned = Affine.translation(6e5, 5e6) @ Affine.rotation(30) @ Affine.scale(20, -10)
     path = page_of(codes, CellGrid(9 * 8, 12 * 8, 8, 64, turned, CRS.from_epsg(32633)))
-    assert data_of(path)[0]["metres"] == pytest.approx([20, 10])
+    assert data_of(path)[0]["meters"] == pytest.approx([20, 10])
     # Rows run to 30 degrees left of south, and pixels are twice as wide as high.
     angle = float(re.search(r"style=.transform: rotate\((.*?)deg\)", path.read_text("utf-8"))[1])
     assert angle == pytest.approx(
         np.degrees(np.arctan2(np.sin(np.radians(30)) / 20, np.cos(np.radians(30)) / 10)), abs=0.01
     )
-    wide, high = data_of(page_of(codes, grid_of(codes, epsg=4326)))[0]["metres"]
+    wide, high = data_of(page_of(codes, grid_of(codes, epsg=4326)))[0]["meters"]
     assert wide == pytest.approx(Geod(ellps="WGS84").inv(13.1, 46.17, 13.1001, 46.17)[2], rel=1e-3)
     assert high == pytest.approx(11.115, rel=1e-3)
 
@@ -267,7 +267,7 @@ def point_at(page, grid, row, column):
 
 
 def color_at(page, x, y):
-    """Colour on the screen."""
+    """Color on the screen."""
     shot = page.screenshot(clip={"x": round(x), "y": round(y), "width": 1, "height": 1})
     return Image.open(BytesIO(shot)).convert("RGB").getpixel((0, 0))
 

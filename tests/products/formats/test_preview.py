@@ -11,7 +11,7 @@ from geocfl.products.formats.truecolor import stretch
 
 
 def colors(path):
-    """Colours of a picture by the number of their pixels."""
+    """Colors of a picture by the number of their pixels."""
     image = Image.open(path).convert("RGB")
     return {rgb: count for count, rgb in image.getcolors(maxcolors=1 << 24)}, image.size
 

@@ -20,7 +20,7 @@ def confidence(codes):
     return np.where(codes == 0, 255, np.arange(codes.size).reshape(codes.shape) % 101)
 
 
-def test_class_raster_holds_codes_colours_and_georeference(tmp_path, cells_of, grid_of, codes):
+def test_class_raster_holds_codes_colors_and_georeference(tmp_path, cells_of, grid_of, codes):
     grid, path = grid_of(codes, 16, (3, 5)), tmp_path / "S_lulc.tif"
     write_lulc(cells_of(codes), path, grid, EUROSAT, TAGS)
     with rasterio.open(path) as dataset:
@@ -92,7 +92,7 @@ def test_a_map_without_data_has_no_statistics(tmp_path, cells_of, grid_of):
 
 
 @pytest.mark.parametrize("epsg", [32633, 4326])
-def test_files_are_strictly_cloud_optimised(tmp_path, cells_of, grid_of, epsg):
+def test_files_are_strictly_cloud_optimized(tmp_path, cells_of, grid_of, epsg):
     rng = np.random.default_rng(0)
     codes = np.kron(rng.integers(0, 11, (75, 70)), np.ones((8, 8)))
     cells, grid = cells_of(codes), grid_of(codes, 8, (3, 5), epsg)

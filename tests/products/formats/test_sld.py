@@ -75,7 +75,7 @@ def test_polygon_sld_has_a_rule_a_class(legend, unclassified):
 
 @pytest.fixture
 def mapserver(tmp_path):
-    """Asks MapServer, which has a raster without colours and the polygons of its cells."""
+    """Asks MapServer, which has a raster without colors and the polygons of its cells."""
     if shutil.which("mapserv") is None:
         pytest.skip("no mapserv (Debian's mapserver-bin) to draw with")
     codes = np.array([[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 255, 0]], np.uint8)
@@ -114,7 +114,7 @@ def mapserver(tmp_path):
 
 
 @pytest.mark.parametrize(("layer", "sld"), [("lulc", lulc_sld), ("lulc_polygons", polygons_sld)])
-def test_mapserver_draws_the_classes_in_their_colours(mapserver, layer, sld):
+def test_mapserver_draws_the_classes_in_their_colors(mapserver, layer, sld):
     codes, ask = mapserver
     style = sld(EUROSAT, unclassified=True)
     drawn = ask(REQUEST="GetMap", LAYERS=layer, STYLES="", SLD_BODY=style)[CELL // 2 :: CELL, CELL // 2 :: CELL]

@@ -1,4 +1,4 @@
-"""A catalogue entry: valid by the schemas, right about the files, and the same wherever it is written."""
+"""A catalog entry: valid by the schemas, right about the files, and the same wherever it is written."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SCHEMAS = Path(__file__).parents[2] / "schemas"
 WHEN = datetime(2019, 4, 16, 10, 0, 31, tzinfo=UTC)
 NAMES = {key: f"S{suffix}" for key, suffix in FILES.items() if key != "stac"}
 HALF = 20037508.342789244
-"""Metres from Greenwich to the antimeridian in web Mercator."""
+"""Meters from Greenwich to the antimeridian in web Mercator."""
 
 
 @pytest.fixture(scope="module")

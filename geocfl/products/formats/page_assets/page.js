@@ -3,7 +3,7 @@
 (async () => {
   const BINS = 20;
   const data = JSON.parse(document.getElementById("data").textContent);
-  const { height, width, rows, columns, extent, transform, metres, decimals } = data;
+  const { height, width, rows, columns, extent, transform, meters, decimals } = data;
   const classes = new Map(data.classes.map((c) => [c.code, c]));
   const shown = new Set(classes.keys());
   const find = (id) => document.getElementById(id);
@@ -22,7 +22,7 @@
   const scene = box(0, 0, width, height);
 
   function makeMap() {
-    const distance = (a, b) => Math.hypot((a.lng - b.lng) * metres[0], (a.lat - b.lat) * metres[1]);
+    const distance = (a, b) => Math.hypot((a.lng - b.lng) * meters[0], (a.lat - b.lat) * meters[1]);
     const map = L.map("map", {
       crs: L.extend({}, L.CRS.Simple, { distance }), attributionControl: false, zoomSnap: 0,
       minZoom: -12, maxZoom: 4, maxBoundsViscosity: 0.8,
