@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+import geocfl
 from geocfl.cli import options, parse
 from geocfl.cli.bars import bars
-from geocfl.cli.entry import MAP, app, examples
+from geocfl.cli.entry import MAP, app, as_options, examples
 from geocfl.cli.options import SCENE
 
 
@@ -87,10 +88,8 @@ def plan(
     Takes seconds: it measures parts of up to three scenes and leaves no files
     behind. Options shared with geocfl map have the same meaning.
     """
-    from geocfl.planning.plan import plan as measure
-
     with bars() as shown:
-        planned = measure(
+        planned = geocfl.plan(
             scenes or [],
             tiles=tiles,
             machines=machines,
@@ -121,4 +120,4 @@ def plan(
             memory=memory,
             progress=shown,
         )
-    typer.echo(json.dumps(planned.to_json(), indent=2) if as_json else planned.table())
+    typer.echo(json.dumps(planned.to_json(), indent=2) if as_json else as_options(planned.table()))

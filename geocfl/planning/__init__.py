@@ -1,1 +1,1 @@
-"""What a run over many scenes will take, measured on a few of them."""
+"""Time and size of a run over many scenes, estimated from a few of them."""

@@ -1,4 +1,4 @@
-"""What a run over many scenes will take: a few of them measured here, before anything is mapped."""
+"""Estimates the time and size of a run over many scenes from measurements on a few of them."""
 
 from __future__ import annotations
 
@@ -12,41 +12,42 @@ from typing import Any, Unpack
 
 import numpy as np
 
+from geocfl.core.keywords import declared
 from geocfl.core.progress import Progress, silent
 from geocfl.core.table import align
 from geocfl.errors import GeocflError, SceneError, UsageError
 from geocfl.mapping.mapper import SCENES_AT_ONCE, Mapper
 from geocfl.mapping.settings import MapOptions, MapSettings
 from geocfl.models.bundle import DEFAULT_MODEL, Bundle
-from geocfl.planning.profile import SIDE, Cost, Stage, cores, measure, write_stand_in
+from geocfl.planning.profile import SIDE, Cost, Stage, cores, measure_scene, write_stand_in
 from geocfl.scenes import Source
 from geocfl.scenes.collect import list_scenes
 from geocfl.scenes.remote import is_remote
 
-LOOKED_AT = 3
-"""Scenes that are measured, spread evenly over the list; the others are taken to be like them."""
+MEASURED = 3
+"""Number of scenes to measure, spread evenly over the list; the others are assumed to be similar."""
 TRIED = 9
-"""Scenes that are tried for that, spread likewise, where some cannot be mapped."""
+"""Number of scenes to try, spread evenly over the list, if some of them cannot be mapped."""
 BUSY = 0.75
-"""A classifier on a CPU that gets less of the cores than this shares them with something else."""
+"""If a classifier on a CPU uses less than this share of the cores, other programs are using them too."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will take.
+    """Estimated time and size of a run.
 
     Attributes:
-        scenes: Scenes, or tiles, in all, without those that were left out.
-        costs: What those that were measured take.
+        scenes: Number of scenes or tiles, without those that were left out.
+        costs: Costs of the scenes that were measured.
         unreadable: Why scenes were left out: they cannot be read, or were to be measured and cannot be mapped.
-        stand_in: Whether a generated tile was measured, as there was no scene.
-        machines: Machines like this one that share the scenes.
-        cores: Of this machine's processor, as this process may use them.
+        stand_in: Whether a synthetic tile was measured because no scene was given.
+        machines: Number of machines like this one that share the scenes.
+        cores: CPU cores that this process may use.
         classifier: Back end and device.
-        load: Seconds until a machine's classifier is ready.
-        read_rate: Megabytes a second at which each machine gets its files, in addition to what was measured; None where
-            that was not stated.
-        remote: Whether scenes were measured over the network.
+        load: Seconds that a machine needs to load the classifier.
+        read_rate: Megabytes per second at which each machine receives files, which adds to the measured time of
+            reading. None if not given.
+        remote: Whether scenes were read over the network.
     """
 
     scenes: int
@@ -65,23 +66,23 @@ class Plan:
 
     @property
     def windows(self) -> int:
-        """Windows to classify, in all."""
+        """Total number of windows to classify."""
         return round(self.scenes * self._mean(cost.windows for cost in self.costs))
 
     @property
     def bytes_read(self) -> int | None:
-        """Bytes to read, in all; None where that is not known."""
+        """Total number of bytes to read; None if unknown."""
         sizes = [cost.bytes_read for cost in self.costs if cost.bytes_read is not None]
         return round(self.scenes * self._mean(sizes)) if len(sizes) == len(self.costs) else None
 
     @property
     def bytes_written(self) -> int:
-        """Bytes to write, in all."""
+        """Total number of bytes to write."""
         return round(self.scenes * self._mean(cost.bytes_written for cost in self.costs))
 
     @property
     def stages(self) -> dict[str, Stage]:
-        """The steps of a scene in the mean, as `Cost` has them, what the stated read rate adds included."""
+        """The steps of a scene as in `Cost`, averaged over the measured scenes, with the time that `read_rate` adds."""
         stages = {
             name: Stage(
                 self._mean(getattr(cost, name).seconds for cost in self.costs),
@@ -95,7 +96,7 @@ class Plan:
         return stages
 
     def _limits(self) -> tuple[float, float]:
-        """Seconds a scene for the steps that wait for each other, and for the processor that they share."""
+        """Seconds per scene that the elapsed times of its steps allow, and that the CPU they share allows."""
         stages = self.stages
         turn = max(stages["read"].seconds, stages["classify"].seconds)
         alternating = (stages["start"].seconds + turn + stages["write"].seconds) / SCENES_AT_ONCE
@@ -103,41 +104,41 @@ class Plan:
 
     @property
     def seconds_per_scene(self) -> float:
-        """Seconds from one scene's end to the next one's, on one machine.
+        """Seconds from the end of one scene to the end of the next, on one machine.
 
-        While a scene is classified its own next strip is read, another scene is opened or its products are written:
-        the slowest of these counts, unless their processor time on all cores takes longer still.
+        While a strip is classified, the next one is read, and another scene is opened or written. The slowest step
+        decides, or the CPU time of all steps divided by the cores if that is longer.
         """
         return max(self._limits())
 
     @property
     def seconds(self) -> float:
-        """Seconds from begin to end, with all machines."""
+        """Total number of seconds with all machines."""
         ends = self.load + self.stages["start"].seconds + self.stages["write"].seconds
         return ends + math.ceil(self.scenes / self.machines) * self.seconds_per_scene
 
     @property
-    def bound(self) -> str:
-        """The step, named as in `Cost`, that takes longest, or most of the processor where that is what is short."""
+    def bottleneck(self) -> str:
+        """The slowest step, named as in `Cost`; the step with the most CPU time if the CPU is the limit."""
         waiting, processor = self._limits()
         stages = self.stages
         by = "processor" if processor > waiting else "seconds"
         return max(stages, key=lambda name: float(getattr(stages[name], by)))
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, ready for JSON."""
+        """All values and totals as JSON."""
         totals = {
             "windows": self.windows,
             "hours": self.seconds / 3600,
             "bytes_read": self.bytes_read,
             "bytes_written": self.bytes_written,
-            "bound": self.bound,
+            "bottleneck": self.bottleneck,
             "seconds_per_scene": self.seconds_per_scene,
         }
         return totals | asdict(self)
 
     def table(self) -> str:
-        """The plan as plain text, without a newline at its end."""
+        """The plan as plain text without a trailing newline."""
         stages, each = self.stages, 1 / self.scenes
         words = {"start": "open and hash", "read": "read", "classify": "classify", "write": "write products"}
         read = self.bytes_read
@@ -145,53 +146,56 @@ class Plan:
         rows = [
             ("windows", f"{round(self.windows * each):,}", f"{self.windows:,}"),
             *((words[name], _seconds(stage.seconds), "") for name, stage in stages.items()),
-            ("time, with the steps overlapping", _seconds(self.seconds_per_scene), f"{_hours(self.seconds)}, {by}"),
-            ("to read", _bytes(read and read * each), _bytes(read)),
-            ("to write", _bytes(self.bytes_written * each), _bytes(self.bytes_written)),
+            ("time with overlapping steps", _seconds(self.seconds_per_scene), f"{_hours(self.seconds)}, {by}"),
+            ("bytes to read", _bytes(read and read * each), _bytes(read)),
+            ("bytes to write", _bytes(self.bytes_written * each), _bytes(self.bytes_written)),
         ]
         lines = [
-            align([("", "a scene", f"{self.scenes:,} scene{'s' if self.scenes > 1 else ''}"), *rows], text_columns=[0]),
+            align(
+                [("", "per scene", f"{self.scenes:,} scene{'s' if self.scenes > 1 else ''}"), *rows], text_columns=[0]
+            ),
             "",
         ]
         return "\n".join([*lines, *self._notes()])
 
     def _notes(self) -> Iterator[str]:
-        """What the numbers rest on, a sentence each."""
-        doing = {"start": "Opening scenes", "read": "Reading", "classify": "Classifying", "write": "Writing products"}
-        yield f"{doing[self.bound]} bounds it."
+        """The assumptions, one sentence each."""
+        doing = {"start": "opening scenes", "read": "reading", "classify": "classifying", "write": "writing products"}
+        yield f"The bottleneck is {doing[self.bottleneck]}."
         names = ", ".join(cost.scene for cost in self.costs)
         cores = f"{self.cores} core{'s' if self.cores > 1 else ''}"
         if self.stand_in:
             yield (
-                f"Measured on a generated scene, scaled up to tiles of {SIDE:,} x {SIDE:,} px; "
-                "real ones compress differently, so pass one of yours."
+                f"Measured on a synthetic scene and scaled up to tiles of {SIDE:,} x {SIDE:,} px. Real scenes compress "
+                "differently; for a better estimate, pass one of yours."
             )
         else:
-            like = f"; the other {self.scenes - len(self.costs):,} are taken to be like that"
+            like = f"; the other {self.scenes - len(self.costs):,} are assumed to be similar"
             yield f"Measured on {names}{like if self.scenes > len(self.costs) else ''}."
         yield f"Each machine is assumed to be like this one: {cores}, {self.classifier}."
         classify = self.stages["classify"]
         if " on cpu" in self.classifier and classify.processor < BUSY * self.cores * classify.seconds:
-            share, alone = classify.processor / classify.seconds, self._limits()[1]
+            share, idle = classify.processor / classify.seconds, self._limits()[1]
             yield (
-                f"It was busy with other work, of {cores} classifying got {share:.1f}: alone, a scene takes it about "
-                f"{_seconds(alone)}. Plan again when it is idle."
+                f"Other programs kept it busy: classifying got only {share:.1f} of {cores}. When it is idle, a scene "
+                f"takes about {_seconds(idle)}; plan again then."
             )
         if self.read_rate:
-            yield f"Files come at {self.read_rate:g} MB/s to each machine, as --read-rate says; decoding was measured."
+            yield f"Each machine receives files at {self.read_rate:g} MB/s (`read_rate`); decoding was measured."
         elif self.remote:
-            yield "Reading was measured over the network, which machines may share."
+            yield "Reading was measured over the network; machines may have to share its bandwidth."
         else:
             yield (
-                "Files were read on this machine, perhaps from its memory; where they are slower to come by, say how "
-                "fast with --read-rate."
+                "Files were read on this machine, possibly from its cache; if they arrive more slowly, pass their rate "
+                "as `read_rate`."
             )
         if self.machines > 1 and self.bytes_read is not None:
-            yield f"Together the machines read {_bytes(self.bytes_read / self.seconds)} a second."
+            yield f"Together, the machines read {_bytes(self.bytes_read / self.seconds)} per second."
         if self.unreadable:
-            yield f"Left out, as they cannot be mapped: {'; '.join(self.unreadable)}."
+            yield f"Left out because they cannot be mapped: {'; '.join(self.unreadable)}."
 
 
+@declared
 def plan(
     scenes: str | Path | Source | Iterable[str | Path | Source] = (),
     *,
@@ -207,28 +211,28 @@ def plan(
     progress: Progress = silent,
     **options: Unpack[MapOptions],
 ) -> Plan:
-    """Finds out what a run of `geocfl.map_scenes` will take, in seconds and without writing anything that stays.
+    """Estimates the time and size of a run of `geocfl.map_scenes` in seconds, and leaves no files behind.
 
-    Of up to three of the scenes, some strips are read, some windows classified, and a map of theirs repeated to the
-    scene's size is written into a temporary folder.
+    Reads a few strips of up to three scenes, classifies some of their windows, and writes a map of the scene's size,
+    made of the classified cells, into a temporary folder.
 
     Args:
-        scenes: As for `geocfl.map_scenes`, or a single one; likewise `list_file` and `stac_items`.
-        tiles: Plan for this number of scenes like the given ones instead, or where none is given like a generated one
-            of a tile's 10,980 x 10,980 pixels. All land is some 20,000 tiles.
-        machines: Machines like this one that share the scenes.
-        read_rate: Megabytes a second at which each machine gets its files; as fast as it was here by default.
-        list_file: Likewise.
-        stac_items: Likewise.
-        model: As for `geocfl.map_scene`; likewise `device`, `batch_size`, `memory` and the settings.
-        device: Likewise.
-        batch_size: Likewise.
-        memory: Likewise.
-        progress: Told of the scenes that are measured.
+        scenes: As in `geocfl.map_scenes`, or a single scene.
+        tiles: Plan for this number of similar scenes. Without scenes, a synthetic tile of 10,980 x 10,980 pixels is
+            measured. All land is about 20,000 tiles.
+        machines: Number of machines like this one that share the scenes.
+        read_rate: Megabytes per second at which each machine receives files; None for the measured rate.
+        list_file: As in `geocfl.map_scenes`.
+        stac_items: As in `geocfl.map_scenes`.
+        model: As in `geocfl.map_scene`.
+        device: As in `geocfl.map_scene`.
+        batch_size: As in `geocfl.map_scene`.
+        memory: As in `geocfl.map_scene`.
+        progress: Called with the number of scenes measured.
         **options: Fields of `MapSettings`.
 
     Raises:
-        UsageError: There is nothing to plan for, or an option is out of its range.
+        UsageError: There are neither scenes nor `tiles`, or a value is out of range.
         GeocflError: The model cannot be used, or no scene can be mapped.
     """
     for option, value in (("tiles", tiles), ("machines", machines)):
@@ -254,7 +258,7 @@ def plan(
             if not sources:
                 raise errors[0]
         started = time.perf_counter()
-        mapper.rate  # noqa: B018, loads the back end and warms it up
+        mapper.rate  # noqa: B018, loads and warms up the back end
         load = time.perf_counter() - started
         measured, failed = _measured(mapper, sources, Path(folder), stand_in, read_rate, progress)
     return Plan(
@@ -279,28 +283,28 @@ def _measured(
     read_rate: float | None,
     progress: Progress,
 ) -> tuple[list[tuple[Source, Cost]], list[GeocflError]]:
-    """Measures up to `LOOKED_AT` of the scenes, others in the place of those that cannot be mapped.
+    """Measures up to `MEASURED` scenes, and tries others if some cannot be mapped.
 
     Returns:
-        Those that were measured, with what they take, and why others were not.
+        The measured scenes with their costs, and the errors of those that cannot be mapped.
 
     Raises:
-        UsageError: `read_rate` is given, but not known how many bytes a scene has.
-        SceneError: None of those that were tried can be mapped.
+        UsageError: `read_rate` is given, but the size of a scene is unknown.
+        SceneError: None of the scenes tried can be mapped.
     """
-    wanted = min(LOOKED_AT, len(sources))
+    wanted = min(MEASURED, len(sources))
     measured: list[tuple[Source, Cost]] = []
     failed: list[GeocflError] = []
     progress("plan", 0, wanted, "scene")
-    for index in dict.fromkeys([*_spread(len(sources), LOOKED_AT), *_spread(len(sources), TRIED)]):
+    for index in dict.fromkeys([*_spread(len(sources), MEASURED), *_spread(len(sources), TRIED)]):
         source = sources[index]
         try:
-            cost = measure(mapper, source, folder, stand_in)
+            cost = measure_scene(mapper, source, folder, stand_in)
         except SceneError as error:
             failed.append(error)
             continue
         if read_rate and cost.bytes_read is None:
-            raise UsageError(f"--read-rate {read_rate:g}: how many bytes {cost.scene} has is not known; leave it out")
+            raise UsageError(f"`read_rate` needs the size of {cost.scene}, which is unknown; leave `read_rate` out")
         measured.append((source, cost))
         progress("plan", len(measured), wanted, "scene")
         if len(measured) == wanted:
@@ -313,7 +317,7 @@ def _measured(
 
 
 def _spread(count: int, some: int) -> list[int]:
-    """So many indices of `count` at most, from the first to the last one."""
+    """Up to `some` indices below `count`, evenly spaced from the first to the last."""
     indices: list[int] = np.unique(np.linspace(0, count - 1, some).round().astype(int)).tolist()
     return indices
 
@@ -333,7 +337,7 @@ def _bytes(size: float | None) -> str:
     if size is None:
         return "unknown"
     for unit in ("B", "kB", "MB", "GB", "TB"):
-        if size < 999.5 or unit == "TB":  # what rounds to 1,000 is one of the next unit
+        if size < 999.5 or unit == "TB":  # a value that rounds to 1,000 goes to the next unit
             break
         size /= 1000
     return f"{size:,.3g} {unit}" if size < 999.5 else f"{size:,.0f} {unit}"

@@ -1,4 +1,4 @@
-"""What one scene takes on this machine, stage by stage."""
+"""Measures the cost of one scene on this machine, step by step."""
 
 from __future__ import annotations
 
@@ -33,52 +33,52 @@ from geocfl.scenes.checks import scene_warnings
 from geocfl.scenes.find import chosen_bands
 
 SIDE = 10_980
-"""Pixels of a side of a Sentinel-2 tile at 10 m."""
+"""Width and height of a Sentinel-2 tile at 10 m, pixels."""
 SECONDS = 3.0
-"""Of classifying, for each scene that is measured."""
+"""Time to spend on classifying each measured scene."""
 WRITTEN_CELLS = 500_000
-"""Cells of the map that is written to measure products; of larger ones a part, scaled up."""
-LOOKED_AT_ROWS = 9
-"""Rows of cells, spread over a scene, that tell how much of it area and mask leave."""
-TAKEN = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
-"""When scenes were taken, in the products that are measured: what a STAC Item takes does not depend on it."""
+"""Largest map, in cells, that is written to measure products; the cost of larger maps is extrapolated."""
+SAMPLED_ROWS = 9
+"""Rows of cells, spread over a scene, from which the share inside the area and outside the mask is estimated."""
+ACQUIRED = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
+"""Placeholder date of acquisition; the size of a STAC Item does not depend on it."""
 DIGEST = "0" * 64
-"""Stands for the hash in the products that are measured."""
+"""Placeholder digest."""
 STAND_IN = (3, 4)
-"""Down and across, how often the synthetic scene is repeated in the one that stands in for a tile: 3072 x 5120 px."""
+"""Repetitions of the synthetic scene, down and across, in the stand-in for a tile: 3072 x 5120 px."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What a step takes on one scene.
+    """Cost of one step on one scene.
 
     Attributes:
-        seconds: Elapsed.
-        processor: Seconds of all cores together.
+        seconds: Elapsed time.
+        processor: CPU time, summed over all cores, in seconds.
     """
 
     seconds: float
     processor: float
 
     def __add__(self, other: Stage) -> Stage:
-        """Both, one after the other."""
+        """The cost of both steps in sequence."""
         return Stage(self.seconds + other.seconds, self.processor + other.processor)
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one scene takes on one machine.
+    """Cost of one scene on one machine.
 
     Attributes:
-        scene: Its name.
-        pixels: Its pixels.
-        windows: Those of its windows that have data.
-        start: Opening the scene, hashing its files and looking at a sample of it.
-        read: Reading and decoding its pixels.
-        classify: Classifying its windows.
-        write: Making the products.
-        bytes_read: What its bands take in their files; None where that is not known.
-        bytes_written: What its products take.
+        scene: Name of the scene.
+        pixels: Number of pixels.
+        windows: Number of windows with data.
+        start: Opening the scene, hashing its files and reading a sample.
+        read: Reading and decoding the pixels.
+        classify: Classifying the windows.
+        write: Writing the products.
+        bytes_read: Stored size of the bands; None if unknown.
+        bytes_written: Size of the products.
     """
 
     scene: str
@@ -93,7 +93,7 @@ class Cost:
 
 
 class _Clock:
-    """What the block under it takes."""
+    """Measures the time of a ``with`` block."""
 
     def __enter__(self) -> _Clock:
         self._seconds, self._processor = time.perf_counter(), time.process_time()
@@ -104,21 +104,21 @@ class _Clock:
         self._processor = time.process_time() - self._processor
 
     def stage(self, times: float = 1.0) -> Stage:
-        """So many times what the block took."""
+        """The cost of the block, multiplied by `times`."""
         return Stage(times * self._seconds, times * self._processor)
 
 
-def measure(mapper: Mapper, source: Source, folder: Path, stand_in: bool = False) -> Cost:
-    """Measures what a scene takes.
+def measure_scene(mapper: Mapper, source: Source, folder: Path, stand_in: bool = False) -> Cost:
+    """Measures the cost of mapping a scene.
 
-    Some strips are read, some windows classified, and a map of theirs repeated to the scene's size is written.
+    Reads a few strips, classifies some windows, and writes a map of the scene's size made of the classified cells.
 
     Args:
-        mapper: The model and settings; its classifier is loaded where it is not yet.
+        mapper: The model and settings; its classifier is loaded if necessary.
         source: The scene.
-        folder: Where the products are written; they stay there.
-        stand_in: Whether the scene stands in for a tile, so that all that grows with the pixels is scaled up to one
-            of `SIDE` x `SIDE` pixels.
+        folder: Folder for the products, which are kept.
+        stand_in: Whether the scene stands in for a tile; every cost that grows with the pixels is then scaled up to
+            `SIDE` x `SIDE` pixels.
 
     Raises:
         SceneError: The scene cannot be read, or lacks what the model needs.
@@ -156,11 +156,11 @@ def measure(mapper: Mapper, source: Source, folder: Path, stand_in: bool = False
 
 
 def _wanted(scene: Scene, grid: CellGrid, max_masked: float) -> float:
-    """Share of the cells that area and mask leave to be classified, 0..1, estimated from some rows of them."""
+    """Share of the cells to classify inside the area and outside the mask, 0..1, estimated from some rows."""
     if scene.mask is None and scene.extent.shapes is None:
         return 1.0
     left = []
-    for row in np.unique(np.linspace(0, grid.rows - 1, LOOKED_AT_ROWS).round().astype(int)).tolist():
+    for row in np.unique(np.linspace(0, grid.rows - 1, SAMPLED_ROWS).round().astype(int)).tolist():
         start, stop = row * grid.stride, min(grid.height, (row + 1) * grid.stride)
         wanted = scene.extent.inside(start, stop)
         cells = np.ones((1, grid.columns), bool) if wanted is None else has_data(wanted, grid.stride)
@@ -172,10 +172,10 @@ def _wanted(scene: Scene, grid: CellGrid, max_masked: float) -> float:
 
 
 def _read(mapper: Mapper, scene: Scene, grid: CellGrid) -> tuple[_Clock, Strip, Any]:
-    """Reads a strip in the middle of a scene as the pipeline does, after the one before it, as blocks are shared.
+    """Reads a strip in the middle of a scene as the pipeline does, after the strip before it, which shares blocks.
 
     Returns:
-        What it took, the strip, and its pixels where the classifier wants them.
+        The time, the strip, and its pixels on the device of the classifier.
     """
     rows = mapper.cell_rows(scene, grid)
     middle = max(0, -(-grid.rows // rows) // 2 - 1) * rows
@@ -189,10 +189,10 @@ def _read(mapper: Mapper, scene: Scene, grid: CellGrid) -> tuple[_Clock, Strip, 
 
 
 def _classify(mapper: Mapper, strip: Strip, placed: Any) -> tuple[Stage, NDArray[np.uint8]]:
-    """Classifies as many columns of a strip as there is time for, where it has most data.
+    """Classifies as many columns of a strip as time allows, where it has the most data.
 
     Returns:
-        What a window takes, and (bands, k, n) values of the cells, of which some are classified at least.
+        The cost of a window, and the (bands, k, n) values of the cells, some of which are classified.
     """
     rows, columns = strip.valid.shape
     budget = max(mapper.backend.batch_size, int(SECONDS * mapper.rate))
@@ -206,7 +206,7 @@ def _classify(mapper: Mapper, strip: Strip, placed: Any) -> tuple[Stage, NDArray
             replace(strip, valid=valid), placed, mapper.settings.stride, mapper.backend, mapper.decision
         )
     cells = cells[:, :, first : first + width]
-    if not valid.any():  # the rate on noise, then
+    if not valid.any():  # use the rate measured on noise
         return Stage(1 / mapper.rate, cores() / mapper.rate), cells
     return clock.stage(1 / int(valid.sum())), cells
 
@@ -214,13 +214,13 @@ def _classify(mapper: Mapper, strip: Strip, placed: Any) -> tuple[Stage, NDArray
 def _write(
     mapper: Mapper, source: Source, scene: Scene, grid: CellGrid, strip: Strip, cells: NDArray[np.uint8], folder: Path
 ) -> tuple[Stage, int]:
-    """Writes the products of a map with the classified cells over and over, mirrored.
+    """Writes the products of a map that repeats the classified cells, mirrored.
 
-    Of a large map a part and half of it: what a scene takes anyway and what each row of cells adds are told apart. Each
-    is then written twice and the faster one counts, since what disturbs one of them would be scaled up with the rest.
+    For a large map, writes a part and half of that part, and derives from them a fixed cost and a cost per row of
+    cells. Each is written twice and the faster time counts, because a disturbance would be scaled up too.
 
     Returns:
-        What the whole map takes, and the bytes of its products.
+        The cost of the whole map, and the bytes of its products.
     """
     picture = PICTURE_PIXELS if mapper.selection.truecolor else PREVIEW_PIXELS
     step = -(-max(grid.height, grid.width) // picture)
@@ -235,10 +235,10 @@ def _write(
             write_header(work, part.rows, part.columns, len(cells))
             work.write_bytes(_repeated(cells, part.rows, part.columns).transpose(1, 0, 2).tobytes())
             facts = origin.facts(
-                part, digest=DIGEST, when=TAKEN, warnings=warnings, classifier=repr(mapper.backend), masked=0
+                part, digest=DIGEST, when=ACQUIRED, warnings=warnings, classifier=repr(mapper.backend), masked=0
             )
             tags = origin.tags(part)
-            finished = ClassifiedScene(source.stem, work, part, mapper.model.legend, thumbnail, tags, facts, TAKEN)
+            finished = ClassifiedScene(source.stem, work, part, mapper.model.legend, thumbnail, tags, facts, ACQUIRED)
             how = mapper.settings
             with _Clock() as clock:
                 summary = write_products(
@@ -260,7 +260,7 @@ def _write(
 
 
 def _repeated(values: NDArray[Any], rows: int, columns: int) -> NDArray[Any]:
-    """(B, rows, columns) of (B, h, w) values, mirrored at each edge as often as that takes, so that none is a seam."""
+    """Extends (B, h, w) values to (B, rows, columns) by mirroring at each edge, so that there are no seams."""
 
     def indices(count: int, size: int) -> NDArray[np.int64]:
         index = np.arange(count) % (2 * size)
@@ -272,7 +272,7 @@ def _repeated(values: NDArray[Any], rows: int, columns: int) -> NDArray[Any]:
 
 
 def _whole_pixels(mapper: Mapper, source: Source, grid: CellGrid) -> int:
-    """Pixels of a whole scene, of which an area may be a part."""
+    """Pixels of the whole scene, also if only an area is mapped."""
     if mapper.reading.area is None:
         return grid.height * grid.width
     how = replace(mapper.reading, area=None, mask=None)
@@ -281,7 +281,7 @@ def _whole_pixels(mapper: Mapper, source: Source, grid: CellGrid) -> int:
 
 
 def write_stand_in(folder: Path, model: Bundle) -> Source:
-    """Writes a synthetic scene, repeated, with a model's bands; those that it lacks are its near infrared."""
+    """Writes a repeated synthetic scene with a model's bands; a band that it lacks is a copy of the near infrared."""
     path, truth = folder / "generated.tif", folder / "truth.tif"
     write_synthetic_scene(path, truth)
     with rasterio.open(path) as dataset:
@@ -297,8 +297,8 @@ def write_stand_in(folder: Path, model: Bundle) -> Source:
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Number of CPU cores that this process may use."""
     try:
         return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on every system
+    except AttributeError:  # not available on every system
         return os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""What a scene's bands take in their files."""
+"""Stored size of a scene's bands."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from geocfl.scenes.stack import open_dataset
 
 
 def stored_bytes(source: Source) -> int | None:
-    """Bytes that a scene's bands take in their files, compressed as they are.
+    """Stored (compressed) size of a scene's bands in bytes.
 
     Returns:
-        None where that cannot be found out, as of a server's files of another format than TIFF.
+        None if unknown, for example for files on a server that are not TIFFs.
 
     Raises:
         RasterioIOError: A file on this machine cannot be opened.
@@ -35,7 +35,7 @@ def stored_bytes(source: Source) -> int | None:
 
 
 def _block_bytes(path: str, wanted: list[int]) -> int | None:
-    """Bytes of some bands of a raster: of their blocks in a TIFF, else their share of the file."""
+    """Bytes of some bands of a raster: the size of their blocks in a TIFF, otherwise their share of the file."""
     with remote_settings(path), open_dataset(path) as dataset:
         if dataset.driver == "GTiff":
             height, width = dataset.block_shapes[0]
@@ -46,13 +46,13 @@ def _block_bytes(path: str, wanted: list[int]) -> int | None:
                 for y in range(-(-dataset.height // height))
                 for x in range(-(-dataset.width // width))
             ]
-            return sum(int(block or 0) for block in blocks)  # one of no data alone may not be there
+            return sum(int(block or 0) for block in blocks)  # a block of only no data may be missing
         size = _file_bytes(path)
         return None if size is None else round(size * len(wanted) / dataset.count)
 
 
 def _file_bytes(path: str) -> int | None:
-    """Bytes of a file on this machine, or of a member of a zip there."""
+    """Bytes of a file on this machine, or of a member of a zip file; None if unknown."""
     file = local_file(path)
     if file is None:
         return None

@@ -20,7 +20,7 @@ def test_plan_says_hours_and_bytes(scene: Path, tiny_model: Path, tmp_path: Path
     assert "20,000 scenes" in done.stdout
     assert "240,000" in done.stdout  # windows
     assert "10 machines" in done.stdout
-    assert "bounds it" in done.stdout
+    assert "The bottleneck is" in done.stdout
     assert list(tmp_path.iterdir()) == []
     assert "--tiles" in run("plan", cwd=tmp_path, code=2).stderr
 

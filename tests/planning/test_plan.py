@@ -35,15 +35,15 @@ def made_up(*costs: Cost, **facts) -> Plan:
 def test_the_slowest_of_the_steps_that_overlap_counts():
     assert made_up().seconds_per_scene == 30
     assert made_up().seconds == 5 + 1 + 2 + 10 * 30
-    assert made_up().bound == "classify"
+    assert made_up().bottleneck == "classify"
     reading = made_up(cost(read=50))
-    assert (reading.seconds_per_scene, reading.bound) == (50, "read")
+    assert (reading.seconds_per_scene, reading.bottleneck) == (50, "read")
     # Two scenes at once: no faster than half of all steps of one.
     writing = made_up(cost(write=100))
-    assert (writing.seconds_per_scene, writing.bound) == ((1 + 30 + 100) / 2, "write")
+    assert (writing.seconds_per_scene, writing.bottleneck) == ((1 + 30 + 100) / 2, "write")
     # One core for all of it.
     shared = made_up(cost(), cores=1)
-    assert (shared.seconds_per_scene, shared.bound) == (1 + 4 + 30 + 2, "classify")
+    assert (shared.seconds_per_scene, shared.bottleneck) == (1 + 4 + 30 + 2, "classify")
 
 
 def test_machines_share_whole_scenes():
@@ -54,14 +54,14 @@ def test_machines_share_whole_scenes():
 def test_a_stated_read_rate_comes_on_top_of_decoding():
     slow = made_up(read_rate=0.1)
     assert slow.stages["read"] == Stage(4 + 30, 4)
-    assert (slow.seconds_per_scene, slow.bound) == (34, "read")
-    assert "as --read-rate says" in slow.table()
-    assert made_up(read_rate=100).bound == "classify"
+    assert (slow.seconds_per_scene, slow.bottleneck) == (34, "read")
+    assert "receives files at" in slow.table()
+    assert made_up(read_rate=100).bottleneck == "classify"
 
 
-def test_a_busy_machine_is_said():
+def test_a_busy_machine_is_reported():
     text = made_up(cost(cores=0.5), cores=2).table()
-    assert "of 2 cores classifying got 0.5: alone, a scene takes it about 9.2 s" in text
+    assert "classifying got only 0.5 of 2 cores. When it is idle, a scene takes about 9.2 s" in text
     assert "busy" not in made_up(cost(cores=1.9), cores=2).table()
     assert "busy" not in made_up(cost(cores=0.5), cores=2, classifier="m on cuda").table()
 
@@ -87,7 +87,7 @@ def test_a_plan_is_within_what_it_cannot_be_beyond(stages, cores, scenes, machin
     rounds = -(-scenes // machines)
     assert p.seconds <= p.load + stages[0] + stages[3] + rounds * alone + 1e-6
     assert p.seconds >= made_up(cost(*stages), cores=cores, scenes=scenes, machines=machines + 1).seconds - 1e-6
-    assert p.bound in ("start", "read", "classify", "write")
+    assert p.bottleneck in ("start", "read", "classify", "write")
 
 
 def test_a_few_scenes_stand_for_all_and_broken_ones_are_left_out(tmp_path, tiny_model):
@@ -99,8 +99,8 @@ def test_a_few_scenes_stand_for_all_and_broken_ones_are_left_out(tmp_path, tiny_
     assert [c.scene for c in p.costs] == ["s0.tif", "s4.tif", "s8.tif"]
     assert len(p.unreadable) == 1
     text = p.table()
-    assert "the other 6 are taken to be like that" in text
-    assert "Left out, as they cannot be mapped:" in text
+    assert "the other 6 are assumed to be similar" in text
+    assert "Left out because they cannot be mapped:" in text
     assert "t.tif" in text
     assert json.loads(json.dumps(p.to_json()))["windows"] == p.windows
     assert plan([tmp_path / "s0.tif"], model=tiny_model, tiles=50).scenes == 50
@@ -135,7 +135,7 @@ def test_a_read_rate_that_says_nothing_ends_the_measuring_at_once(tmp_path, tiny
     scenes = [write_scene(tmp_path / f"s{index}.tif", 128, 128) for index in range(3)]
     monkeypatch.setattr(profiling, "stored_bytes", lambda source: None)
     told = []
-    with pytest.raises(UsageError, match=r"--read-rate 20: how many bytes s0\.tif has is not known"):
+    with pytest.raises(UsageError, match=r"`read_rate` needs the size of s0\.tif, which is unknown"):
         plan(scenes, model=tiny_model, read_rate=20, progress=lambda *step: told.append(step))
     assert told == [("plan", 0, 3, "scene")]
 
@@ -153,7 +153,7 @@ def test_bytes_that_round_to_a_thousand_are_one_of_the_next_unit():
     assert {size: planning._bytes(size) for size in sizes} == sizes
 
 
-def test_without_a_scene_a_generated_one_stands_in_for_tiles(tiny_model, monkeypatch):
+def test_without_a_scene_a_synthetic_one_stands_in_for_tiles(tiny_model, monkeypatch):
     monkeypatch.setattr(profiling, "STAND_IN", (1, 1))
     p = plan(tiles=20_000, machines=100, model=tiny_model, products=("default", "stac"))
     assert (p.stand_in, p.scenes) == (True, 20_000)
@@ -161,8 +161,8 @@ def test_without_a_scene_a_generated_one_stands_in_for_tiles(tiny_model, monkeyp
     assert p.costs[0].pixels == 10_980**2
     assert p.costs[0].bytes_read > 50_000_000
     text = p.table()
-    assert "generated scene" in text
-    assert "real ones compress differently" in text
+    assert "synthetic scene" in text
+    assert "Real scenes compress differently" in text
     assert "100 machines" in text
     assert "591,680,000" in text
 

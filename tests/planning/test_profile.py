@@ -18,7 +18,7 @@ from geocfl.mapping.provenance import Provenance
 from geocfl.mapping.settings import MapSettings
 from geocfl.models.predict import load_model
 from geocfl.planning import profile as profiling
-from geocfl.planning.profile import Cost, Stage, measure
+from geocfl.planning.profile import Cost, Stage, measure_scene
 from geocfl.scenes import find_source
 from tests.noise import write_scene
 
@@ -33,7 +33,7 @@ def mapper(model: Path, **settings: Any) -> Mapper:
 
 
 def measured(scene: Path, folder: Path, model: Path, **settings: Any) -> Cost:
-    return measure(mapper(model, **settings), find_source(scene), folder)
+    return measure_scene(mapper(model, **settings), find_source(scene), folder)
 
 
 def test_what_is_measured_is_what_a_map_takes(tmp_path, tiny_model):
@@ -103,7 +103,7 @@ def test_starting_begins_with_opening(tmp_path, tiny_model, monkeypatch):
     monkeypatch.setattr(Provenance, "digest", lambda self: hashed.append(time.sleep(slow)))
     monkeypatch.setattr(profiling, "SIDE", 400)
     source, how = find_source(write_scene(tmp_path / "s.tif", 200, 200)), mapper(tiny_model)
-    own, scaled = (measure(how, source, tmp_path / str(stand_in), stand_in) for stand_in in (False, True))
+    own, scaled = (measure_scene(how, source, tmp_path / str(stand_in), stand_in) for stand_in in (False, True))
     assert own.start.seconds >= 2 * slow
     assert scaled.start.seconds >= 5 * slow
     assert len(hashed) == 2
