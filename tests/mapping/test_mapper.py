@@ -32,6 +32,7 @@ from geocfl.products.staging import Staging
 
 GEOCFL = str(Path(sys.executable).with_name("geocfl"))
 TRANSFORM = Affine(10, 0, 3e5, 0, -10, 5e6)
+EXACT = {"backend": "torch", "device": "cpu", "precision": "float32"}
 EVERYTHING = {"products": ["all"], "vector": VECTOR_FORMATS, "datetime": "2019-04-16T10:00:31Z"}
 
 
@@ -80,17 +81,18 @@ def test_full_stride_equals_a_direct_loop_over_patches(tmp_path: Path, tiny_mode
 def test_tta_is_a_setting(tmp_path: Path, tiny_model: Path, noise: np.ndarray) -> None:
     scene = write_scene(tmp_path / "s.tif", noise)
     model = geocfl.load_model(tiny_model)
-    turned = geocfl.map_scene(scene, tmp_path / "out", model=tiny_model, tta=4)
+    turned = geocfl.map_scene(scene, tmp_path / "out", model=tiny_model, tta=4, **EXACT)
     image = noise.astype(np.float32) / 10_000
-    np.testing.assert_array_equal(codes(turned), model.with_tta(4).predict(image).codes)
+    np.testing.assert_array_equal(codes(turned), model.with_tta(4).predict(image, **EXACT).codes)
     assert turned.summary["settings"]["tta"] == 4
     with pytest.raises(OutputError, match="other"):
-        geocfl.map_scene(scene, tmp_path / "out", model=tiny_model)
-    plain = geocfl.map_scene(scene, tmp_path / "out", model=tiny_model, overwrite=True)
+        geocfl.map_scene(scene, tmp_path / "out", model=tiny_model, **EXACT)
+    plain = geocfl.map_scene(scene, tmp_path / "out", model=tiny_model, overwrite=True, **EXACT)
     assert plain.summary["settings"]["tta"] == 1
-    assert plain.summary["hash"] == geocfl.map_scene(scene, tmp_path / "one", model=tiny_model, tta=1).summary["hash"]
+    again = geocfl.map_scene(scene, tmp_path / "one", model=tiny_model, tta=1, **EXACT)
+    assert plain.summary["hash"] == again.summary["hash"]
     bundle = model.with_tta(4).save(tmp_path / "four", model.network().network.state_dict())
-    assert geocfl.map_scene(scene, tmp_path / "own", model=bundle.path).summary["settings"]["tta"] == 4
+    assert geocfl.map_scene(scene, tmp_path / "own", model=bundle.path, **EXACT).summary["settings"]["tta"] == 4
 
 
 @pytest.mark.parametrize("stride", [64, 48, 17])
