@@ -23,7 +23,8 @@ def declared(function: Callable[P, R]) -> Callable[P, R]:
     @cache
     def known() -> tuple[str, ...]:
         parameters = inspect.signature(function).parameters.values()
-        names = [p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        kinds = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        names = [p.name for p in parameters if p.kind in kinds and p.name != "self"]
         for parameter in parameters:
             if parameter.kind is parameter.VAR_KEYWORD:
                 # Only this annotation is evaluated: others may name what is imported for type checkers only.

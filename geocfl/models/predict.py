@@ -120,7 +120,8 @@ class Prediction:
 class Model(Bundle):
     """A trained model: its facts, its network, and predictions for arrays.
 
-    `geocfl.load_model` opens one. The weights are read when `predict` or `network` first needs them.
+    `geocfl.load_model` opens one. Its attributes are those of `geocfl.models.bundle.Bundle`, such as ``bands`` and
+    ``legend``. The weights are read when `predict` or `network` first needs them.
     """
 
     @declared

@@ -53,3 +53,8 @@ def test_a_folder_that_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"")
     with pytest.raises(ModelError, match=r"model\.json"):
         geocfl.info(tmp_path)
+
+
+def test_a_misspelled_model_is_suggested() -> None:
+    with pytest.raises(ModelError, match="eurosat-rgb-lite: no such model; did you mean 'eurosat-rgb-lite0'"):
+        geocfl.info("eurosat-rgb-lite")

@@ -132,7 +132,8 @@ def test_no_data_is_what_is_nan_infinite_or_masked_in_any_band(model, image):
         (np.zeros((3, 64, 64)), {"stride": 65}, "`stride` is 65 but must be between 1 and"),
         (np.zeros((1, 3, 64, 64)), {"stride": 8}, "leave it out for windows"),
         (np.zeros((3, 64, 64)), {"batch_size": 0}, "`batch_size` is 0 but must be at least 1"),
-        (np.zeros((3, 64, 64)), {"backend": "abacus"}, "abacus"),
+        (np.zeros((3, 64, 64)), {"backend": "abacus"}, "unknown `backend` 'abacus'"),
+        (np.zeros((3, 64, 64)), {"strid": 32}, "predict.*unknown parameter 'strid'; did you mean 'stride'"),
     ],
 )
 def test_what_cannot_be_classified_is_refused_in_one_sentence(model, array, options, problem):
