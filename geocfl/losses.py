@@ -204,17 +204,18 @@ class FocalLoss(nn.Module):
 
 
 class ClassFocalLoss(nn.Module):
-    r"""Class focal loss: cross-entropy that down-weights easy samples, more so in larger classes.
+    """Class focal loss: cross-entropy that down-weights easy samples, more so in larger classes.
 
-    .. math::
-        \mathrm{CFL}(z, y) = -(1 - p_y)^{\gamma \beta_y} \log p_y, \qquad
-        p = \mathrm{softmax}(z), \qquad \beta_y = N_y / \sum_j N_j
+        CFL(z, y) = -(1 - p_y)^(gamma * beta_y) * log(p_y)
 
-    where :math:`N_y` is the number of training patches of class *y*. :math:`\gamma = 0` is cross-entropy. The paper can
-    also be read as ``form="factor"``: :math:`-C \beta_y (1 - p_y)^\gamma \log p_y` with *C* classes. This is the focal
-    loss, weighted towards the larger classes.
+    where p = softmax(z), beta_y = N_y / (N_1 + ... + N_C), and N_y is the number of training patches of class y. With
+    gamma 0 it is cross-entropy. The paper can also be read as ``form="factor"``, with C classes:
 
-    The exponent is small if there are many classes: for ten equal classes and :math:`\gamma = 0.5` it is 0.05.
+        CFL(z, y) = -C * beta_y * (1 - p_y)^gamma * log(p_y)
+
+    This is the focal loss, weighted toward the larger classes.
+
+    The exponent is small if there are many classes: for ten equal classes and gamma 0.5 it is 0.05.
 
     Source: "Class Focal Loss Optimization with residual networks on EuroSAT"; focal loss by Lin et al., "Focal Loss
     for Dense Object Detection", ICCV 2017.
