@@ -8,12 +8,12 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Blocks:
-    """How a scene is divided.
+    """A scene divided into blocks of rows.
 
     Attributes:
-        parent: The scene's partial folder, in which the blocks' own ones lie.
-        cell_rows: Rows of cells in a strip.
-        rows: First row of cells of each block, and the one after its last; multiples of `cell_rows`.
+        parent: The scene's partial folder, which holds the folders of the blocks.
+        cell_rows: Rows of cells per strip.
+        rows: First row of each block and the row after its last, in cells; the first rows are multiples of `cell_rows`.
     """
 
     parent: Path
@@ -21,5 +21,5 @@ class Blocks:
     rows: tuple[tuple[int, int], ...]
 
     def folder(self, first: int) -> Path:
-        """Where the block that begins at a row lies once it is whole."""
+        """Folder of the block that begins at row `first`, once it is complete."""
         return self.parent / f"rows-{first:06}"

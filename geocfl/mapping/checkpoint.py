@@ -1,4 +1,4 @@
-"""What an interrupted run leaves: the finished rows of cells, and a line for every strip that is done."""
+"""The finished strips of a map, from which an interrupted run resumes."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from geocfl.products.scratch import CONFIDENCE, write_header
 
 CHECKPOINT = "checkpoint.jsonl"
 _COUNTS = ("row", "windows", "masked")
-"""What a line of the log holds."""
+"""Keys of a line of the log."""
 
 
 class Checkpoint:
-    """The results of a run in a folder, strip by strip, so that another run can go on after any of them.
+    """The results of a run in a folder, strip by strip, so that another run can resume after any strip.
 
-    Three files grow together: the work raster of `geocfl.products.scratch`, the thumbnail's rows, and
-    ``checkpoint.jsonl``, whose first line holds the facts that a run must share to go on and each other one a finished
-    strip. A strip counts from when its line is whole; what the other files hold beyond it is cut off.
+    Three files grow together: the work raster of `geocfl.products.scratch`, the rows of the thumbnail, and
+    ``checkpoint.jsonl``. Its first line holds the facts that a resuming run must share, every other line a finished
+    strip. A strip counts once its line is complete; anything beyond it in the other files is cut off.
 
     Args:
-        folder: Where to keep it; exists.
+        folder: An existing folder to keep it in.
         grid: The scene's cells.
-        shown: Which of the scene's bands the thumbnail keeps, from 0.
-        facts: What decides how cells are computed, such as the back end and the height of strips. A checkpoint of other
-            facts is begun anew.
+        shown: Indices of the bands that the thumbnail keeps.
+        facts: What decides how cells are computed, such as the back end and the strip height. A checkpoint with other
+            facts starts over.
         cell_bands: Bands of the work raster.
-        thumbnail_pixels: Longer side of the overview picture that is taken along, at most.
-        first: Row of cells that it begins at, where it is that of a block of a scene.
+        thumbnail_pixels: Maximum length of the thumbnail's longer side.
+        first: First row of cells, if it belongs to a block of a scene.
 
     Attributes:
         cells: Path of the work raster.
-        row: Rows of cells that are done.
-        windows: Windows that the classifier saw for them.
-        masked: Cells among them without a class for their masked pixels.
+        row: Row of cells after the last finished one.
+        windows: Windows classified so far.
+        masked: Cells left empty so far because of the mask.
     """
 
     def __init__(
@@ -72,11 +72,11 @@ class Checkpoint:
         write_header(self.cells, grid.rows, grid.columns, cell_bands)
 
     def join(self, folders: Sequence[Path]) -> None:
-        """Adds the rows of blocks of the same scene, the first of which begins where this checkpoint ends.
+        """Appends the rows of blocks of the same scene; the first block begins where this checkpoint ends.
 
         Args:
-            folders: Where the blocks' checkpoints are kept, in the order of their rows. One of other facts, such as
-                another back end, is left out, with those after it, so that the same cells are computed again.
+            folders: Folders of the blocks' checkpoints, in the order of their rows. A block with other facts, such as
+                another back end, is left out with all that follow, so that their cells are computed again.
         """
         for folder in folders:
             header, strips = self._read(folder / self._log.name)
@@ -92,12 +92,12 @@ class Checkpoint:
             self._take({name: strips[-1][name] + counts[name] for name in _COUNTS})
 
     def _take(self, strip: dict[str, int] | None) -> None:
-        """Goes on after a strip, or begins anew."""
+        """Resumes after a strip, or starts over."""
         self.row, self.windows, self.masked = (strip[name] for name in _COUNTS) if strip else (self._first, 0, 0)
 
     @staticmethod
     def _read(log: Path) -> tuple[Any, list[dict[str, int]]]:
-        """A checkpoint's first line and its others, without one that was not finished."""
+        """The first line of a checkpoint, and its other complete lines."""
         try:
             lines = log.read_text().splitlines(keepends=True)
             whole = [json.loads(line) for line in lines if line.endswith("\n")]
@@ -106,7 +106,7 @@ class Checkpoint:
             return None, []
 
     def _sizes(self) -> dict[Path, int]:
-        """Bytes of the files of pixels, for the rows of cells that are done."""
+        """Bytes that the pixel files have for the finished rows of cells."""
         first, end = (
             -(-min(self._grid.height, row * self._grid.stride) // self._step) for row in (self._first, self.row)
         )
@@ -124,8 +124,8 @@ class Checkpoint:
         Args:
             cells: (cell_bands, k, columns) values of the next k rows of cells.
             inside: (B, h, width) reflectance of the cells' own pixels.
-            windows: Windows that the classifier saw.
-            masked: Cells without a class for their masked pixels.
+            windows: Windows classified.
+            masked: Cells left empty because of the mask.
         """
         offset = -self.row * self._grid.stride % self._step
         small = inside[self._shown, offset :: self._step, :: self._step].transpose(1, 0, 2)
@@ -140,7 +140,7 @@ class Checkpoint:
             file.write(json.dumps({name: getattr(self, name) for name in _COUNTS}) + "\n")
 
     def thumbnail(self) -> NDArray[np.float32]:
-        """(h, w, bands shown) float32 reflectance of every n-th pixel, NaN no data; read from the disk when used."""
+        """(h, w, bands shown) float32 reflectance of every n-th pixel, NaN is no data; read from disk when used."""
         bands = len(self._shown)
         columns = self._row_bytes() // 4 // bands
         if not self._thumbnail.stat().st_size:  # nothing to map into memory

@@ -1,4 +1,4 @@
-"""The same maps on a Dask cluster: a task a scene, or a block of a huge one; the model travels once to each worker."""
+"""Maps scenes on a Dask cluster: one task per scene, or per block of a large scene."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ log = logging.getLogger("geocfl")
 PATIENCE = 30.0
 """Seconds to wait for a scheduler, for its first worker, and for either to come back."""
 BUSY_PATIENCE, BUSY_PAUSE = 300.0, 2.0
-"""Seconds to wait for a process that is at work on the same scene, and between looks."""
+"""Seconds to wait for a process that maps the same scene, and between two looks."""
 GPU = "GPU"
-"""Dask resource of which a task takes one, where scenes are classified on GPUs."""
+"""Dask resource that each task takes one of if scenes are classified on GPUs."""
 
 
 def map_on_dask(
@@ -63,14 +63,14 @@ def map_on_dask(
     retries: int = 2,
     block_windows: int = BLOCK_WINDOWS,
 ) -> Generator[Result, None, None]:
-    """Maps scenes on Dask's workers; see `geocfl.map_scenes`. Those of more than `block_windows` are divided.
+    """Maps scenes on Dask workers, as `geocfl.map_scenes` does; divides scenes of more than `block_windows` windows.
 
-    Every worker has to see scenes and `out` by the same paths. One that dies is replaced by another, which goes on with
-    its scene from the last strip; where the scheduler is lost and comes back, it is handed again what was not finished.
+    Every worker must see the scenes and `out` under the same paths. If a worker dies, another resumes its scene after
+    the last finished strip. If the scheduler is lost and comes back, it receives the unfinished scenes again.
 
     Raises:
-        UsageError: The scheduler cannot be reached or has no workers, or these have another version of geocfl, no GPU
-            where one is asked for, or do not see the files; said before work starts.
+        UsageError: The scheduler cannot be reached or has no workers, or these have another version of geocfl, lack the
+            GPU asked for, or do not see the files. Raised before work starts.
         GeocflError: The scheduler was lost and did not come back, or was lost more often than `retries` allows.
     """
     readable = {index: scene for index, scene in enumerate(listed) if scene.source}
@@ -93,11 +93,11 @@ def map_on_dask(
                 yield scene.path, result
             if not readable:
                 return
-            lost = f"the scheduler was lost with {len(readable)} scenes to go"
-            again = "run the same command once more, which does what is missing"
+            lost = f"the connection to the scheduler was lost with {len(readable)} scenes to go"
+            again = "run the same command again to do the rest"
             if not left:
-                raise GeocflError(f"{lost}, as before; {again}")
-            log.warning("%s; waiting for it to come back", lost)
+                raise GeocflError(f"{lost}, again; {again}")
+            log.warning("%s; waiting for the scheduler to come back", lost)
             try:
                 run.prepare(readable.values())
             except UsageError as error:
@@ -106,7 +106,7 @@ def map_on_dask(
 
 @contextmanager
 def _connected(scheduler: str | None, workers: int, mapper: Mapper) -> Iterator[Client]:
-    """A client of the scheduler, or of a cluster of processes here, which ends with the block."""
+    """A client of the scheduler, or of a local cluster that lasts as long as the block."""
     if scheduler:
         try:
             client = Client(scheduler, timeout=PATIENCE, set_as_default=False)
@@ -135,11 +135,11 @@ def _connected(scheduler: str | None, workers: int, mapper: Mapper) -> Iterator[
 
 
 class _Plugin(WorkerPlugin):  # type: ignore[misc]
-    """Keeps a mapper on each worker, those that join later included.
+    """Sets up a mapper on each worker, including those that join later.
 
     Args:
-        mapper: What decides the maps; its network stays behind, the bundle's files come along.
-        sharers: Workers on each host, which share its cores and its memory.
+        mapper: The mapper to copy; the files of its bundle travel to the workers, not its network.
+        sharers: Number of workers on each host, which share its cores and memory.
     """
 
     def __init__(self, mapper: Mapper, sharers: dict[str, int]) -> None:
@@ -153,7 +153,7 @@ class _Plugin(WorkerPlugin):  # type: ignore[misc]
         self.name = f"geocfl-{uuid.uuid4().hex[:16]}"
 
     def setup(self, worker: Any) -> None:
-        """Puts the model down beside the worker's other files."""
+        """Writes the model beside the worker's other files, and loads it."""
         self._folder = Path(worker.local_directory) / self.name
         self._folder.mkdir(parents=True, exist_ok=True)
         for name, content in self._bundle.items():
@@ -169,17 +169,17 @@ class _Plugin(WorkerPlugin):  # type: ignore[misc]
         )
 
     def teardown(self, worker: Any) -> None:
-        """Leaves nothing behind."""
+        """Removes the model's files."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def _mapper(plugin: str) -> Mapper:
-    """The mapper of the worker that this task runs on."""
+    """The mapper of the worker that runs this task."""
     mapper: Mapper = get_worker().plugins[plugin].mapper
     return mapper
 
 
-# The tasks. A user's error is a result: another worker would meet it as well, so that it is not tried again.
+# The tasks. They return errors of the user instead of raising them, so that Dask does not retry what cannot succeed.
 
 
 def _map_scene(
@@ -188,7 +188,7 @@ def _map_scene(
     mapper = _mapper(plugin)
 
     def work() -> SceneMap | Blocks:
-        # Where products are uploaded, blocks have no folder that all workers see.
+        # If products are uploaded, there is no folder for blocks that all workers see.
         blocks = None if in_store(out) else divide(mapper, source, out, overwrite=overwrite, windows=block_windows)
         return blocks or mapper.map(source, out, overwrite=overwrite)
 
@@ -210,7 +210,7 @@ def _join_blocks(
     plugin: str, source: Source, out: Path, overwrite: bool, blocks: Blocks, errors: list[GeocflError | None]
 ) -> SceneMap | GeocflError:
     if error := next(filter(None, errors), None):
-        if not isinstance(error, BusyError):  # then the folder is another's
+        if not isinstance(error, BusyError):  # otherwise the folder belongs to another process
             shutil.rmtree(blocks.parent, ignore_errors=True)
         return error
     mapper = _mapper(plugin)
@@ -221,7 +221,7 @@ def _join_blocks(
 
 
 def _patiently(work: Callable[[], T]) -> T:
-    """Does it as soon as nobody else is at work on the scene: a worker that was given up for dead may finish yet."""
+    """Waits while another process maps the scene: a worker that was given up may still be running."""
     deadline = time.monotonic() + BUSY_PATIENCE
     while True:
         try:
@@ -233,9 +233,9 @@ def _patiently(work: Callable[[], T]) -> T:
 
 
 class _Run:
-    """The scenes of a call on a cluster: checked, handed out, and collected as they finish.
+    """The scenes of one call on a cluster: checks the workers, submits scenes, and yields results as they finish.
 
-    A context manager: at its end the workers, which may live for long, give the model back.
+    A context manager: at its end, the model is removed from the workers, which may live on.
     """
 
     def __init__(
@@ -259,10 +259,10 @@ class _Run:
                 self._client.unregister_worker_plugin(self._plugin)
 
     def prepare(self, scenes: Collection[Listed]) -> None:
-        """Checks the workers, and takes the model to each.
+        """Checks the workers and sends the model to each.
 
         Raises:
-            UsageError: They cannot do the work.
+            UsageError: The workers cannot do the work.
         """
         client, device = self._client, self._mapper.device
         try:
@@ -276,7 +276,8 @@ class _Run:
         equipped = [address for address, worker in workers.items() if worker["resources"].get(GPU)]
         if device.startswith("cuda") and not equipped:
             raise UsageError(
-                f'--device {device}: no worker says that it has a GPU; start those that have with --resources "GPU=1"'
+                f"`device` is {device}, but no worker has a GPU resource; start workers with a GPU by "
+                'dask worker --resources "GPU=1"'
             )
         self._resources = {GPU: 1} if device.startswith("cuda") or len(equipped) == len(workers) else None
         _check_versions(client)
@@ -287,7 +288,7 @@ class _Run:
         self._plugin = plugin.name
 
     def results(self, scenes: Mapping[int, Listed]) -> Iterator[tuple[int, SceneMap | GeocflError]]:
-        """What becomes of scenes, as they finish; those that are lost with the scheduler do not come."""
+        """Results of scenes as they finish, without those lost with the scheduler."""
         sources = {index: absolute(scene.source) for index, scene in scenes.items() if scene.source}
         where = (self._out, self._overwrite)
         owners = {
@@ -307,7 +308,7 @@ class _Run:
                 yield index, result
 
     def _submit(self, task: Callable[..., Any], *arguments: Any, first: bool = False) -> Future:
-        """Hands out a task; before those that are waiting, where it belongs to a scene that was begun."""
+        """Submits a task; `first` puts it before waiting tasks, because its scene has been started."""
         return self._client.submit(
             task,
             self._plugin,
@@ -320,7 +321,7 @@ class _Run:
 
 
 def _outcome(future: Future, path: str) -> SceneMap | Blocks | GeocflError | None:
-    """What a task ended in; None where it is lost."""
+    """Result of a task; None if the task was lost."""
     try:
         result: SceneMap | Blocks | GeocflError = future.result()
         return result
@@ -336,13 +337,13 @@ def _outcome(future: Future, path: str) -> SceneMap | Blocks | GeocflError | Non
 
 
 def _check_versions(client: Client) -> None:
-    """Refuses workers without this version of geocfl, whose maps might differ.
+    """Checks that all workers have this version of geocfl.
 
     Raises:
-        UsageError: Likewise.
+        UsageError: A worker has another version or none.
     """
 
-    def version() -> str:  # pickled by value, since workers may lack geocfl
+    def version() -> str:  # pickled by value, because workers may lack geocfl
         try:
             from geocfl._version import __version__
 
@@ -357,10 +358,10 @@ def _check_versions(client: Client) -> None:
 
 
 def _check_paths(client: Client, scenes: Collection[Listed], mask: str | None, out: Path) -> None:
-    """Refuses workers that do not see a scene or the mask, or see another folder than `out` in its place.
+    """Checks that all workers see the scenes, the mask and the output folder.
 
     Raises:
-        UsageError: Likewise.
+        UsageError: A worker does not see one of them, or sees another folder in place of `out`.
         OutputError: `out` cannot be written to.
     """
     sources = [scene.source for scene in scenes if scene.source]
@@ -377,7 +378,7 @@ def _check_paths(client: Client, scenes: Collection[Listed], mask: str | None, o
         if missing:
             more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
             raise UsageError(
-                f"worker {address} does not see {missing[0]}{more}; mount the same folders there, by the same paths"
+                f"worker {address} does not see {missing[0]}{more}; mount the same folders there, under the same paths"
             )
     if in_store(out):
         return
@@ -388,11 +389,13 @@ def _check_paths(client: Client, scenes: Collection[Listed], mask: str | None, o
         mark.touch()
         for address, missing in client.run(lacking, [str(mark)]).items():
             if missing:
-                raise UsageError(f"worker {address} does not see the output folder {out}; mount it there, by that path")
+                raise UsageError(
+                    f"worker {address} does not see the output folder {out}; mount it there under that path"
+                )
     except OSError as error:
         raise OutputError(f"{out}: cannot be written to ({error.strerror}); choose another `out`") from error
     finally:
-        with suppress(OSError):  # not empty: other work began
+        with suppress(OSError):  # another process has written into it
             mark.unlink(missing_ok=True)
             for folder in made:
                 folder.rmdir()

@@ -17,17 +17,17 @@ BLOCK_WINDOWS = 100_000
 
 
 def divide(mapper: Mapper, source: Source, out: str | Path, *, overwrite: bool, windows: int) -> Blocks | None:
-    """Divides a scene that has to be mapped and is large; None for others.
+    """Divides a large scene that is not yet mapped; None if it is small or already mapped.
 
     Args:
-        mapper: What maps it.
+        mapper: Maps the scene.
         source: The scene.
-        out: Folder of the products, which all tasks have to see.
+        out: Output folder, visible to all tasks.
         overwrite: As for `geocfl.map_scene`.
-        windows: Those of a block, about.
+        windows: Approximate number of windows per block.
 
     Raises:
-        GeocflError: The scene cannot be read, or something is in the way of its products.
+        GeocflError: The scene cannot be read, or its products exist already.
     """
     with mapper.opened(source) as scene:
         grid = cells_of(scene, mapper.model, mapper.settings.stride)
@@ -43,10 +43,10 @@ def divide(mapper: Mapper, source: Source, out: str | Path, *, overwrite: bool, 
 
 
 def classify_block(mapper: Mapper, source: Source, blocks: Blocks, first: int, last: int) -> None:
-    """Classifies a block, unless it is there, whole or not at all: workers that do the same are in nobody's way.
+    """Classifies a block unless it exists. Its folder appears all at once, so two workers may do the same block.
 
     Raises:
-        BusyError: Other work on the same scene has removed the partial folder.
+        BusyError: Another process mapped the same scene and removed the partial folder.
         GeocflError: The scene cannot be read.
     """
     whole = blocks.folder(first)
@@ -57,7 +57,7 @@ def classify_block(mapper: Mapper, source: Source, blocks: Blocks, first: int, l
         attempt.mkdir()
     except FileNotFoundError as error:
         raise BusyError(
-            f"{blocks.parent}: removed by another geocfl that is at work on the same scene; let one of them finish"
+            f"{blocks.parent}: removed by another geocfl that maps the same scene; let one of them finish"
         ) from error
     try:
         with mapper.opened(source) as scene:
@@ -66,7 +66,7 @@ def classify_block(mapper: Mapper, source: Source, blocks: Blocks, first: int, l
             mapper.classify(scene, grid, blocks.cell_rows, checkpoint, last=last)
         try:
             os.rename(attempt, whole)
-        except OSError:  # another worker's is there
+        except OSError:  # another worker was faster
             if not whole.exists():
                 raise
     finally:

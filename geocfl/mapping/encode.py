@@ -1,4 +1,4 @@
-"""What a cell keeps of its window's probabilities."""
+"""The values that a cell keeps of its window's probabilities."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Decision:
 
     Attributes:
         classes: Number of classes.
-        min_confidence: Cells whose confidence, in whole percent as it is written, is below this are unclassified; 0..1.
-        detail: Whether entropy and all probabilities are kept as well.
+        min_confidence: Cells are unclassified if their confidence, in whole percent, is below this (0..1).
+        detail: Whether to keep entropy and all probabilities too.
     """
 
     classes: int
@@ -27,14 +27,14 @@ class Decision:
 
     @property
     def bands(self) -> int:
-        """Values of a cell, see `geocfl.products.scratch`."""
+        """Number of values per cell, see `geocfl.products.scratch`."""
         return FIRST_PROBABILITY - 1 + self.classes if self.detail else CONFIDENCE
 
     def of(self, probability: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """The values of cells.
+        """Values of cells from the probabilities of their windows.
 
-        Entropy is Shannon's over its largest value, -sum p log p / log(classes): 0 where one class is certain, 1 where
-        all are equally likely.
+        Entropy is normalized Shannon entropy, -sum p log p / log(classes): 0 if one class is certain, 1 if all are
+        equally likely.
 
         Args:
             probability: (n, classes), rows sum to 1.

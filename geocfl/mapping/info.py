@@ -1,4 +1,4 @@
-"""What a scene or a model is, in facts that fit a screen."""
+"""Facts about a scene or a model."""
 
 from __future__ import annotations
 

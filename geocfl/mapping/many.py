@@ -1,4 +1,4 @@
-"""Many scenes into one folder: on this machine, one read while another is classified, or on a Dask cluster."""
+"""Maps many scenes into one folder, on this machine or on a Dask cluster."""
 
 from __future__ import annotations
 
@@ -44,34 +44,35 @@ def map_scenes(
     progress: Progress = silent,
     **options: Unpack[MapOptions],
 ) -> Iterator[Result]:
-    """Maps scenes into one folder with the model loaded once, and catalogues the folder where there are several.
+    """Maps scenes into one folder, and writes a STAC catalog of the folder if there are several.
 
-    Scenes that are mapped already are left alone, so that the same call again does only what is missing.
+    The model is loaded once. Scenes that are already mapped are skipped, so the same call again does only what is
+    missing.
 
     Args:
-        scenes: One or several, as `map_scene` takes them, or patterns such as ``"scenes/*.tif"``.
-        out: Folder, made where it is missing, or one of an object store, such as ``"s3://bucket/maps"``.
-        list_file: Text file with more of them, one a line.
-        stac_items: STAC Items that are more of them, as JSON: a collection of Items, such as a search's result.
-        model: As for `map_scene`; likewise the others that it has.
-        device: Likewise.
-        batch_size: Likewise.
-        memory: What each process may take.
-        overwrite: Replace products of other settings that are in the way.
-        workers: Processes on this machine to share the scenes, on Dask; 0 for none but this one.
-        scheduler: Address of a Dask scheduler whose workers map the scenes instead.
-        retries: How often a scene is tried again there after a failure that nobody foresaw, such as a full memory.
-        progress: Told the scenes that are done and, without Dask, the windows of those at work.
-        **settings: Fields of `MapSettings`.
+        scenes: One or several scenes, as `map_scene` takes them, or patterns such as ``"scenes/*.tif"``.
+        out: Output folder, created if missing; may be in an object store, such as ``"s3://bucket/maps"``.
+        list_file: Text file with more scenes, one per line.
+        stac_items: JSON file or URL of STAC Items to map, such as the result of a search.
+        model: As for `map_scene`.
+        device: As for `map_scene`.
+        batch_size: As for `map_scene`.
+        memory: Memory that each process may use, as for `map_scene`.
+        overwrite: Replace products made with other settings.
+        workers: Number of Dask processes on this machine that share the scenes; 0 maps them in this process.
+        scheduler: Address of a Dask scheduler whose workers map the scenes.
+        retries: How often Dask retries a scene after an unexpected failure, such as running out of memory.
+        progress: Called with the scenes done and, without Dask, with the windows done of each scene.
+        **options: Fields of `MapSettings`.
 
     Yields:
-        Each scene's path, as it was passed, with its map, or with the error that it ended in, as they finish. After
-        the last one of several, ``catalog.json`` is in the folder, unless none of them could be mapped.
+        Each scene's path, as it was passed, with its map or the error that stopped it, as they finish. After the last
+        of several scenes, ``catalog.json`` is in the folder, unless no scene could be mapped.
 
     Raises:
-        UsageError: There are no scenes, an option cannot be meant, or the cluster cannot do what is asked.
+        UsageError: There are no scenes, a value is invalid, or the cluster cannot do what is asked.
         ModelError: The model cannot be used.
-        OutputError: A ``catalog.json`` of other making is in the way.
+        OutputError: The folder has a ``catalog.json`` that geocfl did not write.
     """
     if workers and scheduler:
         raise UsageError("`workers` and `scheduler` exclude each other; use one of them")
@@ -102,7 +103,7 @@ def map_scenes(
     else:
         results = _map_here(mapper, listed, out, overwrite, progress)
     mapped = False
-    with closing(results):  # what stops this loop stops the work, whoever holds on to its traceback
+    with closing(results):  # stops the work when this loop stops, even if a traceback keeps the generator alive
         for finished, (path, result) in enumerate(results, start=1):
             mapped |= isinstance(result, SceneMap)
             if several:
@@ -122,7 +123,7 @@ def map_scenes(
 def attempt(
     mapper: Mapper, scene: Listed, out: str | Path, overwrite: bool, progress: Progress
 ) -> SceneMap | GeocflError:
-    """A scene's map, or why there is none."""
+    """A scene's map, or the error that stopped it."""
     if scene.source is None:
         return scene.error or SceneError(f"{scene.path}: cannot be read")
     try:
@@ -134,7 +135,7 @@ def attempt(
 def _map_here(
     mapper: Mapper, listed: Sequence[Listed], out: str | Path, overwrite: bool, progress: Progress
 ) -> Generator[Result, None, None]:
-    """Threads, which take turns at classifying; a caller who stops, stops them after the batch that they are at."""
+    """Maps in threads, which take turns at classifying. If the caller stops, each stops after its current batch."""
     stopped = threading.Event()
 
     def told(what: str, done: int, total: int, unit: str) -> None:

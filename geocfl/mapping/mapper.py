@@ -68,44 +68,44 @@ def map_scene(
     """Maps a Sentinel-2 scene and writes its products into a folder.
 
     Args:
-        scene: A raster, a SAFE product, a folder of one file a band or a STAC Item, as a path or a URL.
-        out: Folder, made where it is missing.
-        model: A bundle's folder or the name of a bundled model.
+        scene: Path or URL of a raster, a SAFE product, a folder with one file per band, or a STAC Item.
+        out: Output folder, created if missing.
+        model: Folder of a model, or the name of a built-in one.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        batch_size: Windows classified at a time; what is fast on the device by default.
-        memory: What the process may take, such as ``"2GB"``; a quarter of what is free by default.
-        overwrite: Replace products of other settings that are in the way.
-        progress: Told the windows that are classified.
-        **settings: Fields of `MapSettings`.
+        batch_size: Windows per batch; None for what is fast on the device.
+        memory: Memory that the process may use: bytes, or text such as ``"2GB"``; None for a quarter of what is free.
+        overwrite: Replace products made with other settings.
+        progress: Called with the number of windows that are classified.
+        **options: Fields of `MapSettings`.
 
     Returns:
-        The products; those of an earlier run where scene, model and settings are the same.
+        The map; that of an earlier run if scene, model and settings are the same.
 
     Raises:
-        GeocflError: The scene, model or output folder cannot be used; nothing half-written is left.
+        GeocflError: The scene, model or output folder cannot be used. No half-written file is left.
     """
     mapper = Mapper(Bundle.load(model), MapSettings(**options), device=device, batch_size=batch_size, memory=memory)
     return mapper.map(find_source(scene, mapper.settings.bands), out, overwrite=overwrite, progress=progress)
 
 
 class Mapper:
-    """A model and settings that map scene after scene; the network is loaded at the first one that needs it.
+    """Maps scenes with one model and the same settings; loads the network when the first scene needs it.
 
-    Several threads may map with one: one scene is read, or its products written, while another is classified.
+    Several threads may use one mapper: one scene is read, or its products are written, while another is classified.
 
     Args:
         model: The bundle.
-        settings: Those of every scene.
-        device: As for `map_scene`; likewise `batch_size` and `memory`.
-        batch_size: Likewise.
-        memory: Likewise.
-        scenes_at_once: Threads that will map with it, which share the memory.
-        threads: Cores of the CPU to classify with; all by default.
-        sharers: Mappers like this one on the machine, which share what is free where `memory` says nothing.
-        reading: How scenes are read; as the settings say by default.
+        settings: The settings of every map.
+        device: As for `map_scene`.
+        batch_size: As for `map_scene`.
+        memory: As for `map_scene`.
+        scenes_at_once: Number of threads that use this mapper and share its memory.
+        threads: Cores of the CPU to classify with; None for all.
+        sharers: Number of mappers on the machine, which share the free memory unless `memory` is given.
+        reading: How to read scenes; None to follow the settings.
 
     Raises:
-        UsageError: An option is out of its range.
+        UsageError: A value is out of range.
         GeocflError: The area's file cannot be read.
     """
 
@@ -156,7 +156,7 @@ class Mapper:
 
     @cached_property
     def _held(self) -> int:
-        return resident() + RESERVE if self.rate else 0  # measured, so that what classifying takes is known
+        return resident() + RESERVE if self.rate else 0  # `rate` has classified, so its memory is counted
 
     @cached_property
     def model_hash(self) -> str:
@@ -246,10 +246,10 @@ class Mapper:
 
     @contextmanager
     def opened(self, source: Source) -> Iterator[Scene]:
-        """The scene, read as the settings say and for the model.
+        """Opens a scene as the settings and the model need it.
 
         Raises:
-            GeocflError: It cannot be read so.
+            GeocflError: The scene cannot be read.
         """
         with (
             rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE),  # before GDAL first asks for it
@@ -266,16 +266,16 @@ class Mapper:
 
     @property
     def _files(self) -> dict[str, str]:
-        """Key and suffix of what a map consists of."""
+        """Name and suffix of each file of a map."""
         return {name: suffix for name, suffix in FILES.items() if name in self.selection.files}
 
     def staging(self, source: Source, out: str | Path, digest: str, *, overwrite: bool) -> Staging:
-        """A scene's products on their way into a folder."""
+        """The staging of a scene's products."""
         return Staging(out, source.stem, digest, overwrite=overwrite, suffixes=self._files.values())
 
     def checkpoint(self, folder: Path, grid: CellGrid, cell_rows: int, first: int = 0) -> Checkpoint:
-        """The checkpoint of a scene, or of a block of it, in strips of so many rows of cells, kept in a folder."""
-        with self._loading:  # one thread loads the classifier, the others wait
+        """The checkpoint, in a folder, of a scene or of the block that begins at row `first`."""
+        with self._loading:  # one thread loads the classifier while the others wait
             backend = self.backend
         how = {"backend": repr(backend), "batch_size": backend.batch_size, "cell_rows": cell_rows}
         return Checkpoint(
@@ -297,10 +297,10 @@ class Mapper:
         progress: Progress = silent,
         last: int | None = None,
     ) -> float:
-        """Classifies what the checkpoint lacks, down to a row, when no other scene is being classified.
+        """Classifies what the checkpoint lacks, up to row `last`, as soon as no other scene is being classified.
 
         Returns:
-            The seconds that it took.
+            Seconds spent.
         """
         return classify_scene(
             scene,
@@ -317,7 +317,7 @@ class Mapper:
         )
 
     def cell_rows(self, scene: Scene, grid: CellGrid) -> int:
-        """Rows of cells in a strip of a scene, as memory allows."""
+        """Rows of cells per strip that fit into memory."""
         with self._loading:
             memory = self.strip_memory
         bands, itemsize = len(self.model.bands), np.dtype(scene.dtype).itemsize
@@ -332,10 +332,10 @@ class Mapper:
         log.log(level, "%s", estimate(scene.name, grid, self.model.gsd, scene.data_share(), self.rate, memory))
 
     def _taken(self, scene: Scene) -> dt.datetime | None:
-        """When the scene was taken, where the option or the scene says so.
+        """When the scene was taken, from the settings or the scene; None if neither says so.
 
         Raises:
-            SceneError: Neither does, and a product needs it.
+            SceneError: Neither says so, but a product needs it.
         """
         when = self.settings.taken() or scene.taken
         if when is None and "stac" in self.selection.products:
@@ -348,21 +348,21 @@ class Mapper:
 
     @property
     def shown(self) -> list[int]:
-        """Which of the model's bands stand for red, green and blue; its first one for those that it does not read."""
+        """Indices of the model's bands for red, green and blue; its first band stands for those it does not read."""
         bands = self.model.bands
         return [bands.index(band) if band in bands else 0 for band in ("B04", "B03", "B02")]
 
 
 def cells_of(scene: Scene, model: Bundle, stride: int) -> CellGrid:
-    """The cells of a scene that was opened for a model.
+    """The cells of a scene that was opened for this model.
 
     Raises:
-        SceneError: It is smaller than a window.
+        SceneError: The scene is smaller than a window.
     """
     if min(scene.height, scene.width) < model.window:
         raise SceneError(
             f"{scene.path}: {scene.width} x {scene.height} px is smaller than the model's window of {model.window} px; "
-            "pass a larger scene"
+            "use a larger scene"
         )
     return CellGrid(scene.height, scene.width, stride, model.window, scene.transform, scene.crs)
 

@@ -1,4 +1,4 @@
-"""How much memory a run may take, and how high its strips may be for that."""
+"""The memory that a run may use, and the strip height that fits into it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from geocfl.core.grid import CellGrid
 from geocfl.errors import UsageError
 
 STRIP_ROWS = 1024
-"""Pixel rows of a strip where memory allows: enough to keep a classifier busy, soon enough read to begin with."""
+"""Pixel rows of a strip if memory allows: enough to keep the classifier busy, few enough to start soon."""
 RESERVE = 100_000_000
-"""Bytes for what is not strips: the classifier's activations beyond those of its first batches, GDAL, the products."""
+"""Bytes for everything but strips: the classifier beyond its first batches, GDAL, and the products."""
 SHARE = 0.25
-"""Of the memory that is free, where the user states no bound."""
+"""Fraction of the free memory to use if the user sets no limit."""
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
@@ -37,12 +37,12 @@ def memory_budget(memory: int | str | None, sharers: int = 1) -> int:
 
 
 def resident() -> int:
-    """Bytes of this process that lie in memory."""
+    """Resident memory of this process, bytes."""
     return int(psutil.Process().memory_info().rss)
 
 
 def strip_bytes(grid: CellGrid, bands: int, itemsize: int, cell_rows: int, block_rows: int) -> int:
-    """The most memory that reading strips takes at a time.
+    """Peak memory of reading strips, bytes.
 
     Args:
         grid: The cells.
@@ -55,8 +55,8 @@ def strip_bytes(grid: CellGrid, bands: int, itemsize: int, cell_rows: int, block
     own = min(grid.height, cell_rows * grid.stride)
     aligned = block_rows if block_rows <= own else 0
     held = own + grid.window + aligned
-    # One strip in use, one being made out of what it keeps of the one before, its digital numbers and its masks; where
-    # blocks are higher than strips, GDAL keeps a row of them.
+    # One strip is in use, and the next is made from it, its digital numbers and its masks. If the file's blocks are
+    # higher than strips, GDAL caches a row of blocks.
     strips = 3 * held * width * bands * 4
     reading = (own + aligned) * grid.width * (bands * itemsize + 4)
     cached = 0 if aligned else min(grid.height, block_rows) * grid.width * bands * itemsize
@@ -64,7 +64,7 @@ def strip_bytes(grid: CellGrid, bands: int, itemsize: int, cell_rows: int, block
 
 
 def choose_cell_rows(grid: CellGrid, bands: int, itemsize: int, block_rows: int, budget: int) -> int:
-    """Rows of cells in a strip: whole rows of blocks, as many as are quick to work with and as memory allows.
+    """Rows of cells per strip: as many as are efficient and fit into memory.
 
     Args:
         grid: The cells.

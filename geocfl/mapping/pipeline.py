@@ -1,4 +1,4 @@
-"""The pipeline: while one strip of a scene is classified and written, the next is read."""
+"""The pipeline: reads the next strip of a scene while the current one is classified."""
 
 from __future__ import annotations
 
@@ -38,24 +38,24 @@ def classify_scene(
     progress: Progress = silent,
     turn: AbstractContextManager[Any] | None = None,
 ) -> float:
-    """Classifies every cell of a scene, or of some of its rows, that the checkpoint does not hold yet.
+    """Classifies all cells of a scene, or of some rows, that the checkpoint does not hold yet.
 
     Args:
-        scene: An open scene of at least one window's size.
+        scene: An open scene, at least as large as a window.
         bands: The classifier's bands.
         grid: The scene's cells.
         backend: The classifier.
-        decision: What a cell keeps of its window's probabilities.
-        cell_rows: Rows of cells in a strip.
-        checkpoint: Takes the results, strip by strip.
-        max_masked: Share of a cell's pixels that may be masked, 0..1.
-        last: Row of cells to end before, a multiple of `cell_rows`; all by default.
-        progress: Told the windows that are done; what it raises stops the work after a batch.
-        turn: Held while windows are classified, from when the first strip has begun to be read: a lock, where several
-            scenes share the back end.
+        decision: Turns probabilities into the values of cells.
+        cell_rows: Rows of cells per strip.
+        checkpoint: Receives the results, strip by strip.
+        max_masked: Fraction of a cell's pixels that may be masked, 0..1.
+        last: Row of cells to stop before, a multiple of `cell_rows`; None for all.
+        progress: Called with the windows done; an exception that it raises stops the work after a batch.
+        turn: A lock if several scenes share the back end: held while windows are classified, but not while the first
+            strip is read.
 
     Returns:
-        Seconds from when its turn came.
+        Seconds since the lock was acquired.
 
     Raises:
         SceneError: The scene cannot be decoded.
@@ -85,15 +85,15 @@ def classify_strip(
     decision: Decision,
     advance: Callable[[int], object] = lambda _: None,
 ) -> NDArray[np.uint8]:
-    """Classifies the cells of a strip that have data; the others never reach the classifier.
+    """Classifies the cells of a strip that have data.
 
     Args:
         strip: From `scene_strips`.
-        placed: Its pixels, as `backend` has placed them.
-        stride: Side of a cell, pixels.
+        placed: Its pixels, from `backend.place`.
+        stride: Cell size in pixels.
         backend: The classifier.
-        decision: What a cell keeps of its window's probabilities.
-        advance: Told how many cells each step finished.
+        decision: Turns probabilities into the values of cells.
+        advance: Called with the number of cells that each step finishes.
 
     Returns:
         (bands, k, columns) uint8 cells of a work raster.
@@ -113,9 +113,9 @@ def classify_strip(
 
 @contextmanager
 def ahead(items: Iterator[T]) -> Iterator[Iterator[T]]:
-    """The same items, each made in another thread while the one before is used: two exist at a time, never more.
+    """Makes each item in another thread while the previous one is used; at most two exist at a time.
 
-    The first is begun at once, before it is asked for.
+    The first one is started at once.
     """
     end = object()
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="read") as pool:
@@ -126,6 +126,6 @@ def ahead(items: Iterator[T]) -> Iterator[Iterator[T]]:
             while (item := coming.result()) is not end:
                 coming = pool.submit(next, items, end)
                 yield item  # type: ignore[misc]
-                del item  # or the next one would be the third
+                del item  # otherwise three would exist
 
         yield each()

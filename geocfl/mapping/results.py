@@ -17,7 +17,7 @@ Result = tuple[str, SceneMap | GeocflError]
 
 
 def unexpected(path: str, error: Exception) -> GeocflError:
-    """What one scene's failure that nobody foresaw is to a run of many."""
+    """The error that stands for an unexpected failure of one scene in a run of many."""
     log.debug("%s", path, exc_info=error)
     failure = SceneError(
         f"{path}: failed unexpectedly ({type(error).__name__}: {error}); map only this one, with --debug, to see where"
@@ -28,18 +28,18 @@ def unexpected(path: str, error: Exception) -> GeocflError:
 
 @dataclass
 class Tally:
-    """What became of the scenes of a run.
+    """Counts the results of a run.
 
     Attributes:
-        counts: How many are ``"done"``, ``"skipped"`` (mapped already) and ``"failed"``.
-        failures: Path and reason of each that failed.
+        counts: Number of scenes that are ``"done"``, ``"skipped"`` (already mapped) and ``"failed"``.
+        failures: Path and reason of each scene that failed.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
     failures: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, path: str, result: SceneMap | GeocflError) -> str:
-        """Counts a result, and returns which of the `counts` it belongs to."""
+        """Counts a result and returns its status, a key of `counts`."""
         if isinstance(result, GeocflError):
             self.failures.append((path, str(result)))
             status = "failed"
@@ -49,8 +49,8 @@ class Tally:
         return status
 
     def table(self) -> str:
-        """Counts and reasons as plain text, without a newline at its end."""
-        notes = {"done": "mapped", "skipped": "mapped already", "failed": "not mapped, for the reasons below"}
+        """Counts and reasons as plain text, without a final newline."""
+        notes = {"done": "mapped", "skipped": "already mapped", "failed": "not mapped; reasons below"}
         rows = [
             (status, str(self.counts[status]), note if self.counts[status] else "") for status, note in notes.items()
         ]

@@ -1,4 +1,4 @@
-"""Pixels to windows: a scene is read once, in full-width strips, and windows are cut from them."""
+"""Reads a scene once, in full-width strips that hold the windows of some rows of cells."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from geocfl.scenes import Scene
 
 @dataclass(frozen=True)
 class Strip:
-    """Some whole rows of cells, and the pixels that their windows need.
+    """Some rows of cells, and the pixels that their windows need.
 
     Attributes:
         first: Index of the first cell row.
-        pixels: (B, h, w) float32 reflectance, NaN no data, mirrored beyond the scene: the window of cell (k, j) of the
-            strip has its upper left pixel at (k * stride, j * stride).
+        pixels: (B, h, w) float32 reflectance, NaN is no data, mirrored beyond the scene. The window of cell (k, j) of
+            the strip starts at (k * stride, j * stride).
         inside: (B, h', width) of the cells' own pixels; a view.
-        valid: (k, columns) bool, whether a cell is classified: at least half of its pixels inside the scene have data
-            and lie in the area that is to be mapped, and no more than allowed are masked.
-        masked: (k, columns) bool, whether it is not for the mask alone.
+        valid: (k, columns) bool, which cells are classified: at least half of their pixels inside the scene have data
+            and lie in the area to map, and no more are masked than allowed.
+        masked: (k, columns) bool, which cells are left empty only because of the mask.
     """
 
     first: int
@@ -43,21 +43,21 @@ def scene_strips(
     max_masked: float = 0.5,
     last: int | None = None,
 ) -> Iterator[Strip]:
-    """Reads a scene from top to bottom, no pixel twice: what the next strip needs of this one is kept.
+    """Reads a scene from top to bottom, each pixel once: rows that the next strip needs are kept.
 
-    Where a strip is at least as high as the file's blocks, reading stops at their edges, so that none is decoded twice.
+    If a strip is at least as high as the file's blocks, reading stops at their edges, so that none is decoded twice.
 
     Args:
-        scene: An open scene of at least one window's size.
-        bands: Bands wanted, in order.
+        scene: An open scene, at least as large as a window.
+        bands: Bands to read, in order.
         grid: The cells.
-        cell_rows: Rows of cells in a strip, the last but for the rest.
-        first: Row of cells to begin at, a multiple of `cell_rows`.
-        max_masked: Share of a cell's pixels that may be masked, 0..1.
-        last: Row of cells to end before, likewise; all by default.
+        cell_rows: Rows of cells per strip; the last strip may have fewer.
+        first: Row of cells to start at, a multiple of `cell_rows`.
+        max_masked: Fraction of a cell's pixels that may be masked, 0..1.
+        last: Row of cells to stop before, a multiple of `cell_rows`; None for all.
 
     Yields:
-        Strips that cover every cell row from `first` on once.
+        Strips that together cover every row of cells from `first` to `last`.
 
     Raises:
         SceneError: The scene cannot be decoded.
@@ -70,7 +70,7 @@ def scene_strips(
     needs = [_pixel_rows(grid, row, cell_rows) for row in range(first, last or grid.rows, cell_rows)]
     if not needs:
         return
-    # Mirrored at the bottom, the last strip may reach further up than the one before it.
+    # The last strip is mirrored at the bottom, so it may need rows above those of the strip before it.
     keep = np.minimum.accumulate([rows.min() for rows in needs][::-1])[::-1]
     held = np.empty((len(bands), 0, len(columns)), np.float32)
     top = stop = int(keep[0])
@@ -86,14 +86,14 @@ def scene_strips(
         held, top, stop = pixels, lowest, end
         below = min(grid.height, (row + cell_rows) * grid.stride)
         inside = held[:, row * grid.stride - top : below - top, left : left + grid.width]
-        valid, masked = _judge(scene, ~np.isnan(inside[0]), row * grid.stride, below, grid.stride, max_masked)
+        valid, masked = _wanted_cells(scene, ~np.isnan(inside[0]), row * grid.stride, below, grid.stride, max_masked)
         yield Strip(first=row, pixels=_take(held, rows - top), inside=inside, valid=valid, masked=masked)
 
 
-def _judge(
+def _wanted_cells(
     scene: Scene, known: NDArray[np.bool_], start: int, stop: int, stride: int, max_masked: float
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """(k, columns) which cells are classified, and which are not for their masked pixels alone."""
+    """(k, columns) bool twice: cells that are classified, and cells left empty only because of the mask."""
     wanted = scene.extent.inside(start, stop)
     if wanted is not None:
         known = known & wanted

@@ -1,4 +1,4 @@
-"""When a scene was taken, as its file's tags or name say."""
+"""When a scene was taken, according to its file's tags or name."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
 LAUNCH = datetime(2015, 6, 23, tzinfo=UTC)
-"""Of Sentinel-2A, the first; nothing was taken before."""
+"""Launch of Sentinel-2A, the first satellite; no scene is older."""
 ABSURD = datetime(2100, 1, 1, tzinfo=UTC)
-"""Dates from here on are some other number."""
+"""A number that would be a later date is something else."""
 TAGS = ("SENSING_TIME", "DATATAKE_1_DATATAKE_SENSING_START", "PRODUCT_START_TIME", "ACQUISITIONDATETIME", "DATETIME")
-"""Tags that hold the acquisition, the most exact first: those of GDAL's Sentinel-2 driver and of its IMAGERY domain,
-then a plain one. GENERATION_TIME is when a product was made, TIFFTAG_DATETIME when a file was."""
+"""Tags that hold the acquisition time, the most exact first: those of GDAL's Sentinel-2 driver and of its IMAGERY
+domain, then a plain one. GENERATION_TIME is when a product was made, TIFFTAG_DATETIME when a file was made."""
 
 _STAMP = r"(20\d\d)([-_.]?)(\d\d)\2(\d\d)(?:T?(\d\d)[-_:.]?(\d\d)[-_:.]?(\d\d))?(?!\d)"
 _STAMPS = re.compile(r"(?<!\d)" + _STAMP, re.ASCII)
@@ -26,21 +26,21 @@ _NAMES = tuple(
     )
 )
 _MADE = re.compile(r"S2[A-D]_(?:OPER|USER)_")
-"""Products in the form of before 2016, whose plain dates are those of their making."""
+"""Names of products from before 2016, whose plain dates are dates of processing."""
 
 
 def find_datetime(name: str, tags: Mapping[str, str]) -> datetime | None:
     """When a scene was taken.
 
-    Tags count before the name. Where a name holds several dates, the one that Sentinel-2's naming makes the acquisition
-    counts, else the earliest: nothing is processed before it is taken. A date without a time is its midnight.
+    Tags take precedence over the name. If a name holds several dates, the acquisition is the one that Sentinel-2's
+    naming scheme says, else the earliest: a scene is taken before it is processed. A date without a time is midnight.
 
     Args:
         name: The scene's file name, such as ``"T33TUL_20190416T100031_B04_10m.jp2"``.
         tags: The dataset's tags.
 
     Returns:
-        The time in UTC, or None where neither says; dates before Sentinel-2A's launch, or a century later, are none.
+        The time in UTC; None if neither says so. Dates before Sentinel-2A's launch or from 2100 on are ignored.
     """
     given = {key.upper(): value for key, value in tags.items()}
     said = (_parse(given[key]) for key in TAGS if key in given)
@@ -49,7 +49,7 @@ def find_datetime(name: str, tags: Mapping[str, str]) -> datetime | None:
 
 
 def _earliest(name: str) -> datetime | None:
-    """The earliest date of a name; on the same day, one with a time goes before one without."""
+    """The earliest date of a name; on the same day, one with a time is preferred."""
     found = [] if _MADE.search(name) else list(_plausible(name))
     return min(found, key=lambda when: (when.date(), when.time() == datetime.min.time(), when), default=None)
 
@@ -70,7 +70,7 @@ def _stamp(found: re.Match[str]) -> datetime | None:
 
 
 def _parse(text: str) -> datetime | None:
-    """A tag's ISO 8601 date, in UTC where it names no zone."""
+    """A tag's ISO 8601 date, assumed to be UTC if it names no zone."""
     try:
         when = datetime.fromisoformat(text.strip())
     except ValueError:

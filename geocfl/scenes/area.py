@@ -1,4 +1,4 @@
-"""Part of a scene: a box or polygons that are to be mapped, and nothing else."""
+"""The part of a scene to map: a box or polygons."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from geocfl.scenes.warp import outline
 Box = tuple[float, float, float, float]
 """West, south, east, north in degrees."""
 SIDE_POINTS = 50
-"""Points at least along the longer side of an area, so that its edges follow the ground in another CRS."""
+"""Minimum number of points along the longer side of an area, so that its edges stay correct in another CRS."""
 
 
 @dataclass(frozen=True)
 class Area:
-    """Ground that is to be mapped.
+    """The ground to map.
 
     Attributes:
         name: What the user passed, for messages.
-        polygons: Shapely's, in `crs`.
+        polygons: Shapely polygons in `crs`.
         crs: Their coordinate reference system.
         box: West, south, east, north in degrees, if it is a box.
     """
@@ -75,7 +75,7 @@ class Area:
 
     @classmethod
     def of_file(cls, path: str | Path) -> Area:
-        """Reads polygons of any CRS and any format that GDAL reads; those of the first layer.
+        """Reads the polygons of the first layer, in any CRS and any vector format that GDAL reads.
 
         Raises:
             SceneError: It cannot be read, holds no polygons or has no CRS.
@@ -86,27 +86,25 @@ class Area:
         try:
             frame = gpd.read_file(path)
         except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, OSError) as error:
-            raise SceneError(f"{path}: cannot be read as polygons ({error}); pass a GeoPackage or GeoJSON") from error
+            raise SceneError(f"{path}: cannot be read as polygons ({error}); use a GeoPackage or GeoJSON") from error
         if "geometry" not in frame or not frame.geom_type.isin(["Polygon", "MultiPolygon"]).any():
-            raise SceneError(f"{path}: holds no polygons; pass the area of interest as polygons")
+            raise SceneError(f"{path}: holds no polygons; use a file with the area of interest as polygons")
         if frame.crs is None:
-            raise SceneError(
-                f"{path}: has no coordinate reference system; add its own, such as ogr2ogr -a_srs EPSG:4326"
-            )
+            raise SceneError(f"{path}: has no coordinate reference system; add it, such as ogr2ogr -a_srs EPSG:4326")
         polygons = frame.geometry[frame.geom_type.isin(["Polygon", "MultiPolygon"])]
         return cls(str(path), tuple(shapely.make_valid(polygons.to_numpy())), pyproj.CRS.from_user_input(frame.crs))
 
 
 @dataclass(frozen=True)
 class Extent:
-    """The part of a raster that is read, and which of its pixels are to be mapped.
+    """The part of a raster that is read, and which of its pixels to map.
 
     Attributes:
         row: First row.
         column: First column.
         height: Rows.
         width: Columns.
-        shapes: Polygons in pixels of the raster; None where all pixels count.
+        shapes: Polygons in pixel coordinates of the raster; None for all pixels.
     """
 
     row: int
@@ -117,21 +115,21 @@ class Extent:
 
     @classmethod
     def whole(cls, dataset: rasterio.DatasetReader) -> Extent:
-        """All of a raster."""
+        """The whole raster."""
         return cls(0, 0, dataset.height, dataset.width)
 
     @classmethod
     def around(cls, area: Area, dataset: rasterio.DatasetReader, stride: int, window: int) -> Extent:
         """The part of a raster that an area needs.
 
-        It begins at cells of the whole scene's map, and reaches as far beyond the area as windows do, so that inside of
-        the area the map is that of the whole scene.
+        It starts at a cell of the whole scene's map and extends half a window beyond the area, so that the map inside
+        the area equals that of the whole scene.
 
         Args:
             area: The ground.
             dataset: The raster, which has a CRS.
-            stride: Side of a cell, pixels.
-            window: Side of a window, pixels; the part is at least as large where the raster is.
+            stride: Cell size in pixels.
+            window: Window size in pixels; the part is at least this large if the raster is.
 
         Raises:
             SceneError: The area lies outside the raster.
@@ -151,11 +149,11 @@ class Extent:
         return cls(rows[0], columns[0], rows[1] - rows[0], columns[1] - columns[0], tuple(inside))
 
     def window(self, start: int, stop: int) -> Window:
-        """Full-width rows of the part, in pixels of the raster."""
+        """Full-width rows of the part, in pixel coordinates of the raster."""
         return Window(self.column, self.row + start, self.width, stop - start)
 
     def inside(self, start: int, stop: int) -> NDArray[np.bool_] | None:
-        """(stop - start, width) whether the centres of pixels lie in the area; None where all count."""
+        """(stop - start, width) bool, which pixel centers lie in the area; None if all do."""
         if self.shapes is None:
             return None
         place = Affine.translation(self.column, self.row + start)
@@ -182,7 +180,7 @@ def _remedy(area: Area, dataset: rasterio.DatasetReader) -> str:
 
 
 def _span(first: float, last: float, stride: int, margin: int, window: int, size: int) -> tuple[int, int]:
-    """Start and end in pixels of what holds first..last: whole cells, a margin, at least a window if there is one."""
+    """Start and end in pixels around first..last: whole cells plus a margin, at least a window if the raster allows."""
     start = max(0, math.floor(first / stride) * stride - margin)
     stop = min(size, math.ceil(last / stride) * stride + margin)
     if stop - start < window:
@@ -192,7 +190,7 @@ def _span(first: float, last: float, stride: int, margin: int, window: int, size
 
 
 def _in_pixels(area: Area, dataset: rasterio.DatasetReader) -> NDArray[Any]:
-    """The area's polygons in pixels of a raster."""
+    """The area's polygons in pixel coordinates of a raster."""
     target = pyproj.CRS.from_wkt(dataset.crs.to_wkt())
     transformer = pyproj.Transformer.from_crs(area.crs, target, always_xy=True)
     nearby = _nearby(area, dataset)
@@ -212,9 +210,9 @@ def _in_pixels(area: Area, dataset: rasterio.DatasetReader) -> NDArray[Any]:
 
 
 def _nearby(area: Area, dataset: rasterio.DatasetReader) -> NDArray[Any]:
-    """What of the area is near a raster: a projection has no place for what is far away.
+    """The polygons near a raster, because a projection is undefined far from it.
 
-    Degrees are taken round the globe until they fit.
+    Longitudes are shifted by 360 degrees where that brings them near.
     """
     x, y = outline(dataset, area.crs)
     polygons = np.array(area.polygons, dtype=object)

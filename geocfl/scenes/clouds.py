@@ -1,4 +1,4 @@
-"""Clouds and their shadows, found by a published network in scenes that bring no classification layer."""
+"""Finds clouds and their shadows by a published network, for scenes without a classification layer."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ log = logging.getLogger("geocfl")
 GSD = 30.0
 """Metres a pixel that the network was trained at."""
 COLORS = {"B02": "blue", "B03": "green", "B04": "red", "B08": "nir", "B11": "swir16", "B12": "swir22"}
-"""Bands, as the network names them; it does without the last two."""
+"""The network's names of bands; the last two are optional."""
 NEEDED = ("B02", "B03", "B04", "B08")
 ROWS, MARGIN = 1024, 64
-"""Rows of 30 m found at a time, and those above and below that are looked at as well."""
+"""Rows of 30 m classified at a time, and rows of context above and below."""
 CLOUD, SHADOW = 1, 2
 """Values of the mask."""
 
@@ -44,18 +44,18 @@ def find_clouds(
 ) -> Path:
     """Writes a mask of clouds and cloud shadows, for `geocfl.map_scene(mask=...)`.
 
-    The network is CSmask's (https://github.com/dlr-eoc/ukis-csmask, Apache-2.0), on blue, green, red and near infrared
-    in pixels of 30 m, and short-wave infrared where the scene has it.
+    The network is CSmask (https://github.com/dlr-eoc/ukis-csmask, Apache-2.0). It reads blue, green, red and near
+    infrared in pixels of 30 m, and short-wave infrared if the scene has it.
 
     Args:
         scene: As for `geocfl.map_scene`.
         out: GeoTIFF to write, uint8: 0 clear or no data, 1 cloud, 2 cloud shadow; 30 m.
-        bands: As for `geocfl.map_scene`; likewise `scale` and `offset`.
-        scale: Likewise.
-        offset: Likewise.
-        buffer: Pixels of 30 m around clouds and shadows that are masked too.
+        bands: As for `geocfl.map_scene`.
+        scale: As for `geocfl.map_scene`.
+        offset: As for `geocfl.map_scene`.
+        buffer: Pixels of 30 m to mask around clouds and shadows.
         overwrite: Replace `out`.
-        progress: Told how many strips are done.
+        progress: Called with the number of strips done.
 
     Raises:
         UsageError: The network is not installed.
@@ -66,7 +66,8 @@ def find_clouds(
         from ukis_csmask.mask import CSmask
     except ImportError as error:
         raise UsageError(
-            "clouds need ukis-csmask; pip install 'geocfl[clouds]', or pass a mask of your own", page="how-to/clouds/"
+            "finding clouds needs ukis-csmask; install it with pip install 'geocfl[clouds]', or use a mask of your own",
+            page="how-to/clouds/",
         ) from error
     target = Path(out)
     refuse_existing(target, overwrite=overwrite)
@@ -76,7 +77,7 @@ def find_clouds(
     with open_scene(source, reading, needed=needed, gsd=GSD) as opened, replacing(target) as partial:
         level = opened.level.lower() if opened.level != "unknown" else "l2a"
         if opened.level == "unknown":
-            log.info("%s: does not say its level; clouds are looked for as in L2A", opened.path)
+            log.info("%s: its processing level is unknown; L2A is assumed to find clouds", opened.path)
         colors = [COLORS[band] for band in needed]
 
         def classify(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:

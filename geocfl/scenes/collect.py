@@ -1,4 +1,4 @@
-"""The scenes that a run is about, however a user names them: paths, patterns, lists and collections of STAC Items."""
+"""Lists the scenes of a run from paths, patterns, text files and collections of STAC Items."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ from geocfl.scenes.remote import shown
 from geocfl.scenes.source import Source, file_name
 
 LOOKING = 8
-"""Scenes that are looked at at a time: a server answers in a second, and it is little but waiting."""
+"""Scenes that are opened at a time; this is mostly waiting for servers."""
 ENDINGS = frozenset({".tif", ".tiff", ".jp2", ".j2k", ".vrt", ".img", ".zip", ".json", ".geojson"})
-"""Of files that a pattern may mean, in lower case."""
+"""Endings of files that a pattern may match, in lower case."""
 OUTPUT = re.compile(
     r"_(?:lulc(?:_polygons)?|confidence|probabilities|entropy|truecolor)\.\w+$"
     r"|_summary\.json$|\.stac\.json$|^catalog\.json$|\.aux\.xml$",
     re.IGNORECASE,
 )
-"""Names of what geocfl writes, which no pattern means."""
+"""Names of files that geocfl writes, which no pattern matches."""
 STEM_BYTES = 180
-"""Of a stem with the names of folders before it, so that the names of its products fit any file system."""
+"""Maximum length of a stem with folder names before it, so that product names fit any file system."""
 
 
 @dataclass(frozen=True)
 class Listed:
-    """A scene that a run is about.
+    """A scene of a run.
 
     Attributes:
-        path: What the user passed; of an Item in a collection ``COLLECTION#ID``.
-        source: Where its bands lie; None where they were not found.
-        error: Why not; None where they were.
+        path: What the user passed; ``COLLECTION#ID`` for an Item in a collection.
+        source: Where its bands lie; None if they were not found.
+        error: Why they were not found; None if they were.
     """
 
     path: str
@@ -60,22 +60,22 @@ def list_scenes(
     bands: BandNumbers | None = None,
     progress: Progress = silent,
 ) -> list[Listed]:
-    """Finds the scenes that a run is about.
+    """Finds the scenes of a run.
 
-    Files of one band each whose names differ by the band alone are one scene. A scene that is named twice counts once.
-    Scenes of the same stem get the names of as many of their folders before it as tell them apart.
+    Files of one band each whose names differ only by the band are one scene. A scene that is named twice counts once.
+    Scenes with the same stem are prefixed with as many folder names as needed to tell them apart.
 
     Args:
-        scenes: Paths, URLs, and patterns such as ``"scenes/*.tif"`` or ``"scenes/**/*.SAFE"`` that no shell expanded,
-            one or several. A path that exists is no pattern.
-        list_file: A text file with one of these in each line. Empty lines and those that begin with ``#`` do not count.
-            Relative paths begin where the process is, as in what ``ls scenes/*.tif > scenes.txt`` writes.
+        scenes: One or several paths, URLs or patterns such as ``"scenes/*.tif"`` or ``"scenes/**/*.SAFE"``. A path that
+            exists is not a pattern.
+        list_file: A text file with one of these per line. Empty lines and lines that begin with ``#`` are ignored.
+            Paths are relative to the current folder, as in the output of ``ls scenes/*.tif > scenes.txt``.
         stac_items: A file or URL with STAC Items, see `geocfl.scenes.formats.stac.find_items`.
         bands: As for `geocfl.scenes.find_source`.
-        progress: Told of scenes found.
+        progress: Called with the number of scenes found.
 
     Returns:
-        Each scene with its source, or with the error that it ended in, in the order in which they were named.
+        Each scene with its source, or the error that prevented it, in the order given.
 
     Raises:
         UsageError: There is no scene, a list cannot be read, or a pattern matches nothing.
@@ -85,7 +85,7 @@ def list_scenes(
     named = list(_expand([*given, *(_read_list(Path(list_file)) if list_file else [])]))
     found = [_of_item(*item) for item in (find_items(str(stac_items)) if stac_items else [])]
     if not named and not found:
-        raise UsageError("there is no scene to map; pass paths, a pattern, a list or STAC Items")
+        raise UsageError("there is no scene to map; give paths, a pattern, a list or STAC Items")
     grouped = _grouped(named)
 
     def look(scene: str | Source) -> Listed:
@@ -105,10 +105,10 @@ def _of_item(path: str, item: Source | GeocflError) -> Listed:
 
 
 def _read_list(path: Path) -> list[str]:
-    """The lines of a list that name something."""
-    remedy = "pass a text file with a scene in each line"
+    """The lines of a list that name a scene."""
+    remedy = "use a text file with one scene per line"
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()  # Windows' editors begin with a mark
+        lines = path.read_text(encoding="utf-8-sig").splitlines()  # Windows editors begin files with a byte order mark
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: is not text; {remedy}") from error
     except OSError as error:
@@ -121,30 +121,30 @@ def _read_list(path: Path) -> list[str]:
 
 
 def _expand(scenes: Iterable[str | Path | Source]) -> Iterator[str | Source]:
-    """The same, with what patterns match in their place."""
+    """The same, with patterns replaced by what they match."""
     for scene in scenes:
         if isinstance(scene, Source):
             yield scene
             continue
         text = str(scene)
         if "://" in text and "*" in text and not text.lower().startswith(("https://", "http://")):
-            raise UsageError(f"{text}: patterns are looked up on disk alone; write the addresses into a list instead")
+            raise UsageError(f"{text}: patterns work only for local files; list the addresses in a text file instead")
         if not is_pattern(text):
             yield text
             continue
         matches = _matches(text)
         if not matches:
-            raise UsageError(f"{text}: matches no scene; check the pattern, or pass the scenes themselves")
+            raise UsageError(f"{text}: matches no scene; correct the pattern")
         yield from matches
 
 
 def is_pattern(text: str) -> bool:
-    """Whether a scene was named by a pattern: a path that exists is none, nor is a URL, which may look like one."""
+    """Whether text is a pattern. An existing path or a URL is not, even if it contains a wildcard."""
     return glob.has_magic(text) and not (text.startswith("/vsi") or "://" in text or os.path.lexists(text))
 
 
 def _matches(pattern: str) -> list[str]:
-    """What a pattern matches that may be a scene: no products, no files within a scene that it matches too."""
+    """The scenes that a pattern matches, without products of geocfl and files inside a matched scene."""
     matches = {os.path.normpath(match) for match in glob.iglob(pattern, recursive=True)}
     folders = {match for match in matches if os.path.isdir(match) and _is_scene_folder(match)}
     files = {match for match in matches if os.path.isfile(match) and _may_be_scene(match)}
@@ -156,7 +156,7 @@ def _is_scene_folder(path: str) -> bool:
     try:
         return path.upper().endswith(".SAFE") or find_folder(path) is not None
     except GeocflError:
-        return True  # broken, but a scene: its error is for the user
+        return True  # a broken scene, whose error the user should see
 
 
 def _may_be_scene(path: str) -> bool:
@@ -165,11 +165,11 @@ def _may_be_scene(path: str) -> bool:
 
 
 def _grouped(named: Sequence[str | Source]) -> list[str | Source]:
-    """The same, with files of one band each put together, and each path once."""
+    """The same, with files of one band each grouped into scenes, and each path once."""
     order: dict[str, int] = {}
     for position, each in enumerate(named):
         order.setdefault(_path(each), position)
-    once: dict[str, str] = {}  # before grouping, which refuses a band that is there twice
+    once: dict[str, str] = {}  # before grouping, which rejects duplicate bands
     for each in named:
         if isinstance(each, str):
             once.setdefault(_place(each), each)
@@ -182,12 +182,12 @@ def _path(scene: str | Source) -> str:
 
 
 def _place(path: str) -> str:
-    """A path by which to know it again."""
+    """A path in a form that can be compared."""
     return path if "://" in path or path.startswith("/vsi") else os.path.realpath(path)
 
 
 def _once(listed: Iterable[Listed]) -> list[Listed]:
-    """Each scene once, of whichever form it was named in."""
+    """Each scene once, in whatever form it was named."""
     found: dict[tuple[object, ...], Listed] = {}
     for each in listed:
         found.setdefault(_identity(each), each)
@@ -195,7 +195,7 @@ def _once(listed: Iterable[Listed]) -> list[Listed]:
 
 
 def _identity(listed: Listed) -> tuple[object, ...]:
-    """What two names of one scene have in common: its bands and what makes them reflectance."""
+    """What identifies a scene under any name: its bands and their scaling."""
     source = listed.source
     if source is None or not source.bands:
         return (_place(listed.path),)
@@ -203,10 +203,9 @@ def _identity(listed: Listed) -> tuple[object, ...]:
 
 
 def _told_apart(listed: Sequence[Listed]) -> list[Listed]:
-    """The same, with stems that are all different, on file systems too that do not tell a from A.
+    """The same, with unique stems, also on file systems that ignore case.
 
-    A stem that is nobody else's stays. What a scene is called depends on which scenes there are, not on their order nor
-    on whether others can be read today.
+    A unique stem stays. Names depend on which scenes there are, not on their order or on which of them can be read.
     """
     names = {index: _names(each.source or _unread(each.path), _identity(each)) for index, each in enumerate(listed)}
     stems = {index: next(each) for index, each in names.items()}
@@ -221,19 +220,19 @@ def _told_apart(listed: Sequence[Listed]) -> list[Listed]:
 
 
 def _unread(path: str) -> Source:
-    """What stands for a scene that cannot be read, under the name that its file would give it."""
+    """A stand-in for a scene that cannot be read, named after its file."""
     return Source(path, PurePosixPath(file_name(path)).stem, {})
 
 
 def _clashing(stems: Mapping[int, str]) -> set[int]:
-    """Those whose stem is another's too."""
+    """Scenes that share their stem with another."""
     folded = {index: unicodedata.normalize("NFC", stem).casefold() for index, stem in stems.items()}
     counts = Counter(folded.values())
     return {index for index, stem in folded.items() if counts[stem] > 1}
 
 
 def _names(source: Source, identity: tuple[object, ...]) -> Iterator[str]:
-    """A scene's stem, then with more and more folders before it, then with digits made from what the scene is."""
+    """Possible names: the stem, then with more and more folders before it, then with digits of its identity."""
     name = source.stem
     yield name
     for folder in _folders(source):
@@ -246,13 +245,13 @@ def _names(source: Source, identity: tuple[object, ...]) -> Iterator[str]:
 
 
 def _folders(source: Source) -> list[str]:
-    """Names of the folders that a scene lies in, from the inside outwards, fit to be part of a file's name."""
+    """Names of the folders around a scene, innermost first, made safe for file names."""
     if "://" in source.path:
         url = urlsplit(source.path)
         folders = [url.netloc, *PurePosixPath(url.path).parent.parts[1:]]
     else:
         *folders, last = Path(os.path.abspath(source.path)).parts
         if os.path.isdir(source.path) and not last.casefold().startswith(source.stem.casefold()):
-            folders.append(last)  # its files, not itself, are what the scene is called after
+            folders.append(last)  # the scene is named after its files, not its folder
     fit = (re.sub(r"[^\w.-]+", "_", folder).strip("._") for folder in reversed(folders))
     return [folder for folder in fit if folder]

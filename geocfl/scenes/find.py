@@ -1,4 +1,4 @@
-"""From what a user passes to where its bands lie."""
+"""Finds where the bands of a scene lie, whatever form it comes in."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def find_source(scene: str | Path | Source, bands: BandNumbers | None = None) ->
     """Finds a scene's bands, whatever form it comes in.
 
     Args:
-        scene: A raster, a folder of one file a band, a SAFE product as folder or zip, a STAC Item; as a path or a URL.
+        scene: Path or URL of a raster, a folder with one file per band, a SAFE product or its zip, or a STAC Item.
         bands: Which band of a raster is which, as in `Reading`; overrides what the raster says.
 
     Raises:
-        SceneError: It is missing, none of these, or broken.
+        SceneError: It is missing, broken, or none of these.
         UsageError: `bands` is invalid.
     """
     if isinstance(scene, Source):
@@ -42,7 +42,7 @@ def find_source(scene: str | Path | Source, bands: BandNumbers | None = None) ->
 
 def _find_raster(path: str, chosen: BandNumbers | None) -> Source:
     """One raster with all the bands."""
-    remedy = "pass a GeoTIFF, a SAFE product, a folder of bands or another raster that GDAL reads"
+    remedy = "use a GeoTIFF, a SAFE product, a folder of bands or another raster that GDAL reads"
     opened = gdal_path(path)
     try:
         with remote_settings(opened), open_dataset(opened) as dataset:
@@ -52,7 +52,7 @@ def _find_raster(path: str, chosen: BandNumbers | None) -> Source:
             raise SceneError(f"{path}: no such file; {remedy}") from error
         if Path(path).is_dir():
             raise SceneError(
-                f"{path}: a folder without bands of Sentinel-2, whose files are named such as B04.tif; {remedy}",
+                f"{path}: has no files of Sentinel-2 bands, with names such as B04.tif; {remedy}",
                 page="how-to/formats/",
             ) from error
         raise SceneError(
@@ -62,7 +62,7 @@ def _find_raster(path: str, chosen: BandNumbers | None) -> Source:
 
 def _describe(path: str, opened: str, dataset: rasterio.DatasetReader, chosen: BandNumbers | None) -> Source:
     if dataset.count == 0:
-        raise SceneError(f"{path}: holds no bands of its own; pass one of its subdatasets")
+        raise SceneError(f"{path}: has no bands itself; use one of its subdatasets")
     name = file_name(path)
     found, note = find_bands(path, dataset.descriptions, [c.name for c in dataset.colorinterp], chosen)
     tags = {**dataset.tags(ns="IMAGERY"), **dataset.tags()}

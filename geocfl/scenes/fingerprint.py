@@ -1,4 +1,4 @@
-"""What tells a file from another: its content, or where it is too far away to be read, what its server says of it."""
+"""The identity of a file: a hash of its content or, for a remote file, what its server says about it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from geocfl.scenes.remote import fingerprint, is_remote
 
 
 def identity(path: str) -> str:
-    """A text that changes when a file does.
+    """A text that changes when the file does.
 
     Args:
-        path: A raster as GDAL opens it, or another file. A member of an archive stands for the archive.
+        path: A raster as GDAL opens it, or another file. For a member of an archive, the archive counts.
 
     Raises:
         SceneError: It cannot be read.
@@ -27,7 +27,7 @@ def identity(path: str) -> str:
 
 
 def local_file(path: str) -> Path | None:
-    """The file on this machine that a raster's path leads to, its archive where it lies in one; None for others.
+    """The local file of a raster's path, or the archive that holds it; None if it is not local.
 
     Args:
         path: A raster as GDAL opens it.

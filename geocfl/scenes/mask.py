@@ -1,4 +1,4 @@
-"""Pixels that are not to be believed: clouds, their shadows, and what else a mask says."""
+"""Masks of pixels to leave out, such as clouds and their shadows."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Mask:
     """A raster of masked pixels, laid over a scene's grid.
 
     Attributes:
-        classes: Values that are masked; None where all but 0 are.
+        classes: Values that are masked; None for all but 0.
     """
 
     classes: frozenset[int] | None
@@ -43,7 +43,7 @@ class Mask:
 
     @property
     def path(self) -> str:
-        """Its raster, as GDAL opens it."""
+        """Path of its raster, as GDAL opens it."""
         return str(self._dataset.name)
 
     @classmethod
@@ -52,7 +52,7 @@ class Mask:
 
         Args:
             band: Where the mask lies.
-            classes: Values that are masked; None where all but 0 are.
+            classes: Values that are masked; None for all but 0.
             grid: The scene, after warping.
 
         Raises:
@@ -67,7 +67,7 @@ class Mask:
         if dataset.crs is None and grid.crs is not None:
             dataset.close()
             raise SceneError(
-                f"{band.path}: has no coordinate reference system; add the scene's with gdal_edit.py -a_srs"
+                f"{band.path}: the mask has no coordinate reference system; add it with gdal_edit.py -a_srs"
             )
         view = WarpedVRT(
             dataset,
@@ -80,7 +80,7 @@ class Mask:
         return cls(classes, dataset, view)
 
     def read(self, extent: Extent, start: int, stop: int) -> NDArray[np.bool_]:
-        """(stop - start, width) whether pixels are masked; beyond the mask's edges none are.
+        """(stop - start, width) bool, which pixels are masked; none are beyond the edges of the mask.
 
         Raises:
             SceneError: It cannot be decoded there.
@@ -90,7 +90,7 @@ class Mask:
                 values = self._view.read(1, window=extent.window(start, stop))
         except rasterio.RasterioIOError as error:
             raise SceneError(
-                f"{self._dataset.name}: cannot be decoded ({reason(error)}); get the mask again"
+                f"{self._dataset.name}: the mask cannot be decoded ({reason(error)}); get the file again"
             ) from error
         masked: NDArray[np.bool_] = values != 0 if self.classes is None else np.isin(values, list(self.classes))
         return masked

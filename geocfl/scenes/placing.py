@@ -19,13 +19,13 @@ LOCAL = CRS.from_wkt('LOCAL_CS["pixels in metres",UNIT["metre",1]]')
 
 @dataclass(frozen=True)
 class Placing:
-    """Where the pixels of a scene lie, and what was done for it.
+    """Where the pixels of a scene lie.
 
     Attributes:
-        crs: None where the scene has none and none is needed.
+        crs: Coordinate reference system; None if the scene has none and none is needed.
         transform: Pixel (column, row) to coordinates.
-        block_rows: Rows of the blocks that are decoded whole.
-        notes: A sentence on warping.
+        block_rows: Pixel rows of the file's blocks, which are decoded whole.
+        notes: A sentence about resampling, if there was any.
     """
 
     crs: CRS | None
@@ -37,7 +37,17 @@ class Placing:
 def place(
     source: Source, how: Reading, gsd: float | None, dataset: rasterio.DatasetReader
 ) -> tuple[rasterio.DatasetReader, Placing]:
-    """A dataset on the grid that is wanted: itself, or a view of it."""
+    """A dataset on the grid that is needed: the dataset itself, or a resampled view of it.
+
+    Args:
+        source: The scene, for messages.
+        how: How to read it.
+        gsd: Ground sampling distance needed, meters; None for pixels as they are.
+        dataset: The open dataset; closed on an error.
+
+    Raises:
+        SceneError: It has no CRS or another grid, and `how` does not allow that.
+    """
     block_rows = int(max(shape[0] for shape in dataset.block_shapes))
     as_it_is = Placing(dataset.crs, dataset.transform, block_rows)
     if gsd is None:

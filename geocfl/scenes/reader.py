@@ -1,4 +1,4 @@
-"""Opens a scene and hands out reflectance of named bands, NaN where there is no data."""
+"""Opens a scene and reads reflectance of named bands; NaN is no data."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ class Scene:
 
     Attributes:
         path: What the user passed.
-        bands: Band name to its index in what is read, from 1.
-        scaling: Band name to what makes its digital numbers reflectance.
-        scaling_source: Where the scaling was found, in words.
+        bands: Band name to its number in the dataset, from 1.
+        scaling: Band name to the scaling of its digital numbers.
+        scaling_source: Where the scaling came from, in words.
         level: ``"L1C"``, ``"L2A"`` or ``"unknown"``.
-        taken: When it was taken, UTC; None where it does not say so.
-        files: Every raster that is read, as GDAL opens it.
-        notes: What was assumed of it, a sentence each.
+        taken: When it was taken, UTC; None if unknown.
+        files: Paths of all rasters that are read, as GDAL opens them.
+        notes: What was assumed, a sentence each.
         extent: The part that is read.
-        crs: Coordinate reference system, None where it has none.
+        crs: Coordinate reference system; None if it has none.
         transform: Pixel (column, row) of the part to coordinates.
-        mask: Masked pixels; None where there is no mask.
-        block_rows: Pixel rows of the blocks that are decoded whole.
+        mask: Masked pixels; None for no mask.
+        block_rows: Pixel rows of the file's blocks, which are decoded whole.
     """
 
     path: str
@@ -86,18 +86,18 @@ class Scene:
 
     @property
     def dtype(self) -> str:
-        """Type of the digital numbers, such as ``"uint16"``."""
+        """Data type of the digital numbers, such as ``"uint16"``."""
         return str(self._dataset.dtypes[0])
 
     @property
     def nodata(self) -> float | None:
-        """The first band's nodata value as the file declares it."""
+        """Nodata value that the file declares for the first band; None if it declares none."""
         value = self._dataset.nodata
         return None if value is None else float(value)
 
     @property
     def gsd(self) -> float | None:
-        """Ground sampling distance down the columns in metres, to a centimetre; None where there is no CRS."""
+        """Ground sampling distance down the columns in meters, rounded to centimeters; None without a CRS."""
         return round(ground(self._dataset).down, 2) if self.crs is not None and self.crs != LOCAL else None
 
     def read(
@@ -105,14 +105,14 @@ class Scene:
     ) -> NDArray[np.float32]:
         """Full-width rows of reflectance.
 
-        A pixel is no data, NaN in every band, where any of `bands` is its declared nodata value, not finite, or
-        masked; where the file declares none, where all of them are 0, as Sentinel-2 has it.
+        A pixel is no data, NaN in every band, if any of `bands` has its declared nodata value or is not finite, or if
+        it is masked. If the file declares no nodata value, a pixel that is 0 in all of them is no data.
 
         Args:
             bands: Names, in the order wanted.
             start: First pixel row.
             stop: One past the last, at most `height`.
-            out: Where to put them, of the shape returned; a new array by default.
+            out: Array to write into, of the shape returned; None for a new one.
 
         Returns:
             (B, stop - start, width) float32.
@@ -143,12 +143,12 @@ class Scene:
 
     @property
     def _far(self) -> str:
-        """A file of it that lies on a server, if one does."""
+        """One of its files that lies on a server, if there is one."""
         return next(filter(is_remote, self.files), self.path)
 
     def _attempt(self, indices: list[int], window: Window) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
-        """Digital numbers and which pixels have none, from a dataset that is opened anew after a failure."""
-        # The thread that reads is not the one that opened, and GDAL's options are each thread's own.
+        """Digital numbers, and which pixels are no data. Opens the dataset again after a failure."""
+        # GDAL's options belong to a thread, and another thread opened the dataset.
         with remote_settings(*self.files):
             if self._dataset.closed:
                 self._dataset, _ = self._open_again()
@@ -175,7 +175,7 @@ class Scene:
         return missing
 
     def sample(self, bands: tuple[str, ...], tiles: int = 5, side: int = 256) -> NDArray[np.float32]:
-        """Reflectance of a grid of at most tiles x tiles squares spread over the scene: (B, n) of all their pixels."""
+        """(B, n) reflectance of the pixels of at most tiles x tiles squares spread over the scene."""
         rows, columns = (
             np.unique(np.linspace(0, max(0, size - side), min(tiles, -(-size // side))).astype(int))
             for size in (self.height, self.width)
@@ -191,12 +191,12 @@ class Scene:
         return np.concatenate(squares, axis=1)
 
     def data_share(self) -> float:
-        """Share of pixels with data, 0..1, estimated from a sample."""
+        """Fraction of pixels with data, 0..1, estimated from a sample."""
         return float(np.isfinite(self.red).mean())
 
     @cached_property
     def red(self) -> NDArray[np.float32]:
-        """A sample of B04, or of the first band where there is none: a scene may be far away, so once."""
+        """A sample of B04, or of the first band if there is no B04; read once, because a scene may be remote."""
         sampled: NDArray[np.float32] = self.sample(("B04",) if "B04" in self.bands else tuple(self.bands)[:1])[0]
         return sampled
 
@@ -226,19 +226,19 @@ def open_scene(
     stride: int = 64,
     window: int = 64,
 ) -> Scene:
-    """Opens a scene of Sentinel-2, whatever form it comes in.
+    """Opens a Sentinel-2 scene, whatever form it comes in.
 
     Args:
         scene: As for `geocfl.scenes.find.find_source`.
         reading: How to read it.
-        needed: The bands wanted; all that it has by default.
-        gsd: Metres a pixel that they are wanted at, warped where they are not; as they are by default.
-        stride: Side of a map's cell, pixels, at which a part of the scene begins.
-        window: Side of a window, pixels, by which a part reaches beyond the area to be mapped.
+        needed: Bands to read; by default all that it has.
+        gsd: Ground sampling distance to resample to, meters; None to read pixels as they are.
+        stride: Cell size in pixels; a part of the scene starts at a cell.
+        window: Window size in pixels; a part extends half a window beyond the area to map.
 
     Raises:
-        SceneError: It is missing or broken, lacks a band or a CRS, or may not be warped.
-        UsageError: An option cannot be meant.
+        SceneError: It is missing or broken, lacks a band or a CRS, or would need resampling that `reading` forbids.
+        UsageError: A value is invalid.
     """
     how = reading or Reading()
     source = find_source(scene, how.bands)
@@ -286,7 +286,7 @@ def open_scene(
 
 
 def _open(source: Source, paths: Sequence[str]) -> rasterio.DatasetReader:
-    """The raster of all bands, a virtual one where they lie in several."""
+    """The raster with all bands; a virtual one if they lie in several files."""
     try:
         if len(paths) == 1:
             return open_dataset(paths[0])

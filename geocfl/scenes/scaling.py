@@ -15,9 +15,9 @@ OPTIONS = "options"
 
 
 def find_scaling(source: Source, how: Reading) -> tuple[dict[str, Scaling], str]:
-    """What makes each band's digital numbers reflectance, and where that was found.
+    """The scaling of each band, and where it came from, in words.
 
-    The options count before what metadata outside the rasters says, and that before the rasters' own tags and type.
+    The user's values take precedence over metadata outside the rasters, and that over the rasters' own tags and type.
     """
     result, said = {}, ""
     for path in dict.fromkeys(band.path for band in source.bands.values()):
@@ -39,7 +39,7 @@ def find_scaling(source: Source, how: Reading) -> tuple[dict[str, Scaling], str]
 
 
 def _own_scaling(dataset: rasterio.DatasetReader, indices: dict[str, int]) -> tuple[dict[str, Scaling], str]:
-    """What a raster's own tags, or its type, say of digital numbers."""
+    """The scaling that a raster's tags or its data type imply."""
     lines = {name: (dataset.scales[i - 1], dataset.offsets[i - 1]) for name, i in indices.items()}
     if any(line != (1.0, 0.0) for line in lines.values()):
         return {name: Scaling.from_gdal(*line) for name, line in lines.items()}, "the file's scale and offset"

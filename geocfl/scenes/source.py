@@ -1,4 +1,4 @@
-"""Where a scene's bands lie and what is known of them, before any pixel is read."""
+"""Where the bands of a scene lie, and what is known about them before any pixel is read."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Band:
 
     Attributes:
         path: Its raster as GDAL opens it, such as ``"T33TUL_B04_10m.jp2"`` or ``"/vsizip/S2A.zip/.../B04.jp2"``.
-        index: Which of the raster's bands it is, from 1.
-        scaling: What makes its digital numbers reflectance, where metadata outside the raster says so.
+        index: Its number in the raster, from 1.
+        scaling: Scaling of its digital numbers, if metadata outside the raster gives it.
     """
 
     path: str
@@ -30,17 +30,17 @@ class Band:
 
 @dataclass(frozen=True)
 class Source:
-    """A scene as a user hands it over: one raster, several, a product or a catalogue's item.
+    """A scene as a user provides it: one raster, several, a product or a STAC Item.
 
     Attributes:
         path: What the user passed, for messages.
-        stem: What the products' names begin with.
-        bands: Sentinel-2's name of each band that is there, such as ``"B04"``, to where it lies.
-        scaling_source: Where the bands' scaling was found, in words; empty where none was.
+        stem: The beginning of the products' names.
+        bands: Sentinel-2 name of each band, such as ``"B04"``, to where it lies.
+        scaling_source: Where the bands' scaling came from, in words; empty if unknown.
         level: ``"L1C"``, ``"L2A"`` or ``"unknown"``.
-        taken: When the scene was taken, UTC; None where nothing says so.
-        scl: Its scene classification layer (L2A), where there is one.
-        nodata: Digital number of pixels without data, where metadata outside the rasters says so.
+        taken: When the scene was taken, UTC; None if unknown.
+        scl: Its scene classification layer (L2A), if there is one.
+        nodata: Digital number of pixels without data, if metadata outside the rasters gives it.
         notes: What was assumed, a sentence each, to be shown to the user.
         raster_bands: Number of bands of the raster, if the scene is one raster; else 0.
     """
@@ -58,7 +58,7 @@ class Source:
 
 
 def file_name(path: str) -> str:
-    """The file's name in a path or URL, without what a URL asks for after it."""
+    """The file's name in a path or URL, without the query of a URL."""
     return PurePath(urlsplit(path).path if "://" in path else path).name
 
 
@@ -66,13 +66,13 @@ _ARCHIVED = re.compile(r"(/vsi(?:zip|tar|gzip)/\{?)?(.*)", re.DOTALL)
 
 
 def absolute_path(path: str) -> str:
-    """A raster's path as a process in another folder opens it; URLs, and what is in them, stay as they are."""
+    """A raster's path as a process in another folder opens it; URLs and paths into them stay as they are."""
     archive, rest = _ARCHIVED.fullmatch(path).groups(default="")  # type: ignore[union-attr]
     return path if "://" in path or rest.startswith("/vsi") else archive + os.path.abspath(rest)
 
 
 def absolute(source: Source) -> Source:
-    """A source that a process in another folder opens; what it is called in messages stays."""
+    """A source that a process in another folder can open; its name in messages stays."""
 
     def placed(band: Band) -> Band:
         return replace(band, path=absolute_path(band.path))

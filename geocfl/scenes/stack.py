@@ -1,4 +1,4 @@
-"""Bands that lie in several rasters, seen as one."""
+"""Combines bands in several rasters into one virtual raster."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from geocfl.scenes.remote import is_remote, open_remote
 from geocfl.scenes.source import Band
 
 HALF_PIXEL = 0.5
-"""Pixels of the coarser band by which edges may be apart."""
+"""Maximum distance between the edges of two bands, pixels of the coarser one."""
 
 
 @dataclass(frozen=True)
 class _Raster:
-    """What the virtual raster must know of a band's raster."""
+    """A band and its open raster."""
 
     dataset: rasterio.DatasetReader
     band: Band
@@ -30,17 +30,17 @@ class _Raster:
 
 
 def assemble(name: str, bands: Mapping[str, Band], nodata: float | None) -> str:
-    """The text of a virtual raster, which GDAL opens as if it were a file, with one band for each of a scene's.
+    """The text of a virtual raster with all bands of a scene, which GDAL opens like a file.
 
     Its grid is that of the finest band; coarser ones are resampled bilinearly.
 
     Args:
         name: What the user passed, for messages.
-        bands: Name to where each lies; in the order of the virtual raster's bands.
-        nodata: Digital number of pixels without data, where the rasters do not declare it.
+        bands: Name to where each band lies, in the order of the virtual raster's bands.
+        nodata: Digital number of pixels without data, if the rasters do not declare it.
 
     Raises:
-        SceneError: A raster cannot be read, or lies elsewhere than the others.
+        SceneError: A raster cannot be read, or covers another place than the others.
     """
     with ExitStack() as stack:
         rasters = {
@@ -67,20 +67,20 @@ def open_raster(name: str, path: str) -> rasterio.DatasetReader:
 
 
 def open_dataset(path: str) -> rasterio.DatasetReader:
-    """Opens a raster: a remote one by the settings for its server, and only if its format names no other files.
+    """Opens a raster; a remote one with the settings for its server, and only if its format names no other files.
 
     Raises:
-        RasterioIOError: It is on this machine, and cannot be opened.
+        RasterioIOError: It is local and cannot be opened.
         SceneError: It is remote, and cannot be opened or names other files.
     """
     if is_remote(path):
         return open_remote(path)
-    with rasterio.Env(GDAL_NUM_THREADS="ALL_CPUS"):  # drivers decide at opening how many threads will decode blocks
+    with rasterio.Env(GDAL_NUM_THREADS="ALL_CPUS"):  # drivers choose the number of decoding threads on opening
         return rasterio.open(path)
 
 
 def reason(error: Exception) -> str:
-    """GDAL's own words, without the path that the message names anyway."""
+    """GDAL's message without the path, which ours names anyway."""
     detail = str(error.__cause__ or error)
     return detail.splitlines()[0].rstrip(".") if detail else type(error).__name__
 
@@ -89,11 +89,11 @@ def _refuse_elsewhere(name: str, raster: _Raster, finest: _Raster) -> None:
     one, other = raster.dataset, finest.dataset
     if one.crs != other.crs:
         raise SceneError(
-            f"{raster.band.path}: is in {_crs(one)} but {finest.band.path} in {_crs(other)}; pass bands of one scene"
+            f"{raster.band.path}: is in {_crs(one)} but {finest.band.path} in {_crs(other)}; use bands of one scene"
         )
     apart = max(abs(a - b) for a, b in zip(one.bounds, other.bounds, strict=True))
     if apart > HALF_PIXEL * raster.pixel:
-        raise SceneError(f"{raster.band.path}: covers another extent than {finest.band.path}; pass bands of one scene")
+        raise SceneError(f"{raster.band.path}: covers another extent than {finest.band.path}; use bands of one scene")
 
 
 def _crs(dataset: rasterio.DatasetReader) -> str:
@@ -105,7 +105,7 @@ def _virtual(rasters: Mapping[str, _Raster], grid: rasterio.DatasetReader, nodat
     if grid.crs:
         ET.SubElement(vrt, "SRS", dataAxisToSRSAxisMapping="1,2").text = grid.crs.to_wkt()
     ET.SubElement(vrt, "GeoTransform").text = ", ".join(map(repr, grid.transform.to_gdal()))
-    # GDAL's names of types are capitalised: uint16 is UInt16.
+    # GDAL's names of data types are capitalized: uint16 is UInt16.
     kinds = {
         "uint8": "Byte",
         "int8": "Int8",

@@ -1,4 +1,4 @@
-"""Scenes on another grid than the model's are warped to it while they are read."""
+"""Resamples scenes on another grid to the model's grid while they are read."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from rasterio.enums import MaskFlags, Resampling
 from rasterio.vrt import WarpedVRT
 
 GSD_TOLERANCE = 0.05
-"""Relative difference of ground sampling distance that a model does not mind."""
+"""Relative difference in ground sampling distance that does not need resampling."""
 TOLERANCE = 1e-3
-"""Pixels by which GDAL may be off where it interpolates between projected points; rasterio fails at 0."""
+"""Error in pixels that GDAL may make by interpolating between projected points; rasterio fails at 0."""
 SIDE_POINTS = 51
-"""Points along each side of a scene that say where its edges come to lie."""
+"""Points along each side of a scene that determine where its edges lie in another CRS."""
 
 
 @dataclass(frozen=True)
 class Ground:
-    """What a pixel is on the ground, in the scene's middle.
+    """The size of a pixel on the ground, in the middle of the scene.
 
     Attributes:
-        across: Metres from a pixel to the next one in its row, along the ellipsoid.
-        down: Metres to the next one in its column.
-        skew: Degrees by which rows are off the CRS's axes, 0..45.
+        across: Meters to the next pixel in the row, along the ellipsoid.
+        down: Meters to the next pixel in the column.
+        skew: Angle between rows and the axes of the CRS, 0..45 degrees.
     """
 
     across: float
@@ -39,20 +39,20 @@ class Ground:
     skew: float
 
     def fits(self, gsd: float) -> bool:
-        """Whether a model of this ground sampling distance reads such pixels as they are."""
+        """Whether a model with this ground sampling distance can read such pixels without resampling."""
         near = all(abs(side / gsd - 1) <= GSD_TOLERANCE for side in (self.across, self.down))
         return near and not self.turned
 
     @property
     def turned(self) -> bool:
-        """Whether rows are off the axes by more than rounding."""
+        """Whether rows are rotated against the axes by more than rounding."""
         return self.skew > 1e-3
 
 
 def ground(dataset: rasterio.DatasetReader) -> Ground:
-    """Measures a dataset that has a CRS.
+    """Measures the pixels of a dataset that has a CRS.
 
-    By geodesics, not by the CRS's unit: a metre of Web Mercator is 0.7 m at 46 degrees north.
+    It uses geodesics, not the unit of the CRS: a meter of Web Mercator is 0.7 m at 46 degrees north.
     """
     crs = pyproj.CRS.from_wkt(dataset.crs.to_wkt())
     geodetic = crs.geodetic_crs
@@ -71,15 +71,15 @@ def to_model_grid(dataset: rasterio.DatasetReader, gsd: float) -> WarpedVRT:
 
     Args:
         dataset: Open, with a CRS.
-        gsd: Metres a pixel.
+        gsd: Meters per pixel.
 
     Returns:
-        The view, resampled bilinearly, or averaged from much finer pixels; pixels without data in all bands stay so.
+        The view, resampled bilinearly, or averaged from much finer pixels. Pixels without data in all bands stay so.
     """
     crs = _utm_zone(dataset)
     xs, ys = outline(dataset, pyproj.CRS.from_wkt(crs.to_wkt()))
     found = ground(dataset)
-    # Upper left corner: the scene's own where it is in that CRS, else a whole pixel of the CRS.
+    # Origin: the scene's own corner if it is in that CRS, else a multiple of the pixel size.
     x, y = (min(xs), max(ys)) if crs == dataset.crs and not found.turned else (0.0, 0.0)
     west, east = x + gsd * np.floor(round((min(xs) - x) / gsd, 3)), x + gsd * np.ceil(round((max(xs) - x) / gsd, 3))
     south, north = y + gsd * np.floor(round((min(ys) - y) / gsd, 3)), y + gsd * np.ceil(round((max(ys) - y) / gsd, 3))
@@ -103,7 +103,7 @@ def to_model_grid(dataset: rasterio.DatasetReader, gsd: float) -> WarpedVRT:
 
 
 def _utm_zone(dataset: rasterio.DatasetReader) -> CRS:
-    """WGS 84's UTM zone of a dataset's middle; the one that it is in already, if it is in one."""
+    """The UTM zone that a dataset is in; otherwise the WGS 84 zone of its middle."""
     crs = pyproj.CRS.from_wkt(dataset.crs.to_wkt())
     if crs.utm_zone:
         return dataset.crs
@@ -115,7 +115,7 @@ def _utm_zone(dataset: rasterio.DatasetReader) -> CRS:
 
 
 def outline(dataset: rasterio.DatasetReader, crs: pyproj.CRS) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Coordinates of points around a dataset, in another CRS; not finite where that has no place for them."""
+    """Coordinates of points around a dataset in another CRS; not finite where that is undefined."""
     along = np.linspace(0, 1, SIDE_POINTS)
     columns = np.concatenate([along, along, 0 * along, 0 * along + 1]) * dataset.width
     rows = np.concatenate([0 * along, 0 * along + 1, along, along]) * dataset.height
