@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,8 @@ from geocfl.cli.bars import bars
 from geocfl.cli.entry import MAP, app, examples
 from geocfl.cli.options import MANY, PRODUCTS, SCENE
 from geocfl.errors import GeocflError
+
+log = logging.getLogger("geocfl")
 
 if TYPE_CHECKING:
     from geocfl.products.scene_map import SceneMap
@@ -173,8 +176,13 @@ def map_scenes(
     """
     from geocfl.scenes.collect import is_pattern
     from geocfl.scenes.formats.folder import group_files
+    from geocfl.scenes.remote import shown as without_tokens
 
     named = scenes or []
+    one = without_tokens(str(named[0] if named else list_file or stac_items or ""))
+    what = f"{len(named)} scenes" if len(named) > 1 else one
+    if what:  # at once, because loading the model takes seconds
+        log.info("mapping %s into %s with the model %s", what, out, model)
     several = bool(list_file or stac_items) or len(group_files(named)) != 1 or is_pattern(named[0])
     tally = geocfl.Tally()
     facts: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""Rasters on servers: their paths, the settings that make GDAL read them well, and what went wrong in plain words."""
+"""Rasters on servers: their paths, GDAL settings to read them fast and safely, and plain error messages."""
 
 from __future__ import annotations
 
@@ -26,39 +26,39 @@ SCHEMES = {"https://": "/vsicurl/https://", "http://": "/vsicurl/http://"} | {
     "gs://": "/vsigs/",
     "az://": "/vsiaz/",
 }
-"""Beginning of a URL to that of the path by which GDAL opens it."""
+"""Prefix of a URL to the prefix of GDAL's path."""
 DRIVERS = frozenset({"GTiff", "JP2OpenJPEG", "JP2KAK", "JP2ECW", "JP2MrSID", "JP2Lura", "PNG", "JPEG"})
-"""Formats that are read from servers. They hold their own pixels; VRT and its kin name other files, and so could make
-us read local ones for a stranger."""
+"""Formats that are read from servers. They contain their own pixels; VRT and similar formats name other files, so a
+server could make geocfl read local files."""
 PATIENCE = {
-    "GDAL_HTTP_CONNECTTIMEOUT": "10",  # seconds; GDAL has none of its own and would wait for minutes
-    "GDAL_HTTP_TIMEOUT": "30",  # seconds for one request, which is of 2 MB and seldom more; likewise
-    "GDAL_HTTP_MAX_RETRY": "4",  # GDAL has 0; object stores answer 503 to tell clients to slow down
-    "GDAL_HTTP_RETRY_DELAY": "0.5",  # seconds, doubling: 8 in all, as odc-loader; GDAL has 30
+    "GDAL_HTTP_CONNECTTIMEOUT": "10",  # seconds; without it, GDAL waits for minutes
+    "GDAL_HTTP_TIMEOUT": "30",  # seconds per request, which is rarely more than 2 MB; GDAL has no default
+    "GDAL_HTTP_MAX_RETRY": "4",  # GDAL's default is 0; object stores answer 503 to slow clients down
+    "GDAL_HTTP_RETRY_DELAY": "0.5",  # seconds, doubling, so 8 in total, as in odc-loader; GDAL's default is 30
 }
-"""How long and how often servers are asked."""
+"""Timeouts and retries of requests."""
 SETTINGS = PATIENCE | {
-    # No listing of folders, which web servers do not have and stores charge for, and no look for sidecar files: a JP2
-    # without it costs requests for 35 names.
+    # Do not list folders, which web servers cannot do and stores charge for, and do not look for sidecar files: for a
+    # JP2, that is 35 requests.
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-    # The header of a whole tile's cloud-optimised GeoTIFF comes with the first request (16 KB by default).
+    # The first request fetches the whole header of a tile's cloud-optimized GeoTIFF (the default is 16 KB).
     "GDAL_INGESTED_BYTES_AT_OPEN": "32768",
-    # Where a TIFF's blocks lie is read at once. Bit by bit, GDAL 3.10 takes blocks for empty whose place it did not get
-    # because the connection broke off, and hands out zeros.
+    # Read all block offsets of a TIFF at once. If GDAL 3.10 reads them piecewise and the connection breaks, it assumes
+    # that blocks with unknown offsets are empty, and returns zeros.
     "GTIFF_USE_DEFER_STRILE_LOADING": "NO",
-    # Once a file is closed, nothing of it is kept: else what a broken connection left, a file's absence or its former
-    # content would be believed until the process ends.
+    # Cache nothing after a file is closed; otherwise partial data, a missing file or old content would persist until
+    # the process ends.
     "CPL_VSIL_CURL_NON_CACHED": "/vsicurl/:/vsis3/:/vsigs/:/vsiaz/",
 }
-"""For any remote file. What titiler and stackstac set besides is GDAL's default by now (GDAL_HTTP_MULTIPLEX,
-GDAL_HTTP_MERGE_CONSECUTIVE_RANGES), is not needed where no sidecar files are looked for and would shut out addresses
-that end in something else (CPL_VSIL_CURL_ALLOWED_EXTENSIONS), or saved no byte in reading windows (VSI_CACHE).
+"""Options for any remote file. Other options of titiler and stackstac are GDAL's defaults by now (GDAL_HTTP_MULTIPLEX,
+GDAL_HTTP_MERGE_CONSECUTIVE_RANGES), would exclude addresses with other endings (CPL_VSIL_CURL_ALLOWED_EXTENSIONS), or
+saved no byte when reading windows (VSI_CACHE).
 
 Sources: https://gdal.org/user/virtual_file_systems.html, https://gdal.org/user/configoptions.html,
 https://developmentseed.org/titiler/advanced/performance_tuning/."""
 ONE_THREAD = {"GDAL_NUM_THREADS": "1"}
-"""With more, GDAL 3.10 hands out wrong pixels and no error where a request fails for good: threads that decode JP2 keep
-their errors to themselves, and uncompressed TIFF is taken as read. It is not the user's to choose therefore."""
+"""With more threads, GDAL 3.10 returns wrong pixels without an error if a request fails for good: JP2 decoding threads
+drop their errors, and uncompressed TIFF data counts as read. Therefore users cannot change it."""
 UNSIGNED = {
     "/vsis3/": ("AWS_NO_SIGN_REQUEST", ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_ROLE_ARN",
         "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI",
@@ -71,8 +71,8 @@ UNSIGNED = {
         "AZURE_STORAGE_ACCESS_KEY", "AZURE_STORAGE_SAS_TOKEN", "AZURE_SAS", "AZURE_CLIENT_ID"),
         ("~/.azure",)),
 }  # fmt: skip
-"""The option by which a store is asked as a stranger, as public buckets are read, and the environment variables and
-files that hold credentials. Without either, GDAL looks for a cloud machine's own credentials, waits, and fails."""
+"""The option for anonymous access to public buckets, and the environment variables and files that hold credentials.
+Without either, GDAL looks for the credentials of a cloud machine, waits, and fails."""
 COPERNICUS = {"AWS_S3_ENDPOINT": "eodata.dataspace.copernicus.eu", "AWS_VIRTUAL_HOSTING": "FALSE"}
 """Where ``s3://eodata/`` of the Copernicus Data Space is.
 
@@ -83,7 +83,7 @@ _ARCHIVE = re.compile(r"(.+?\.(?:zip|tar|tgz|tar\.gz))(?=/|$)")
 
 
 class Trouble(Enum):
-    """What may be wrong with a remote file."""
+    """What is wrong with a remote file."""
 
     ABSENT = auto()
     FORBIDDEN = auto()
@@ -97,7 +97,7 @@ class Trouble(Enum):
 _STATUS = re.compile(r"HTTP response code: (\d{3})")
 _OF_STATUS = {404: Trouble.ABSENT, 410: Trouble.ABSENT, 429: Trouble.FAILING} | dict.fromkeys(
     (401, 403, 409),
-    Trouble.FORBIDDEN,  # 409 is what Azure answers where public access is not permitted
+    Trouble.FORBIDDEN,  # Azure answers 409 if public access is not permitted
 )
 _OF_WORDS = {
     Trouble.ABSENT: re.compile(r"NoSuch(?:Key|Bucket)|specified (?:key|bucket|blob|container) does not exist"),
@@ -105,11 +105,11 @@ _OF_WORDS = {
     Trouble.SILENT: re.compile(r"timed out|too slow"),
     Trouble.UNREACHABLE: re.compile(r"CURL error: |Max retries exceeded|Failed to establish"),
 }
-"""What GDAL, libcurl, urllib3 and object stores write where there is no HTTP status; the first that fits counts."""
+"""Messages of GDAL, libcurl, urllib3 and object stores without an HTTP status; the first match counts."""
 
 
 def gdal_path(path: str) -> str:
-    """The path by which GDAL opens a URL; local and ``/vsi...`` paths stay as they are.
+    """GDAL's path for a URL; local and ``/vsi...`` paths stay as they are.
 
     Args:
         path: Such as ``"https://example.com/B04.tif"``, ``"s3://bucket/B04.tif"``, ``"gs://..."`` or ``"az://..."``.
@@ -126,7 +126,7 @@ def is_remote(path: str) -> bool:
 
 
 def shown(path: str) -> str:
-    """A path to show or keep: without the tokens of signed URLs and passwords, and as a URL where it is one."""
+    """A path to show or store: as a URL if it is one, without passwords and the tokens of signed URLs."""
     for scheme, prefix in SCHEMES.items():
         if path.startswith(prefix):
             path = scheme + path[len(prefix) :]
@@ -138,14 +138,14 @@ def shown(path: str) -> str:
 def cloud_settings(*paths: str) -> dict[str, str]:
     """GDAL's options for reading windows of remote files, for ``rasterio.Env``.
 
-    What the environment sets counts before them, except for `ONE_THREAD`. Outside the main thread ``rasterio.Env`` is
-    of its thread alone: enter it in each thread that reads.
+    Environment variables override them, except for `ONE_THREAD`. ``rasterio.Env`` holds only for the current thread, so
+    enter it in each thread that reads.
 
     Args:
-        paths: What is to be read.
+        paths: Files to read.
 
     Returns:
-        Option to value; empty where no path is remote, so that local files are read as ever.
+        Option to value; empty if no path is remote.
     """
     remote = [gdal_path(path) for path in paths if is_remote(path)]
     if not remote:
@@ -161,7 +161,7 @@ def cloud_settings(*paths: str) -> dict[str, str]:
 
 
 def remote_settings(*paths: str) -> AbstractContextManager[object]:
-    """`cloud_settings` as long as the context lasts, in this thread; nothing where no path is remote."""
+    """A context with `cloud_settings` in this thread; without effect if no path is remote."""
     import rasterio
 
     options = cloud_settings(*paths)
@@ -169,9 +169,9 @@ def remote_settings(*paths: str) -> AbstractContextManager[object]:
 
 
 def open_remote(path: str) -> rasterio.DatasetReader:
-    """Opens a raster on a server, patiently.
+    """Opens a raster on a server, with retries.
 
-    `remote_settings` have to last as long as it is read.
+    Keep `remote_settings` active as long as it is read.
 
     Raises:
         SceneError: It cannot be opened, or is of a format that names other files.
@@ -186,25 +186,25 @@ def open_remote(path: str) -> rasterio.DatasetReader:
     if dataset.driver not in DRIVERS:
         dataset.close()
         raise SceneError(
-            f"{shown(path)}: is of the format {dataset.driver}, which is not read from servers; pass a GeoTIFF or JP2, "
-            "or download it and pass the copy",
+            f"{shown(path)}: has the format {dataset.driver}, which is not read from servers; use a GeoTIFF or JP2, "
+            "or download it and use the copy",
             page="how-to/servers/",
         )
     return dataset
 
 
 def insist(path: str, attempt: Callable[[], T]) -> T:
-    """Does what reads a remote file, and does it again after a pause where that may help.
+    """Reads a remote file, and retries after a pause if that may help.
 
-    GDAL and `fetch` repeat requests that a server refuses or leaves unanswered; neither does so where a connection
-    breaks off within an answer.
+    GDAL and `fetch` retry requests that a server refuses or does not answer, but not a connection that breaks during an
+    answer.
 
     Args:
-        path: What is read; a local file is read once, and its errors are not touched.
-        attempt: Reads from the start: it has to open the file itself, as what is open may be broken.
+        path: The file; a local file is read once, and its errors pass through.
+        attempt: Reads from the start. It must open the file itself, because an open one may be broken.
 
     Raises:
-        SceneError: It failed for good, in the words of `explain`.
+        SceneError: It failed for good; the message is that of `explain`.
     """
     if not is_remote(path):
         return attempt()
@@ -224,19 +224,19 @@ def explain(error: BaseException, path: str) -> str:
     """Why a remote file could not be read and what to do, in one sentence without secrets.
 
     Args:
-        error: Of rasterio or requests.
-        path: What was read, as the user knows it or as GDAL does.
+        error: From rasterio or requests.
+        path: The file, as the user or GDAL names it.
     """
     name, status = shown(path), _status(error)
     said = f" (HTTP {status})" if status else ""
-    later = "try again later, or download it and pass the copy"
+    later = "try again later, or download it and use the copy"
     match _trouble(error):
         case Trouble.ABSENT:
-            why = f"is not there{said}; check the address"
+            why = f"does not exist{said}; check the address"
         case Trouble.FORBIDDEN:
-            why = f"the server does not let it be read{said}; {_permission(name)}"
+            why = f"the server denies access{said}; {_permission(name)}"
         case Trouble.REFUSED:
-            why = f"the server refuses the request{said}; check the address, or download it and pass the copy"
+            why = f"the server refuses the request{said}; check the address, or download it and use the copy"
         case Trouble.FAILING:
             why = f"the server failed {_often()}{said}; {later}"
         case Trouble.SILENT:
@@ -245,7 +245,7 @@ def explain(error: BaseException, path: str) -> str:
         case Trouble.UNREACHABLE:
             why = "the server cannot be reached; check the address and the network"
         case Trouble.BROKEN:
-            why = f"was tried {_often()} and is damaged, no raster, or the connection breaks off; {later}"
+            why = f"failed {_often()}: it is damaged, is not a raster, or the connection breaks; {later}"
     return f"{name}: {why}"
 
 
@@ -253,14 +253,14 @@ def fetch(url: str, wanted: Callable[[requests.Response], bool]) -> bytes | None
     """The content behind an ``https://`` or ``http://`` URL.
 
     Args:
-        url: May be signed.
-        wanted: Told the answer's headers, says whether to read on.
+        url: The URL, which may be signed.
+        wanted: Decides from the response whether to read its content.
 
     Returns:
-        The content, or None where it is not wanted.
+        The content; None if it is not wanted.
 
     Raises:
-        SceneError: It cannot be had, in the words of `explain`.
+        SceneError: It cannot be read; the message is that of `explain`.
     """
 
     def attempt() -> bytes | None:
@@ -271,15 +271,15 @@ def fetch(url: str, wanted: Callable[[requests.Response], bool]) -> bytes | None
 
 
 def fingerprint(path: str) -> str:
-    """What changes when a raster does, and is known without reading all of it.
+    """A text that changes when a raster does, without reading the whole raster.
 
-    That is, for a URL, what the server says: entity tag, size and time of modification; for a local file its size
-    and time of modification; else, as of ``s3://``, hashes of the raster's description, of the sizes of its
-    compressed blocks where it is a TIFF, and of pixels in its middle.
+    For a URL, it consists of what the server says: entity tag, size and modification time. For a local file, it is size
+    and modification time. Otherwise, such as for ``s3://``, it covers the raster's description, the sizes of its
+    compressed blocks if it is a TIFF, and a pixel in its middle.
 
     Args:
-        path: A URL, a local file or a path of GDAL's; one into an archive stands for the archive. A query, which holds
-            the passing tokens of signed URLs, is no part of the identity.
+        path: A URL, a local file or a GDAL path; for a path into an archive, the archive counts. The query of a URL,
+            which holds the tokens of signed URLs, is ignored.
 
     Raises:
         SceneError: It cannot be read.
@@ -301,7 +301,7 @@ def fingerprint(path: str) -> str:
 
 
 def _identity(url: str) -> Iterator[str]:
-    # One byte is asked for, as links are often signed for GET and not for HEAD.
+    # Request one byte, because links are often signed for GET but not for HEAD.
     with closing(_get(url, {"Range": "bytes=0-0", "Accept-Encoding": "identity"})) as response:
         headers = response.headers
         size = headers.get("Content-Range", "").rpartition("/")[2] or headers.get("Content-Length", "")
@@ -326,7 +326,7 @@ def _description(path: str) -> Iterator[str]:
 
 
 def _get(url: str, headers: dict[str, str] | None = None) -> requests.Response:
-    """An answer whose content is not yet read; the same patience as GDAL's."""
+    """A response whose content is not yet read; with the same timeouts and retries as GDAL."""
     import requests
     from requests.adapters import HTTPAdapter
     from urllib3.util import Retry
@@ -347,7 +347,7 @@ def _get(url: str, headers: dict[str, str] | None = None) -> requests.Response:
 
 
 def _patience(option: str) -> float:
-    """A number of `PATIENCE`, the environment's before ours."""
+    """A number of `PATIENCE`, unless the environment overrides it."""
     try:
         return max(0.0, float(os.environ.get(option, "")))
     except ValueError:
@@ -369,7 +369,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _status(error: BaseException) -> int:
-    """The HTTP status that an error tells of, 0 where it tells none."""
+    """The HTTP status in an error, 0 if there is none."""
     for cause in _causes(error):
         response = getattr(cause, "response", None)
         if response is not None:
@@ -382,7 +382,7 @@ def _status(error: BaseException) -> int:
 def _trouble(error: BaseException) -> Trouble:
     if status := _status(error):
         return _OF_STATUS.get(status, Trouble.FAILING if status >= 500 else Trouble.REFUSED)
-    # Without addresses and the queries of file names, which may hold any word, such as that of a signature.
+    # Without addresses and queries, which may contain any word, such as signature.
     text = re.sub(r"\S*(?:://|\?)\S*", "", "\n".join(str(cause) for cause in _causes(error)))
     return next((trouble for trouble, words in _OF_WORDS.items() if words.search(text)), Trouble.BROKEN)
 
@@ -391,9 +391,9 @@ def _permission(name: str) -> str:
     if name.startswith("s3://eodata/"):
         return "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to keys of the Copernicus Data Space"
     if name.startswith("s3://"):
-        return "set AWS credentials such as AWS_PROFILE, and AWS_REQUEST_PAYER=requester where the reader pays"
+        return "set AWS credentials such as AWS_PROFILE, and AWS_REQUEST_PAYER=requester if the reader pays"
     if name.startswith(("gs://", "az://")):
-        return "set the store's credentials as GDAL wants them"
+        return "set the store's credentials as GDAL expects them"
     if (urlsplit(name).hostname or "").endswith(".blob.core.windows.net"):
         return "sign the Item or the address first, such as by the planetary-computer package"
-    return "pass a signed address, or download it and pass the copy"
+    return "use a signed address, or download it and use the copy"

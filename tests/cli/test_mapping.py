@@ -14,6 +14,7 @@ pytestmark = pytest.mark.integration
 
 def test_map_prints_the_table_and_the_paths(scene: Path, tiny_model: Path, tmp_path: Path) -> None:
     done = run("map", scene, "--out", "maps", "--model", tiny_model, "--stride", 32, cwd=tmp_path)
+    assert done.stderr.startswith(f"mapping {scene} into maps with the model {tiny_model}\n")
     assert "cells of 320 m" in done.stderr
     assert "--stride 16" in done.stderr
     for name in ("s_lulc.tif", "s_lulc.gpkg", "s_preview.png", "s_summary.json"):

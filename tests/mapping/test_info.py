@@ -48,7 +48,7 @@ def test_a_model_in_facts(tiny_model: Path) -> None:
 
 
 def test_a_folder_that_is_no_model(tmp_path: Path) -> None:
-    with pytest.raises(SceneError, match="a folder without bands"):
+    with pytest.raises(SceneError, match="has no files of Sentinel-2 bands"):
         geocfl.info(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"")
     with pytest.raises(ModelError, match=r"model\.json"):

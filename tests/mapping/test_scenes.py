@@ -120,9 +120,9 @@ def test_an_area_of_a_large_remote_scene_needs_a_tenth_of_it(tmp_path: Path, tin
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ({"status": 404}, r"http://127\.0\.0\.1:\d+/t\.tif: is not there \(HTTP 404\)"),
+        ({"status": 404}, r"http://127\.0\.0\.1:\d+/t\.tif: does not exist \(HTTP 404\)"),
         ({"status": 500}, "the server failed 2 times"),
-        ({"cut": 5000}, "connection breaks off|damaged"),
+        ({"cut": 5000}, "connection breaks|damaged"),
     ],
 )
 def test_a_server_that_fails(tmp_path: Path, tiny_model: Path, server, monkeypatch, fault: dict, message: str) -> None:

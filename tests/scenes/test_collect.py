@@ -133,10 +133,10 @@ def test_a_list_in_a_file() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, r"l\.txt: cannot be read \(No such file or directory\); pass a text file"),
-        (b"", r"l\.txt: names no scene; pass"),
-        (b"\n# nothing\n", r"l\.txt: names no scene; pass"),
-        (b"II*\x00\xff\xfe", r"l\.txt: is not text; pass"),
+        (None, r"l\.txt: cannot be read \(No such file or directory\); use a text file"),
+        (b"", r"l\.txt: names no scene; use"),
+        (b"\n# nothing\n", r"l\.txt: names no scene; use"),
+        (b"II*\x00\xff\xfe", r"l\.txt: is not text; use"),
     ],
 )
 def test_bad_lists(content: bytes | None, message: str) -> None:
@@ -147,9 +147,9 @@ def test_bad_lists(content: bytes | None, message: str) -> None:
 
 
 def test_nothing_to_map() -> None:
-    with pytest.raises(UsageError, match="there is no scene to map; pass"):
+    with pytest.raises(UsageError, match="there is no scene to map; give"):
         list_scenes()
-    with pytest.raises(UsageError, match=r"scenes/\*\.tif: matches no scene; check the pattern"):
+    with pytest.raises(UsageError, match=r"scenes/\*\.tif: matches no scene; correct the pattern"):
         list_scenes(["scenes/*.tif"])
     Path("scenes").mkdir()
     Path("scenes/a_lulc.tif").write_text("a product")

@@ -65,7 +65,7 @@ def test_what_cannot_be_a_mask(source: Source, tmp_path: Path) -> None:
     with pytest.raises(SceneError, match=r"nothing\.tif: the mask does not exist; correct `mask`"):
         masked(source, mask=str(tmp_path / "nothing.tif"))
     nowhere = write(tmp_path / "nowhere.tif", np.zeros((9, 9), np.uint8), crs=None)
-    with pytest.raises(SceneError, match=r"nowhere\.tif: has no coordinate reference system"):
+    with pytest.raises(SceneError, match=r"nowhere\.tif: the mask has no coordinate reference system"):
         masked(source, mask=nowhere)
     with pytest.raises(UsageError, match="`mask_classes` is 'x'"):
         masked(source, mask="scl", mask_classes="x")

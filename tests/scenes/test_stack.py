@@ -98,7 +98,7 @@ def test_bands_that_disagree(tmp_path: Path, dn: np.ndarray, other: dict, messag
     bands = {"B04": Band(write(tmp_path / "a.tif", dn[0])), "B03": Band(write(tmp_path / "b.tif", dn[1], **other))}
     with pytest.raises(SceneError, match=rf"b\.tif: {message}") as caught:
         open_scene(source(bands))
-    assert "pass bands of one scene" in str(caught.value)
+    assert "use bands of one scene" in str(caught.value)
 
 
 def test_a_band_that_cannot_be_read(tmp_path: Path, dn: np.ndarray) -> None:

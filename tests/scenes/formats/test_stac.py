@@ -265,7 +265,7 @@ def test_items_from_servers_name_no_files_of_this_machine(server: RangeServer, f
 def test_what_servers_answer(server: RangeServer, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GDAL_HTTP_MAX_RETRY", "1")
     monkeypatch.setenv("GDAL_HTTP_RETRY_DELAY", "0.01")
-    with pytest.raises(SceneError, match=r"/none\.json: is not there \(HTTP 404\)"):
+    with pytest.raises(SceneError, match=r"/none\.json: does not exist \(HTTP 404\)"):
         find_item(server.url("none.json"))
     (folder / "retried.json").write_text(json.dumps(item({"B04": {"href": "B04.tif"}})))
     server.fail("retried.json", status=503, times=1)
