@@ -19,7 +19,7 @@ LOSSES = ("ce", "weighted-ce", "focal", "class-focal", "cb-focal", "balanced-sof
 CFL_FORMS = ("exponent", "factor")
 SUBSETS = ("test", "validation", "train")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
-PRODUCTS = (
+PRODUCT_NAMES = (
     "default", "all", "lulc", "confidence", "vector", "windows", "probabilities", "entropy", "sld", "truecolor",
     "project", "preview", "report", "stac", "summary",
 )  # fmt: skip

@@ -13,7 +13,7 @@ import geocfl
 from geocfl.cli import options, parse
 from geocfl.cli.bars import bars
 from geocfl.cli.entry import MAP, app, examples
-from geocfl.cli.options import MANY, PRODUCTS, SCENE
+from geocfl.cli.options import MANY, OUTPUT, SCENE
 from geocfl.errors import GeocflError
 
 log = logging.getLogger("geocfl")
@@ -128,7 +128,7 @@ def map_scenes(
             metavar="TIME",
             help="Acquisition time for the STAC Item, such as 2019-04-16T10:00Z.",
             show_default="from the scene",
-            rich_help_panel=PRODUCTS,
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
     device: options.Device = "auto",

@@ -10,7 +10,7 @@ import typer
 from geocfl.cli import completion
 from geocfl.cli.completion import a_model, one_of, some_of
 
-SCENE, PRODUCTS, SPEED, REGIONS, MANY = "Scene", "Products", "Speed and memory", "Regions", "Many scenes"
+SCENE, OUTPUT, SPEED, REGIONS, MANY = "Scene", "Products", "Speed and memory", "Regions", "Many scenes"
 DATA, NETWORK, TRAINING, TEACHER = "Data", "Network", "Training", "Distillation"
 """Panels of a command's help; the options in none of them are listed first."""
 
@@ -165,8 +165,8 @@ ProductNames = Annotated[
         "probabilities, entropy, sld, truecolor, project (QGIS), report (web page), stac; or default, or all. A "
         "summary is always written.",
         show_default="lulc,confidence,vector,preview",
-        autocompletion=some_of(completion.PRODUCTS),
-        rich_help_panel=PRODUCTS,
+        autocompletion=some_of(completion.PRODUCT_NAMES),
+        rich_help_panel=OUTPUT,
     ),
 ]
 VectorNames = Annotated[
@@ -175,7 +175,7 @@ VectorNames = Annotated[
         metavar="NAMES",
         help="Polygon formats, separated by commas: gpkg, geoparquet, flatgeobuf, geojson; or none.",
         autocompletion=some_of(completion.VECTOR_FORMATS),
-        rich_help_panel=PRODUCTS,
+        rich_help_panel=OUTPUT,
     ),
 ]
 MinConfidence = Annotated[
@@ -183,7 +183,7 @@ MinConfidence = Annotated[
     typer.Option(
         metavar="FRACTION",
         help="Mark cells below this confidence as unclassified (0-1).",
-        rich_help_panel=PRODUCTS,
+        rich_help_panel=OUTPUT,
     ),
 ]
 MinArea = Annotated[
@@ -191,7 +191,7 @@ MinArea = Annotated[
     typer.Option(
         metavar="HECTARES",
         help="Merge smaller polygons into the neighbor with the longest shared border.",
-        rich_help_panel=PRODUCTS,
+        rich_help_panel=OUTPUT,
     ),
 ]
 Simplify = Annotated[
@@ -199,7 +199,7 @@ Simplify = Annotated[
     typer.Option(
         metavar="METERS",
         help="Simplify polygons with this tolerance; shared borders stay shared.",
-        rich_help_panel=PRODUCTS,
+        rich_help_panel=OUTPUT,
     ),
 ]
 Memory = Annotated[

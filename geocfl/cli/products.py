@@ -30,7 +30,9 @@ from geocfl.cli.options import REGIONS
     ),
 )
 def stats(
-    map_file: Annotated[Path, typer.Argument(help="A map's class raster, NAME_lulc.tif.", metavar="MAP")],
+    map_file: Annotated[
+        Path, typer.Argument(help="A map's class raster, NAME_lulc.tif, or a folder with one map.", metavar="MAP")
+    ],
     zones: Annotated[
         Path,
         typer.Option(metavar="FILE", help="Polygons; any vector format and coordinate system."),

@@ -1,4 +1,4 @@
-"""How results look in notebooks: small tables, with a class's color beside its name."""
+"""HTML of results in notebooks: small tables, with the color of a class beside its name."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _LEFT, _RIGHT = "text-align:left", "text-align:right;font-variant-numeric:tabula
 
 
 def html_table(titles: Sequence[str], lines: Sequence[Line], *, caption: str = "", text_columns: int = 1) -> str:
-    """A table as HTML; whatever the texts hold is shown as text.
+    """A table as HTML; texts are escaped.
 
     Args:
-        titles: Of the columns.
+        titles: Titles of the columns.
         lines: Colors and cells; a swatch of the color stands before the first cell.
         caption: Line above the table.
         text_columns: How many columns, from the left, are text; the others are numbers.
@@ -43,5 +43,5 @@ def swatch(color: str) -> str:
 
 
 def paragraph(text: str) -> str:
-    """Text as a paragraph; nothing where there is none."""
+    """Text as a paragraph; empty if the text is."""
     return f"<p>{escape(text)}</p>" if text else ""

@@ -1,4 +1,4 @@
-"""The cells of a map: where they lie on the scene's pixels, which window decides each, and what area each covers."""
+"""The cells of a map: their pixels in the scene, the window that decides each, and the area that each covers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class CellGrid:
 
     Cell (i, j) covers pixels [i*s, (i+1)*s) x [j*s, (j+1)*s) at stride s. Its class is that of the window of `window`
     pixels starting at (i*s + (s - window) // 2, j*s + (s - window) // 2): the same square at s = window, half a pixel
-    up and left of centered where s - window is odd.
+    up and left of the cell's center if s - window is odd.
 
     Attributes:
         height: Rows of the scene, pixels.
@@ -38,27 +38,27 @@ class CellGrid:
 
     @property
     def rows(self) -> int:
-        """Rows of cells: nothing of the scene is dropped."""
+        """Rows of cells; the last one may reach beyond the scene."""
         return -(-self.height // self.stride)
 
     @property
     def columns(self) -> int:
-        """Columns of cells."""
+        """Columns of cells; the last one may reach beyond the scene."""
         return -(-self.width // self.stride)
 
     @property
     def margin(self) -> int:
-        """Pixels by which a window starts before its cell, on top and left; 0 at stride = window."""
+        """Pixels by which a window starts above and left of its cell; 0 at stride = window."""
         return -((self.stride - self.window) // 2)
 
     @property
     def cell_transform(self) -> Affine:
-        """Cell (column, row) to coordinates: the scene's own origin."""
+        """Cell (column, row) to coordinates, with the scene's origin."""
         return self.transform @ Affine.scale(self.stride)
 
     @property
     def meters_per_unit(self) -> float:
-        """Meters of a unit of the CRS, if it is not geographic."""
+        """Meters per unit of the CRS, if it is not geographic."""
         return float(self.crs.linear_units_factor[1]) if self.crs.is_projected else 1.0
 
     def row_pixels(self) -> NDArray[np.int64]:
@@ -70,7 +70,7 @@ class CellGrid:
         return np.minimum(self.stride, self.width - self.stride * np.arange(self.columns))
 
     def row_hectares(self) -> NDArray[np.float64]:
-        """(rows,) hectares that a strip one pixel wide has in each cell row.
+        """(rows,) hectares of a strip one pixel wide in each row of cells.
 
         The hectares of cell (i, j), cut at the scene's rectangle, are ``row_hectares()[i] * column_pixels()[j]``:
         planar in a projected CRS, geodesic on the ellipsoid in a geographic one.
@@ -89,7 +89,7 @@ class CellGrid:
         ellipsoid = pyproj.CRS.from_wkt(self.crs.to_wkt()).ellipsoid
         a, b = 6378137.0, 6356752.314245
         if ellipsoid:
-            a, b = ellipsoid.semi_major_metre, ellipsoid.semi_minor_metre  # codespell:ignore meter
+            a, b = ellipsoid.semi_major_metre, ellipsoid.semi_minor_metre  # codespell:ignore metre
         e = np.sqrt(1 - (b / a) ** 2)
         edges = np.radians(self.transform.f + self.transform.e * np.arange(self.height + 1))
         x = np.sin(edges)
@@ -100,13 +100,13 @@ class CellGrid:
         return hectares
 
     def bounds(self) -> tuple[float, float, float, float]:
-        """West, south, east, north of the scene's rectangle (its envelope, where the grid is rotated)."""
+        """West, south, east, north of the scene's rectangle, or of its envelope if the grid is rotated."""
         corners = [self.transform @ (x, y) for x in (0, self.width) for y in (0, self.height)]
         xs, ys = zip(*corners, strict=True)
         return min(xs), min(ys), max(xs), max(ys)
 
     def meters_per_pixel(self) -> tuple[float, float]:
-        """What a pixel measures along rows and along columns: in the scene's middle, where the CRS is geographic."""
+        """Meters per pixel along rows and along columns; in the middle of the scene if the CRS is geographic."""
         a, b, _, d, e, _ = self.transform[:6]
         if not self.crs.is_geographic:
             meters = self.meters_per_unit
@@ -114,12 +114,12 @@ class CellGrid:
         import pyproj
 
         geod = pyproj.CRS.from_wkt(self.crs.to_wkt()).get_geod() or pyproj.Geod(ellps="WGS84")
-        # From the middle a pixel on, as a whole scene may wrap the globe.
+        # One pixel from the middle, since a whole scene may wrap the globe.
         x, y = self.transform @ (self.width / 2, self.height / 2)
         return geod.inv(x, y, x + a, y + d)[2], geod.inv(x, y, x + b, y + e)[2]
 
     def crs_name(self) -> str:
-        """The CRS as people know it, such as ``"WGS 84 / UTM zone 33N (EPSG:32633)"``."""
+        """Name and code of the CRS, such as ``"WGS 84 / UTM zone 33N (EPSG:32633)"``."""
         import pyproj
 
         name, epsg = pyproj.CRS.from_wkt(self.crs.to_wkt()).name, self.crs.to_epsg()

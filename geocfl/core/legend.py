@@ -12,9 +12,9 @@ from geocfl.core.display import html_table
 NODATA = 0
 """Raster code of cells without data."""
 UNCLASSIFIED = 255
-"""Raster code of cells with data whose class was withheld."""
+"""Raster code of cells with data but without a class, because its confidence is too low."""
 MAX_CLASSES = 254
-"""Codes 1..254 are left for classes in a uint8 raster."""
+"""A uint8 raster has the codes 1..254 for classes."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class LulcClass:
 
 @dataclass(frozen=True, repr=False)
 class Legend:
-    """The classes of a model in the order of its outputs: output ``k`` is the class with code ``k + 1``."""
+    """The classes of a model in the order of its outputs: output ``k`` has code ``k + 1``."""
 
     classes: tuple[LulcClass, ...]
 
@@ -77,7 +77,7 @@ class Legend:
         return [c.name for c in self.classes]
 
     def to_json(self) -> list[dict[str, object]]:
-        """The legend as it stands in ``model.json``."""
+        """The legend as in ``model.json``."""
         return [{"code": c.code, "name": c.name, "folder": c.folder, "color": c.color} for c in self.classes]
 
     @classmethod
@@ -93,7 +93,7 @@ class Legend:
 
     @classmethod
     def from_folders(cls, folders: Sequence[str]) -> Legend:
-        """The legend of class-named folders: EuroSAT's own where they are EuroSAT's, else names in sorted order.
+        """The legend of folders named by class: EuroSAT's legend for its folders, else the names in sorted order.
 
         Args:
             folders: Folder names, such as ``["Forest", "SeaLake"]``; any order.
@@ -118,19 +118,19 @@ def shown_classes(legend: Legend, *, unclassified: bool) -> list[LulcClass]:
 
 
 def _spaced(folder: str) -> str:
-    """``"AnnualCrop"`` and ``"annual_crop"`` as people write them."""
+    """``"AnnualCrop"`` and ``"annual_crop"`` as ``"Annual Crop"``."""
     words = re.sub(r"(?<=[a-z])(?=[A-Z])|[_\-]+", " ", folder).split()
     return " ".join(word[0].upper() + word[1:] for word in words) or folder
 
 
 def _distinct_color(index: int) -> str:
-    """Colors that stay apart for any number of classes: hue by the golden angle, lightness in three steps."""
+    """Distinct colors for any number of classes: hue by the golden angle, lightness in three steps."""
     red, green, blue = colorsys.hls_to_rgb((0.08 + index * 0.381966) % 1, (0.35, 0.55, 0.7)[index % 3], 0.6)
     return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"
 
 
-# Hues follow what maps use (yellow crops, green woods, blue water, red towns); lightness is kept apart within each
-# family, so that deuteranopes can still tell, say, Forest from Residential and River from Sea Lake.
+# Hues follow those of common maps (yellow crops, green woods, blue water, red towns). Lightness differs within each
+# family, so that color-blind readers can tell Forest from Residential, and River from Sea Lake.
 EUROSAT = Legend(
     (
         LulcClass(1, "Annual Crop", "AnnualCrop", "#f4d35e"),

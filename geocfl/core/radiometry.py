@@ -1,4 +1,4 @@
-"""Digital numbers to reflectance, the one unit in which patches, scenes and models meet."""
+"""Converts digital numbers to reflectance, the common unit of patches, scenes and models."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class Scaling:
             raise ValueError(f"scale must be finite and above 0 and offset finite, got {self.scale} and {self.offset}")
 
     def to_reflectance(self, dn: NDArray[np.generic], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
-        """Reflectance (float32, 0..1 nominal) of digital numbers of any shape and dtype, into `out` if given."""
+        """Reflectance (float32, nominally 0..1) of digital numbers of any shape and dtype, into `out` if given."""
         result: NDArray[np.float32] = np.add(dn, np.float32(self.offset), out=out, dtype=np.float32, casting="unsafe")
         result *= np.float32(1 / self.scale)
         return result
 
     @classmethod
     def from_gdal(cls, scale: float, offset: float) -> Scaling:
-        """The same line from GDAL's band metadata, which says ``reflectance = DN * scale + offset``."""
+        """Scaling from GDAL's band metadata, where ``reflectance = DN * scale + offset``."""
         return cls(scale=1 / scale, offset=offset / scale)
 
 

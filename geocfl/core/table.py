@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 
 def align(lines: Sequence[Sequence[str]], text_columns: Sequence[int] = ()) -> str:
-    """Lines of cells in columns, the first line ruled off as their titles; no newline at the end.
+    """Aligns cells in columns, with a rule below the titles and no newline at the end.
 
     Args:
-        lines: Titles, then rows of as many cells.
-        text_columns: Columns that are aligned at the left; others, of numbers, at the right.
+        lines: Titles, then rows with as many cells.
+        text_columns: Columns that are aligned left; the others, with numbers, are aligned right.
     """
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = [

@@ -1,1 +1,1 @@
-"""Files out: rasters, polygons, styles, preview and summary of a map, from its cells alone."""
+"""The products of a map: rasters, polygons, styles, preview and summary, all made from its cells."""

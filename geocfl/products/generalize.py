@@ -1,4 +1,4 @@
-"""Small pieces of a map merged into their neighbors, for polygons that people can read."""
+"""Merges small pieces of a map into their neighbors, for readable polygons."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from geocfl.core.legend import NODATA
 from geocfl.products.scratch import CODE, CONFIDENCE, open_cells, write_header
 
 DIGITS = 6
-"""Decimals of a hectare that areas are compared by, so that equal ones are equal however they were added up."""
+"""Decimals of hectares in comparisons of areas, so that equal areas are equal whatever the order of their sums."""
 
 
 def merge_small(cells: Path, merged: Path, grid: CellGrid, hectares: float) -> None:
-    """Merges each piece of a map that is smaller than a bound into the neighbor that it shares most border with.
+    """Merges each piece of a map below a minimum area into the neighbor with the longest shared border.
 
-    Pieces are connected by sides. The smallest goes first (of equal ones that whose first cell is furthest up, then
-    left), and takes the neighbor's class; what comes of that is a piece again. Ties go to the larger neighbor, then
-    to the class of the lower code. A piece that has cells without data around it alone stays as it is.
+    Pieces are connected by sides. The smallest is merged first; of equal ones, the one whose first cell is furthest
+    up, then left. It takes the neighbor's class, and the merged piece can be merged again. Ties go to the larger
+    neighbor, then to the lower code. A piece surrounded by cells without data is kept.
 
     Args:
-        cells: Work raster; stays untouched.
+        cells: Work raster; not modified.
         merged: Work raster to write: the new codes and the old confidences.
         grid: Where the cells lie.
-        hectares: The bound.
+        hectares: The minimum area.
     """
     with open_cells(cells) as dataset:
         codes, confidence = dataset.read([CODE, CONFIDENCE])
@@ -49,7 +49,7 @@ def merge_small(cells: Path, merged: Path, grid: CellGrid, hectares: float) -> N
 
 
 def _label(codes: NDArray[np.uint8]) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
-    """Numbers connected pieces of equal codes from 1, 0 is no data; and the code of each number."""
+    """Numbers connected pieces of equal codes from 1, with 0 for no data; returns the numbers and the code of each."""
     pieces = np.zeros(codes.shape, np.int32)
     values = [np.array([NODATA], np.uint8)]
     count = 0
@@ -62,7 +62,7 @@ def _label(codes: NDArray[np.uint8]) -> tuple[NDArray[np.int32], NDArray[np.uint
 
 
 def _borders(pieces: NDArray[np.int32], values: NDArray[np.uint8], grid: CellGrid) -> list[dict[int, int]]:
-    """Of each piece, its neighbors and the pixels of border shared with them."""
+    """For each piece, its neighbors and the pixels of border shared with each."""
     upright = np.broadcast_to(grid.row_pixels()[:, None], pieces[:, 1:].shape)
     level = np.broadcast_to(grid.column_pixels(), pieces[1:].shape)
     first = np.concatenate([pieces[:, :-1].ravel(), pieces[:-1].ravel()])
@@ -110,7 +110,7 @@ def _merge(
         target = max(borders[piece], key=lambda other: (borders[piece][other], size[other], -code[other]))
         alike = [other for other in borders[piece] if other != target and code[other] == code[target]]
         absorb(piece, target)
-        for other in alike:  # one with the target now; the one of more neighbors stays, as that is less to move
+        for other in alike:  # now one with the target; the piece with more neighbors is kept, which moves less
             fewer, target = sorted((other, target), key=lambda one: len(borders[one]))
             absorb(fewer, target)
         if size[target] < least:

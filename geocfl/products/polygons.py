@@ -1,4 +1,4 @@
-"""Cells dissolved into polygons: traced, placed and measured without ever being rasterized again."""
+"""Dissolves cells into polygons: traces, places and measures them."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ GEOMETRY = "geom"
 
 
 def dissolve(cells: Path, grid: CellGrid, legend: Legend) -> gpd.GeoDataFrame:
-    """The polygons of a map.
+    """Makes the polygons of a map.
 
     A polygon is a connected piece (by sides, not corners) of cells of one class, or of unclassified cells, cut at the
-    scene's rectangle. Cells without data have none. Together they are a coverage: where polygons meet, both have the
-    same corners, so that borders stay shared when they are reprojected or simplified.
+    scene's rectangle. Cells without data have none. Together they form a coverage: where polygons meet, both have
+    the same corners, so that borders stay shared when they are reprojected or simplified.
 
     Args:
         cells: Work raster of `grid.rows` x `grid.columns` cells.
@@ -35,8 +35,8 @@ def dissolve(cells: Path, grid: CellGrid, legend: Legend) -> gpd.GeoDataFrame:
         legend: Names of the codes.
 
     Returns:
-        ``class_code``, ``class_name``, ``area_ha`` (the sum of its cells' hectares), ``confidence`` (the mean of
-        theirs, 0..1) and the polygon, in the grid's CRS.
+        Polygons in the grid's CRS with ``class_code``, ``class_name``, ``area_ha`` (sum of the cells' hectares) and
+        ``confidence`` (mean over the cells, 0..1).
     """
     pieces = _trace(cells)
     names = {c.code: c.name for c in shown_classes(legend, unclassified=True)}
@@ -54,19 +54,19 @@ def dissolve(cells: Path, grid: CellGrid, legend: Legend) -> gpd.GeoDataFrame:
 
 
 def simplify(polygons: gpd.GeoDataFrame, grid: CellGrid, meters: float) -> gpd.GeoDataFrame:
-    """Takes corners out of the polygons' outlines; borders stay shared, nothing overlaps or gapes.
+    """Simplifies polygons; borders stay shared, without overlaps or gaps.
 
-    Coverage simplification by Visvalingam and Whyatt's algorithm, as GEOS has it: corners go whose triangle with their
-    neighbors on the border is smaller than the square of the tolerance. The outer border of all polygons stays, so
-    that the map still covers what it covered.
+    Coverage simplification by Visvalingam and Whyatt's algorithm in GEOS: it removes corners whose triangle with the
+    neighboring corners is smaller than the square of the tolerance. The outer border of all polygons is kept, so that
+    the map covers the same area.
 
     Args:
-        polygons: From `dissolve`. Their attributes stay: areas and confidences are still those of the cells.
-        grid: The scene's, whose CRS says what a meter is.
+        polygons: From `dissolve`. Their attributes are kept: areas and confidences remain those of the cells.
+        grid: Defines what a meter is, by its CRS.
         meters: Tolerance; 0 changes nothing.
 
     Returns:
-        The polygons, some of which may have become multipolygons.
+        The polygons; some may have become multipolygons.
     """
     if not meters or polygons.empty:
         return polygons
@@ -93,9 +93,9 @@ class _Pieces:
 
 
 def _trace(cells: Path) -> _Pieces:
-    """Finds the pieces, without those of no data.
+    """Finds the pieces, except those without data.
 
-    GDAL reads the raster line by line, so that no piece is cut where strips meet; pieces joined by sides alone have
+    GDAL reads the raster line by line, so that no piece is cut where strips meet. Pieces joined only by sides have
     valid outlines.
     """
     codes: list[int] = []
@@ -124,7 +124,7 @@ def _share_corners(pieces: _Pieces) -> _Pieces:
     rise = (second - first).sum(axis=1) > 0
     base = 0
     for along, sides in ((0, across), (1, ~across)):
-        # Corners in the order in which one meets them along the lines of the grid.
+        # Corners in their order along the lines of the grid.
         span = first[:, along].max(initial=0) + 1
         keys = np.unique(first[:, 1 - along] * span + first[:, along])
         start, end = (points[sides, 1 - along] * span + points[sides, along] for points in (first, second))
@@ -146,8 +146,8 @@ def _share_corners(pieces: _Pieces) -> _Pieces:
 def _polygons(grid: CellGrid, pieces: _Pieces) -> NDArray[np.object_]:
     """The pieces in coordinates of the grid's CRS.
 
-    Cells are cut at the scene's rectangle by moving their corners there: as each cell has a pixel inside, that is exact
-    and keeps neighbors' corners equal.
+    Cells are cut at the scene's rectangle by moving their corners there. This is exact, since each cell has a pixel
+    inside, and keeps the corners of neighbors equal.
     """
     columns = np.minimum(pieces.corners[:, 0] * grid.stride, grid.width)
     rows = np.minimum(pieces.corners[:, 1] * grid.stride, grid.height)
@@ -163,7 +163,7 @@ def _measure(cells: Path, grid: CellGrid, pieces: _Pieces) -> tuple[NDArray[np.f
     """Area in hectares and mean confidence (0..1) of each piece, as sums over its cells.
 
     By Green's theorem on the grid: with S(row, column) the sum of a quantity over all cells above and left of a corner,
-    a piece's sum is that of S(end) - S(start) over the vertical sides of its rings. That needs S at corners alone.
+    a piece's sum is that of S(end) - S(start) over the vertical sides of its rings. That needs S only at corners.
     """
     columns, rows = pieces.corners.T
     width = np.minimum(columns * grid.stride, grid.width)
@@ -178,8 +178,7 @@ def _sum_sides(pieces: _Pieces, corner_sums: NDArray[Any]) -> NDArray[Any]:
     """Adds up end - start over the vertical sides of each piece's rings; a sign common to a piece may remain."""
     columns, _ = pieces.corners.T
     steps = np.zeros_like(corner_sums)
-    # Neighbors in `corners` that belong to different rings may look like a side too; the last corner of a ring is
-    # never the start of one.
+    # Neighbors in `corners` from different rings may look like a side; the last corner of a ring never starts one.
     steps[:-1] = np.where(columns[1:] == columns[:-1], corner_sums[1:] - corner_sums[:-1], 0)
     steps[pieces.rings[1:] - 1] = 0
     sums: NDArray[Any] = np.add.reduceat(steps, pieces.rings[pieces.parts[:-1]]) if len(pieces.codes) else steps

@@ -1,8 +1,8 @@
-"""The work raster: what is known of each cell, one pixel per cell, as the mapping engine leaves it.
+"""The work raster: the results of classification, one pixel per cell.
 
-Plain bytes, row by row, in each row band after band: class codes (0 no data, 1..N, 255 unclassified), then confidences
-in percent (255 no data), and where more is wanted entropies and the probability of every class, likewise. An ENVI
-header lies beside them, so that GDAL reads them. Finished rows are appended; an interrupted run's stay.
+Plain bytes, row by row and, within a row, band by band: class codes (0 no data, 1..N, 255 unclassified), confidences in
+percent (255 no data) and, if needed, entropies and the probability of every class, also in percent. An ENVI header
+beside them lets GDAL read them. Finished rows are appended; those of an interrupted run are kept.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window
 
 CODE, CONFIDENCE, ENTROPY, FIRST_PROBABILITY = 1, 2, 3, 4
-"""Bands of a work raster, from 1; it has the first two, or all and then a band of probability for each class."""
+"""Bands of a work raster, from 1. It has the first two, or all and a band of probability for each class."""
 NO_CONFIDENCE = 255
 """Confidence, entropy and probabilities of cells without data."""
 STRIP_CELLS = 1_000_000
-"""Cells held at a time: a few tens of megabytes with the integers made of them."""
+"""Cells in memory at a time: a few tens of megabytes with the integers made from them."""
 
 
 def write_header(cells: Path, rows: int, columns: int, bands: int = CONFIDENCE) -> None:
@@ -32,9 +32,9 @@ def write_header(cells: Path, rows: int, columns: int, bands: int = CONFIDENCE) 
 
     Args:
         cells: The work raster's path; the header is beside it, ``<cells>.hdr``.
-        rows: Rows of cells when the work is done.
+        rows: Rows of cells in the finished raster.
         columns: Columns of cells.
-        bands: Values that a cell has.
+        bands: Values per cell.
     """
     facts = {
         "samples": columns, "lines": rows, "bands": bands, "header offset": 0, "data type": 1, "interleave": "bil"
@@ -45,7 +45,7 @@ def write_header(cells: Path, rows: int, columns: int, bands: int = CONFIDENCE) 
 
 @contextmanager
 def open_cells(path: Path) -> Iterator[Any]:
-    """Opens a work raster; that it has no georeference is no matter here, the grid places it."""
+    """Opens a work raster, which has no georeference: the grid places it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         with rasterio.open(path) as dataset:
@@ -71,7 +71,7 @@ def read_strips(path: Path) -> Iterator[tuple[int, NDArray[np.uint8], NDArray[np
 
 
 def count_values(path: Path, band: int) -> NDArray[np.int64]:
-    """(256,) how many cells have each value of a band of a work raster."""
+    """(256,) number of cells with each value in a band of a work raster."""
     counts = np.zeros(256, np.int64)
     with open_cells(path) as dataset:
         rows = max(1, STRIP_CELLS // dataset.width)

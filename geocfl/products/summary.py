@@ -32,8 +32,8 @@ class Cover(TypedDict):
 
     Attributes:
         cells: Number of cells.
-        pixels: The scene's pixels in them: cells are cut at the scene's rectangle.
-        hectares: Their area, cut likewise.
+        pixels: Pixels of the scene in them: cells are cut at the scene's rectangle.
+        hectares: Area of these pixels.
     """
 
     cells: int
@@ -47,8 +47,8 @@ class ClassCover(Cover):
     Attributes:
         code: Raster code.
         name: Class name.
-        share: Of the area of all classes, 0..1; None where no cell has a class.
-        confidence: Mean over the class's cells, 0..1; None where it has none.
+        share: Share of the area of all classes, 0..1; None if no cell has a class.
+        confidence: Mean over the class's cells, 0..1; None if it has no cells.
     """
 
     code: int
@@ -58,11 +58,11 @@ class ClassCover(Cover):
 
 
 class ClassTable(TypedDict):
-    """A map in numbers, as it stands in ``S_summary.json``.
+    """What each class of a map covers, as in ``S_summary.json``.
 
     Attributes:
         classes: Every class of the legend in the order of codes, absent ones with zeros.
-        unclassified: Cells with data whose class was withheld.
+        unclassified: Cells with data but without a class.
         nodata: Cells without data.
         total: All cells: the scene's rectangle.
     """
@@ -91,7 +91,7 @@ def class_table(cells: Path, grid: CellGrid, legend: Legend) -> ClassTable:
 
 
 def class_table_of_rasters(lulc: str | Path, confidence: Path | None, grid: CellGrid, legend: Legend) -> ClassTable:
-    """Counts the same in the rasters of a finished map.
+    """Counts cells, pixels and hectares of each class in the rasters of a finished map.
 
     Args:
         lulc: Class raster of `grid.rows` x `grid.columns` cells, or the text of a virtual one.
@@ -111,7 +111,7 @@ def class_table_of_rasters(lulc: str | Path, confidence: Path | None, grid: Cell
 
 
 def _read_rasters(lulc: str | Path, confidence: Path | None, grid: CellGrid) -> Iterator[Strip]:
-    """Strips of the rasters, as of a work raster; several are read at a time, as a virtual raster opens many files."""
+    """Yields the strips of a work raster; reads several at a time, because a virtual raster opens many files."""
     step = max(1, STRIP_CELLS // grid.columns)
     with ExitStack() as stack:
         stack.enter_context(rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE))
@@ -164,9 +164,9 @@ def _tabulate(strips: Iterable[Strip], grid: CellGrid, legend: Legend) -> ClassT
 
 
 def format_table(table: ClassTable) -> str:
-    """A class table as aligned plain text, without a newline at its end.
+    """A class table as aligned plain text, without a newline at the end.
 
-    Unclassified and no-data cells follow the classes where there are any; their area counts in no share.
+    Cells that are unclassified or without data follow the classes, if there are any; shares do not include them.
     """
     lines = [("code", "class", "cells", "hectares", "share", "confidence")]
     for row in table["classes"]:

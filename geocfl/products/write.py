@@ -31,14 +31,14 @@ class ClassifiedScene:
     """A scene whose cells are all classified.
 
     Attributes:
-        stem: Of the scene's file name; the products' names begin with it.
+        stem: Stem of the scene's file name; the products' names begin with it.
         cells: Work raster.
         grid: Where the cells lie.
         legend: Names and colors of the codes.
         thumbnail: (H, W, 3) reflectance of every n-th pixel of the scene in red, green and blue; NaN is no data.
         tags: Metadata of the rasters.
-        facts: The summary, but for its class table.
-        when: When the scene was taken; needed for a STAC Item alone.
+        facts: The summary without its class table.
+        when: When the scene was taken; only a STAC Item needs it.
     """
 
     stem: str
@@ -54,17 +54,17 @@ class ClassifiedScene:
 def write_products(
     scene: ClassifiedScene, selection: Selection, staging: Staging, *, simplify_m: float = 0.0, min_area_ha: float = 0.0
 ) -> dict[str, Any]:
-    """Writes every product of a selection but the summary.
+    """Writes every product of a selection except the summary.
 
     Args:
         scene: The scene and its cells.
         selection: What to write.
-        staging: Where to.
+        staging: Where to write it.
         simplify_m: Tolerance in meters that polygons are simplified by, see `geocfl.products.polygons.simplify`.
         min_area_ha: Polygons smaller than this are merged, see `geocfl.products.generalize.merge_small`.
 
     Returns:
-        The summary, which is for the caller to write.
+        The summary, which the caller writes.
     """
     cells, grid, legend, tags = scene.cells, scene.grid, scene.legend, scene.tags
     path = {name: staging.path(suffix) for name, suffix in FILES.items()}
@@ -104,7 +104,7 @@ def write_products(
         from geocfl.products.formats.qgis import write_project
 
         present = {FILES[name] for name in selection.files}
-        if "gpkg" not in selection.vector:  # it may be there for the squares of the cells alone
+        if "gpkg" not in selection.vector:  # it may hold only the squares of the cells
             present.discard(FILES["gpkg"])
         write_project(path["project"], scene.stem, grid, legend, present, unclassified=withheld)
     if "stac" in selection.files and scene.when:
@@ -125,7 +125,7 @@ def _write_vectors(
     min_area_ha: float,
     withheld: bool,
 ) -> None:
-    """Writes polygons in every format, and the squares of the cells; `merged` is for a work raster on the way."""
+    """Writes polygons in every format, and the squares of the cells; `merged` is a path for a work raster."""
     grid, legend = scene.grid, scene.legend
     styles = {}
     if selection.vector:

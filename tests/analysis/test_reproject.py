@@ -62,7 +62,7 @@ def test_sides_are_as_long_in_feet() -> None:
 
 
 def test_what_cannot_be_reprojected(tmp_path) -> None:
-    local = pyproj.CRS.from_wkt('LOCAL_CS["site",UNIT["metre",1]]')  # codespell:ignore meter
+    local = pyproj.CRS.from_wkt('LOCAL_CS["site",UNIT["metre",1]]')  # codespell:ignore metre
     there = grid("EPSG:32633", Affine(10, 0, 5e5, 0, -10, 5e6))
     with pytest.raises(DataError, match=r"zones\.gpkg: .*reproject"):
         onto_map(tmp_path / "zones.gpkg", np.array([shapely.box(0, 0, 1, 1)]), local, there)

@@ -31,7 +31,7 @@ def test_the_names_are_those_that_the_commands_know() -> None:
     assert tuple(exporting.FORMATS) == completion.EXPORT_FORMATS
     assert tuple(losses.LOSSES) == completion.LOSSES
     assert tuple(SUBSETS) == completion.SUBSETS
-    assert sorted(completion.PRODUCTS) == sorted([*PRODUCTS, "default", "all"])
+    assert sorted(completion.PRODUCT_NAMES) == sorted([*PRODUCTS, "default", "all"])
     assert tuple(settings.RECIPES) == completion.RECIPES
     assert (*VECTOR_FORMATS, "none") == completion.VECTOR_FORMATS
     for form in completion.CFL_FORMS:

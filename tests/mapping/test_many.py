@@ -184,7 +184,7 @@ def test_what_cannot_be_meant(tmp_path: Path, tiny_model: Path) -> None:
     assert not (tmp_path / "maps").exists()
     (tmp_path / "maps").mkdir()
     (tmp_path / "maps/catalog.json").write_text("{}")
-    with pytest.raises(OutputError, match=r"catalog\.json: in the way"):
+    with pytest.raises(OutputError, match=r"catalog\.json: already exists"):
         attempt(scenes)
     assert [path.name for path in (tmp_path / "maps").iterdir()] == ["catalog.json"]
 

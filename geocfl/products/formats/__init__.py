@@ -1,1 +1,1 @@
-"""One module a file type."""
+"""File formats: one module per type of file."""

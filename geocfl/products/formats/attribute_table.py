@@ -1,4 +1,4 @@
-"""The legend in a map's raster attribute table, read back."""
+"""Reads the legend in the raster attribute table of a map."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _COLUMNS = ("5", "2", "6", "7", "8")
 
 
 def read_legend(path: Path) -> Legend:
-    """The legend in a map's attribute table, which a virtual raster holds itself and others have beside them.
+    """Reads the legend of a map: inside a virtual raster, and in the attribute table beside any other.
 
     Args:
-        path: The class raster, on disk or in a store.
+        path: The class raster, on a disk or in a store.
 
     Raises:
-        DataError: There is none, or none that geocfl has written.
+        DataError: The map has no legend, or not one that geocfl has written.
     """
     virtual = path.suffix.lower() == ".vrt"
     missing = DataError(

@@ -1,4 +1,4 @@
-"""A static STAC catalog of the maps in a folder, for pystac, odc-stac, QGIS and STAC Browser to find them by."""
+"""A static STAC catalog of the maps in a folder,, for pystac, odc-stac, QGIS and STAC Browser."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ log = logging.getLogger("geocfl")
 
 NAME = "catalog.json"
 OURS = "geocfl:maps"
-"""Field of a catalog by which geocfl knows that it has made it: the number of maps."""
+"""Field by which geocfl recognizes its own catalogs: the number of maps."""
 REMEDY = "check the address and the store's credentials"
 
 
@@ -37,8 +37,8 @@ class CatalogResult:
 
     Attributes:
         path: The catalog's file.
-        maps: Stems of the maps in it, by name.
-        undated: Stems of the maps that are not, as nothing says when their scenes were taken.
+        maps: Stems of the maps in it, sorted by name.
+        undated: Stems of the maps left out because nothing says when their scenes were taken.
     """
 
     path: Path
@@ -47,11 +47,11 @@ class CatalogResult:
 
 
 def check_catalog(out: str | Path, *, overwrite: bool = False) -> None:
-    """Looks for a catalog in the way before work begins that ends with one.
+    """Refuses a foreign ``catalog.json`` before the work begins.
 
     Args:
         out: As for `write_catalog`.
-        overwrite: Likewise.
+        overwrite: As for `write_catalog`.
 
     Raises:
         UsageError: `out` is an address that cannot be written to.
@@ -71,7 +71,7 @@ def check_catalog(out: str | Path, *, overwrite: bool = False) -> None:
         ours = False
     if not ours and not overwrite:
         raise OutputError(
-            f"{path}: in the way, not made by geocfl; give --overwrite to replace it, or choose another --out"
+            f"{path}: already exists, not made by geocfl; use `overwrite=True` to replace it, or choose another `out`"
         )
 
 
@@ -86,11 +86,11 @@ def write_catalog(out: str | Path, *, overwrite: bool = False) -> CatalogResult:
         overwrite: Replace a ``catalog.json`` that geocfl has not made.
 
     Returns:
-        What is in it, and what had to be left out.
+        The maps in it, and those left out.
 
     Raises:
         UsageError: `out` is an address that cannot be written to.
-        OutputError: Another ``catalog.json`` is in the way, or the folder cannot be read or written.
+        OutputError: A foreign ``catalog.json`` exists already, or the folder cannot be read or written.
     """
     check_catalog(out, overwrite=overwrite)
     folder = output_folder(out)
@@ -99,13 +99,13 @@ def write_catalog(out: str | Path, *, overwrite: bool = False) -> CatalogResult:
             return _write(folder)
     except OSError as error:
         raise OutputError(
-            f"{folder}: its maps cannot be cataloged ({error.strerror or error}); make it a folder to read and write"
+            f"{folder}: its maps cannot be cataloged ({error.strerror or error}); make the folder readable and writable"
         ) from error
 
 
 def _write(folder: Path) -> CatalogResult:
     if in_store(folder):
-        folder.fs.invalidate_cache()  # what others have written since counts
+        folder.fs.invalidate_cache()  # others may have written since
     names = {path.name for path in folder.iterdir()}
     stems = sorted(name.removesuffix(SUMMARY) for name in names if name.endswith(SUMMARY))
     with ThreadPoolExecutor(ASKING) as pool:
@@ -118,7 +118,7 @@ def _write(folder: Path) -> CatalogResult:
     if damaged:
         stem, error = next(iter(damaged.items()))
         log.warning(
-            "%s: lacks %d maps whose products are damaged, such as %s (%s); map their scenes again with --overwrite",
+            "%s: lacks %d maps with damaged products, such as %s (%s); map their scenes again with `overwrite=True`",
             folder / NAME, len(damaged), stem, error,
         )  # fmt: skip
     undated = tuple(stem for stem in bare if stem not in dated)
@@ -130,7 +130,7 @@ def _write(folder: Path) -> CatalogResult:
 
 
 def _summary(path: Path) -> dict[str, Any] | None:
-    """A finished map's summary; None where the file is something else, or has just been taken away."""
+    """A finished map's summary; None if the file is something else or was just removed."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
@@ -139,7 +139,7 @@ def _summary(path: Path) -> dict[str, Any] | None:
 
 
 def _add_item(folder: Path, stem: str, summary: Mapping[str, Any], names: set[str]) -> Exception | None:
-    """Writes a map's Item; returns why it could not."""
+    """Writes a map's Item; returns the error if that fails."""
     assets = {key: f"{stem}{suffix}" for key, suffix in FILES.items() if f"{stem}{suffix}" in names}
     try:
         legend = read_legend(folder / assets["lulc"]) if "lulc" in assets else None

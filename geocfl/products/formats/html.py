@@ -1,4 +1,4 @@
-"""A map as one page to show: it opens in any browser, by mail or from a stick, and asks no network for anything."""
+"""A map as one self-contained web page, which opens in any browser without a network."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ from geocfl.products.formats.page_parts import (
 from geocfl.products.scratch import CODE, CONFIDENCE, NO_CONFIDENCE, open_cells, read_strips
 
 SHOWN_CELLS = 2048
-"""Cells along a side that the page holds; larger maps are thinned by the mode."""
+"""Cells along a side of the page's map; larger maps are resampled by the mode."""
 PICTURE_SIDE = 1600
 """Pixels along a side of the scene's picture."""
 PICTURE_QUALITY = 80
-"""Of WebP, which keeps transparency where JPEG cannot: half a megabyte for a picture full of detail."""
+"""Quality of WebP, which unlike JPEG keeps transparency: half a megabyte for a detailed picture."""
 
 
 def write_page(
@@ -56,7 +56,7 @@ def write_page(
 ) -> None:
     """Writes a self-contained page: interactive map, class table, confidence, settings and provenance.
 
-    The map lies in the scene's own pixels, so that any CRS and rotated grids fit; coordinates are the CRS's.
+    The map is drawn in the scene's pixels, so that any CRS and any rotation works; coordinates are those of the CRS.
 
     Args:
         path: HTML file to write.
@@ -64,8 +64,8 @@ def write_page(
         grid: Where the cells lie.
         legend: Names and colors of the codes.
         picture: (h, w, 4) uint8 RGBA of the scene's rectangle, at any resolution; no data is transparent.
-        summary: Content of ``S_summary.json`` without ``timing``: the page depends on the clock as little as the map.
-            The class table is taken from it.
+        summary: Content of ``S_summary.json``, with the class table; without ``timing``, so that the page does not
+            depend on the clock.
         title: Headline, such as the scene's name.
     """
     bins = _confidence_bins(cells)
@@ -88,25 +88,25 @@ def write_page(
         reading=reading_note(grid, legend, summary),
         provenance=provenance(summary),
         version=escaped(summary["geocfl"]),
-        # No name may end the element that holds the data.
+        # A name must not end the element that holds the data.
         data=json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
         leaflet_css=_asset("leaflet/leaflet.css"),
         page_css=_asset("page.css"),
         leaflet_js=leaflet_js,
         page_js=page_js,
     )
-    # Names of files may hold bytes that are no characters; those become question marks in the browser.
+    # Names of files may hold bytes that are not characters; the browser shows those as question marks.
     path.write_text(page, encoding="utf-8", errors="xmlcharrefreplace", newline="\n")
 
 
 @dataclass(frozen=True)
 class _Cells:
-    """Cells as the page holds them.
+    """Cells of the page's map.
 
     Attributes:
         codes: (rows, columns) raster codes.
-        confidence: Likewise, percent.
-        block: Cells of the map along a side that one stands for.
+        confidence: (rows, columns) percent.
+        block: Cells of the map along a side of each of them.
     """
 
     codes: NDArray[np.uint8]
@@ -114,7 +114,7 @@ class _Cells:
     block: float
 
     def sentence(self) -> str:
-        """What the reader should know about thinning; empty where there is none."""
+        """Note on resampling for the reader; empty if there is none."""
         if self.block <= 1:
             return ""
         side = f"{self.block:.3g}"
@@ -133,7 +133,7 @@ def _data(
     picture: NDArray[np.uint8],
     summary: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """What the page's script works on."""
+    """Data for the page's script."""
     counted = {row["code"] for row in present_classes(summary)} | {UNCLASSIFIED}
     return {
         "height": grid.height,
@@ -156,7 +156,7 @@ def _data(
 
 
 def _thin(cells: Path) -> _Cells:
-    """Codes by the mode and the mean of the confidences, at most `SHOWN_CELLS` along a side."""
+    """Resamples codes by the mode and confidences by the mean, to at most `SHOWN_CELLS` along a side."""
     with open_cells(cells) as dataset:
         if max(dataset.shape) <= SHOWN_CELLS:
             codes, confidence = dataset.read([CODE, CONFIDENCE])
@@ -182,7 +182,7 @@ def _thin(cells: Path) -> _Cells:
 
 
 def _confidence_bins(cells: Path) -> NDArray[np.int64]:
-    """(256, `BINS`) cells by code and confidence; 100 percent is in the last bin, no data in none."""
+    """(256, `BINS`) cells by code and confidence; 100 percent is in the last bin, no data is not counted."""
     joint = np.zeros((256, BINS), np.int64)
     for _, codes, confidence in read_strips(cells):
         known = confidence != NO_CONFIDENCE
@@ -193,7 +193,7 @@ def _confidence_bins(cells: Path) -> NDArray[np.int64]:
 
 
 def _webp(picture: NDArray[np.uint8]) -> bytes:
-    """The scene's picture, thinned and compressed."""
+    """The scene's picture, reduced and compressed."""
     image = Image.fromarray(picture)
     image.thumbnail((PICTURE_SIDE, PICTURE_SIDE), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
@@ -202,20 +202,20 @@ def _webp(picture: NDArray[np.uint8]) -> bytes:
 
 
 def _north(grid: CellGrid) -> float:
-    """Degrees clockwise from up, on the scene's pixels, to where the CRS's second axis points."""
+    """Direction of the CRS's second axis on the scene's pixels, degrees clockwise from up."""
     column, row = ~grid.transform @ (0, 1)
     column_0, row_0 = ~grid.transform @ (0, 0)
     return math.degrees(math.atan2(column - column_0, row_0 - row))
 
 
 def _leaflet_js() -> str:
-    """Leaflet with its license, which a copy must carry, and without the mention of a file beside it."""
+    """Leaflet with its license, which copies must include, and without the link to its source map."""
     code, _, _ = _asset("leaflet/leaflet.js").partition("//# sourceMappingURL")
     return f"/*\n{_asset('leaflet/LICENSE')}*/\n{code}"
 
 
 def _policy(*scripts: str) -> str:
-    """Content security policy: no network at all, and no script but these, whatever a name may hold."""
+    """Content security policy: no network and no other script, whatever a name contains."""
     hashes = " ".join(f"'sha256-{_base64(sha256(script.encode()).digest())}'" for script in scripts)
     return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {hashes}"
 

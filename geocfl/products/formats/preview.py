@@ -1,4 +1,4 @@
-"""A picture of scene and map side by side, to see at a glance what a map is like."""
+"""The preview: a picture of scene and map side by side."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from geocfl.products.summary import ClassTable, class_table
 
 DPI = 150
 PANEL_AREA, PANEL_WIDTH, PANEL_HEIGHT = 25.0, 9.0, 6.5
-"""Square inches of a panel, and bounds of its sides in inches."""
+"""Area of a panel in square inches, and its largest sides in inches."""
 STACKED = 1.6
-"""Scenes wider than this many times their height go above the map, others to its left."""
+"""Scenes wider than this many times their height are drawn above the map, others to its left."""
 MARGIN, GAP, HEADER, HEADING, FOOTER = 0.35, 0.3, 0.72, 0.27, 0.42
 LEGEND_WIDTH, LEGEND_LINE = 2.5, 0.25
 LEGEND_LINES = 24
-"""Lines of the legend; the smallest classes beyond are summed up."""
+"""Lines of the legend; smaller classes are summed up in the last one."""
 ABSENT = "\N{EN DASH}"
 DRAWN_CELLS = 1200
-"""Cells along a side that are drawn, and pixels of the scene; larger maps are thinned by the mode."""
+"""Cells, and pixels of the scene, drawn along a side; larger maps are resampled by the mode."""
 INK, FAINT, RULE, GROUND = "#1f2933", "#66727f", "#c3c9d0", "#f1f3f5"
 
 
@@ -64,7 +64,7 @@ def write_preview(
     cover = _panel(figure, layout, layout.map, grid, "Map")
     whole_cells = (0, grid.columns * grid.stride, grid.rows * grid.stride, 0)
     cover.imshow(_colors(cells, legend), extent=whole_cells, aspect="auto", interpolation="nearest", zorder=1)
-    for axes in (scene, cover):  # imshow has set them to its image's
+    for axes in (scene, cover):  # imshow has set the limits to those of its image
         axes.set(xlim=(0, grid.width), ylim=(grid.height, 0))
     _draw_legend(layout.axes(figure, layout.legend), entries)
     _draw_scale_bar(figure, layout, ground)
@@ -76,7 +76,7 @@ class _Ground:
     """A scene's extent on the ground.
 
     Attributes:
-        width: Meters across, at the middle where the CRS is geographic.
+        width: Meters across, in the middle if the CRS is geographic.
         height: Meters down.
         north_up: Whether rows run south along an axis of the CRS.
     """
@@ -99,7 +99,7 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where things stand in a figure, inches."""
+    """Layout of the figure, inches."""
 
     width: float
     height: float
@@ -118,7 +118,7 @@ class _Layout:
             second = (MARGIN, top + height + GAP / 2 + HEADING)
             right, bottom = MARGIN + width, second[1] + height
         else:
-            # A narrow panel still leaves its heading room.
+            # A narrow panel leaves room for its heading.
             second = (MARGIN + max(width, 0.9) + GAP, top)
             right, bottom = second[0] + max(width, 0.9), top + height
         legend = (right + GAP, top, LEGEND_WIDTH, lines * LEGEND_LINE)
@@ -152,12 +152,12 @@ class _Entry:
 
     @property
     def ink(self) -> str:
-        """Classes that the map lacks step back."""
+        """Color of the text; fainter for absent classes."""
         return FAINT if self.share == ABSENT else INK
 
 
 def _legend_entries(table: ClassTable, legend: Legend) -> list[_Entry]:
-    """Classes by falling share, absent ones after them, then unclassified and no data where there are any."""
+    """Classes by falling share, then absent ones, then unclassified and no data if there are any."""
     rows = sorted(table["classes"], key=lambda row: -row["hectares"])
     entries = [_Entry(row["name"], legend[row["code"]].color, _percent(row["share"])) for row in rows[:LEGEND_LINES]]
     rest = sum(row["share"] or 0 for row in rows[LEGEND_LINES:])
@@ -171,7 +171,7 @@ def _legend_entries(table: ClassTable, legend: Legend) -> list[_Entry]:
 
 
 def _percent(share: float | None) -> str:
-    """A share as people read it; absent ones as a dash."""
+    """A share as text; a dash for absent classes."""
     if not share:
         return ABSENT
     return "<0.1 %" if share < 0.0005 else f"{share * 100:.1f} %"
@@ -190,7 +190,7 @@ def _subtitle(grid: CellGrid, ground: _Ground) -> str:
 
 
 def _length(meters: float, digits: int) -> str:
-    """A length in meters, or kilometers from 1,000 m on."""
+    """A length in meters, or in kilometers from 1,000 m."""
     value, unit = (meters / 1000, "km") if meters >= 1000 else (meters, "m")
     decimals = max(0, digits - 1 - math.floor(math.log10(value)))
     text = f"{value:,.{decimals}f}"
@@ -198,7 +198,7 @@ def _length(meters: float, digits: int) -> str:
 
 
 def _write_header(figure: Figure, layout: _Layout, title: str, subtitle: str) -> None:
-    """Headline and line below, shrunk where they would run out of the figure."""
+    """Writes the headline and the line below, shrunk if they would leave the figure."""
     for y, text, size, color, weight in ((0.42, title, 13, INK, "bold"), (0.66, subtitle, 9, FAINT, "normal")):
         # No mathtext: names of files may hold dollar signs.
         drawn = layout.text(
@@ -209,7 +209,7 @@ def _write_header(figure: Figure, layout: _Layout, title: str, subtitle: str) ->
 
 
 def _panel(figure: Figure, layout: _Layout, box: Box, grid: CellGrid, heading: str) -> Axes:
-    """Axes in pixels of the scene; what is not drawn over stays hatched as no data."""
+    """Axes in pixels of the scene, hatched as no data until something is drawn."""
     axes = layout.axes(figure, box)
     axes.set(xticks=[], yticks=[])
     axes.add_patch(_hatched((0, 0), grid.width, grid.height))
@@ -220,7 +220,7 @@ def _panel(figure: Figure, layout: _Layout, box: Box, grid: CellGrid, heading: s
 
 
 def _hatched(corner: tuple[float, float], width: float, height: float) -> Rectangle:
-    """How no data looks."""
+    """A hatched rectangle, for no data."""
     return Rectangle(corner, width, height, hatch="/////", facecolor=GROUND, edgecolor="#d3d8dd", linewidth=0, zorder=0)
 
 
@@ -239,7 +239,7 @@ def _colors(cells: Path, legend: Legend) -> NDArray[np.uint8]:
 
 
 def _draw_legend(axes: Axes, entries: list[_Entry]) -> None:
-    """Swatch, name and share, a line each."""
+    """Draws a line with swatch, name and share for each entry."""
     axes.set(xlim=(0, LEGEND_WIDTH), ylim=(len(entries) * LEGEND_LINE, 0))
     axes.axis("off")
     axes.text(LEGEND_WIDTH, -0.08, "share of area", fontsize=9.5, color=FAINT, ha="right")
@@ -259,7 +259,7 @@ def _draw_legend(axes: Axes, entries: list[_Entry]) -> None:
 
 
 def _draw_scale_bar(figure: Figure, layout: _Layout, ground: _Ground) -> None:
-    """A bar of 1, 2 or 5 times a power of ten meters below the map, at most 2 inches or the panel's width."""
+    """Draws a scale bar of 1, 2 or 5 times a power of ten meters, at most 2 inches or the panel's width."""
     left, top, width, height = layout.map
     most = ground.width / width * min(2.0, width)
     power = 10 ** math.floor(math.log10(most))

@@ -1,4 +1,4 @@
-"""A QGIS project of a map's products: written without QGIS, opened by 3.22 and newer, wherever the folder goes."""
+"""A QGIS project of a map's products, for QGIS 3.22 and newer; its paths are relative."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from geocfl.products.formats.qml import (
 )
 
 WGS84 = CRS.from_epsg(4326)
-"""What GeoJSON is in, whatever the scene."""
+"""CRS of GeoJSON, whatever the scene's is."""
 MAP_OPACITY = 0.5
-"""The scene shows through the map."""
+"""Opacity of the map above the scene."""
 MARGIN = 0.03
-"""Left around the scene when the project is opened, as a part of its longer side."""
+"""Margin around the scene in the opened project, as a fraction of its longer side."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,12 @@ class _Layer:
     """A layer of the project.
 
     Attributes:
-        suffix: Of the product that it shows.
-        name: Shown in QGIS's list of layers.
-        drawing: What draws it: a raster's pipe, or a vector layer's renderer and map tip.
-        checked: Whether it is shown when the project is opened.
-        expanded: Whether its legend is.
-        part: What follows the file in QGIS's name of the source.
+        suffix: Suffix of the product that it shows.
+        name: Name in QGIS's list of layers.
+        drawing: A raster's pipe, or a vector layer's renderer and map tip.
+        checked: Whether the opened project shows it.
+        expanded: Whether the opened project shows its legend.
+        part: What follows the file's name in QGIS's name of the source.
     """
 
     suffix: str
@@ -62,17 +62,17 @@ class _Layer:
 def write_project(
     path: Path, stem: str, grid: CellGrid, legend: Legend, present: Collection[str], *, unclassified: bool = False
 ) -> None:
-    """Writes a QGIS project of the products in the same folder, whose paths are relative to it.
+    """Writes a QGIS project of the products in the same folder, with relative paths.
 
-    From the top: polygons, confidence and entropy, to be switched on; the map, half transparent; the scene in true
-    color. It opens on the scene, with a little margin, in the scene's CRS.
+    Layers from the top: polygons, confidence and entropy, switched off; the map, half transparent; the scene in true
+    color. The project opens on the scene, with a small margin, in the scene's CRS.
 
     Args:
         path: QGZ file to write, beside the products.
-        stem: Stem of the scene's file name, with which the products' names begin.
+        stem: Stem of the scene's file name; the products' names begin with it.
         grid: The scene's rectangle and CRS.
         legend: Codes, names and colors.
-        present: Suffixes of the products that are there, such as ``"_lulc.tif"``; others get no layer.
+        present: Suffixes of the existing products, such as ``"_lulc.tif"``; only they get layers.
         unclassified: Whether the map has unclassified cells.
     """
     layers = _layers(legend, present, unclassified)
@@ -83,10 +83,10 @@ def write_project(
 
 
 def _layers(legend: Legend, present: Collection[str], unclassified: bool) -> list[_Layer]:
-    """The project's layers from the top; of polygons in several formats, one."""
+    """The project's layers from the top; one layer for polygons in several formats."""
     polygons = (class_renderer(legend, unclassified=unclassified), map_tip())
     classes = raster_pipe(lulc_renderer(legend, unclassified=unclassified, opacity=MAP_OPACITY))
-    # The picture is stretched already. QGIS counts its mask as a fourth band.
+    # The picture is already stretched. QGIS counts its mask as a fourth band.
     colors = raster_renderer("multibandcolor", redBand="1", greenBand="2", blueBand="3", alphaBand="4")
     vectors = [
         _Layer("_lulc.gpkg", "Polygons", polygons, part="|layername=lulc"),
@@ -112,7 +112,7 @@ def _project(stem: str, grid: CellGrid, layers: list[_Layer]) -> str:
     maps = ET.SubElement(qgis, "projectlayers")
     for layer in layers:
         source = f"./{stem}{layer.suffix}{layer.part}"
-        # QGIS knows layers by this, and may hold those of several projects.
+        # QGIS identifies layers by this, and may hold those of several projects.
         identifier = f"geocfl_{uuid5(NAMESPACE_URL, source)}".replace("-", "_")
         provider = "gdal" if layer.is_raster else "ogr"
         ET.SubElement(
@@ -142,14 +142,14 @@ def _project(stem: str, grid: CellGrid, layers: list[_Layer]) -> str:
 
 
 def _crs(crs: CRS) -> ET.Element:
-    """A CRS by its definition: QGIS finds the authority's code by itself, and needs none."""
+    """A CRS by its definition; QGIS finds the authority's code itself."""
     reference = ET.Element("spatialrefsys")
     ET.SubElement(reference, "wkt").text = crs.to_wkt()
     return reference
 
 
 def _view(grid: CellGrid) -> ET.Element:
-    """The extent that the project opens on, until the user saves another."""
+    """The extent of the opened project, until the user saves another."""
     west, south, east, north = grid.bounds()
     margin = MARGIN * max(east - west, north - south)
     view = ET.Element(

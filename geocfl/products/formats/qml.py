@@ -1,4 +1,4 @@
-"""QGIS layer styles: class names and colors without a click, from QGIS 3.22 on."""
+"""QGIS layer styles, which QGIS 3.22 and newer load by themselves."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 from geocfl.core.legend import Legend, LulcClass, shown_classes
 
 OLDEST_QGIS = "3.22.0"
-"""Newer versions convert what has changed since."""
+"""Version of the styles; newer versions of QGIS convert them."""
 QGIS_DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>"
 CONFIDENCE_STOPS = (
     (0.0, "#440154"),
@@ -18,7 +18,7 @@ CONFIDENCE_STOPS = (
     (0.75, "#5ec962"),
     (1.0, "#fde725"),
 )
-"""Confidence and color: viridis, even in lightness and legible to color-blind eyes."""
+"""Confidence and color: viridis, which is even in lightness and legible for color-blind readers."""
 ENTROPY_STOPS = (
     (0.0, "#ffffb2"),
     (0.25, "#fecc5c"),
@@ -26,17 +26,17 @@ ENTROPY_STOPS = (
     (0.75, "#f03b20"),
     (1.0, "#bd0026"),
 )
-"""Entropy and color: ColorBrewer's YlOrRd, pale where the model is certain and a warning red where it is not."""
+"""Entropy and color: ColorBrewer's YlOrRd, from pale (certain) to red (uncertain)."""
 CELL_OUTLINE = "if(@map_scale < 100000, '35,35,35,128', @symbol_color)"
-"""Outline of a cell's square: seen from where it is some millimeters wide, so that it never hides the classes."""
+"""Outline of a cell's square: visible only at scales where the square is some millimeters wide."""
 
 _OptionValue = str | int | bool | Mapping[str, "_OptionValue"]
 
 
 def write_style(path: Path, style: str) -> None:
-    """Writes a style of this module, or of `geocfl.products.formats.sld`.
+    """Writes a style from this module or from `geocfl.products.formats.sld`.
 
-    QGIS applies a QML file to the layer beside it of the same stem: ``S_lulc.qml`` to ``S_lulc.tif``,
+    QGIS applies a QML file to the layer with the same stem beside it: ``S_lulc.qml`` to ``S_lulc.tif``,
     ``S_lulc_polygons.qml`` to ``S_lulc_polygons.geojson`` and ``S_lulc_polygons.fgb``.
 
     Args:
@@ -47,12 +47,12 @@ def write_style(path: Path, style: str) -> None:
 
 
 def lulc_qml(legend: Legend, *, unclassified: bool = False) -> str:
-    """Style of the class raster: a palette with one named entry a class."""
+    """Style of the class raster: a palette with one named entry per class."""
     return _raster_qml(lulc_renderer(legend, unclassified=unclassified))
 
 
 def confidence_qml() -> str:
-    """Style of the confidence raster: a continuous ramp over 0..1, the values once QGIS has applied the scale."""
+    """Style of the confidence raster: a continuous ramp over 0..1, the values after QGIS has applied the scale."""
     return _raster_qml(ramp_renderer(CONFIDENCE_STOPS))
 
 
@@ -62,17 +62,17 @@ def entropy_qml() -> str:
 
 
 def polygons_qml(legend: Legend, *, unclassified: bool = False) -> str:
-    """Style of the polygon layer: categories by ``class_code``, labeled with the class names; a map tip says more."""
+    """Style of the polygon layer: categories by ``class_code``, labeled with the class names, with a map tip."""
     return _vector_qml(class_renderer(legend, unclassified=unclassified))
 
 
 def windows_qml(legend: Legend, *, unclassified: bool = False) -> str:
-    """Style of the layer of cells: as the polygons', with outlines that tell the cells apart when zoomed in."""
+    """Style of the layer of cells: like the polygons', with outlines around the cells when zoomed in."""
     return _vector_qml(class_renderer(legend, unclassified=unclassified, outline=CELL_OUTLINE))
 
 
 def lulc_renderer(legend: Legend, *, unclassified: bool = False, opacity: float = 1.0) -> ET.Element:
-    """How class codes are drawn; for a style and a project alike."""
+    """Renderer of class codes, for styles and projects."""
     renderer = raster_renderer("paletted", band="1", opacity=f"{opacity:g}")
     palette = ET.SubElement(renderer, "colorPalette")
     for c in shown_classes(legend, unclassified=unclassified):
@@ -81,7 +81,7 @@ def lulc_renderer(legend: Legend, *, unclassified: bool = False, opacity: float 
 
 
 def ramp_renderer(stops: Sequence[tuple[float, str]]) -> ET.Element:
-    """How values of 0..1 are drawn: colors in between `stops` of value and color."""
+    """Renderer of values of 0..1, with colors interpolated between `stops` of value and color."""
     renderer = raster_renderer("singlebandpseudocolor", band="1", classificationMin="0", classificationMax="1")
     origin = ET.SubElement(renderer, "minMaxOrigin")
     for tag, text in (("limits", "None"), ("extent", "WholeRaster"), ("statAccuracy", "Estimated")):
@@ -99,22 +99,22 @@ def ramp_renderer(stops: Sequence[tuple[float, str]]) -> ET.Element:
 
 
 def raster_renderer(kind: str, **attributes: str) -> ET.Element:
-    """A raster renderer of this type, opaque unless told otherwise."""
+    """A raster renderer of this type, opaque by default."""
     return ET.Element(
         "rasterrenderer", {"type": kind, "opacity": "1", "alphaBand": "-1", "nodataColor": ""} | attributes
     )
 
 
 def raster_pipe(renderer: ET.Element) -> ET.Element:
-    """What QGIS sends a raster through, around its renderer: cells stay squares at every zoom."""
+    """QGIS's pipe for a raster, around its renderer; cells remain squares at every zoom."""
     pipe = ET.Element("pipe")
     provider = ET.SubElement(pipe, "provider")
     ET.SubElement(
         provider,
         "resampling",
         enabled="false",
-        zoomedInResamplingMethod="nearestNeighbour",  # codespell:ignore neighbor
-        zoomedOutResamplingMethod="nearestNeighbour",  # codespell:ignore neighbor
+        zoomedInResamplingMethod="nearestNeighbour",  # codespell:ignore neighbour
+        zoomedOutResamplingMethod="nearestNeighbour",  # codespell:ignore neighbour
         maxOversampling="2",
     )
     pipe.append(renderer)
@@ -125,12 +125,12 @@ def raster_pipe(renderer: ET.Element) -> ET.Element:
 
 
 def class_renderer(legend: Legend, *, unclassified: bool = False, outline: str = "") -> ET.Element:
-    """How polygons are drawn by their ``class_code``; for a style and a project alike.
+    """Renderer of polygons by their ``class_code``, for styles and projects.
 
     Args:
         legend: Codes, names and colors.
-        unclassified: Whether unclassified polygons are drawn, too.
-        outline: QGIS expression of the outline's color; the fill's, where empty.
+        unclassified: Whether unclassified polygons are drawn too.
+        outline: QGIS expression of the outline's color; the fill's color if empty.
     """
     renderer = ET.Element(
         "renderer-v2", type="categorizedSymbol", attr="class_code", enableorderby="0", forceraster="0"
@@ -145,7 +145,7 @@ def class_renderer(legend: Legend, *, unclassified: bool = False, outline: str =
 
 
 def map_tip() -> ET.Element:
-    """What QGIS shows of a polygon under the pointer: its class and confidence."""
+    """QGIS's tip for the polygon under the pointer: its class and confidence."""
     tip = ET.Element("mapTip")
     # The class name is text, the tip is HTML.
     name = "replace(replace(\"class_name\", '&', '&amp;'), '<', '&lt;')"
@@ -160,7 +160,7 @@ def qgis_document(qgis: ET.Element) -> str:
 
 
 def _fill(name: str, shown: LulcClass, outline: str) -> ET.Element:
-    """A plain fill; unless told otherwise, its outline has the same color, so that no seams show in between."""
+    """A plain fill; by default its outline has the same color, so that no seams show between polygons."""
     rgba = ",".join(map(str, (*shown.rgb, 255)))
     symbol = ET.Element("symbol", type="fill", name=name, alpha="1", clip_to_extent="1", force_rhr="0")
     layer = ET.SubElement(symbol, "layer", {"class": "SimpleFill", "enabled": "1", "locked": "0", "pass": "0"})
@@ -190,7 +190,7 @@ def _option(value: _OptionValue, **attributes: str) -> ET.Element:
         option = ET.Element("Option", attributes, type="Map")
         option.extend(_option(part, name=name) for name, part in value.items())
         return option
-    if isinstance(value, bool):  # before int, which it is too
+    if isinstance(value, bool):  # before int, since a bool is an int
         return ET.Element("Option", attributes, type="bool", value=str(value).lower())
     return ET.Element("Option", attributes, type="int" if isinstance(value, int) else "QString", value=str(value))
 

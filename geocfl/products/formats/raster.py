@@ -1,4 +1,4 @@
-"""Rasters of a map: cloud-optimized GeoTIFFs with everything a GIS needs to show them."""
+"""Rasters of a map: cloud-optimized GeoTIFFs with colors, names and statistics for GIS software."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from geocfl.products.scratch import (
 from geocfl.products.summary import class_table
 
 BLOCK = 512
-"""Side of a tile, pixels; only rasters beyond one tile get overviews."""
+"""Side of a tile, pixels; only rasters larger than one tile get overviews."""
 
 # Types and usages of GDAL's raster attribute tables (GDALRATFieldType, GDALRATFieldUsage).
 _INTEGER, _REAL, _STRING = "0", "1", "2"
@@ -47,7 +47,7 @@ def write_lulc(cells: Path, path: Path, grid: CellGrid, legend: Legend, tags: Ma
         path: GeoTIFF to write: uint8, one pixel per cell, no data 0, a color table, overviews by mode.
         grid: Where the cells lie.
         legend: Names and colors of the codes.
-        tags: GeoTIFF metadata; must not depend on the clock if the file must not.
+        tags: GeoTIFF metadata.
     """
     colors = {c.code: (*c.rgb, 255) for c in shown_classes(legend, unclassified=True)}
     table = ET.Element("ColorTable")
@@ -66,7 +66,7 @@ def write_confidence(cells: Path, path: Path, grid: CellGrid, tags: Mapping[str,
         cells: Work raster.
         path: GeoTIFF to write, one pixel per cell.
         grid: Where the cells lie.
-        tags: GeoTIFF metadata; must not depend on the clock if the file must not.
+        tags: GeoTIFF metadata.
     """
     _write_cog(cells, path, grid, tags, [_percent_band(cells, CONFIDENCE, "confidence")], overviews="AVERAGE")
 
@@ -84,7 +84,7 @@ def write_entropy(cells: Path, path: Path, grid: CellGrid, tags: Mapping[str, st
 
 
 def write_probabilities(cells: Path, path: Path, grid: CellGrid, legend: Legend, tags: Mapping[str, str]) -> None:
-    """Writes the calibrated probability of every class, a band each with the class's name.
+    """Writes the calibrated probability of every class, in one band per class with the class's name.
 
     Args:
         cells: Work raster with probabilities.
@@ -98,13 +98,13 @@ def write_probabilities(cells: Path, path: Path, grid: CellGrid, legend: Legend,
 
 
 def _percent_band(cells: Path, source: int, name: str) -> ET.Element:
-    """A band of percentages that readers scale to 0..1."""
+    """A band of percentages, which readers scale to 0..1."""
     scaling = [_element("Scale", "0.01"), _element("Offset", "0")]
     return _band(cells, source, name, NO_CONFIDENCE, "Gray", scaling)
 
 
 def _band(cells: Path, source: int, name: str, nodata: int, color: str, dress: list[ET.Element]) -> ET.Element:
-    """One band of the work raster, dressed, for a virtual dataset; its number is still missing."""
+    """One band of the work raster for a virtual dataset, with metadata but without its number."""
     band = ET.Element("VRTRasterBand", dataType="Byte")
     band.append(_element("Description", name))
     metadata = ET.SubElement(band, "Metadata")
@@ -118,7 +118,7 @@ def _band(cells: Path, source: int, name: str, nodata: int, color: str, dress: l
 
 
 def _statistics(cells: Path, source: int, nodata: int) -> dict[str, str]:
-    """GDAL's statistics of a band, of the values as they are stored; none where all is no data."""
+    """GDAL's statistics of a band, of its stored values; empty if all is no data."""
     counts = count_values(cells, source)
     share = 1 - counts[nodata] / counts.sum()
     counts[nodata] = 0
@@ -139,7 +139,7 @@ def _statistics(cells: Path, source: int, nodata: int) -> dict[str, str]:
 def _write_cog(
     cells: Path, path: Path, grid: CellGrid, tags: Mapping[str, str], bands: Sequence[ET.Element], *, overviews: str
 ) -> None:
-    """Copies bands of the work raster through a virtual dataset that dresses them, so they are never all in memory."""
+    """Copies bands of the work raster through a virtual dataset with their metadata; they are never all in memory."""
     with open_cells(cells) as dataset:
         rows, columns = dataset.shape
     if (rows, columns) != (grid.rows, grid.columns):
@@ -155,7 +155,7 @@ def _write_cog(
         band.set("band", str(number))
         vrt.append(band)
 
-    # What a GeoTIFF cannot hold is in our own .aux.xml; GDAL must not add one.
+    # Our own .aux.xml holds what a GeoTIFF cannot; GDAL must not add one.
     with rasterio.Env(GDAL_PAM_ENABLED="NO"), rasterio.open(ET.tostring(vrt, encoding="unicode")) as dataset:
         rasterio.shutil.copy(
             dataset,

@@ -1,4 +1,4 @@
-"""OGC styles for map servers: SLD 1.0.0, as GeoServer and MapServer read it."""
+"""OGC styles for map servers: SLD 1.0.0, for GeoServer and MapServer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from xml.etree import ElementTree as ET
 from geocfl.core.legend import Legend, LulcClass, shown_classes
 
 RASTER, POLYGONS = "lulc", "lulc_polygons"
-"""Names of the styled layers. MapServer applies a style to its layer of that name, GeoServer to any."""
+"""Names of the styled layers. MapServer applies a style to its layer of the same name, GeoServer to any layer."""
 _NAMESPACES = {
     "xmlns": "http://www.opengis.net/sld",
     "xmlns:ogc": "http://www.opengis.net/ogc",
@@ -22,11 +22,11 @@ def lulc_sld(legend: Legend, *, unclassified: bool = False) -> str:
 
     Args:
         legend: Codes, names and colors.
-        unclassified: Whether the map has unclassified cells, and the style an entry for them.
+        unclassified: Whether the map, and so the style, has unclassified cells.
     """
     rule = ET.Element("Rule")
     color_map = ET.SubElement(ET.SubElement(rule, "RasterSymbolizer"), "ColorMap")
-    # GeoServer's; servers that do not know it take each color up to the next code, which is the same for whole codes.
+    # GeoServer's type; other servers apply each color up to the next code, which is the same for whole codes.
     color_map.set("type", "values")
     for c in shown_classes(legend, unclassified=unclassified):
         ET.SubElement(color_map, "ColorMapEntry", color=c.color, quantity=str(c.code), label=c.name)
@@ -38,13 +38,13 @@ def polygons_sld(legend: Legend, *, unclassified: bool = False) -> str:
 
     Args:
         legend: Codes, names and colors.
-        unclassified: Whether the map has unclassified polygons, and the style a rule for them.
+        unclassified: Whether the map, and so the style, has unclassified polygons.
     """
     return _document(POLYGONS, [_rule(c) for c in shown_classes(legend, unclassified=unclassified)])
 
 
 def _rule(shown: LulcClass) -> ET.Element:
-    """Fills the polygons of one class; the outline has the same color, so that no seams show between neighbors."""
+    """Rule for the polygons of one class; the outline has the color of the fill, so that no seams show."""
     rule = ET.Element("Rule")
     ET.SubElement(rule, "Name").text = shown.name
     ET.SubElement(rule, "Title").text = shown.name

@@ -1,4 +1,4 @@
-"""A catalog entry: a STAC Item that names the products of a map and says what is in them."""
+"""A STAC Item of a map, which lists its products and describes them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from geocfl.products.storage import open_raster, write_text
 PROCESSING = "https://stac-extensions.github.io/processing/v1.1.0/schema.json"
 """pystac has no class for this extension."""
 LEVEL = "L4"
-"""The processing extension's level of what a model makes of lower levels' data."""
+"""Processing level of data that a model derives from lower levels."""
 MEDIA = {
     ".tif": (pystac.MediaType.COG, "data"),
     ".gpkg": (pystac.MediaType.GEOPACKAGE, "data"),
@@ -46,7 +46,7 @@ MEDIA = {
     ".sld": ("application/vnd.ogc.sld+xml", "style"),
     ".qgz": ("application/x-qgis-project", "metadata"),
 }
-"""Ending of a product's file to its media type and its role."""
+"""Suffix of a product's file to its media type and role."""
 VISUAL = ("truecolor",)
 """Rasters that are pictures, not data."""
 TITLES = {
@@ -72,9 +72,9 @@ TITLES = {
     "summary": "Area of each class, settings and origin",
 }
 SIDE_PIECES = 64
-"""Of a footprint: straight in a UTM zone, its sides are bent in longitude and latitude."""
+"""Points along a side of a footprint: straight in a UTM zone, it bends in longitude and latitude."""
 TOLERANCE, DECIMALS = 1e-5, 7
-"""Degrees by which a footprint may be simplified, a meter, and decimals of its coordinates, centimeters."""
+"""Tolerance in degrees for simplifying a footprint (a meter), and decimals of its coordinates (centimeters)."""
 
 
 def write_item(
@@ -88,15 +88,15 @@ def write_item(
 ) -> None:
     """Writes a map's STAC Item, with the projection, raster, classification and processing extensions.
 
-    What it says of a raster is read from the raster, so that the files have to be there already.
+    Facts about rasters are read from the rasters, so the files must exist already.
 
     Args:
         path: JSON file to write, beside the products.
         stem: Stem of the scene's file name; the Item's id.
         grid: Where the cells lie.
-        legend: Names and colors of the codes; needed for the asset ``lulc`` alone.
-        summary: The content of ``S_summary.json``, of which nothing is used that depends on the clock.
-        assets: Key of `TITLES` to the name of its file beside the Item, of an ending out of `MEDIA`.
+        legend: Names and colors of the codes; only the asset ``lulc`` needs them.
+        summary: Content of ``S_summary.json``; ``timing`` is not used, since it depends on the clock.
+        assets: Key of `TITLES` to the name of its file beside the Item, with a suffix of `MEDIA`.
         when: When the scene was taken, with a time zone.
 
     Source: the STAC specification 1.1, https://github.com/radiantearth/stac-spec.
@@ -127,14 +127,14 @@ def write_item(
 
 
 def footprint(grid: CellGrid) -> shapely.Polygon | shapely.MultiPolygon | None:
-    """The scene's rectangle in longitude and latitude (WGS 84), as a catalog needs it.
+    """The scene's rectangle in longitude and latitude (WGS 84), for a catalog.
 
     Args:
-        grid: Where the scene lies; of any orientation, even around a pole.
+        grid: Where the scene lies, in any orientation, even around a pole.
 
     Returns:
-        The footprint as RFC 7946 has it: counter-clockwise, and cut where it crosses the antimeridian. None where the
-        CRS has no known place on Earth, or does not reach to where the scene lies.
+        The footprint by RFC 7946: counter-clockwise, and cut at the antimeridian. None if the CRS has no known place
+        on Earth, or is undefined where the scene lies.
     """
     try:
         lon, lat = _to_lonlat(grid.crs.to_wkt()).transform(*_ring(grid, SIDE_PIECES))
@@ -144,11 +144,11 @@ def footprint(grid: CellGrid) -> shapely.Polygon | shapely.MultiPolygon | None:
         return None
     ring = np.column_stack([lon, lat])
     fixed = shapely.Polygon(ring if _is_ccw(ring) else ring[::-1])
-    if max(np.abs(lon).max(), np.abs(np.diff(lon)).max()) >= 180:  # else nothing is to be cut, which takes long to find
+    if max(np.abs(lon).max(), np.abs(np.diff(lon)).max()) >= 180:  # else nothing is to cut, which is slow to find
         fixed = antimeridian.fix_polygon(fixed, fix_winding=False, great_circle=False)
     simple = shapely.simplify(shapely.get_parts(fixed), TOLERANCE)
     rounded = shapely.transform(simple, lambda points: points.round(DECIMALS))
-    parts = [part for part in rounded if part.area]  # an edge on the antimeridian leaves a part without width
+    parts = [part for part in rounded if part.area]  # an edge on the antimeridian leaves an empty part
     return parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
 
 
@@ -158,16 +158,16 @@ def _to_lonlat(wkt: str) -> pyproj.Transformer:
 
 
 def relative_href(name: str) -> str:
-    """A file as a reference relative to the Item (RFC 3987): what cannot stand in one is percent-encoded.
+    """A file as a reference relative to the Item (RFC 3987), with other characters percent-encoded.
 
     Args:
-        name: Its name, or the steps to it from the Item's folder, parted by ``/``.
+        name: Its name, or its path from the Item's folder, separated by ``/``.
     """
     return "./" + re.sub(r'[\x00-\x20"#%<>?\[\\\]^`{|}\x7f]', lambda found: quote(found[0], safe=""), name)
 
 
 def class_names(legend: Legend) -> list[str]:
-    """Names for machines in the order of codes, all different: letters, digits and underscores, ``"annual_crop"``."""
+    """Unique names of the classes in the order of codes, of letters, digits and underscores: ``"annual_crop"``."""
     plain = (unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode() for name in legend.names)
     names = [re.sub(r"\W+", "_", name.lower()).strip("_") for name in plain]
     if all(names) and len(set(names)) == len(names):
@@ -176,12 +176,12 @@ def class_names(legend: Legend) -> list[str]:
 
 
 def to_text(item: pystac.Item) -> str:
-    """An Item as JSON, without a link to where it lies."""
+    """An Item as JSON, without a link to itself."""
     return json.dumps(item.to_dict(include_self_link=False), indent=2) + "\n"
 
 
 def _ring(grid: CellGrid, pieces: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Coordinates x and y of the scene's outline, each side in so many pieces, closed."""
+    """Coordinates x and y of the scene's closed outline, with each side in so many pieces."""
     corners, along = np.arange(5), np.linspace(0, 4, 4 * pieces + 1)
     columns = np.interp(along, corners, np.array([0, 0, 1, 1, 0]) * grid.width)
     rows = np.interp(along, corners, np.array([0, 1, 1, 0, 0]) * grid.height)
@@ -190,16 +190,16 @@ def _ring(grid: CellGrid, pieces: int) -> tuple[NDArray[np.float64], NDArray[np.
 
 
 def _is_ccw(ring: NDArray[np.float64]) -> bool:
-    """Whether a ring of longitudes and latitudes goes counter-clockwise about the ground inside."""
+    """Whether a ring of longitudes and latitudes runs counter-clockwise around the ground inside."""
     lon = np.unwrap(ring[:, 0], period=360)
     turns = round((lon[-1] - lon[0]) / 360)
-    if turns:  # about a pole: eastwards about the north pole, westwards about the south pole
+    if turns:  # around a pole: eastward around the north pole, westward around the south pole
         return bool(turns == np.sign(ring[:, 1].mean()))
     return bool(shapely.is_ccw(shapely.LinearRing(np.column_stack([lon, ring[:, 1]]))))
 
 
 def _project(item: pystac.Item, grid: CellGrid) -> None:
-    """Adds the CRS, by a code where an authority has one, and the scene's rectangle in it."""
+    """Adds the CRS, by an authority's code if there is one, and the scene's rectangle in it."""
     authority = grid.crs.to_authority()
     projection = ProjectionExtension.ext(item, add_if_missing=True)
     projection.apply(
@@ -211,7 +211,7 @@ def _project(item: pystac.Item, grid: CellGrid) -> None:
 
 
 def _describe_raster(asset: pystac.Asset, path: Path, grid: CellGrid) -> None:
-    """Adds size, place and bands as the file has them."""
+    """Adds size, place and bands of the file."""
     with open_raster(path) as dataset:
         projection = ProjectionExtension.ext(asset)
         projection.shape = list(dataset.shape)
@@ -234,14 +234,14 @@ def _describe_raster(asset: pystac.Asset, path: Path, grid: CellGrid) -> None:
 
 
 def _resolution(transform: rasterio.Affine, grid: CellGrid) -> float | None:
-    """Meters down the columns from one pixel to the next; None where the CRS is geographic."""
+    """Meters from one pixel to the next along the columns; None if the CRS is geographic."""
     if not grid.crs.is_projected:
         return None
     return round(math.hypot(transform.b, transform.e) * grid.meters_per_unit, 6)
 
 
 def _map_classes(legend: Legend, summary: Mapping[str, Any]) -> list[Classification]:
-    """Every code that the raster may hold, with its cells and their share of all cells with data in percent."""
+    """Every code that the raster may hold, with its number of cells and their percentage of all cells with data."""
     withheld, empty = summary["unclassified"]["cells"], summary["nodata"]["cells"]
     data = sum(row["cells"] for row in summary["classes"]) + withheld
 
@@ -273,5 +273,5 @@ def _processing(grid: CellGrid, summary: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(text: str) -> str:
-    """Text that CommonMark, which lineages may be read as, shows as it is."""
+    """Text escaped for CommonMark, which lineages may be read as."""
     return re.sub(r"([\\`*\[\]<>&~])", r"\\\1", text)

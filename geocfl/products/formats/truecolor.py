@@ -1,4 +1,4 @@
-"""A scene as people see it: true color, stretched, as a picture and as a raster beside the map."""
+"""The scene in true color, stretched: as a picture, and as a raster beside the map."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from rasterio.io import MemoryFile
 from geocfl.core.grid import CellGrid
 
 PICTURE_PIXELS = 4096
-"""Longer side of the raster at most: a full tile of 10,980 pixels is thinned to every third."""
+"""Longest side of the raster, pixels: a full tile of 10,980 pixels is reduced to every third."""
 PREVIEW_PIXELS = 1024
-"""The same where the picture goes into the preview alone."""
+"""Longest side of a picture that is only for the preview, pixels."""
 ROWS = 256
 """Rows stretched at a time."""
 SAMPLED = 1000
-"""Rows and columns at most that the stretch is found on."""
+"""Largest number of rows and columns from which the stretch is computed."""
 
 
 def stretch(rgb: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """Makes a picture of reflectance: each band between its 2nd and 98th percentile, with shadows lifted.
+    """Makes a picture of reflectance: stretches each band between its 2nd and 98th percentile, and brightens shadows.
 
-    A band of little contrast, such as blue over woods, is not stretched into a cast of its own.
+    A band of little contrast, such as blue over woods, is stretched less, so that it does not tint the picture.
 
     Args:
         rgb: (H, W, 3) red, green and blue in any unit; NaN is no data.
@@ -44,7 +44,7 @@ def stretch(rgb: NDArray[np.floating]) -> NDArray[np.uint8]:
         return rgba
     low, high = np.percentile(sample, (2, 98), axis=0)
     span = np.maximum(high - low, max(0.5 * float((high - low).max()), 1e-6))
-    for start in range(0, len(rgb), ROWS):  # so that a large scene's float pixels are never all in memory
+    for start in range(0, len(rgb), ROWS):  # the float pixels of a large scene are never all in memory
         rows = np.asarray(rgb[start : start + ROWS])
         valid = np.isfinite(rows).all(axis=2)
         part = rgba[start : start + ROWS]
@@ -63,7 +63,7 @@ def write_truecolor(path: Path, picture: NDArray[np.uint8], grid: CellGrid, tags
         tags: GeoTIFF metadata.
     """
     height, width = picture.shape[:2]
-    # Every n-th pixel stands for n x n of them, the last row and column perhaps for fewer.
+    # Every n-th pixel stands for n x n pixels, in the last row and column perhaps for fewer.
     step = max(-(-grid.height // height), -(-grid.width // width))
     profile = {"driver": "GTiff", "dtype": "uint8", "count": 4, "height": height, "width": width, "crs": grid.crs}
     with MemoryFile() as memory:

@@ -1,4 +1,4 @@
-"""Vector files of a map: polygons of the classes, squares of the cells, in the formats that GIS people use."""
+"""Vector files of a map: polygons of the classes and squares of the cells, in common GIS formats."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ VECTOR_FORMATS = ("gpkg", "geoparquet", "flatgeobuf", "geojson")
 POLYGONS, WINDOWS = "lulc", "windows"
 """Layers of a GeoPackage."""
 EPOCH = "2000-01-01T00:00:00.000Z"
-"""What stands where a GeoPackage wants a date: nothing in a product depends on the clock."""
+"""Date in every GeoPackage, since no product depends on the clock."""
 WINDOWS_AT_A_TIME = 100_000
 
 
@@ -48,15 +48,15 @@ def check_vector_format(name: str) -> None:
 def write_polygons(polygons: gpd.GeoDataFrame, path: Path, format: str) -> None:
     """Writes polygons in one of `VECTOR_FORMATS`.
 
-    A GeoPackage's polygons are its layer ``lulc``. GeoJSON is as RFC 7946 wants it: WGS 84 coordinates, cut at the
+    In a GeoPackage they are the layer ``lulc``. GeoJSON follows RFC 7946: coordinates in WGS 84, cut at the
     antimeridian.
 
     Args:
         polygons: From `geocfl.products.polygons.dissolve`.
-        path: File to write; a GeoPackage's other layers stay.
+        path: File to write; other layers of a GeoPackage are kept.
         format: One of `VECTOR_FORMATS`.
     """
-    several = bool((polygons.geom_type == "MultiPolygon").any())  # simplified ones may be
+    several = bool((polygons.geom_type == "MultiPolygon").any())  # simplified polygons may be
     if several:
         polygons = polygons.set_geometry(
             [shapely.multipolygons([p]) if p.geom_type == "Polygon" else p for p in polygons.geometry]
@@ -76,12 +76,12 @@ def write_polygons(polygons: gpd.GeoDataFrame, path: Path, format: str) -> None:
 def write_windows(cells: Path, path: Path, grid: CellGrid, legend: Legend) -> None:
     """Writes layer ``windows`` of a GeoPackage: a square for each cell with data, cut at the scene's rectangle.
 
-    Its fields are ``class_code``, ``class_name``, ``confidence`` and, for each class, its probability ``p_<name>``, all
-    0..1. Row after row of cells, so that a large map is never all in memory.
+    Its fields are ``class_code``, ``class_name``, ``confidence`` (0..1) and, for each class, its probability
+    ``p_<name>`` (0..1). Cells are written row by row, so that a large map is never all in memory.
 
     Args:
         cells: Work raster with probabilities.
-        path: GeoPackage to write; other layers stay.
+        path: GeoPackage to write; other layers are kept.
         grid: Where the cells lie.
         legend: Names of the codes.
     """
@@ -113,7 +113,7 @@ def write_windows(cells: Path, path: Path, grid: CellGrid, legend: Legend) -> No
 
 
 def probability_fields(legend: Legend) -> list[str]:
-    """Names of the fields of probability, such as ``"p_annual_crop"``; different ones even where names are not."""
+    """Names of the fields of probability, such as ``"p_annual_crop"``; unique even if class names are not."""
     fields: list[str] = []
     for c in legend:
         name = "p_" + "_".join("".join(s if s.isalnum() else " " for s in c.name.lower()).split())
@@ -122,7 +122,7 @@ def probability_fields(legend: Legend) -> list[str]:
 
 
 def _squares(grid: CellGrid, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.object_]:
-    """(n,) the cells' squares in coordinates of the grid's CRS."""
+    """(n,) squares of the cells in the grid's CRS."""
     left, right = columns * grid.stride, np.minimum((columns + 1) * grid.stride, grid.width)
     top, bottom = rows * grid.stride, np.minimum((rows + 1) * grid.stride, grid.height)
     a, b, c, d, e, f = grid.transform[:6]
@@ -142,12 +142,12 @@ def _append(frame: gpd.GeoDataFrame, path: Path, layer: str, kind: str, *, appen
         geometry_type=kind,
         append=append,
         GEOMETRY_NAME=GEOMETRY,
-        VERSION="1.2",  # GDAL before 3.7, and so QGIS 3.22, warns of newer ones
+        VERSION="1.2",  # GDAL before 3.7, and so QGIS 3.22, warns about newer ones
     )
 
 
 def write_default_styles(path: Path, styles: dict[str, str]) -> None:
-    """Adds QGIS's table of styles to a GeoPackage; a layer's default row goes before any QML file beside it.
+    """Adds QGIS's table of styles to a GeoPackage; a layer's default style overrides a QML file beside it.
 
     Args:
         path: GeoPackage with the layers.
@@ -183,7 +183,7 @@ _DATED = threading.RLock()
 
 @contextmanager
 def fixed_date() -> Iterator[None]:
-    """Lets GDAL write one date instead of today's, in one thread at a time: its options are the process's."""
+    """Makes GDAL write `EPOCH` instead of today's date, in one thread at a time, since its options are global."""
     with _DATED:
         before = pyogrio.get_gdal_config_option("OGR_CURRENT_DATE")
         pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": EPOCH})

@@ -187,7 +187,7 @@ def test_a_damaged_map_does_not_stop_the_others(
     with caplog.at_level(logging.WARNING, "geocfl"):
         assert write_catalog(tmp_path).maps == ("d",)
     (message,) = caplog.messages
-    assert f"{tmp_path / 'catalog.json'}: lacks 3 maps whose products are damaged, such as a (" in message
+    assert f"{tmp_path / 'catalog.json'}: lacks 3 maps with damaged products, such as a (" in message
 
 
 @pytest.mark.parametrize("text", ['{"type": "Catalog", "id": "mine"}', "[]", "7", "no JSON", "\xff"])
@@ -198,7 +198,7 @@ def test_a_catalog_of_other_making_is_refused(
     (tmp_path / "catalog.json").write_bytes(text.encode("latin-1"))
     before = contents(tmp_path)
     for attempt in (check_catalog, write_catalog):
-        with pytest.raises(OutputError, match=r"catalog\.json: in the way, not made by geocfl; give --overwrite"):
+        with pytest.raises(OutputError, match=r"catalog\.json: already exists, not made by geocfl; use `over"):
             attempt(tmp_path)
     assert contents(tmp_path) == before
     check_catalog(tmp_path, overwrite=True)
@@ -264,7 +264,7 @@ def test_maps_in_a_store(tmp_path: Path, finish: Callable[..., Any], grid: CellG
     write_catalog(local)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == contents(local)
     (out / "catalog.json").write_text("{}")
-    with pytest.raises(OutputError, match=r"memory://.*catalog\.json: in the way"):
+    with pytest.raises(OutputError, match=r"memory://.*catalog\.json: already exists"):
         write_catalog(str(out))
 
 
