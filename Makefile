@@ -14,6 +14,12 @@ PARALLEL := -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 map: $(VENV)/.installed
 	$(BIN)/geocfl demo --out demo --overwrite
+	@echo
+	@echo "Next steps:"
+	@echo "  look at the map             open demo/demo_scene_preview.png"
+	@echo "  activate the environment    source $(VENV)/bin/activate"
+	@echo "  map a scene of your own     geocfl map scene.tif --out maps"
+	@echo "  get finer cells (160 m)     geocfl map scene.tif --out maps --stride 16"
 
 test: $(VENV)/.installed-dev
 	$(BIN)/pytest -m 'not integration and not slow' $(PARALLEL) $(PYTEST_FLAGS)
@@ -38,6 +44,8 @@ $(BIN)/python:
 
 # Installed editable, so that only a change of pyproject.toml asks for another installation.
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
+	@echo "Installing geocfl and its dependencies in $(VENV). With the CUDA build of PyTorch, which pip selects on Linux,"
+	@echo "this downloads about 6 GB, otherwise less than 1 GB. It takes several minutes; pip prints nothing until it is done."
 	$(BIN)/pip install --quiet --editable .
 	touch $@
 

@@ -1,15 +1,17 @@
-"""The demonstration: a synthetic scene whose truth is known, mapped with the default bundled model."""
+"""The demonstration: maps a synthetic scene whose land cover is known."""
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import rasterio
 
+from geocfl.core.keywords import declared
 from geocfl.core.legend import NODATA
+from geocfl.core.progress import Progress, silent
 from geocfl.demonstration.landscape import write_synthetic_scene
 from geocfl.errors import OutputError
 from geocfl.mapping import SceneMap, map_scene
@@ -18,16 +20,16 @@ from geocfl.models.bundle import DEFAULT_MODEL
 
 @dataclass(frozen=True, repr=False)
 class Demo:
-    """A mapped demonstration scene.
+    """A map of the demonstration scene, compared with the truth.
 
     Attributes:
-        scene: The synthetic scene.
-        truth: Its land cover, one code a pixel.
-        result: The map's products.
-        cells: Cells that have a true class.
-        agreement: Share of them, 0..1, that the map gives the same class.
-        clear_cells: Those of them that no annotator would hesitate over.
-        clear_agreement: Share of these, likewise.
+        scene: Path of the synthetic scene.
+        truth: Path of its land cover, one class code per pixel.
+        result: The map.
+        cells: Number of cells with a true class.
+        agreement: Fraction of `cells` (0..1) whose class on the map is the true one.
+        clear_cells: Number of cells that clearly belong to one class.
+        clear_agreement: Fraction of `clear_cells` (0..1) whose class on the map is the true one.
     """
 
     scene: Path
@@ -39,7 +41,7 @@ class Demo:
     clear_agreement: float
 
     def __repr__(self) -> str:
-        """One line: how far the map agrees with the truth."""
+        """One line with the agreement between map and truth."""
         clear = f"{self.clear_agreement:.1%} of {self.clear_cells} clear ones"
         return f"<Demo: map and truth agree in {self.agreement:.1%} of {self.cells} cells, {clear}; {self.scene}>"
 
@@ -47,17 +49,27 @@ class Demo:
         return self.result._repr_html_()
 
 
+@declared
 def demo(
-    out: str | Path, *, model: str | Path = DEFAULT_MODEL, seed: int = 0, overwrite: bool = False, **options: Any
+    out: str | Path,
+    *,
+    model: str | Path = DEFAULT_MODEL,
+    seed: int = 0,
+    device: str = "auto",
+    products: Sequence[str] = ("default",),
+    overwrite: bool = False,
+    progress: Progress = silent,
 ) -> Demo:
-    """Writes a synthetic Sentinel-2-like scene and its truth, maps it at stride 64 and counts the agreement.
+    """Writes a synthetic scene and its true land cover, maps it at stride 64 and compares the two.
 
     Args:
-        out: Folder for ``demo_scene.tif``, ``demo_truth.tif`` and the map.
+        out: Folder for ``demo_scene.tif``, ``demo_truth.tif`` and the map; created if it does not exist.
         model: As in `geocfl.map_scene`.
-        seed: Of the landscape.
-        overwrite: Replace another scene or map in the way.
-        **options: Further options of `geocfl.map_scene`, except ``stride``.
+        seed: Random seed of the landscape.
+        device: As in `geocfl.map_scene`.
+        products: As in `geocfl.map_scene`.
+        overwrite: Whether to replace another scene or map in `out`.
+        progress: Called with the progress of the map.
 
     Raises:
         GeocflError: The folder or the model cannot be used.
@@ -71,17 +83,19 @@ def demo(
         for path, fresh in zip((scene, truth), partial, strict=True):
             if path.exists() and not overwrite and path.read_bytes() != fresh.read_bytes():
                 raise OutputError(
-                    f"{path}: another file is in the way; pass --overwrite to replace it, or another --out"
+                    f"{path}: already exists with other content; use `overwrite=True` to replace it, or another `out`"
                 )
         for path, fresh in zip((scene, truth), partial, strict=True):
             fresh.replace(path)
     except (OSError, rasterio.RasterioIOError) as error:
-        raise OutputError(f"{out}: cannot be written to ({error}); pass another folder as --out") from error
+        raise OutputError(f"{out}: cannot be written to ({error}); use another folder as `out`") from error
     finally:
         for fresh in partial:
-            with contextlib.suppress(OSError):  # nothing was written where nothing can be
+            with contextlib.suppress(OSError):  # missing if writing failed
                 fresh.unlink()
-    result = map_scene(scene, out, model=model, overwrite=overwrite, stride=64, **options)
+    result = map_scene(
+        scene, out, model=model, device=device, stride=64, products=products, overwrite=overwrite, progress=progress
+    )
     with rasterio.open(result.paths["lulc"]) as dataset:
         codes = dataset.read(1)
     agrees, known = codes == synthetic.truth, synthetic.truth != NODATA

@@ -13,7 +13,7 @@ def demonstration(tmp_path_factory: pytest.TempPathFactory):
     return geocfl.demo(tmp_path_factory.mktemp("demo"))
 
 
-def test_the_default_model_agrees_with_what_was_drawn(demonstration) -> None:
+def test_the_default_model_agrees_with_the_truth(demonstration) -> None:
     assert demonstration.cells > 200
     assert demonstration.agreement >= 0.75
     assert demonstration.clear_agreement >= 0.85
@@ -36,12 +36,12 @@ def test_again_is_quick_and_the_same(demonstration) -> None:
 
 def test_another_scene_is_not_overwritten_unasked(demonstration) -> None:
     before = demonstration.scene.read_bytes()
-    with pytest.raises(OutputError, match="--overwrite"):
+    with pytest.raises(OutputError, match="`overwrite=True`"):
         geocfl.demo(demonstration.scene.parent, seed=1)
     assert demonstration.scene.read_bytes() == before
 
 
 def test_an_unwritable_folder(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "file").write_text("a file")
     with pytest.raises(OutputError, match="another folder"):
         geocfl.demo(tmp_path / "file" / "demo")
