@@ -23,6 +23,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from geocfl.core.display import html_table, paragraph
 from geocfl.core.grid import CellGrid
+from geocfl.core.keywords import declared
 from geocfl.core.legend import NODATA, UNCLASSIFIED, WITHHELD, Legend, shown_classes
 from geocfl.errors import DataError
 from geocfl.products.files import FILES, LULC, SUMMARY
@@ -414,6 +415,7 @@ class _Header:
     tags: dict[str, str]
 
 
+@declared
 def open_map(path: str | Path) -> SceneMap:
     """Opens a finished map; its cells are read when they are first used.
 
