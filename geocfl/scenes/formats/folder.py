@@ -1,4 +1,4 @@
-"""Scenes of which each band is a file of its own, in a folder or among the files of a command line."""
+"""Scenes with one file per band, in a folder or among the files of a command line."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from geocfl.scenes.formats.safe import NODATA, metadata_above
 from geocfl.scenes.source import Band, Source
 
 ENDINGS = (".jp2", ".tif", ".tiff", ".vrt")
-"""Of the rasters that are looked for, in lower case."""
+"""Endings of rasters, in lower case."""
 RESOLUTION_FOLDERS = ("R10m", "R20m", "R60m")
-"""Where an L2A product's images lie, in its folder IMG_DATA."""
+"""Folders in IMG_DATA that hold the images of an L2A product."""
 
 _SEPARATORS = " _.-"
-# A band, or another of a product's images, between separators, with the resolution and what Copernicus Browser adds.
+# A band or another image of a product between separators, with its resolution and the suffix of Copernicus Browser.
 _TOKEN = re.compile(
     r"(?<![A-Z0-9])"
     r"(?:B(?:AND[ _-]?)?(?P<band>8A|0?[1-9]|1[0-2])|(?P<other>SCL|TCI|AOT|WVP|CLD|SNW|DEM|PVI|MSK))"
@@ -34,13 +34,13 @@ _TOKEN = re.compile(
 
 @dataclass(frozen=True)
 class _Image:
-    """A file that its name says to be one band of a scene.
+    """A file whose name says that it is one band of a scene.
 
     Attributes:
         path: The file.
         kind: The band, or another image, such as ``"SCL"``.
-        metres: Its resolution; 0, the finest, where neither its name nor its folder says.
-        scene: Its folder, less one named after the resolution, and its name without band and resolution.
+        metres: Its resolution; 0, which counts as the finest, if neither its name nor its folder gives it.
+        scene: Its folder, without a folder named after the resolution, and its name without band and resolution.
     """
 
     path: str
@@ -50,17 +50,17 @@ class _Image:
 
 
 def find_folder(path: str) -> Source | None:
-    """Finds the bands of a folder with one file a band, such as a product's ``IMG_DATA``.
+    """Finds the bands of a folder with one file per band, such as a product's ``IMG_DATA``.
 
     Args:
-        path: The folder. Files in its folders ``R10m``, ``R20m`` and ``R60m`` count too.
+        path: The folder; its subfolders ``R10m``, ``R20m`` and ``R60m`` are searched too.
 
     Returns:
-        The scene, with each band at its finest resolution; None where `path` is no folder or no raster in it is one
-        band and named after it.
+        The scene, with each band at its finest resolution; None if `path` is not a folder, or holds no raster that is
+        a single band and named after it.
 
     Raises:
-        SceneError: The files are of several scenes, or two hold the same band.
+        SceneError: The files belong to several scenes, or two hold the same band.
     """
     if not os.path.isdir(path):
         return None
@@ -72,22 +72,22 @@ def find_folder(path: str) -> Source | None:
         return None
     if other := next((image for image in bands if image.scene != bands[0].scene), None):
         one, two = (os.path.relpath(image.path, path) for image in (bands[0], other))
-        raise SceneError(f"{path}: holds bands of several scenes, as {one} and {two}; pass the files of one of them")
+        raise SceneError(f"{path}: holds bands of several scenes, such as {one} and {two}; use the files of only one")
     source = _source(path, [image for image in images if image.scene == bands[0].scene])
     return source if all(_is_single(band.path) for band in source.bands.values()) else None
 
 
 def group_files(paths: Sequence[str]) -> list[Source | str]:
-    """Puts files that hold one band each together.
+    """Groups files that hold one band each into scenes.
 
-    Files belong together whose names differ in nothing but the band and the resolution, and which are of one band
-    indeed: ``site_b1.tif`` and ``site_b2.tif`` may be two scenes. Other images of such a scene, as its SCL, go with it.
+    Files belong together if their names differ only in band and resolution and if each has a single band; otherwise
+    ``site_b1.tif`` and ``site_b2.tif`` are two scenes. Other images of such a scene, such as its SCL, are included.
 
     Args:
-        paths: What the user passed as scenes, files and anything else.
+        paths: What the user passed as scenes: files and anything else.
 
     Returns:
-        The scenes of several bands, each where its first file was, and all else as it is.
+        The grouped scenes, each in the place of its first file, and everything else unchanged.
 
     Raises:
         SceneError: Two files hold the same band of a scene.
@@ -114,7 +114,7 @@ def _is_one_scene(images: Sequence[_Image]) -> bool:
 
 
 def _is_single(path: str) -> bool:
-    """Whether a raster has one band; what is remote or broken is believed to, and looked at when it is read."""
+    """Whether a raster has one band. A remote or broken file is assumed to; reading checks it."""
     if not os.path.isfile(path):
         return True
     try:
@@ -125,7 +125,7 @@ def _is_single(path: str) -> bool:
 
 
 def _parse(path: str) -> _Image | None:
-    """What a file's name says of it, if exactly one thing."""
+    """What a file's name says, if it names exactly one image."""
     folder, name = os.path.split(path)
     stem, ending = os.path.splitext(name)
     tokens = list(_TOKEN.finditer(stem))
@@ -142,7 +142,7 @@ def _parse(path: str) -> _Image | None:
 
 
 def _source(path: str, images: Sequence[_Image]) -> Source:
-    """The scene that images of one are."""
+    """The scene that consists of these images."""
     folder, common = images[0].scene
     metadata = metadata_above(Path(folder)) if os.path.isdir(folder or ".") else None
     finest = _finest(images)
@@ -167,11 +167,11 @@ def _source(path: str, images: Sequence[_Image]) -> Source:
 
 
 def _finest(images: Sequence[_Image]) -> dict[str, str]:
-    """Band, or SCL, to its file of the finest resolution."""
+    """Band, or SCL, to its file with the finest resolution."""
     found: dict[str, _Image] = {}
     wanted = [image for image in images if image.kind in (*BANDS, "SCL")]
     for image in sorted(wanted, key=lambda image: image.metres):
         finest = found.setdefault(image.kind, image)
         if finest is not image and finest.metres == image.metres:
-            raise SceneError(f"{finest.path} and {image.path} both hold {image.kind}; pass one of them")
+            raise SceneError(f"{finest.path} and {image.path} both hold {image.kind}; use only one of them")
     return {kind: image.path for kind, image in found.items()}

@@ -1,7 +1,7 @@
 """Sentinel-2 products in ESA's SAFE format, L1C and L2A, as folder or zip.
 
-Each band's JPEG 2000 file is opened by itself, out of the zip too. GDAL's SENTINEL2 driver has subdatasets instead: one
-for each resolution, so that bands of several resolutions are several rasters all the same, with offsets as mere tags.
+Each band's JPEG 2000 file is opened directly, also inside a zip. GDAL's SENTINEL2 driver would not help: it has one
+subdataset per resolution, so bands of several resolutions are several rasters anyway, and offsets are only tags.
 """
 
 from __future__ import annotations
@@ -25,30 +25,30 @@ from geocfl.scenes.source import Band, Source
 NODATA = 0
 """Digital number of pixels without data, at every level and baseline."""
 OFFSETS_SINCE = "04.00"
-"""The processing baseline from which on products carry 1000 in every digital number, and say so."""
+"""The first processing baseline whose digital numbers are 1000 higher, as its metadata states."""
 
 _Place = Path | zipfile.Path
-"""A file or folder, on disk or in a zip: both know `/`, `iterdir`, `is_dir`, `is_file`, `open` and `name`."""
+"""A file or folder, on disk or in a zip; both have `/`, `iterdir`, `is_dir`, `is_file`, `open` and `name`."""
 
 _METADATA = re.compile(r"MTD_MSIL(1C|2A)\.xml")
 _OLD_METADATA = re.compile(r"S2[A-D]_(?:OPER|USER)_MTD_SAFL(?:1C|2A).*\.xml")
 _IMAGE = re.compile(r"(?:.*_)?(B0[1-9]|B1[0-2]|B8A|SCL)(?:_([126]0)m)?")
 _BAND_IDS = {str(number): band for number, band in enumerate(BANDS)}
 _MAX_BYTES = 16 << 20
-"""Of metadata; real ones have some 60 kB."""
+"""Maximum size of metadata; real ones have about 60 kB."""
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a product's ``MTD_MSIL1C.xml`` or ``MTD_MSIL2A.xml`` says.
+    """The content of a product's ``MTD_MSIL1C.xml`` or ``MTD_MSIL2A.xml``.
 
     Attributes:
         source: Which of the two it is, in words.
         level: ``"L1C"`` or ``"L2A"``.
         taken: When the product was taken, UTC.
-        scaling: Band to what makes its digital numbers reflectance.
+        scaling: Band to the scaling of its digital numbers.
         images: Images of all resolutions, relative to the product's folder, without ``.jp2``.
-        note: What had to be assumed, in words; empty where nothing had.
+        note: What was assumed, in words; empty for nothing.
     """
 
     source: str
@@ -67,10 +67,10 @@ def find_safe(path: str) -> Source | None:
             zip of any of these folders.
 
     Returns:
-        The scene, with each band at the finest resolution that is there; None where `path` is none of these.
+        The scene, with each band at its finest resolution; None if `path` is none of these.
 
     Raises:
-        SceneError: It is a product, but broken, without its metadata, or of several tiles; or there are several.
+        SceneError: The product is broken, lacks its metadata or has several tiles; or there are several products.
     """
     place = Path(path)
     if place.is_dir():
@@ -84,12 +84,12 @@ def find_safe(path: str) -> Source | None:
     try:
         with zipfile.ZipFile(path) as archive:
             return _find_in(path, zipfile.Path(archive))
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # the last for encrypted ones
-        raise SceneError(f"{path}: cannot be read as a zip archive ({error}); get it again") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # RuntimeError for encrypted archives
+        raise SceneError(f"{path}: cannot be read as a zip archive ({error}); download it again") from error
 
 
 def metadata_above(folder: Path) -> Metadata | None:
-    """The metadata of the product that a folder with images lies in, None where it lies in none.
+    """The metadata of the product that contains a folder of images; None if there is none.
 
     Raises:
         SceneError: The metadata is broken.
@@ -106,17 +106,17 @@ def _find_in(path: str, place: _Place) -> Source | None:
     found = [(folder, name) for folder in folders for name in _metadata_names(folder)]
     if len(found) > 1:
         one, other = (f"{_name(folder)}/{name}" for folder, name in found[:2])
-        raise SceneError(f"{path}: holds several products, as {one} and {other} say; pass one of them")
+        raise SceneError(f"{path}: holds several products, such as {one} and {other}; use only one of them")
     if found:
         return _describe(path, *found[0])
     for folder in folders:
         names = [file.name for file in _sorted(folder)]
         if any(_OLD_METADATA.fullmatch(name) for name in names):
             tiles = [tile.name for tile in _sorted(folder / "GRANULE")]
-            raise _several_tiles(path, "is in the format of before December 2016", tiles)
+            raise _several_tiles(path, "has the format used before December 2016", tiles)
         if _is_safe(folder) or "manifest.safe" in names:
             raise SceneError(
-                f"{path}: has no MTD_MSIL1C.xml or MTD_MSIL2A.xml to say what its pixels mean; get the product again"
+                f"{path}: lacks its metadata, MTD_MSIL1C.xml or MTD_MSIL2A.xml; download the product again"
             )
     return None
 
@@ -130,7 +130,7 @@ def _metadata_names(folder: _Place) -> list[str]:
 
 
 def _sorted(folder: _Place) -> list[_Place]:
-    """What a folder holds, in the same order everywhere; nothing where it is none."""
+    """The sorted content of a folder; empty if it is not a folder."""
     return sorted(folder.iterdir(), key=lambda each: each.name) if folder.is_dir() else []
 
 
@@ -148,13 +148,13 @@ def _describe(path: str, product: _Place, name: str) -> Source:
             continue
         finest, wanted = min(there), min(images)
         if finest > wanted:
-            notes.append(f"{band} is taken at {finest} m, as its image at {wanted} m is missing")
+            notes.append(f"{band} is read at {finest} m, because its image at {wanted} m is missing")
         bands[band] = Band(_gdal_path(there[finest]), scaling=metadata.scaling.get(band))
     if missing:
         notes.append(f"the images of {', '.join(missing)} are missing")
     scl = bands.pop("SCL", None)
     if not bands:
-        raise SceneError(f"{path}: none of the bands that {name} lists is there; get the product again")
+        raise SceneError(f"{path}: all bands that {name} lists are missing; download the product again")
     return Source(
         path=path,
         stem=re.sub(r"(\.SAFE)?(\.zip)?$", "", _name(product), flags=re.IGNORECASE),
@@ -169,14 +169,16 @@ def _describe(path: str, product: _Place, name: str) -> Source:
 
 
 def _by_band(path: str, images: Iterable[PurePosixPath]) -> dict[str, dict[int, PurePosixPath]]:
-    """Band, or SCL, to its image at each resolution in metres; L1C has one, whose resolution goes unsaid: 0."""
+    """Band, or SCL, to its image at each resolution in meters; 0 for L1C, which has one image of unnamed resolution."""
     found: dict[str, dict[int, PurePosixPath]] = defaultdict(dict)
     for image in images:
         if named := _IMAGE.fullmatch(image.name):
             metres = int(named[2] or 0)
             if found[named[1]].setdefault(metres, image) != image:
                 other = found[named[1]][metres].name
-                raise SceneError(f"{path}: lists {named[1]} twice, as {other} and {image.name}; get the product again")
+                raise SceneError(
+                    f"{path}: lists {named[1]} twice, as {other} and {image.name}; download the product again"
+                )
     return found
 
 
@@ -187,22 +189,22 @@ def _read(path: str, product: _Place, name: str) -> Metadata:
     try:
         root = ET.fromstring(data, ET.XMLParser(target=_NoDoctype()))  # noqa: S314 - no entities without a doctype
         return _parse(root, name)
-    except (ET.ParseError, LookupError, ValueError) as error:  # LookupError for encodings that do not exist
-        raise SceneError(f"{path}: {name} is broken ({error}); get the product again") from error
+    except (ET.ParseError, LookupError, ValueError) as error:  # LookupError for unknown encodings
+        raise SceneError(f"{path}: {name} is broken ({error}); download the product again") from error
 
 
 class _NoDoctype(ET.TreeBuilder):
-    """Refuses the declarations that entities come from, which may be made to grow without end or name other files."""
+    """Rejects declarations of entities, which could grow without limit or name other files."""
 
     def doctype(self, name: str, *_: str | None) -> None:
         raise ET.ParseError(f"it declares a document type, {name}, which no product does")
 
 
 def _parse(root: ET.Element, name: str) -> Metadata:
-    """Reads what a product says of itself.
+    """Reads a product's metadata.
 
-    Elements' names are compared without namespace, which has ESA's version in it, and without the ``L2A_`` that L2A
-    products of 2017 and before have before some of them.
+    Element names are compared without their namespace, which contains ESA's version, and without the prefix ``L2A_`` of
+    some elements in L2A products until 2017.
 
     Raises:
         ValueError: Something is missing or malformed.
@@ -232,7 +234,7 @@ def _parse(root: ET.Element, name: str) -> Metadata:
     if offsets and not listed <= offsets.keys():
         raise ValueError(f"it has no {offset} of {', '.join(sorted(listed - offsets.keys()))}")
     baseline = text("PROCESSING_BASELINE")
-    # Products that users made themselves, with Sen2Cor, may say 99.99.
+    # Products that users made with Sen2Cor may say 99.99.
     doubtful = not offsets and OFFSETS_SINCE <= baseline < "99"
     return Metadata(
         source=f"the product's {name}",
@@ -245,7 +247,7 @@ def _parse(root: ET.Element, name: str) -> Metadata:
 
 
 def _image(text: str) -> PurePosixPath:
-    """An image as metadata lists it, which may only lie inside the product."""
+    """An image that metadata lists; it must lie inside the product."""
     image = PurePosixPath(text.strip().removesuffix(".jp2"))
     if image.parts[:1] != ("GRANULE",) or ".." in image.parts or "\\" in text or len(image.parts) < 3:
         raise ValueError(f"it lists {text.strip()!r}, which is no image in GRANULE")
@@ -264,10 +266,10 @@ def _gdal_path(file: _Place) -> str:
 
 
 def _name(folder: _Place) -> str:
-    """A folder's name, of ``"."`` too."""
+    """A folder's name, also of ``"."``."""
     return folder.resolve().name if isinstance(folder, Path) else folder.name
 
 
 def _several_tiles(path: str, why: str, tiles: Sequence[str]) -> SceneError:
     tile = tiles[0] if tiles else "TILE"
-    return SceneError(f"{path}: {why}; pass one tile's images, the unpacked folder GRANULE/{tile}/IMG_DATA")
+    return SceneError(f"{path}: {why}; use the images of one tile, the unpacked folder GRANULE/{tile}/IMG_DATA")

@@ -1,4 +1,4 @@
-"""STAC Items: what a catalogue says of a scene, in a file or behind a URL."""
+"""Scenes described by STAC Items, in files or at URLs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 JSON = {".json", ".geojson"}
 NO_JSON = {".tif", ".tiff", ".jp2", ".j2k", ".vrt", ".img", ".nc", ".h5", ".hdf", ".png", ".jpg", ".jpeg"}
 NO_JSON |= {".zip", ".tar", ".gz", ".tgz", ".xml"}
-"""Endings of URLs that are not asked whether they are an Item; those with another, or none, are."""
+"""Endings of URLs that cannot be an Item; URLs with another ending, or none, are checked."""
 COMMON_NAMES = {
     "coastal": "B01", "blue": "B02", "green": "B03", "red": "B04",
     "rededge1": "B05", "rededge2": "B06", "rededge3": "B07",
@@ -38,14 +38,14 @@ COMMON_NAMES = {
 
 Source: https://github.com/stac-extensions/eo, versions 1 and 2."""
 SCL = "SCL"
-TRUE_COLOUR = ("B04", "B03", "B02")
+TRUE_COLOR = ("B04", "B03", "B02")
 OFFSET_APPLIED = ("earthsearch:boa_offset_applied", "sentinel:boa_offset_applied")
-"""By which Earth Search says that its GeoTIFFs are without baseline 04.00's offset, which its ``raster:bands`` name all
-the same (Element84/earth-search#9). The JP2s that it lists beside them are ESA's own and still have it."""
+"""Properties by which Earth Search says that the offset of baseline 04.00 is already applied in its GeoTIFFs, although
+their ``raster:bands`` still name it (Element84/earth-search#9). The JP2s beside them are ESA's and need the offset."""
 UNHARMONISED_BASELINE = 4.0
-"""The first processing baseline with digital numbers that are 1000 too high."""
+"""The first processing baseline whose digital numbers are 1000 higher."""
 STEM_BYTES = 150
-"""Of an Item's id that products are named after, so that their names fit any file system."""
+"""Maximum bytes of an Item's id in product names, so that these fit any file system."""
 
 log = logging.getLogger("geocfl")
 
@@ -58,7 +58,7 @@ _LEVEL = re.compile(r"(?:L|MSI)(1C|2A)(?![0-9A-Z])")
 
 @dataclass(frozen=True)
 class _Layer:
-    """One band of one of an Item's assets, with all that is said of it."""
+    """One band of an asset of an Item, with its metadata."""
 
     key: str
     asset: pystac.Asset
@@ -67,7 +67,7 @@ class _Layer:
 
     @property
     def band(self) -> str | None:
-        """Its name by Sentinel-2's, or `SCL`."""
+        """Its Sentinel-2 name, or `SCL`."""
         names = (self.said.get("name"), self.said.get("eo:common_name", self.said.get("common_name")))
         return next((band for name in names if isinstance(name, str) and (band := _named(name))), None)
 
@@ -89,7 +89,7 @@ class _Layer:
 
     @property
     def rank(self) -> tuple[bool, bool, bool, float]:
-        """Less is better: not stretched to 8 bits, read by small windows, meant as data, fine."""
+        """Less is better: full bit depth, readable in small windows, role "data", fine resolution."""
         return self.is_8_bit, self.is_jp2, "data" not in (self.asset.roles or ["data"]), self._metres
 
     @property
@@ -109,17 +109,16 @@ def find_item(path: str) -> Source | None:
     """Finds the bands of a STAC Item.
 
     Args:
-        path: A JSON file or the URL of one, which may be signed and need not end in ``.json``.
+        path: A JSON file or its URL, which may be signed and need not end in ``.json``.
 
     Returns:
-        Its bands, or None where `path` is something else. Where several assets hold a band, a GeoTIFF counts before a
-        JP2, then an asset of the role "data", then the finest; where none does, an 8-bit picture's colours count.
-        Digital numbers become reflectance as ``earthsearch:boa_offset_applied`` says, or else ``raster:bands`` (STAC
-        1.0) or ``bands`` (1.1).
+        Its bands; None if `path` is something else. If several assets hold a band, a GeoTIFF is preferred to a JP2,
+        then the role "data", then the finest resolution; if none does, the colors of an 8-bit picture are used. The
+        scaling follows ``earthsearch:boa_offset_applied``, or else ``raster:bands`` (STAC 1.0) or ``bands`` (1.1).
 
     Raises:
-        SceneError: It cannot be read, is no Item but another object of STAC, has no band of Sentinel-2 or one twice, or
-            comes from a server and names files on this machine.
+        SceneError: It cannot be read, is another STAC object, has no Sentinel-2 band or one twice, or comes from a
+            server and names local files.
     """
     content = _read(path)
     name = shown(path)
@@ -127,42 +126,42 @@ def find_item(path: str) -> Source | None:
 
 
 def find_items(path: str) -> list[tuple[str, Source | SceneError]]:
-    """Finds the bands of all STAC Items in a file or behind a URL.
+    """Finds the bands of all STAC Items in a file or at a URL.
 
     Args:
-        path: An ItemCollection or any other GeoJSON FeatureCollection of Items, as a STAC API answers or pystac-client
-            saves; a list of Items; Items one a line (newline-delimited JSON); or one Item.
+        path: An ItemCollection or other GeoJSON FeatureCollection of Items, as a STAC API returns or pystac-client
+            saves; a list of Items; newline-delimited Items; or one Item.
 
     Returns:
-        ``PATH#ID`` of each Item with its bands as by `find_item`, or with the error that it ended in.
+        ``PATH#ID`` of each Item, with its bands as from `find_item`, or with the error that prevented it.
 
     Raises:
-        SceneError: It cannot be read, or holds no Item.
+        SceneError: It cannot be read or holds no Item.
     """
     name = shown(path)
     documents = _documents(path)
     contents = [content for document in documents for content in _features(document, name)]
     if not any(isinstance(content, dict) and "stac_version" in content for content in contents):
-        raise SceneError(f"{name}: holds no STAC Item; pass what a STAC API answers to a search, or one Item")
+        raise SceneError(f"{name}: holds no STAC Item; use the result of a search of a STAC API, or one Item")
     if len(documents) == 1 and contents == documents:
-        _is_item(contents[0], name)  # a Catalog or Collection is an error of the file, not of one among many
+        _is_item(contents[0], name)  # a Catalog or Collection is an error of the whole file
     return [_one_of_many(content, _place(path), name, number) for number, content in enumerate(contents, start=1)]
 
 
 def _one_of_many(content: object, place: str, name: str, number: int) -> tuple[str, Source | SceneError]:
-    """An Item of a collection; `number` names it where it has no id."""
+    """An Item of a collection; `number` names it if it has no id."""
     known = content.get("id") if isinstance(content, dict) else None
     name = f"{name}#{known or number}"
     try:
         if not _is_item(content, name):
-            raise SceneError(f"{name}: is no STAC Item; take it out of the collection")
+            raise SceneError(f"{name}: is not a STAC Item; remove it from the collection")
         return name, _find(content, _own_place(content) or place, name)
     except SceneError as error:
         return name, error
 
 
 def _own_place(content: dict[str, Any]) -> str:
-    """The URL that an Item says it lies at, to which it refers; a place on this machine is not for it to say."""
+    """The URL of an Item according to itself, which its links are relative to; a local path is ignored."""
     hrefs = (str(link.get("href")) for link in _links(content) if link.get("rel") == "self")
     return next(filter(is_remote, hrefs), "")
 
@@ -173,7 +172,7 @@ def _links(content: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _documents(path: str) -> list[object]:
-    """What a file or URL holds: one JSON document, or one a line."""
+    """The JSON documents of a file or URL: one, or one per line."""
     name = shown(path)
     if is_remote(path):
         text = _download(path, lambda _: True) or b""
@@ -181,20 +180,18 @@ def _documents(path: str) -> list[object]:
         try:
             text = Path(path).read_bytes()
         except OSError as error:
-            raise SceneError(
-                f"{name}: cannot be read ({error.strerror}); pass a file or URL with STAC Items"
-            ) from error
+            raise SceneError(f"{name}: cannot be read ({error.strerror}); use a file or URL with STAC Items") from error
     try:
         try:
             return [json.loads(text)]
         except ValueError:
             return [json.loads(line) for line in text.splitlines() if line.strip()]
     except (ValueError, RecursionError) as error:
-        raise SceneError(f"{name}: is not valid JSON; get it again") from error
+        raise SceneError(f"{name}: is not valid JSON; download it again") from error
 
 
 def _features(document: object, name: str) -> list[object]:
-    """The members of a list or FeatureCollection; any other document by itself."""
+    """The members of a list or FeatureCollection; any other document is its own only member."""
     if isinstance(document, list):
         return document
     features = document.get("features") if isinstance(document, dict) else None
@@ -202,14 +199,14 @@ def _features(document: object, name: str) -> list[object]:
         return [document]
     if any(link.get("rel") == "next" for link in _links(document)):
         log.warning(
-            "%s: is one page of a search that found more Items than its %d; pystac-client saves all of them",
+            "%s: is one page of a search, with only %d of its Items; pystac-client saves all of them",
             name, len(features),
         )  # fmt: skip
     return features
 
 
 def _place(path: str) -> str:
-    """Where relative references of an Item begin."""
+    """The place that relative links of an Item start from."""
     return path.removeprefix("/vsicurl/") if is_remote(path) else str(Path(path).resolve())
 
 
@@ -220,8 +217,10 @@ def _find(content: dict[str, Any], place: str, name: str) -> Source:
         return _describe(pystac.Item.from_dict(content, href=place, migrate=True), place, name)
     except SceneError:
         raise
-    except Exception as error:  # a stranger wrote it: whatever is taken to be well-formed may not be
-        raise SceneError(f"{name}: is not a valid STAC Item ({type(error).__name__}: {error}); get it again") from error
+    except Exception as error:  # anything in an Item from elsewhere may be malformed
+        raise SceneError(
+            f"{name}: is not a valid STAC Item ({type(error).__name__}: {error}); download it again"
+        ) from error
 
 
 def _describe(item: pystac.Item, place: str, name: str) -> Source:
@@ -229,7 +228,7 @@ def _describe(item: pystac.Item, place: str, name: str) -> Source:
     layers = {band: _choose(name, band, found[band]) for band in (*BANDS, SCL) if band in found}
     scl = layers.pop(SCL, None)
     picture = [] if layers else _picture(item, name)
-    layers = layers or dict(zip(TRUE_COLOUR, picture, strict=True))
+    layers = layers or dict(zip(TRUE_COLOR, picture, strict=True))
     applied = next((flag for flag in OFFSET_APPLIED if item.properties.get(flag) is True), "")
     scaling = {band: _scaling(name, layer, bool(applied)) for band, layer in layers.items()}
     return Source(
@@ -246,7 +245,7 @@ def _describe(item: pystac.Item, place: str, name: str) -> Source:
 
 
 def _read(path: str) -> object:
-    """The JSON of a file or URL, None where it is none."""
+    """The JSON of a file or URL; None if it is not JSON."""
     url, remote = path.removeprefix("/vsicurl/"), is_remote(path)
     ending = PurePosixPath(urlsplit(url).path if remote else path).suffix.lower()
     if ending in NO_JSON or (ending not in JSON and not url.lower().startswith(("https://", "http://"))):
@@ -258,14 +257,14 @@ def _read(path: str) -> object:
     try:
         return None if text is None else json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise SceneError(f"{shown(path)}: is not valid JSON; get it again") from error
+        raise SceneError(f"{shown(path)}: is not valid JSON; download it again") from error
 
 
 def _download(path: str, wanted: Callable[[requests.Response], bool]) -> bytes | None:
-    """The content behind a URL, None where it is not wanted."""
+    """The content at a URL; None if it is not wanted."""
     url = path.removeprefix("/vsicurl/")
     if not url.lower().startswith(("https://", "http://")):
-        raise SceneError(f"{shown(path)}: Items are read from files and https://; download it and pass the copy")
+        raise SceneError(f"{shown(path)}: Items are read only from files and https://; download it and use the copy")
     return fetch(url, wanted)
 
 
@@ -280,12 +279,12 @@ def _is_item(content: object, name: str) -> TypeGuard[dict[str, Any]]:
     if kind == "ItemCollection":
         raise SceneError(f"{name}: is a STAC ItemCollection, not an Item; use it as `stac_items`")
     if kind != "Feature":
-        raise SceneError(f"{name}: is a STAC {kind or 'Catalog'}, not an Item; pass the file or URL of an Item in it")
+        raise SceneError(f"{name}: is a STAC {kind or 'Catalog'}, not an Item; use the file or URL of an Item in it")
     return True
 
 
 def _layers(item: pystac.Item) -> dict[str, list[_Layer]]:
-    """Band to the layers that hold it, pictures left out."""
+    """Band to the layers that hold it, without pictures."""
     found = defaultdict(list)
     for asset_layers in _of_rasters(item):
         for layer in asset_layers:
@@ -304,7 +303,7 @@ def _of_rasters(item: pystac.Item) -> Iterator[list[_Layer]]:
 
 
 def _said(asset: pystac.Asset) -> list[dict[str, Any]]:
-    """What is said of each band of an asset: of the asset as a whole, which STAC 1.1 lets bands inherit, then of it."""
+    """Metadata of each band of an asset: that of the asset, which bands inherit in STAC 1.1, then its own."""
     fields = asset.extra_fields
     lists = [fields[key] for key in ("bands", "eo:bands", "raster:bands") if isinstance(fields.get(key), list)]
     result = [dict(fields) for _ in range(max(map(len, lists), default=1) or 1)]
@@ -325,22 +324,22 @@ def _choose(name: str, band: str, layers: list[_Layer]) -> _Layer:
         same = (other.asset.href, other.index) == (best.asset.href, best.index)
         if other.rank == best.rank and not same:
             raise SceneError(
-                f"{name}: has {band} twice, as the assets {best.key} and {other.key}; take one of them out of the Item"
+                f"{name}: has {band} twice, as the assets {best.key} and {other.key}; remove one of them from the Item"
             )
     return best
 
 
 def _picture(item: pystac.Item, name: str) -> list[_Layer]:
-    """The true colours of an Item without bands, as `TRUE_COLOUR`."""
+    """The layers of a true color picture, as `TRUE_COLOR`, of an Item without bands."""
     found = [layers for layers in _of_rasters(item) if layers[0].is_picture and not layers[0].is_preview]
     if not found:
         assets = ", ".join(item.assets) or "it has none"
-        raise SceneError(f"{name}: none of its assets ({assets}) is a band of Sentinel-2; pass an Item of L1C or L2A")
+        raise SceneError(f"{name}: none of its assets ({assets}) is a Sentinel-2 band; use an Item of L1C or L2A")
     layers = min(found, key=lambda layers: layers[0].rank)
     named = {layer.band: layer for layer in layers}
     return [
         named.get(band, _Layer(layers[0].key, layers[0].asset, index, {"data_type": "uint8"}))
-        for index, band in enumerate(TRUE_COLOUR, start=1)
+        for index, band in enumerate(TRUE_COLOR, start=1)
     ]
 
 
@@ -349,8 +348,8 @@ def _href(layer: _Layer, place: str, name: str) -> str:
     href = layer.asset.get_absolute_href() or layer.asset.href
     if is_remote(place) and not href.lower().startswith(tuple(SCHEMES)):
         raise SceneError(
-            f"{name}: its asset {layer.key} is a file on this machine, which an Item from a server may not name; "
-            "download the Item and pass the copy if that is meant"
+            f"{name}: its asset {layer.key} is a local file, which an Item from a server may not name; download "
+            "the Item and use the copy if you trust it"
         )
     return gdal_path(url2pathname(urlsplit(href).path) if href.lower().startswith("file:") else href)
 
@@ -362,14 +361,14 @@ def _scaling(name: str, layer: _Layer, applied: bool) -> Scaling | None:
         return SENTINEL2
     scale = layer.said.get("raster:scale", layer.said.get("scale", 1))
     offset = layer.said.get("raster:offset", layer.said.get("offset", 0))
-    if (scale, offset) == (1, 0):  # what GDAL says, and tools write down, of files that say nothing
+    if (scale, offset) == (1, 0):  # what GDAL reports, and tools write, for files without scaling
         return EUROSAT_RGB if layer.is_8_bit else None
     try:
         return Scaling.from_gdal(float(scale), float(offset))
     except (TypeError, ValueError, ZeroDivisionError) as error:
         raise SceneError(
-            f"{name}: its asset {layer.key} has scale {scale!r} and offset {offset!r}, of which no reflectance can be "
-            "made; correct the Item"
+            f"{name}: its asset {layer.key} has the scale {scale!r} and offset {offset!r}, which are not valid; "
+            "correct the Item"
         ) from error
 
 
@@ -385,7 +384,7 @@ def _scaling_source(layers: Mapping[str, _Layer], scaling: Mapping[str, Scaling 
 
 
 def _nodata(layers: Iterable[_Layer]) -> float | None:
-    """The one value that the layers name."""
+    """The nodata value, if all layers that name one agree."""
     found = set()
     for layer in layers:
         try:
@@ -398,10 +397,10 @@ def _nodata(layers: Iterable[_Layer]) -> float | None:
 def _notes(item: pystac.Item, name: str, picture: list[_Layer], scaled: bool) -> Iterator[str]:
     properties = item.properties
     if picture:
-        yield f"{name}: has no band but a picture, its asset {picture[0].key}, which is used instead"
+        yield f"{name}: has no bands, so its picture, the asset {picture[0].key}, is used"
     platform = str(properties.get("constellation") or properties.get("platform") or "sentinel-2")
     if not re.match(r"sentinel-?2|s2", platform, re.IGNORECASE):
-        yield f"{name}: is of {platform}, whose bands are not those of Sentinel-2 that models know"
+        yield f"{name}: is from {platform}, whose bands differ from those of Sentinel-2 that the models know"
     baseline = str(properties.get("s2:processing_baseline", properties.get("processing:version", "")))
     if not scaled and re.fullmatch(r"\d\d\.\d\d", baseline) and float(baseline) >= UNHARMONISED_BASELINE:
         yield (

@@ -161,7 +161,7 @@ def test_folders_of_several_dates_or_tiles(tmp_path: Path, second: str) -> None:
     first = "T33TUL_20190416T100031_B04.tif"
     write(tmp_path, first, second)
     with pytest.raises(
-        SceneError, match=r"holds bands of several scenes, as .*; pass the files of one of them"
+        SceneError, match=r"holds bands of several scenes, such as .*; use the files of only one"
     ) as error:
         find_folder(str(tmp_path))
     assert first in str(error.value)
@@ -170,7 +170,7 @@ def test_folders_of_several_dates_or_tiles(tmp_path: Path, second: str) -> None:
 
 def test_a_band_that_two_files_hold(tmp_path: Path) -> None:
     write(tmp_path, "x_B04.tif", "x_B03.tif", "x_b4.jp2")
-    expected = r"x_B04\.tif and \S*x_b4\.jp2 both hold B04; pass one of them"
+    expected = r"x_B04\.tif and \S*x_b4\.jp2 both hold B04; use only one of them"
     with pytest.raises(SceneError, match=expected):
         find_folder(str(tmp_path))
     with pytest.raises(SceneError, match=expected):

@@ -202,7 +202,7 @@ def test_missing_images_are_left_out_and_said(product: Path) -> None:
     assert "B04" not in source.bands
     assert Path(source.bands["B03"].path).name.endswith("B03_20m.jp2")
     assert source.notes == (
-        f"{product}: B03 is taken at 20 m, as its image at 10 m is missing",
+        f"{product}: B03 is read at 20 m, because its image at 10 m is missing",
         f"{product}: the images of B04 are missing",
     )
 
@@ -223,7 +223,7 @@ def test_a_product_without_metadata(product: Path, zipped: bool) -> None:
     (product / "MTD_MSIL2A.xml").unlink()
     path = zip_product(product) if zipped else product
     with pytest.raises(
-        SceneError, match=rf"{path.name}: has no MTD_MSIL1C\.xml or MTD_MSIL2A\.xml .*; get the product"
+        SceneError, match=rf"{path.name}: lacks its metadata, MTD_MSIL1C\.xml or MTD_MSIL2A\.xml; download the product"
     ):
         find_safe(str(path))
 
@@ -231,7 +231,7 @@ def test_a_product_without_metadata(product: Path, zipped: bool) -> None:
 def test_a_product_of_images_that_are_not_there(product: Path) -> None:
     shutil.rmtree(product / "GRANULE")
     with pytest.raises(
-        SceneError, match=r"none of the bands that MTD_MSIL2A\.xml lists is there; get the product again"
+        SceneError, match=r"all bands that MTD_MSIL2A\.xml lists are missing; download the product again"
     ):
         find_safe(str(product))
 
@@ -242,7 +242,7 @@ def test_a_zip_that_was_cut_off(product: Path, keep: float) -> None:
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * keep) if isinstance(keep, float) else keep])
     with pytest.raises(
-        SceneError, match=rf"{path.name}: cannot be read as a zip archive \(.*\); get it again"
+        SceneError, match=rf"{path.name}: cannot be read as a zip archive \(.*\); download it again"
     ) as error:
         find_safe(str(path))
     assert "\n" not in str(error.value)
@@ -261,7 +261,9 @@ def test_metadata_that_was_cut_off(product: Path) -> None:
     file = product / "MTD_MSIL2A.xml"
     for size in (0, 1000, file.stat().st_size - 10):
         file.write_bytes(file.read_bytes()[:size])
-        with pytest.raises(SceneError, match=rf"{product.name}: MTD_MSIL2A\.xml is broken .*; get the product again"):
+        with pytest.raises(
+            SceneError, match=rf"{product.name}: MTD_MSIL2A\.xml is broken .*; download the product again"
+        ):
             find_safe(str(product))
 
 
@@ -280,7 +282,9 @@ def test_metadata_that_was_cut_off(product: Path) -> None:
 )
 def test_metadata_that_makes_no_sense(product: Path, old: str, new: str, reason: str) -> None:
     edit(product, old, new)
-    with pytest.raises(SceneError, match=rf"{product.name}: MTD_MSIL2A\.xml is broken \(.*{reason}.*\); get") as error:
+    with pytest.raises(
+        SceneError, match=rf"{product.name}: MTD_MSIL2A\.xml is broken \(.*{reason}.*\); download"
+    ) as error:
         find_safe(str(product))
     assert "\n" not in str(error.value)
 
@@ -312,7 +316,8 @@ def test_a_band_listed_twice(product: Path) -> None:
     assert find_safe(str(product)), "the same image twice is one image"
     edit(product, line + line, line + line.replace("T33TUL_20220601", "T33TUL_20220606"))
     with pytest.raises(
-        SceneError, match="lists B04 twice, as T33TUL_20220601T100031_B04_10m and T33TUL_20220606T100031_B04_10m; get"
+        SceneError,
+        match="lists B04 twice, as T33TUL_20220601T100031_B04_10m and T33TUL_20220606T100031_B04_10m; download",
     ):
         find_safe(str(product))
 
@@ -321,7 +326,7 @@ def test_a_product_of_several_tiles_names_one(product: Path) -> None:
     line = f"<IMAGE_FILE>{str(image(product, 'B04_10m').relative_to(product))[:-4]}</IMAGE_FILE>"
     edit(product, line, line + line.replace("T33TUL", "T33TUM"))
     with pytest.raises(
-        SceneError, match=r"holds 2 tiles; pass one .* GRANULE/L2A_T33TUL_A036250_20220601T100206/IMG_DATA"
+        SceneError, match=r"holds 2 tiles; use the images of one .* GRANULE/L2A_T33TUL_A036250_20220601T100206/IMG_DATA"
     ):
         find_safe(str(product))
 
@@ -334,13 +339,15 @@ def test_the_format_of_before_december_2016_names_a_tile(tmp_path: Path) -> None
     (product / name).write_text("<a/>")
     (product / "manifest.safe").write_text("<a/>")
     for path in (product, zip_product(Path(shutil.copytree(product, tmp_path / "zipped" / product.name)))):
-        with pytest.raises(SceneError, match=rf"before December 2016; pass one tile's .* GRANULE/{tile}/IMG_DATA"):
+        with pytest.raises(
+            SceneError, match=rf"before December 2016; use the images of one tile, .* GRANULE/{tile}/IMG_DATA"
+        ):
             find_safe(str(path))
 
 
 def test_several_products_in_one_folder(product: Path, tmp_path: Path) -> None:
     shutil.copytree(product, tmp_path / "other.SAFE")
     with pytest.raises(
-        SceneError, match=r"several products, as S2A_.*SAFE/MTD_MSIL2A\.xml and other\.SAFE/.*; pass one"
+        SceneError, match=r"several products, such as S2A_.*SAFE/MTD_MSIL2A\.xml and other\.SAFE/.*; use only one"
     ):
         find_safe(str(tmp_path))

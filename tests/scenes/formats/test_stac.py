@@ -257,7 +257,7 @@ def test_items_from_servers_name_no_files_of_this_machine(server: RangeServer, f
     try:
         source = find(server.url("foreign.json"))
     except SceneError as error:
-        assert "B04 is a file on this machine" in str(error)  # noqa: PT017 - or, resolved against the URL, none
+        assert "B04 is a local file" in str(error)  # noqa: PT017 - or, resolved against the URL, none
     else:
         assert source.bands["B04"].path.startswith(f"/vsicurl/{server.url('')}")
 
@@ -274,7 +274,7 @@ def test_what_servers_answer(server: RangeServer, folder: Path, monkeypatch: pyt
     with pytest.raises(SceneError, match=r"the server failed 2 times \(HTTP 500\)"):
         find_item(server.url("retried.json"))
     (folder / "broken.json").write_text('{"type": "Feat')
-    with pytest.raises(SceneError, match=r"broken\.json: is not valid JSON; get it again"):
+    with pytest.raises(SceneError, match=r"broken\.json: is not valid JSON; download it again"):
         find_item(server.url("broken.json"))
 
 
@@ -311,9 +311,7 @@ def test_json_that_is_no_stac(save, content: object) -> None:
     ],
 )
 def test_other_objects_of_stac(save, content: object, kind: str) -> None:
-    with pytest.raises(
-        SceneError, match=rf"item\.json: is a STAC {kind}, not an Item; pass the file or URL of an Item"
-    ):
+    with pytest.raises(SceneError, match=rf"item\.json: is a STAC {kind}, not an Item; use the file or URL of an Item"):
         find_item(save(content))
 
 
@@ -363,7 +361,7 @@ def test_an_item_that_is_none_does_not_stop_the_others(save) -> None:
     found = find_items(path)
     assert [name.rpartition("#")[2] for name, _ in found] == ["1", "A", "bare", "4", "5"]
     assert isinstance(found[1][1], Source)
-    no_item = "is no STAC Item; take it out"
+    no_item = "is not a STAC Item; remove it"
     for index, message in {0: no_item, 2: "none of its assets", 3: no_item, 4: "is a STAC Catalog"}.items():
         name, error = found[index]
         assert isinstance(error, SceneError)
@@ -398,7 +396,7 @@ def test_one_page_of_a_search_is_said(save, caplog: pytest.LogCaptureFixture) ->
     assert not caplog.messages
     find_items(save(COLLECTION | {"links": [{"rel": "next", "href": "https://example.com/search?page=2"}]}))
     assert len(caplog.messages) == 1
-    assert "is one page of a search that found more Items than its 2" in caplog.messages[0]
+    assert "is one page of a search, with only 2 of its Items" in caplog.messages[0]
 
 
 def test_items_refer_to_where_they_say_they_lie(server: RangeServer, folder: Path) -> None:
@@ -422,17 +420,17 @@ def test_items_from_a_server_name_no_file_of_this_machine(server: RangeServer, f
     local = {"B04": {"href": "file:///etc/B04.tif", "type": COG, "eo:bands": [{"name": "B04"}]}}
     (folder / "search.json").write_text(json.dumps({"type": "FeatureCollection", "features": [item(local)]}))
     ((_, error),) = find_items(server.url("search.json"))
-    assert "is a file on this machine" in str(error)
+    assert "is a local file" in str(error)
 
 
 def test_items_in_buckets_are_to_be_downloaded() -> None:
-    with pytest.raises(SceneError, match=r"s3://bucket/item\.json: Items are read from files and https://"):
+    with pytest.raises(SceneError, match=r"s3://bucket/item\.json: Items are read only from files and https://"):
         find_item("s3://bucket/item.json")
 
 
 def test_two_assets_for_one_band(save) -> None:
     assets = {key: {"href": f"{key}.tif", "type": COG, "eo:bands": [{"name": "B04"}]} for key in ("a", "b")}
-    with pytest.raises(SceneError, match="has B04 twice, as the assets a and b; take one of them out"):
+    with pytest.raises(SceneError, match="has B04 twice, as the assets a and b; remove one of them"):
         find_item(save(item(assets)))
     for better, worse in (({"gsd": 10}, {"gsd": 20}), ({}, {"roles": ["overview"]}), ({"href": "b.tif"}, {})):
         chosen = deepcopy(assets)
@@ -443,7 +441,7 @@ def test_two_assets_for_one_band(save) -> None:
 
 def test_items_without_a_band(save) -> None:
     content = item({"thumbnail": {"href": "t.png", "type": "image/png"}, "vv": {"href": "vv.tif"}})
-    with pytest.raises(SceneError, match=r"none of its assets \(thumbnail, vv\) is a band of Sentinel-2; pass an Item"):
+    with pytest.raises(SceneError, match=r"none of its assets \(thumbnail, vv\) is a Sentinel-2 band; use an Item"):
         find_item(save(content))
 
 
@@ -456,14 +454,14 @@ def test_a_picture_is_used_where_nothing_else_is_there(save, make) -> None:
     assert {band: found.index for band, found in source.bands.items()} == {"B04": 1, "B03": 2, "B02": 3}
     assert {found.scaling for found in source.bands.values()} == {EUROSAT_RGB}
     assert "TCI" in source.bands["B04"].path
-    assert "has no band but a picture" in source.notes[0]
+    assert "has no bands, so its picture" in source.notes[0]
     assert source.scaling_source == "EuroSAT's 8-bit stretch"
 
 
 @pytest.mark.parametrize(("scale", "offset"), [(0, 0), ("x", 0), (-1, 0), (0.0001, "nan"), (None, 1)])
 def test_impossible_scalings(save, scale: object, offset: object) -> None:
     content = item({"B04": {"href": "x.tif", "raster:bands": [{"scale": scale, "offset": offset}]}})
-    with pytest.raises(SceneError, match=r"its asset B04 has scale .* of which no reflectance can be made"):
+    with pytest.raises(SceneError, match=r"its asset B04 has the scale .* which are not valid"):
         find_item(save(content))
 
 
@@ -475,7 +473,7 @@ def test_scale_1_and_offset_0_say_nothing(save) -> None:
 
 def test_other_satellites_are_said(save) -> None:
     source = find(save(item({"red": {"href": "x.tif"}}, platform="landsat-8")))
-    assert "is of landsat-8, whose bands are not those of Sentinel-2" in source.notes[0]
+    assert "is from landsat-8, whose bands differ from those of Sentinel-2" in source.notes[0]
 
 
 def test_ranges_of_time_and_levels(save) -> None:
