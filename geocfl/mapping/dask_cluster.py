@@ -32,8 +32,8 @@ from geocfl.mapping.divide import BLOCK_WINDOWS, classify_block, divide
 from geocfl.mapping.mapper import SCENES_AT_ONCE, Mapper
 from geocfl.mapping.results import Result, unexpected
 from geocfl.models.bundle import FACTS, WEIGHTS, Bundle
+from geocfl.products.lock import BusyError
 from geocfl.products.scene_map import SceneMap
-from geocfl.products.staging import BusyError
 from geocfl.products.storage import in_store, output_folder
 from geocfl.scenes import Source
 from geocfl.scenes.collect import Listed

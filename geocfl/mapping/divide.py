@@ -9,7 +9,7 @@ from pathlib import Path
 
 from geocfl.mapping.blocks import Blocks
 from geocfl.mapping.mapper import Mapper, cells_of
-from geocfl.products.staging import BusyError
+from geocfl.products.lock import BusyError
 from geocfl.scenes import Source
 
 BLOCK_WINDOWS = 100_000

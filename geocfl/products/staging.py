@@ -6,7 +6,6 @@ import errno
 import glob
 import hashlib
 import json
-import logging
 import os
 import shutil
 import tempfile
@@ -16,23 +15,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
-from filelock import FileLock, Timeout
-
 from geocfl.errors import GeocflError, OutputError
 from geocfl.products.files import SUFFIXES, SUMMARY
+from geocfl.products.lock import LockedFolder
 from geocfl.products.storage import existing, in_store, output_folder, put, reaching
-
-log = logging.getLogger("geocfl")
 
 _HASH = "hash"
 _COMMITTING = "committing"
 _FULL = 1 << 20  # bytes; a disk with less free space counts as the cause of a failed write
-_PATIENCE = 0.2  # seconds to wait for a lock that is being released
-_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}  # errors of file systems without locks
-
-
-class BusyError(OutputError):
-    """Another process or thread is working on the same scene and folder."""
 
 
 class Staging:
@@ -90,8 +80,7 @@ class Staging:
         self._work = _spool(f"{self._out} {stem} {digest}") if in_store(self._out) else self._out
         self.folder = self._work / f".{stem}.partial"
         self._mark = self._out / f".{stem}.partial"  # in a store
-        self._lock = FileLock(self._work / f".{stem}.lock", thread_local=False, fallback_to_soft=False)
-        self._made: list[Path] = []
+        self._lock = LockedFolder(self._work, self._out, stem, private=in_store(self._out))
         self._begun = self._tried = False
 
     def path(self, suffix: str) -> Path:
@@ -169,7 +158,7 @@ class Staging:
             if not self.folder.exists() and not self._overwrite and self._is_done():
                 self.state = "done"  # nothing is written
                 return
-            self._claim()
+            self._lock.acquire()
             continued = self._written_hash(self.folder / _HASH) == self._digest
             if continued and self._committing():
                 self.commit()
@@ -187,49 +176,12 @@ class Staging:
                 else:
                     self._begin()
 
-    def _claim(self) -> None:
-        """Creates the folder to work in and takes its lock.
-
-        Raises:
-            BusyError: Another process holds it.
-        """
-        for left in (2, 1, 0):
-            self._made = [folder for folder in (self._work, *self._work.parents) if not folder.exists()]
-            if in_store(self._out):
-                self._made = [self._work]  # a folder of an earlier run counts as created here
-            self._work.mkdir(0o700 if in_store(self._out) else 0o777, parents=True, exist_ok=True)
-            if in_store(self._out) and hasattr(os, "getuid") and self._work.stat().st_uid != os.getuid():
-                raise PermissionError(errno.EACCES, "belongs to another user", str(self._work))
-            try:
-                self._lock.acquire(timeout=_PATIENCE)
-                return
-            except Timeout as error:
-                raise BusyError(
-                    f"{self._out}: another geocfl is working on {self._stem} there; wait for it, or stop it"
-                ) from error
-            except FileNotFoundError:  # other work had created the folder, and has just failed
-                if not left:
-                    raise
-            except OSError as error:
-                if error.errno not in _NO_LOCKS:
-                    raise
-                log.debug("%s: the file system has no locks (%s)", self._work, error.strerror)
-                with suppress(OSError):
-                    os.unlink(self._lock.lock_file)
-                return
-
     def _leave(self) -> None:
-        """Releases the lock, and removes folders that were created here and are empty."""
+        """Releases the lock and what else was only for the time of the work."""
         if self._tried:
             with suppress(Exception):
                 self._mark.unlink()
-        if self._lock.is_locked:
-            with suppress(OSError):  # Windows refuses to remove an open file; filelock does it there
-                os.unlink(self._lock.lock_file)
-            self._lock.release()
-        with suppress(OSError):  # not empty: others use it
-            for folder in self._made:
-                folder.rmdir()
+        self._lock.release()
 
     def _committing(self) -> bool:
         """Whether all products were ready and `commit` had begun to move them."""

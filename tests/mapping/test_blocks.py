@@ -12,7 +12,7 @@ from geocfl.mapping.divide import classify_block, divide
 from geocfl.mapping.mapper import Mapper
 from geocfl.mapping.settings import MapSettings
 from geocfl.products.files import FILES
-from geocfl.products.staging import BusyError
+from geocfl.products.lock import BusyError
 from geocfl.scenes import Source, find_source
 
 

@@ -12,7 +12,8 @@ import pytest
 
 from geocfl.errors import OutputError
 from geocfl.products.files import SUFFIXES, SUMMARY
-from geocfl.products.staging import BusyError, Staging
+from geocfl.products.lock import BusyError
+from geocfl.products.staging import Staging
 
 
 def write_all(staging, text="new"):

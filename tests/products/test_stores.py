@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import uuid
 from collections.abc import Iterator
@@ -15,7 +16,8 @@ import pytest
 from geocfl.errors import OutputError, UsageError
 from geocfl.products import staging
 from geocfl.products.files import SUFFIXES, SUMMARY
-from geocfl.products.staging import BusyError, Staging
+from geocfl.products.lock import BusyError
+from geocfl.products.staging import Staging
 from geocfl.products.storage import in_store, output_folder, put
 from tests.products.test_staging import finish, write_all
 
@@ -197,7 +199,7 @@ def test_an_interrupt_keeps_the_work_and_a_failure_does_not(out: Any, scratch: P
 
 def test_one_at_a_time_on_one_machine(out: Any) -> None:
     with Staging(out, "S", "h1") as work:
-        with pytest.raises(BusyError, match="another geocfl is working on S there"):
+        with pytest.raises(BusyError, match=rf"{re.escape(str(out))}: another geocfl is working on S there"):
             finish(out)
         with Staging(out, "T", "h1"):
             pass
