@@ -83,7 +83,7 @@ def test_tta_shrinks_the_batches(tiny_model: Path, strip: np.ndarray, name: str)
 
 
 @pytest.mark.parametrize("name", INSTALLED)
-def test_measured_rates_are_windows_a_second(tiny_model: Path, name: str) -> None:
+def test_measured_rates_are_windows_per_second(tiny_model: Path, name: str) -> None:
     model = geocfl.load_model(tiny_model)
     assert 0 < measure_rate(load_backend(model, name, device="cpu", batch_size=2), model, seconds=0.01) < 1e6
 
@@ -111,7 +111,7 @@ def test_auto_takes_the_fastest_that_is_installed(
 
 
 @pytest.mark.extra("onnx", "openvino")
-def test_a_gpu_is_torchs(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torch_is_chosen_for_a_gpu(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = geocfl.load_model(tiny_model)
     monkeypatch.setattr(backends, "has_gpu", lambda: True)
     assert "through torch" in repr(load_backend(model))
@@ -135,7 +135,7 @@ def test_a_gpu_is_torchs(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> N
         ({"device": "gpu"}, "did you mean 'cuda'"),
     ],
 )
-def test_what_cannot_be_is_refused(tiny_model: Path, options: dict[str, str], match: str) -> None:
+def test_invalid_combinations_are_refused(tiny_model: Path, options: dict[str, str], match: str) -> None:
     with pytest.raises(UsageError, match=match):
         load_backend(geocfl.load_model(tiny_model), **options)
 
@@ -162,7 +162,7 @@ def test_mapping_without_torch_imports_none(tmp_path: Path, tiny_model: Path, na
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_a_gpu_gives_the_same(tiny_model: Path, strip: np.ndarray) -> None:
+def test_a_gpu_gives_the_same_probabilities(tiny_model: Path, strip: np.ndarray) -> None:
     import torch
 
     if not torch.cuda.is_available():

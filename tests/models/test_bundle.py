@@ -52,7 +52,7 @@ def bundle(saved: Model, tmp_path: Path) -> Path:
     return Path(shutil.copytree(saved.path, tmp_path / "copy"))
 
 
-def test_what_is_saved_is_what_is_loaded(model, saved):
+def test_a_saved_model_loads_as_it_was(model, saved):
     loaded = load_model(saved.path)
     assert loaded == saved == replace(model, path=saved.path)
     state = loaded.network().network.state_dict()
@@ -75,7 +75,7 @@ def test_files_follow_the_umask(model, tmp_path):
     assert modes == {"model.safetensors": 0o640, "model.json": 0o640}
 
 
-def test_probabilities_are_calibrated_whatever_the_batch(saved):
+def test_probabilities_are_calibrated_for_any_batch_size(saved):
     windows = np.random.default_rng(0).uniform(0, 0.3, (5, 3, 64, 64)).astype(np.float32)
     windows[0, :, :8] = np.nan
     rows = saved.predict(windows, **EXACT).probabilities
@@ -92,7 +92,7 @@ def test_tta_counts_are_the_symmetries_of_a_square(saved, tmp_path):
     turning = saved.with_tta(4)
     assert (turning.tta, turning.network().tta, saved.network().tta) == (4, 4, 1)
     kept = turning.save(tmp_path / "turning", turning.network().network.state_dict())
-    assert load_model(tmp_path / "turning") == kept, "a bundle may say so itself"
+    assert load_model(tmp_path / "turning") == kept, "a bundle can store it"
     with pytest.raises(UsageError, match="`tta` is 3 but must be one of 1, 2, 4, 8"):
         saved.with_tta(3)
 
@@ -105,7 +105,7 @@ def test_the_field_views_of_older_bundles_is_read_as_tta(bundle):
     assert load_model(bundle).tta == 4
 
 
-def test_a_model_shows_itself_in_a_line_and_in_a_notebook(model):
+def test_repr_and_html_of_a_model(model):
     judged = {"metrics": {"test": {"n": 5400, "accuracy": 0.953, "macro_f1": 0.933}}}
     known = replace(model, name="<b>", origin=judged)
     line = "resnet18, 2 classes of 64 x 64 px at 10 m in B04, B03, B02"
@@ -145,7 +145,7 @@ def test_missing_parts_are_named(bundle, missing):
         {"unheard_of": 1},
     ],
 )
-def test_descriptions_that_make_no_sense_are_refused(bundle, change):
+def test_invalid_descriptions_are_refused(bundle, change):
     file = bundle / "model.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
     with pytest.raises(ModelError, match=r"model\.json: not a readable model description"):
@@ -153,13 +153,13 @@ def test_descriptions_that_make_no_sense_are_refused(bundle, change):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", "\udcff"])
-def test_descriptions_that_are_none_are_refused(bundle, text):
+def test_unreadable_descriptions_are_refused(bundle, text):
     (bundle / "model.json").write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(ModelError, match=r"model\.json: not a readable model description"):
         load_model(bundle)
 
 
-def test_a_newer_format_says_so(bundle):
+def test_a_newer_format_is_refused(bundle):
     file = bundle / "model.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"format_version": 2}))
     with pytest.raises(ModelError, match="bundle format 2 is not 1"):

@@ -75,7 +75,7 @@ def test_other_programs_get_the_same_probabilities(
 
 
 @pytest.mark.extra("onnx")
-def test_nothing_is_overwritten_unasked(tmp_path: Path, tiny_model: Path) -> None:
+def test_nothing_is_overwritten_by_default(tmp_path: Path, tiny_model: Path) -> None:
     path = tmp_path / "m.onnx"
     path.write_text("mine")
     with pytest.raises(OutputError, match="`overwrite=True`"):
@@ -126,7 +126,7 @@ def test_the_cache_knows_a_model_by_its_content(
 
 
 @pytest.mark.extra("onnx")
-def test_a_cache_that_cannot_be_written_is_no_hindrance(
+def test_export_works_without_a_writable_cache(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("in the way")
@@ -171,7 +171,7 @@ EUROSAT_ORIGIN = {
 }
 
 
-def test_a_catalogue_entry_is_valid_and_says_what_the_bundle_says(
+def test_a_catalog_entry_is_valid_and_says_what_the_bundle_says(
     bundle: Callable[..., Path], validator: JsonSchemaSTACValidator
 ) -> None:
     folder = bundle(origin=EUROSAT_ORIGIN)
@@ -212,7 +212,7 @@ def test_a_catalogue_entry_is_valid_and_says_what_the_bundle_says(
         {"clip": [0, 1], "legend": [{"code": 1, "name": "森林", "folder": "a", "color": "#00ff00"}]},
     ],
 )
-def test_catalogue_entries_of_other_models(
+def test_catalog_entries_of_other_models(
     tmp_path: Path, bundle: Callable[..., Path], validator: JsonSchemaSTACValidator, facts: dict[str, Any]
 ) -> None:
     (file,) = geocfl.export(bundle(**facts), tmp_path / "m.stac.json", format="stac-mlm")
@@ -224,7 +224,7 @@ def test_catalogue_entries_of_other_models(
     assert (item.properties["mlm:pretrained_source"] is None) == (not item.properties["mlm:pretrained"])
 
 
-def test_a_catalogue_entry_can_be_moved_with_its_bundle(tmp_path: Path, tiny_model: Path) -> None:
+def test_a_catalog_entry_can_be_moved_with_its_bundle(tmp_path: Path, tiny_model: Path) -> None:
     out = tmp_path / "out" / "m.stac.json"
     files = geocfl.export(tiny_model, out, format="stac-mlm")
     assert files == [out, tmp_path / "out/m/model.json", tmp_path / "out/m/model.safetensors"]
@@ -241,7 +241,7 @@ def test_a_catalogue_entry_can_be_moved_with_its_bundle(tmp_path: Path, tiny_mod
     assert again[0].read_text() == before
 
 
-def test_a_catalogue_entry_overwrites_nothing_unasked(tmp_path: Path, tiny_model: Path) -> None:
+def test_a_catalog_entry_overwrites_nothing_by_default(tmp_path: Path, tiny_model: Path) -> None:
     (tmp_path / "m").mkdir()
     (tmp_path / "m/model.json").write_text("mine")
     with pytest.raises(OutputError, match=r"m/model\.json.*`overwrite=True`"):
@@ -250,7 +250,7 @@ def test_a_catalogue_entry_overwrites_nothing_unasked(tmp_path: Path, tiny_model
     assert (tmp_path / "m/model.json").read_text() == "mine"
 
 
-def test_a_catalogue_entry_of_broken_weights_is_none(tmp_path: Path, bundle: Callable[..., Path]) -> None:
+def test_a_catalog_entry_needs_readable_weights(tmp_path: Path, bundle: Callable[..., Path]) -> None:
     folder = bundle()
     (folder / "model.safetensors").write_bytes(b"\xff" * 100)
     with pytest.raises(ModelError, match=r"model\.safetensors: not readable weights"):
@@ -259,7 +259,7 @@ def test_a_catalogue_entry_of_broken_weights_is_none(tmp_path: Path, bundle: Cal
 
 
 @pytest.mark.integration
-def test_a_catalogue_entry_needs_no_torch(tmp_path: Path) -> None:
+def test_a_catalog_entry_needs_no_torch(tmp_path: Path) -> None:
     code = (
         "import sys, geocfl\n"
         f"geocfl.export('eurosat-rgb-lite0', {str(tmp_path / 'm.stac.json')!r}, format='stac-mlm')\n"

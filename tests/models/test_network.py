@@ -37,7 +37,7 @@ def test_backbones_take_their_bands_and_give_their_classes(backbone, bands):
     assert {f"{first}.weight", f"{last}.weight"} <= set(network.state_dict())
 
 
-def test_stage_dropout_acts_in_training_alone_and_renames_nothing():
+def test_stage_dropout_acts_in_training_only_and_renames_nothing():
     plain, dropping = build_network("resnet18", 3, 4), build_network("resnet18", 3, 4, stage_dropout=0.5)
     dropping.load_state_dict(plain.state_dict())
     x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -54,7 +54,7 @@ def test_stage_dropout_acts_in_training_alone_and_renames_nothing():
         assert 0.2 < float(dead) < 0.8, f"about half of the channels of {stage} are dropped as a whole"
 
 
-def test_stage_dropout_needs_stages():
+def test_stage_dropout_needs_a_resnet():
     with pytest.raises(UsageError, match="ResNet, not lite0"):
         build_network("lite0", 3, 4, stage_dropout=0.25)
 
@@ -305,7 +305,7 @@ def test_larger_residual_networks_read_any_bands(backbone):
         assert network(torch.randn(1, 4, 64, 64)).shape == (1, 10)
 
 
-def test_torchgeos_weights_of_a_resnet50_are_its_own(monkeypatch):
+def test_torchgeo_weights_of_a_resnet50(monkeypatch):
     from torchgeo.models import ResNet50_Weights
 
     donor = build_network("resnet50", 3, 10)

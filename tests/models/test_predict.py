@@ -90,7 +90,7 @@ def test_long_stacks_are_copied_in_parts(model, image, monkeypatch):
     assert model.predict(windows[:0], **EXACT).probabilities.shape == (0, 10)
 
 
-def test_codes_names_and_confidence_are_those_of_the_likeliest_class(model, image):
+def test_codes_names_and_confidence_are_those_of_the_most_probable_class(model, image):
     found = model.predict(image, stride=32, **EXACT)
     known = found.codes > 0
     assert (found.codes.dtype, found.confidence.dtype, found.probabilities.dtype) == (np.uint8, np.float32, np.float32)
@@ -101,7 +101,7 @@ def test_codes_names_and_confidence_are_those_of_the_likeliest_class(model, imag
     assert found.names[-1, -1] == model.legend[found.codes[-1, -1]].name
 
 
-def test_no_data_is_what_is_nan_infinite_or_masked_in_any_band(model, image):
+def test_pixels_nan_infinite_or_masked_in_any_band_are_no_data(model, image):
     whole = image[:, 80:144, 100:164].copy()
     expected = whole.copy()
     expected[:, :20] = np.nan
@@ -136,7 +136,7 @@ def test_no_data_is_what_is_nan_infinite_or_masked_in_any_band(model, image):
         (np.zeros((3, 64, 64)), {"strid": 32}, "predict.*unknown parameter 'strid'; did you mean 'stride'"),
     ],
 )
-def test_what_cannot_be_classified_is_refused_in_one_sentence(model, array, options, problem):
+def test_invalid_input_is_refused_in_one_sentence(model, array, options, problem):
     with pytest.raises(UsageError, match=problem) as caught:
         model.predict(array, **options)
     assert "\n" not in str(caught.value)
@@ -159,7 +159,7 @@ def test_an_unsaved_model_cannot_predict(model):
         replace(model, path=None).predict(np.zeros((3, 64, 64)))
 
 
-def test_a_back_end_is_loaded_once_and_stays_at_home(tiny_model, image, monkeypatch):
+def test_a_back_end_is_loaded_once_and_not_pickled(tiny_model, image, monkeypatch):
     loaded: list[tuple[Any, ...]] = []
     whole = backends.load_backend
     monkeypatch.setattr(backends, "load_backend", lambda *args: loaded.append(args) or whole(*args))
@@ -176,10 +176,10 @@ def test_a_back_end_is_loaded_once_and_stays_at_home(tiny_model, image, monkeypa
     assert travelled == model
     assert len(pickle.dumps(model)) < 10_000
     np.testing.assert_array_equal(travelled.predict(image, **EXACT).probabilities, first.probabilities)
-    assert json.dumps(model.to_json()), "facts alone"
+    assert json.dumps(model.to_json()), "facts only"
 
 
-def test_a_frame_has_a_row_a_cell(model, image):
+def test_a_frame_has_one_row_per_cell(model, image):
     found = model.predict(image, stride=50, **EXACT)
     frame = found.frame()
     assert frame.columns.tolist() == ["code", "class", "confidence", *model.legend.names]
@@ -190,7 +190,7 @@ def test_a_frame_has_a_row_a_cell(model, image):
     assert model.predict(image[None, :, -64:, -64:], **EXACT).frame().index.tolist() == [0]
 
 
-def test_a_prediction_shows_itself_in_a_line_and_in_a_notebook(model, image):
+def test_repr_and_html_of_a_prediction(model, image):
     grid = model.predict(image, stride=50, **EXACT)
     assert repr(grid).startswith("<Prediction of 3 x 4 cells by tiny: ")
     assert "\n" not in repr(grid)
