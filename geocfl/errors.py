@@ -1,4 +1,4 @@
-"""Errors: one sentence each, which names the file and the remedy.
+"""The errors of geocfl. Each message is one sentence that names the file and the remedy.
 
 A message names a parameter of the Python API in backticks, such as ```overwrite=True```; the command line shows it as
 the option, ``--overwrite``.
@@ -10,16 +10,15 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 DOCUMENTATION = "https://geocfl.readthedocs.io/en/latest/"
-"""Where the pages of ``docs/`` are read."""
+"""Address of the documentation."""
 
 
 class GeocflError(Exception):
     """Base of every error that geocfl raises on purpose; the command line prints it and exits with `exit_code`.
 
     Args:
-        message: The sentence.
-        page: Address of the page below `DOCUMENTATION` that explains it, such as ``"how-to/formats/"``; empty where
-            the sentence says all.
+        message: One sentence.
+        page: Page below `DOCUMENTATION` that explains the error, such as ``"how-to/formats/"``; empty if there is none.
     """
 
     exit_code = 1
@@ -30,45 +29,45 @@ class GeocflError(Exception):
 
 
 class UsageError(GeocflError):
-    """An argument or option that is unknown, or whose value is not allowed."""
+    """A parameter is unknown, or its value is not allowed."""
 
     exit_code = 2
 
 
 class DataError(GeocflError):
-    """Patches, split lists, finished maps or zones that are missing, broken or do not fit together."""
+    """Patches, split lists, finished maps or zones are missing, broken or incompatible."""
 
 
 class ModelError(GeocflError):
-    """A model bundle or weights file that is missing, corrupt or does not fit."""
+    """A model bundle or weights file is missing, corrupt or incompatible."""
 
 
 class SceneError(GeocflError):
-    """A scene that cannot be read or lacks what the model needs."""
+    """A scene cannot be read, or it lacks something that the model needs."""
 
 
 class OutputError(GeocflError):
-    """An output that cannot be written, or that would overwrite something."""
+    """An output cannot be written, or it would overwrite something."""
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
-    """The sentence that refuses a name.
+    """The message about an unknown name.
 
     Args:
-        kind: What it should name, such as ``"product"``.
-        name: As the user wrote it.
-        known: The names that there are.
+        kind: Kind of name, such as ``"product"``.
+        name: The unknown name.
+        known: The known names.
 
     Returns:
-        Such as ``"unknown product 'lucl'; did you mean 'lulc'? choose from: lulc, confidence"``; without the question
-        where no name is like it.
+        For example ``"unknown product 'lucl'; did you mean 'lulc'? choose from: lulc, confidence"``, without the
+        question if no known name is similar.
     """
     known = list(known)
     return f"unknown {kind} {name!r}; {did_you_mean(name, known)}choose from: {', '.join(known)}"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """``"did you mean 'lulc'? "``, whatever case and hyphens the name is written with; empty where none is like it."""
+    """A suggestion such as ``"did you mean 'lulc'? "``, whatever the case and hyphens; empty if no name is similar."""
     spelled = {_plain(each): each for each in known}
     found = get_close_matches(_plain(name), spelled, n=1)
     return f"did you mean {spelled[found[0]]!r}? " if found else ""

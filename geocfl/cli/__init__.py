@@ -1,4 +1,4 @@
-"""The command line: one command a verb; each parses, calls one function of the package and prints."""
+"""The command line. Each command parses its options, calls one function of the package and prints the result."""
 
 from geocfl.cli.entry import app
 

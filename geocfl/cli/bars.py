@@ -1,4 +1,4 @@
-"""Progress on the terminal: a bar for each piece of work that is under way."""
+"""Progress bars on the terminal, one for each task in progress."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import Any
 import typer
 
 LONGEST_NAME = 24
-"""Characters of a piece of work's name that are shown, so that a narrow terminal has room for the bar."""
+"""Longest name of a task to show, in characters, so that the bar fits on a narrow terminal."""
 
 
 @contextmanager
 def bars() -> Iterator[Bars]:
-    """Bars on standard error while the block runs, below what is logged; none where that is no terminal.
+    """Shows bars on standard error, below the log, while the block runs; none if standard error is not a terminal.
 
     Yields:
-        What to pass as `progress`.
+        The value for a function's `progress`.
     """
     from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -33,14 +33,14 @@ def bars() -> Iterator[Bars]:
 
 
 class Bars:
-    """A `geocfl.core.progress.Progress` of tqdm bars; a bar disappears when its work is done."""
+    """A `geocfl.core.progress.Progress` with tqdm bars; a bar disappears when its task is done."""
 
     def __init__(self) -> None:
         self._bars: dict[str, Any] = {}
         self._lock = threading.Lock()
 
     def __call__(self, what: str, done: int, total: int, unit: str) -> None:
-        """Moves the bar of `what`, which appears when first heard of."""
+        """Advances the bar of the task `what`; the first call shows it."""
         from tqdm import tqdm
 
         with self._lock:
@@ -51,7 +51,7 @@ class Bars:
                     initial=done,
                     desc=_shortened(what),
                     unit=f" {unit}s",
-                    miniters=1,  # it is told now and then already
+                    miniters=1,  # calls are already rate-limited
                     dynamic_ncols=True,
                     leave=False,
                     disable=None,
@@ -62,14 +62,14 @@ class Bars:
                     self._bars.pop(what).close()
 
     def say(self, text: str) -> None:
-        """Prints above the bars."""
+        """Prints text above the bars."""
         from tqdm import tqdm
 
         with tqdm.external_write_mode(file=sys.stdout):
             typer.echo(text)
 
     def close(self) -> None:
-        """Takes away what is still shown, as after an error."""
+        """Removes the remaining bars, for example after an error."""
         with self._lock:
             for bar in self._bars.values():
                 bar.close()

@@ -1,7 +1,7 @@
-"""What the shell offers after an option when TAB is pressed.
+"""Shell completion of option values.
 
-The names stand here once more, since the modules that they belong to import torch, which takes seconds; a test compares
-them.
+The names are repeated here because the modules that define them import torch, which takes seconds; a test compares
+both.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def one_of(names: Iterable[str]) -> Complete:
 
 
 def some_of(names: Iterable[str]) -> Complete:
-    """Completes the last of names that are separated by commas; those before it are not offered again."""
+    """Completes the last of several names separated by commas, without the names before it."""
 
     def complete(incomplete: str) -> list[str]:
         before, comma, last = incomplete.rpartition(",")
@@ -51,7 +51,7 @@ def some_of(names: Iterable[str]) -> Complete:
 
 
 def a_model(incomplete: str) -> list[str]:
-    """Completes the name of a bundled model; where none fits, the shell completes a path."""
+    """Completes the name of a built-in model; if none matches, the shell completes a path."""
     from geocfl.models.bundle import bundled_models
 
     return [name for name in bundled_models() if name.startswith(incomplete)]

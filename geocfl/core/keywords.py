@@ -1,4 +1,4 @@
-"""Keyword arguments that a function does not have: refused in one sentence, with the name that was probably meant."""
+"""Refuses unknown keyword arguments with an error that suggests the right name."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ R = TypeVar("R")
 
 
 def declared(function: Callable[P, R]) -> Callable[P, R]:
-    """Makes a function raise `UsageError`, with a suggestion, when it is called with an unknown keyword.
+    """Makes a function raise `UsageError` with a suggestion when it is called with an unknown keyword.
 
-    Keywords are the function's parameters and, where it ends in ``**options: Unpack[Options]``, the keys of that
+    The known keywords are the function's parameters and, for ``**options: Unpack[Options]``, the keys of that
     TypedDict.
     """
 
@@ -27,7 +27,7 @@ def declared(function: Callable[P, R]) -> Callable[P, R]:
         names = [p.name for p in parameters if p.kind in kinds and p.name != "self"]
         for parameter in parameters:
             if parameter.kind is parameter.VAR_KEYWORD:
-                # Only this annotation is evaluated: others may name what is imported for type checkers only.
+                # Evaluate only this annotation; names in others may be imported for type checkers only.
                 options = str(parameter.annotation).removeprefix("Unpack[").removesuffix("]")
                 names += function.__globals__[options].__annotations__
         return tuple(names)

@@ -1,8 +1,8 @@
-"""A procedural Sentinel-2-like landscape whose land cover is known: for demonstrations and tests without data.
+"""A procedural landscape like a Sentinel-2 scene, with known land cover, for demonstrations and tests without data.
 
-Colours and textures follow statistics measured on EuroSAT's patches (top-of-atmosphere reflectance, hence hazy blue);
-no pixel of a real image is in it. A coast with a town and its industrial area lies in the west, a river runs to it
-through pastures, woods and scrub cover the hills in the north, fields and orchards the plain, which a highway crosses.
+Colors and textures follow statistics of EuroSAT's patches (top-of-atmosphere reflectance, therefore a blue haze); no
+pixel comes from a real image. A coast with a town and an industrial area lies in the west. A river flows to it through
+pastures. Forest and scrub cover the hills in the north; fields and orchards cover the plain, which a highway crosses.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ Mask = NDArray[np.bool_]
 
 BANDS = ("B04", "B03", "B02", "B08")
 CELL = 64
-"""Side of a truth cell in pixels: EuroSAT's patch."""
+"""Width and height of a cell in pixels, those of a EuroSAT patch."""
 PRIME = 4093
-"""Length of the tables that parcels draw their lots from."""
+"""Length of the tables of random numbers for parcels."""
 
 CROP, FOREST, HERBACEOUS, HIGHWAY, INDUSTRIAL, PASTURE, ORCHARD, RESIDENTIAL, RIVER, SEA = (c.code for c in EUROSAT)
 
@@ -49,23 +49,23 @@ TRACTS = {
     ORCHARD: ((0.16, 0.80, 0.04), (0.36, 0.92, 0.06)),
     CROP: ((0.70, 0.68, 0.04), (0.62, 0.92, 0.04), (0.88, 0.90, 0.06), (1.16, 0.88, 0.08)),
 }
-"""Where each class's land lies: centre (x, y) and reach of its tracts, in heights of the scene from its north-west
-corner. A place belongs to the tract whose centre, less the reach, is nearest."""
+"""Tracts of land of each class: center (x, y) and reach, in units of the scene's height from its north-west corner. A
+place belongs to the tract with the smallest distance to the center minus reach."""
 HIGHWAY_ENDS = (0.54, 1.02), (0.98, -0.02)
 RIVER_ENDS = (1.30, 0.36), (0.05, 0.43)
 ROAD_ENDS = (0.30, 0.56), (1.02, 0.74)
-"""Of a country road from town to town that meets the highway at its junction."""
+"""A country road between two towns, which meets the highway at a junction."""
 
 
 @dataclass(frozen=True)
 class SyntheticScene:
-    """A scene that `write_synthetic_scene` wrote, with what is known of each 64 x 64 px cell.
+    """A synthetic scene with the true class of each 64 x 64 px cell.
 
     Attributes:
-        path: The scene, uint16, bands `BANDS`.
-        truth_path: Class codes of its pixels, uint8.
+        path: Path of the scene, uint16, with the bands `BANDS`.
+        truth_path: Path of the class codes of its pixels, uint8.
         truth: (rows, columns) uint8 codes of `EUROSAT`, 0 where no data; see `cell_truth` for the rule.
-        clear: (rows, columns) bool, cells that no annotator would hesitate over.
+        clear: (rows, columns) bool, cells that clearly belong to one class.
     """
 
     path: Path
@@ -75,21 +75,21 @@ class SyntheticScene:
 
 
 def write_synthetic_scene(path: Path, truth_path: Path, size: int = 1024, seed: int = 0) -> SyntheticScene:
-    """Writes a scene of 10 m pixels in UTM zone 32N and the classes of its pixels.
+    """Writes a scene with 10 m pixels in UTM zone 32N, and the classes of its pixels.
 
-    The same seed gives the same bytes, as long as numpy, GDAL and the processor stay the same.
+    The same seed gives the same bytes with the same numpy, GDAL and processor.
 
     Args:
         path: GeoTIFF of uint16 digital numbers, reflectance times 10,000; 0 is no data, east of a slanted edge.
-        truth_path: GeoTIFF of uint8 class codes of `EUROSAT` with its colours; 0 is no data.
-        size: Height in pixels; the width is 5/4 of it. Smaller scenes than 768 may lack some class.
-        seed: Decides every detail of the landscape.
+        truth_path: GeoTIFF of uint8 class codes of `EUROSAT` with its colors; 0 is no data.
+        size: Height in pixels; the width is 5/4 of it. Scenes below 768 may lack a class.
+        seed: Random seed of the landscape.
 
     Raises:
         UsageError: `size` is below one cell.
     """
     if size < CELL:
-        raise UsageError(f"a synthetic scene of {size} pixels is too small; choose {CELL} or more")
+        raise UsageError(f"`size` is {size} but must be at least {CELL} pixels")
     rng = np.random.default_rng(seed)
     height, width = size, size * 5 // 4
     terrain = _Terrain.draw(rng, height, width)
@@ -106,20 +106,20 @@ def write_synthetic_scene(path: Path, truth_path: Path, size: int = 1024, seed: 
 def write_synthetic_patches(
     folder: str | Path, *, scenes: int = 1, seed: int = 0, names: Mapping[str, str] | None = None
 ) -> int:
-    """Writes labelled patches cut from synthetic scenes, as `geocfl.train` reads them: a folder a class.
+    """Writes labeled patches cut from synthetic scenes, in one folder per class, as `geocfl.train` reads them.
 
-    They are the cells of 64 x 64 px whose class is beyond doubt, GeoTIFFs of the scene's bands and place. A scene has
-    some 200 of them, of the ten classes between 5 and 40.
+    The patches are the 64 x 64 px cells that clearly belong to one class, as georeferenced GeoTIFFs with the scene's
+    bands. A scene has about 200 of them, between 5 and 40 of each of the ten classes.
 
     Args:
-        folder: Where the class folders are made; there may be others.
-        scenes: How many scenes to cut, of the seeds from `seed` on.
-        seed: Of the first scene.
-        names: For each of `EUROSAT`'s folders the class folder that its patches go to, such as
-            ``{"River": "Water", "SeaLake": "Water"}``; others are left out. By default all keep their own.
+        folder: Folder for the class folders; it may contain others.
+        scenes: Number of scenes, with the seeds `seed`, `seed` + 1, and so on.
+        seed: Random seed of the first scene.
+        names: Class folder for each folder of `EUROSAT`, such as ``{"River": "Water", "SeaLake": "Water"}``; other
+            classes are left out. None keeps all classes under their own names.
 
     Returns:
-        How many patches were written.
+        Number of patches written.
     """
     names = {c.folder: c.folder for c in EUROSAT} if names is None else names
     written = 0
@@ -141,16 +141,16 @@ def write_synthetic_patches(
 
 
 def cell_truth(land: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], Mask]:
-    """What a EuroSAT annotator would call each cell of 64 x 64 px, and where there is no doubt about it.
+    """The class of each 64 x 64 px cell as a EuroSAT annotator would choose it, and whether that class is clear.
 
-    The first rule that holds decides:
+    The first rule that applies decides:
 
-    1. No data, where more than half of the cell's pixels inside the scene have none.
-    2. Highway, where highway covers at least 5 % of the pixels with data (a straight crossing covers 8 %).
-    3. River, where river covers at least 15 % of them (a straight crossing covers 30 %).
-    4. The class of most of them, highway and river aside; the lowest code of several.
+    1. No data if more than half of the cell's pixels inside the scene have no data.
+    2. Highway if highway covers at least 5 % of the pixels with data (a straight crossing covers 8 %).
+    3. River if river covers at least 15 % of them (a straight crossing covers 30 %).
+    4. Otherwise the most frequent class other than highway and river; the lowest code in a tie.
 
-    A cell is clear where all of its pixels have data and, by the rule that decided:
+    A cell is clear if all its pixels have data and, depending on the rule that decided:
 
     2. highway covers at least 6.5 % and river less than 5 %;
     3. river covers at least 20 % and highway less than 1 %;
@@ -160,7 +160,7 @@ def cell_truth(land: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], Mask]:
         land: (height, width) class codes of pixels.
 
     Returns:
-        (rows, columns) codes and (rows, columns) flags, ``ceil(size / 64)`` of each.
+        (rows, columns) codes and (rows, columns) flags, where each side is ``ceil(size / 64)``.
     """
     tops, lefts = np.arange(0, land.shape[0], CELL), np.arange(0, land.shape[1], CELL)
 
@@ -210,20 +210,20 @@ def _write(
             file.write_colormap(1, {c.code: (*c.rgb, 255) for c in EUROSAT})
 
 
-# --- The lie of the land -------------------------------------------------------------------------------------------
+# --- Terrain and land cover ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class _Terrain:
-    """Coordinates and random fields of the pixels of a scene, or of those of one class; arrays of one shape.
+    """Coordinates and random fields of the pixels of a scene or of one class, as arrays of the same shape.
 
     Attributes:
         x: Pixels from the west.
         y: Pixels from the north.
-        smooth: Unit variance, hills of hundreds of metres.
-        rough: Unit variance, clumps of a few pixels.
-        fine: Unit variance, white.
-        shade: About -1..1, slopes facing away from or towards a sun in the south-east.
+        smooth: Hills of hundreds of meters, unit variance.
+        rough: Clumps of a few pixels, unit variance.
+        fine: White noise, unit variance.
+        shade: Illumination of slopes by a sun in the south-east, about -1..1.
     """
 
     x: Array
@@ -256,12 +256,12 @@ def _random_field(rng: Generator, height: int, width: int, slope: float) -> Arra
 
 @dataclass(frozen=True)
 class _Land:
-    """What covers each pixel.
+    """The land cover of each pixel.
 
     Attributes:
         cover: (height, width) uint8 class codes.
-        shore: (height, width) distance to the sea's shore, pixels, negative inland; approximate.
-        details: (height, width) masks of what is drawn over the cover without a class of its own, and its (4,) colour.
+        shore: (height, width) approximate distance to the shore in pixels, negative inland.
+        details: (height, width) masks of details without a class, drawn over the cover, and their (4,) colors.
     """
 
     cover: NDArray[np.uint8]
@@ -294,7 +294,7 @@ class _Land:
 
 
 def _tracts(rng: Generator, terrain: _Terrain) -> tuple[NDArray[np.uint8], Array]:
-    """(height, width) codes of the nearest tract's class, and the distance to the shore in pixels."""
+    """(height, width) class codes of the nearest tract, and the distance to the shore in pixels."""
     height, width = terrain.x.shape
     x = terrain.x / height + 0.035 * terrain.smooth
     y = terrain.y / height + 0.035 * terrain.smooth[::-1, ::-1]
@@ -313,7 +313,7 @@ def _tracts(rng: Generator, terrain: _Terrain) -> tuple[NDArray[np.uint8], Array
 def _course(
     rng: Generator, start: tuple[float, float], end: tuple[float, float], height: int, swing: float, bends: float
 ) -> shapely.LineString:
-    """A winding line in pixels between two points; points and swing to either side are in units of `height`."""
+    """A winding line in pixels between two points; the points and the swing are in units of `height`."""
     t = np.linspace(0, 1, 400)
     along = np.subtract(end, start)
     across = np.array([-along[1], along[0]]) / np.hypot(*along)
@@ -323,20 +323,20 @@ def _course(
 
 
 def _burn(shape: shapely.Geometry, cover: NDArray[np.uint8]) -> Mask:
-    """(height, width) pixels whose centres a shape in pixel coordinates covers."""
+    """(height, width) mask of the pixels whose centers lie in a shape in pixel coordinates."""
     return np.asarray(rasterize([shape], cover.shape, dtype=np.uint8), bool)
 
 
 @dataclass(frozen=True)
 class _Parcels:
-    """The parcel that each of N pixels lies in.
+    """The parcel of each of N pixels.
 
     Attributes:
         ident: (N,) int64 number of the parcel.
         along: (N,) pixels along the rows.
         across: (N,) pixels across the rows.
-        edge: (N,) pixels to the parcel's nearest side.
-        block_edge: (N,) pixels to the nearest other block of parcels, which lie another way.
+        edge: (N,) pixels to the nearest edge of the parcel.
+        block_edge: (N,) pixels to the nearest block of parcels with another orientation.
     """
 
     ident: Labels
@@ -360,7 +360,7 @@ def _parcels(rng: Generator, terrain: _Terrain, block: float, length: float, wid
 
 
 def _divide(position: Array, step: Array) -> tuple[Labels, Array]:
-    """The interval of a line that each position is in, and its distance to the nearer end."""
+    """The interval that contains each position on a line, and the distance to its nearer end."""
     number = np.floor(position / step)
     start = position - number * step
     return number.astype(np.int64), np.minimum(start, step - start)
@@ -385,16 +385,16 @@ def _blocks(rng: Generator, x: Array, y: Array, side: float) -> tuple[Labels, Ar
 
 
 def _lot(rng: Generator, ident: Labels, low: float = 0.0, high: float = 1.0) -> Array:
-    """A uniform number for every parcel, the same at all of its pixels."""
+    """A uniform random number for each parcel, the same at all of its pixels."""
     lots: Array = rng.uniform(low, high, PRIME).astype(np.float32)
     return lots[ident % PRIME]
 
 
-# --- What grows and stands on it -----------------------------------------------------------------------------------
+# --- Appearance ----------------------------------------------------------------------------------------------------
 
 
 def _palette(*colors: tuple[int, int, int, int]) -> Array:
-    """(colours, 4) reflectance of `BANDS` from ten-thousandths."""
+    """(colors, 4) reflectance of `BANDS` from digital numbers."""
     return np.array(colors, np.float32) / np.float32(SENTINEL2.scale)
 
 
@@ -412,7 +412,7 @@ OPEN_WATER, SHALLOWS, RIVER_WATER = _palette((320, 575, 830, 200), (450, 790, 95
 
 
 def _render(rng: Generator, terrain: _Terrain, land: _Land) -> Array:
-    """(4, height, width) reflectance as the sensor sees it: blurred a little and noisy."""
+    """(4, height, width) reflectance as the sensor sees it, with some blur and noise."""
     image = np.empty((len(BANDS), *land.cover.shape), np.float32)
     for painter_rng, (code, paint) in zip(rng.spawn(len(PAINTERS)), PAINTERS.items(), strict=True):
         pixels = land.cover == code
@@ -424,7 +424,7 @@ def _render(rng: Generator, terrain: _Terrain, land: _Land) -> Array:
 
 
 def _blurred(image: Array) -> Array:
-    """The image through the optics: neighbours along rows and columns lend each pixel 17 % each."""
+    """The image blurred by the optics: each neighbor along rows and columns contributes 17 %."""
     padded = np.pad(image, ((0, 0), (1, 1), (1, 1)), mode="edge")
     rows = 0.66 * padded[:, 1:-1] + 0.17 * (padded[:, :-2] + padded[:, 2:])
     blurred = 0.66 * rows[..., 1:-1] + 0.17 * (rows[..., :-2] + rows[..., 2:])
@@ -432,7 +432,7 @@ def _blurred(image: Array) -> Array:
 
 
 def _draw_details(image: Array, land: _Land) -> None:
-    """Shallow water, beaches, and what lines rivers and roads."""
+    """Draws shallow water, beaches, and the edges of rivers and roads."""
     sea = land.cover == SEA
     image[:, sea] += (SHALLOWS - OPEN_WATER)[:, None] * np.exp(-land.shore[sea] / 25)
     image[:, (land.shore < 0) & (land.shore > -1.2) & (land.cover != RIVER)] = SAND[:, None]
@@ -441,22 +441,22 @@ def _draw_details(image: Array, land: _Land) -> None:
 
 
 def _mix(a: Array, b: Array, share: Array) -> Array:
-    """(N, 4) colours between `a` (share 0) and `b` (share 1), each (N, 4) or (4,); share (N,) any real number."""
+    """(N, 4) colors between `a` (share 0) and `b` (share 1), each (N, 4) or (4,); `share` (N,) is clipped to 0..1."""
     return a + (b - a) * np.clip(share, 0, 1)[:, None]
 
 
 def _pick(palette: Array, lot: Array) -> Array:
-    """(N, 4) colours of a palette by lots in 0..1."""
+    """(N, 4) colors of a palette for random numbers in 0..1."""
     return np.take(palette, (lot * len(palette)).astype(np.int64), axis=0, mode="clip")
 
 
 def _gain(color: Array, gain: Array) -> Array:
-    """(N, 4) colours made brighter by a relative gain (N,)."""
+    """(N, 4) colors, brightened by a relative gain (N,)."""
     return color * (1 + gain)[:, None]
 
 
 Painter = Callable[[Generator, _Terrain], Array]
-"""How a class looks: from a generator and the N pixels that it covers to (N, 4) reflectance of `BANDS`."""
+"""Paints a class: takes a random generator and the N pixels of the class, returns (N, 4) reflectance of `BANDS`."""
 
 
 def _annual_crop(rng: Generator, t: _Terrain) -> Array:
@@ -520,7 +520,7 @@ def _industrial(rng: Generator, t: _Terrain) -> Array:
 
 
 def _even(color: Array, rolling: float, grain: float) -> Painter:
-    """Paints one colour that varies a little over hundreds of metres and from pixel to pixel."""
+    """Paints one color that varies slightly over hundreds of meters and from pixel to pixel."""
     return lambda rng, t: _gain(np.tile(color, (t.x.size, 1)), rolling * t.smooth + grain * t.fine)
 
 
