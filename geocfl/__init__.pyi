@@ -23,7 +23,9 @@ from .mapping.info import info as info
 from .mapping.many import map_scenes as map_scenes
 from .mapping.mapper import map_scene as map_scene
 from .mapping.results import Tally as Tally
+from .mapping.settings import MapOptions as MapOptions
 from .mapping.settings import MapSettings as MapSettings
+from .models.bundle import Bundle as Bundle
 from .models.export import export as export
 from .models.network import register_backbone as register_backbone
 from .models.predict import Model as Model

@@ -26,6 +26,12 @@ def test_every_public_name_is_there_and_documented(name: str) -> None:
     assert name in dir(geocfl)
 
 
+def test_the_reference_lists_every_public_name() -> None:
+    reference = (Path(geocfl.__file__).parents[1] / "docs" / "reference" / "api.md").read_text()
+    listed = [line.removeprefix("::: geocfl.") for line in reference.splitlines() if line.startswith("::: ")]
+    assert set(geocfl.__all__) - {"__version__"} == {name for name in listed if "." not in name}
+
+
 def test_unknown_names() -> None:
     with pytest.raises(AttributeError, match="nothing"):
         _ = geocfl.nothing
