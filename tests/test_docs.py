@@ -25,7 +25,6 @@ import typer.main
 import geocfl
 from geocfl.cli import app
 from geocfl.errors import GeocflError
-from geocfl.mapping.settings import MapSettings
 from geocfl.training.config import Settings
 from tests.snippets import ROOT, Block, Runner, blocks, write_stand_ins
 
@@ -35,8 +34,6 @@ GROUP: Any = typer.main.get_command(app)
 GENERAL = {"--help", "--version", "--debug", "--install-completion", "--show-completion"}
 FOREIGN = {"--memory-limit", "--nthreads", "--resources"}
 """Options of other programs that pages name."""
-PASSED_ON: dict[str, Any] = {"settings": MapSettings, "options": Settings}
-"""Whose fields a function takes as ``**settings`` or ``**options``."""
 INLINE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -223,14 +220,23 @@ def test_python_names_what_is_there(block: Block) -> None:
 
 
 def bind(function: Any, positional: int, keywords: list[str]) -> None:
-    """Raises TypeError where a function does not take these arguments; also those that it passes on to a dataclass."""
+    """Raises TypeError if a function does not accept these arguments, those of its ``**options`` included."""
     signature = inspect.signature(function)
     signature.bind_partial(*[None] * positional, **dict.fromkeys(keywords))
-    passed_on = [p.name for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD]
-    if passed_on:
-        taken = {*signature.parameters, *(field.name for field in fields(PASSED_ON[passed_on[0]]))}
-        if unknown := set(keywords) - taken:
+    for parameter in signature.parameters.values():
+        if parameter.kind is parameter.VAR_KEYWORD and (
+            unknown := set(keywords) - {*signature.parameters, *options_of(function, parameter)}
+        ):
             raise TypeError(f"{function.__name__} takes no {', '.join(sorted(unknown))}")
+
+
+def options_of(function: Any, parameter: inspect.Parameter) -> set[str]:
+    """The keys of the TypedDict in ``**options: Unpack[TypedDict]``."""
+    annotation = str(parameter.annotation)
+    if not annotation.startswith("Unpack["):
+        return {field.name for field in fields(Settings)}
+    options = inspect.unwrap(function).__globals__[annotation.removeprefix("Unpack[").removesuffix("]")]
+    return set(options.__annotations__)
 
 
 @pytest.mark.parametrize(
