@@ -29,8 +29,8 @@ def info(
     Args:
         path: A raster, a bundle's folder, or the name of a bundled model.
         bands: As in `geocfl.map_scene`; for a scene.
-        scale: Likewise.
-        offset: Likewise.
+        scale: As in `geocfl.map_scene`; for a scene.
+        offset: As in `geocfl.map_scene`; for a scene.
 
     Returns:
         Facts by name; ``kind`` is ``"scene"`` or ``"model"``.

@@ -60,7 +60,7 @@ def find_clouds(
     Raises:
         UsageError: The network is not installed.
         SceneError: The scene cannot be read, or lacks a band.
-        OutputError: `out` is in the way, or cannot be written.
+        OutputError: `out` exists already, or cannot be written.
     """
     try:
         from ukis_csmask.mask import CSmask

@@ -229,7 +229,7 @@ def test_what_a_cluster_cannot_do_is_said_before_work_starts(
         attempt(scheduler=processes.address)
     processes.start_worker()
     monkeypatch.setattr(distributed, "PATIENCE", 60.0)
-    with pytest.raises(UsageError, match="no worker says that it has a GPU"):
+    with pytest.raises(UsageError, match="no worker has a GPU resource"):
         attempt(scheduler=processes.address, device="cuda")
     with monkeypatch.context() as patch:
         patch.setattr(distributed, "__version__", "9.9")

@@ -202,3 +202,12 @@ def test_memory_is_shared_by_the_scenes_at_work(tiny_model: Path) -> None:
     model = geocfl.load_model(tiny_model)
     one, two = (Mapper(model, settings, memory="4GB", scenes_at_once=n) for n in (1, 2))
     assert two.strip_memory == pytest.approx(one.strip_memory / 2, rel=0.2)
+
+
+@pytest.mark.parametrize("where", [{"workers": 2}, {"scheduler": "tcp://127.0.0.1:1"}])
+def test_workers_without_dask(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, where) -> None:
+    monkeypatch.setattr(many, "find_spec", lambda name: None)
+    with pytest.raises(
+        UsageError, match=r"`workers` and `scheduler` need Dask; install it with pip install 'geocfl\[dask\]'"
+    ):
+        list(geocfl.map_scenes(tmp_path / "s.tif", tmp_path, model=tiny_model, **where))

@@ -27,7 +27,7 @@ _SEPARATORS = " _.-"
 _TOKEN = re.compile(
     r"(?<![A-Z0-9])"
     r"(?:B(?:AND[ _-]?)?(?P<band>8A|0?[1-9]|1[0-2])|(?P<other>SCL|TCI|AOT|WVP|CLD|SNW|DEM|PVI|MSK))"
-    r"(?:[ _-]?(?P<metres>[126]0)M)?(?![A-Z0-9])(?:[ _-]?\(RAW\))?",
+    r"(?:[ _-]?(?P<meters>[126]0)M)?(?![A-Z0-9])(?:[ _-]?\(RAW\))?",
     re.IGNORECASE,
 )
 
@@ -39,13 +39,13 @@ class _Image:
     Attributes:
         path: The file.
         kind: The band, or another image, such as ``"SCL"``.
-        metres: Its resolution; 0, which counts as the finest, if neither its name nor its folder gives it.
+        meters: Its resolution; 0, which counts as the finest, if neither its name nor its folder gives it.
         scene: Its folder, without a folder named after the resolution, and its name without band and resolution.
     """
 
     path: str
     kind: str
-    metres: int
+    meters: int
     scene: tuple[str, str]
 
 
@@ -133,12 +133,12 @@ def _parse(path: str) -> _Image | None:
         return None
     token = tokens[0]
     kind = f"B{token['band'].zfill(2)}" if token["band"] else token["other"]
-    metres = int(token["metres"] or 0)
+    meters = int(token["meters"] or 0)
     above, last = os.path.split(folder)
     if last in RESOLUTION_FOLDERS:
-        folder, metres = above, metres or int(last[1:3])
+        folder, meters = above, meters or int(last[1:3])
     common = (stem[: token.start()].rstrip(_SEPARATORS) + stem[token.end() :]).strip(_SEPARATORS)
-    return _Image(path, kind.upper(), metres, (folder, common))
+    return _Image(path, kind.upper(), meters, (folder, common))
 
 
 def _source(path: str, images: Sequence[_Image]) -> Source:
@@ -170,8 +170,8 @@ def _finest(images: Sequence[_Image]) -> dict[str, str]:
     """Band, or SCL, to its file with the finest resolution."""
     found: dict[str, _Image] = {}
     wanted = [image for image in images if image.kind in (*BANDS, "SCL")]
-    for image in sorted(wanted, key=lambda image: image.metres):
+    for image in sorted(wanted, key=lambda image: image.meters):
         finest = found.setdefault(image.kind, image)
-        if finest is not image and finest.metres == image.metres:
+        if finest is not image and finest.meters == image.meters:
             raise SceneError(f"{finest.path} and {image.path} both hold {image.kind}; use only one of them")
     return {kind: image.path for kind, image in found.items()}

@@ -142,7 +142,7 @@ def _describe(path: str, product: _Place, name: str) -> Source:
     bands: dict[str, Band] = {}
     missing, notes = [], [metadata.note] if metadata.note else []
     for band, images in _by_band(path, metadata.images).items():
-        there = {metres: file for metres, image in images.items() if (file := _jp2(product, image)).is_file()}
+        there = {meters: file for meters, image in images.items() if (file := _jp2(product, image)).is_file()}
         if not there:
             missing.append(band)
             continue
@@ -173,9 +173,9 @@ def _by_band(path: str, images: Iterable[PurePosixPath]) -> dict[str, dict[int, 
     found: dict[str, dict[int, PurePosixPath]] = defaultdict(dict)
     for image in images:
         if named := _IMAGE.fullmatch(image.name):
-            metres = int(named[2] or 0)
-            if found[named[1]].setdefault(metres, image) != image:
-                other = found[named[1]][metres].name
+            meters = int(named[2] or 0)
+            if found[named[1]].setdefault(meters, image) != image:
+                other = found[named[1]][meters].name
                 raise SceneError(
                     f"{path}: lists {named[1]} twice, as {other} and {image.name}; download the product again"
                 )

@@ -90,10 +90,10 @@ class _Layer:
     @property
     def rank(self) -> tuple[bool, bool, bool, float]:
         """Less is better: full bit depth, readable in small windows, role "data", fine resolution."""
-        return self.is_8_bit, self.is_jp2, "data" not in (self.asset.roles or ["data"]), self._metres
+        return self.is_8_bit, self.is_jp2, "data" not in (self.asset.roles or ["data"]), self._meters
 
     @property
-    def _metres(self) -> float:
+    def _meters(self) -> float:
         transform = self.said.get("proj:transform")
         named = _METRES.search(self.key) or _METRES.search(self.asset.href)
         told = (
@@ -102,7 +102,7 @@ class _Layer:
             transform[0] if isinstance(transform, list) and transform else None,
             int(named[1]) if named else None,
         )
-        return next((abs(float(metres)) for metres in told if isinstance(metres, int | float)), float("inf"))
+        return next((abs(float(meters)) for meters in told if isinstance(meters, int | float)), float("inf"))
 
 
 def find_item(path: str) -> Source | None:
