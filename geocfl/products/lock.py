@@ -19,7 +19,7 @@ ATTEMPTS = 3
 PATIENCE = 0.2
 """Seconds to wait for a lock that is being released."""
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
-"""Errors of file systems without locks, where the work goes on without one."""
+"""Errors of file systems without locks, where no lock is taken."""
 
 
 class BusyError(OutputError):

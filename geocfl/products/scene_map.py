@@ -430,7 +430,7 @@ def open_map(path: str | Path) -> SceneMap:
     """
     lulc = _class_raster(output_folder(path))
     opened = SceneMap(_files_of(lulc))
-    _ = opened.grid, opened.legend  # what is no map fails here
+    _ = opened.grid, opened.legend  # fails here if it is no map
     return opened
 
 
