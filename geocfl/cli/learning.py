@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,11 +11,13 @@ from typing import Annotated, Any
 import typer
 
 import geocfl
-from geocfl.cli import completion, options
+from geocfl.cli import completion, options, parse
 from geocfl.cli.bars import bars
 from geocfl.cli.completion import a_model, one_of, some_of
 from geocfl.cli.entry import LEARN, app, examples
 from geocfl.cli.options import DATA, TEACHER, TRAINING
+
+log = logging.getLogger("geocfl")
 
 
 @app.command(
@@ -57,12 +60,12 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Resume an interrupted run from its checkpoint.")] = False,
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
-    data: options.Data = "",
+    data: options.Data = None,
     split: options.SplitName = None,
     imbalance: Annotated[
         str | None,
         typer.Option(
-            metavar="FORM:R",
+            metavar="NAME:R",
             help="Class imbalance to create in the training patches: none, long-tail:R or step:R. R is the ratio of "
             "the largest to the smallest class.",
             show_default="none",
@@ -147,8 +150,7 @@ def train(
     Use the output folder as geocfl map --model. The default is a ResNet-18 with
     the class focal loss, which gives more weight to rare classes.
     """
-    from geocfl.training.config import parse_bands
-
+    log.info("training on %s; the run is written to %s", data or f"the data of {config}", out)
     with bars() as shown:
         run = geocfl.train(
             data,
@@ -160,8 +162,8 @@ def train(
             recipe=recipe,
             split=split,
             imbalance=imbalance,
-            class_order=class_order,
-            bands=parse_bands(bands) if bands is not None else None,
+            class_order=parse.class_order(class_order),
+            bands=parse.patch_bands(bands),
             scale=scale,
             offset=offset,
             skip_bad=skip_bad,
@@ -172,7 +174,7 @@ def train(
             loss=loss,
             gamma=gamma,
             cfl_form=cfl_form,
-            teacher=teacher,
+            teacher=parse.names(teacher) if teacher is not None else None,
             distill=distill,
             hint=hint,
             mixup=mixup,
@@ -209,12 +211,12 @@ def evaluate(
             autocompletion=a_model,
         ),
     ],
-    data: options.Data,
+    data: options.RequiredData,
     out: options.Out,
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
     split: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="NAME|FILE",
             help="Split: paper, spatial, random:FRACTION, all, or a file of patch names, such as RUN/test_patches.txt.",
@@ -222,7 +224,7 @@ def evaluate(
             autocompletion=one_of((*completion.SPLITS, "all")),
             rich_help_panel=DATA,
         ),
-    ] = "",
+    ] = None,
     subset: Annotated[
         str,
         typer.Option(
@@ -247,6 +249,7 @@ def evaluate(
     batch_size: options.BatchSize = None,
 ) -> None:
     """Evaluate a model on labeled patches: accuracy per class, calibration, figures and a report."""
+    log.info("evaluating %s on %s; the results are written to %s", model, data, out)
     with bars() as shown:
         evaluation = geocfl.evaluate(
             model,
@@ -283,7 +286,7 @@ def evaluate(
 )
 def compare(
     out: options.Out,
-    data: options.Data,
+    data: options.RequiredData,
     losses: Annotated[
         str,
         typer.Option(
@@ -293,29 +296,30 @@ def compare(
         ),
     ] = "ce,focal,class-focal",
     seeds: Annotated[
-        int, typer.Option(metavar="N", help="Number of runs of each loss under each imbalance, with seeds 0, 1, ...")
+        int,
+        typer.Option(metavar="N", min=1, help="Number of runs of each loss under each imbalance, with seeds 0, 1, ..."),
     ] = 3,
     results: Annotated[
         Path | None,
         typer.Option(
-            metavar="FOLDER",
-            help="Folder of finished runs, which are not repeated.",
-            show_default="OUT/cells",
+            metavar="FILE",
+            help="File of finished runs, which are not repeated; new runs are added to it.",
+            show_default="OUT/runs.jsonl",
         ),
     ] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
             "--dry-run",
-            help="Report how many runs are left and estimate how long they take.",
+            help="Only estimate how long the runs that are left take.",
         ),
     ] = False,
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
-    imbalance: Annotated[
+    imbalances: Annotated[
         str,
         typer.Option(
-            metavar="FORM:R,...",
+            metavar="NAMES",
             help="Class imbalances, separated by commas: none, long-tail:R, step:R. R is the ratio of the largest to "
             "the smallest class.",
             autocompletion=some_of(completion.IMBALANCES),
@@ -345,17 +349,19 @@ def compare(
     Writes a table as CSV, Markdown and a web page. Rerun an interrupted command
     to resume it.
     """
-    from geocfl.training.config import parse_bands
-
+    if dry_run:
+        log.info("estimating how long the comparison on %s takes", data)
+    else:
+        log.info("comparing losses on %s; the results are written to %s", data, out)
     grid: dict[str, Any] = {
-        "losses": _names(losses),
-        "imbalance": _names(imbalance),
-        "seeds": seeds,
+        "losses": parse.names(losses),
+        "imbalances": parse.names(imbalances),
+        "seeds": range(seeds),
         "results": results,
         "device": device,
         "split": split,
-        "class_order": class_order,
-        "bands": parse_bands(bands) if bands is not None else None,
+        "class_order": parse.class_order(class_order),
+        "bands": parse.patch_bands(bands),
         "scale": scale,
         "offset": offset,
         "skip_bad": skip_bad,
@@ -371,16 +377,13 @@ def compare(
         "compile": compile,
     }
     if dry_run:
-        from geocfl.experiments.compare import plan
+        from geocfl.experiments.estimate import estimate
 
-        prepared = plan(data, out, **grid)
-        typer.echo(json.dumps(asdict(prepared), indent=2) if as_json else prepared.table())
+        with bars() as shown:
+            estimated = estimate(data, out, progress=shown, **grid)
+        typer.echo(json.dumps(asdict(estimated), indent=2) if as_json else estimated.table())
         return
     with bars() as shown:
         comparison = geocfl.compare(data, out, overwrite=overwrite, progress=shown, **grid)
     rows = [row.to_json() for row in comparison.rows]
     typer.echo(json.dumps(rows, indent=2) if as_json else comparison.table())
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]

@@ -231,15 +231,14 @@ StacItems = Annotated[
     ),
 ]
 
-Data = Annotated[
-    str,
-    typer.Option(
-        metavar="PATH",
-        help="Labeled patches: EuroSAT.zip or its folder, torchgeo's EuroSAT folder, a folder with one subfolder per "
-        "class, or 'eurosat' to download EuroSAT.",
-        rich_help_panel=DATA,
-    ),
-]
+_PATCHES = typer.Option(
+    metavar="PATH",
+    help="Labeled patches: EuroSAT.zip or its folder, torchgeo's EuroSAT folder, a folder with one subfolder per "
+    "class, or 'eurosat' to download EuroSAT.",
+    rich_help_panel=DATA,
+)
+Data = Annotated[str | None, _PATCHES]
+RequiredData = Annotated[str, _PATCHES]
 SplitName = Annotated[
     str | None,
     typer.Option(

@@ -72,3 +72,20 @@ def mask_classes(text: str | None) -> tuple[int, ...] | None:
         return tuple(int(part) for part in text.split(","))
     except ValueError as error:
         raise UsageError(f"`mask_classes` is {text} but must be numbers, such as 3,8,9,10") from error
+
+
+def patch_bands(text: str | None) -> tuple[str, ...] | None:
+    """``"B08,B04"`` as names; ``"rgb"`` and ``"all"`` as EuroSAT's three or thirteen bands."""
+    from geocfl.data.patches import EUROSAT_BANDS, RGB
+
+    if text is None:
+        return None
+    return {"rgb": RGB, "all": EUROSAT_BANDS}.get(text.lower()) or names(text)
+
+
+def class_order(text: str | None) -> str | tuple[int, ...] | None:
+    """``"3,1,2"`` as class codes; any other text is the name of an order."""
+    if text is None:
+        return None
+    codes = names(text)
+    return tuple(map(int, codes)) if codes and all(code.isdigit() for code in codes) else text

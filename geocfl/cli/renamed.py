@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 
 REMOVED_IN = "0.3"
-RENAMED = {"--form": "--cfl-form", "--part": "--subset", "--views": "--tta", "--workers": "--machines"}
+RENAMED = {
+    "--form": "--cfl-form",
+    "--imbalance": "--imbalances",
+    "--part": "--subset",
+    "--views": "--tta",
+    "--workers": "--machines",
+}
 """Old to new option; applies to a command that has the new one and no longer the old one."""
 PRODUCT_FLAGS = {f"--{name}": name for name in ("probabilities", "entropy", "windows", "sld")}
 """Flags that each added one product; now named by ``--products``."""

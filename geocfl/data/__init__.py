@@ -1,1 +1,1 @@
-"""Training patches in: EuroSAT and folders of patches, their splits and their augmentation."""
+"""Labeled patches: EuroSAT and folders of patches, their splits and their augmentation."""

@@ -1,4 +1,4 @@
-"""Random views of training patches: geometry and radiometry, drawn for every sample of a batch by itself."""
+"""Random changes of training patches: geometry and radiometry, drawn separately for every patch of a batch."""
 
 from __future__ import annotations
 
@@ -9,24 +9,23 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# One L1C-to-surface pair, fitted on reflectance: surface = gain * L1C + offset. Bands that were not fitted are only
-# jittered.
+# Fitted on the reflectance of one pair of products: surface = gain * L1C + offset. Other bands are only jittered.
 SURFACE_FIT = {"B04": (1.15, -0.028), "B03": (1.27, -0.053), "B02": (1.26, -0.090)}
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What a training view may differ in from its patch; the zero of every field leaves that part alone.
+    """Random changes of a patch; a field that is 0 turns that change off.
 
     Attributes:
-        rotation: Largest rotation either way, degrees.
-        zoom: Largest relative change of scale either way; 0.2 draws 1/1.2..1.2 on a log scale.
-        shift: Largest shift either way along x and y, as a share of the patch.
-        dihedral: Draw one of the square's eight symmetries: quarter turns and mirror images.
-        surface: Probability of a step from top-of-atmosphere towards surface reflectance (`SURFACE_FIT`), by a
-            factor of 0..1.25 per sample. It lets a model trained on L1C read L2A scenes.
-        gain: Standard deviation of the log gain, drawn once per sample and, at half of it, once per band.
-        haze: Standard deviation of an added reflectance, drawn likewise.
+        rotation: Largest rotation in either direction, degrees.
+        zoom: Largest relative change of scale; 0.2 draws from 1/1.2..1.2 on a log scale.
+        shift: Largest shift in either direction along x and y, as a fraction of the patch.
+        dihedral: Draw one of the square's eight symmetries: quarter turns and reflections.
+        surface: Probability of a change from top-of-atmosphere toward surface reflectance (`SURFACE_FIT`), by a
+            factor of 0..1.25 per patch. It makes a model trained on L1C work on L2A scenes.
+        gain: Standard deviation of the log gain per patch, and half of it per band.
+        haze: Standard deviation of an added reflectance per patch, and half of it per band.
     """
 
     rotation: float = 0.0
@@ -38,16 +37,16 @@ class Augmentation:
     haze: float = 0.0
 
     def __call__(self, reflectance: Tensor, bands: tuple[str, ...], size: int, rng: torch.Generator) -> Tensor:
-        """One random view of every patch.
+        """Changes every patch at random.
 
         Args:
             reflectance: (N, B, H, W) float32.
             bands: Names of the B bands.
-            size: Side of the views in pixels: rotation, zoom and resize are one bilinear resampling.
-            rng: Source of every random number.
+            size: Side of the result in pixels; rotation, zoom and resizing are one bilinear resampling.
+            rng: Source of all random numbers.
 
         Returns:
-            (N, B, size, size) float32 reflectance; pixels from outside a patch are mirrored.
+            (N, B, size, size) float32 reflectance; pixels outside the patch are mirrored.
         """
         return self._geometry(self._radiometry(reflectance, bands, rng), size, rng)
 

@@ -1,4 +1,4 @@
-"""EuroSAT's 13-band GeoTIFFs, read and downloaded by torchgeo's own dataset classes."""
+"""EuroSAT's 13-band GeoTIFFs, read and downloaded by torchgeo's dataset classes."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from geocfl.data.patches import Patches
 from geocfl.errors import DataError, unknown_name
 
 DEFAULT_ROOT = Path("data/eurosat")
-"""Where ``--data eurosat`` looks, and downloads to, relative to the working directory."""
+"""Folder of ``data="eurosat"``, relative to the working directory."""
 
 
 def is_torchgeo_root(path: Path) -> bool:
-    """Whether a folder is laid out as torchgeo keeps EuroSAT."""
+    """Whether a folder has the layout of torchgeo's EuroSAT."""
     return (path / "ds").is_dir() or (path / "EuroSATallBands.zip").is_file()
 
 
 def read_torchgeo(
     root: Path, bands: tuple[str, ...], spatial: bool, download: bool = False, progress: Progress = silent
 ) -> Patches:
-    """Reads all patches of torchgeo's `EuroSAT` (or `EuroSATSpatial`), its three splits one after the other.
+    """Reads all patches of torchgeo's `EuroSAT` (or `EuroSATSpatial`), one split after the other.
 
     Args:
         root: torchgeo's root folder, with ``ds/`` or ``EuroSATallBands.zip`` and the split lists.
-        bands: Bands wanted, in this order.
-        spatial: Use `EuroSATSpatial`, so that its split lists lie in `root` afterwards.
-        download: Let torchgeo fetch what is missing.
-        progress: Told how many patches are read.
+        bands: Bands to read, in this order.
+        spatial: Use `EuroSATSpatial`, which puts its split lists into `root`.
+        download: Download missing files.
+        progress: Called with the number of patches read so far.
 
     Raises:
-        DataError: Data or lists are missing, or cannot be downloaded.
+        DataError: Data or lists are missing or cannot be downloaded.
     """
     from torchgeo.datasets import DatasetNotFoundError, EuroSAT, EuroSATSpatial
 
@@ -47,16 +47,16 @@ def read_torchgeo(
     except DatasetNotFoundError as error:
         lists = ", ".join(dataset_class.split_filenames.values())
         raise DataError(
-            f"{root}: torchgeo's EuroSAT is not complete there; it needs EuroSATallBands.zip and {lists}, "
-            "or pass --data eurosat to download them",
+            f"{root}: torchgeo's EuroSAT is incomplete; it needs EuroSATallBands.zip and {lists}; "
+            "to download them, pass `data='eurosat'`",
             page="how-to/training/",
         ) from error
-    except Exception as error:  # urllib, zipfile and torchvision each have errors of their own
+    except Exception as error:  # urllib, zipfile and torchvision have different errors
         if not download:
             raise _unreadable(root, error) from error
         raise DataError(
             f"EuroSAT cannot be downloaded to {root} ({_line(error)}); "
-            "without a network, pass the path of EuroSAT.zip or of a folder of patches as --data",
+            "without a network, pass the path of EuroSAT.zip or of a folder of patches as `data`",
             page="how-to/training/",
         ) from error
     samples = [sample for dataset in datasets for sample in dataset.samples]
@@ -66,7 +66,7 @@ def read_torchgeo(
     for index, (dataset, item) in enumerate(counted(items, progress, "reading patches", len(samples), "img")):
         try:
             pixels[index] = dataset[item]["image"].numpy()
-        except (OSError, ValueError, IndexError) as error:  # not decodable, another size, fewer bands
+        except (OSError, ValueError, IndexError) as error:  # not decodable, different size, fewer bands
             raise _unreadable(Path(samples[index][0]), error) from error
     return Patches(
         pixels=pixels,
@@ -84,5 +84,5 @@ def _unreadable(path: Path, error: Exception) -> DataError:
 
 
 def _line(error: Exception) -> str:
-    """The first line of an error's words, or its name where it has none."""
+    """The first line of an error's message, or its type if it has none."""
     return next(iter(str(error).splitlines()), type(error).__name__)

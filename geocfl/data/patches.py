@@ -1,4 +1,4 @@
-"""Labelled patches in memory, decoded once from a folder or zip archive of class-named folders."""
+"""Labeled patches in memory, decoded once from a folder or zip archive of class-named folders."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ EUROSAT_BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B09", 
 
 @dataclass(frozen=True)
 class Patches:
-    """Labelled patches of one size, undecoded radiometry, named bands.
+    """Labeled patches of one size: digital numbers of named bands.
 
     Attributes:
-        pixels: (N, B, H, W) digital numbers as they were stored, uint8 or uint16.
+        pixels: (N, B, H, W) digital numbers as stored, uint8 or uint16.
         labels: (N,) int64, legend code - 1.
         names: N names ``"Class/name.ext"`` such as ``"Forest/Forest_12.jpg"``: class folder and file.
         bands: Names of the B bands, such as ``("B04", "B03", "B02")``.
-        scaling: What makes `pixels` reflectance.
+        scaling: Converts `pixels` to reflectance.
         legend: The classes.
-        source: What the patches were read from, in words.
-        skipped: Bad patches that were left out on request, named like `names`.
+        source: Description of where the patches come from.
+        skipped: Names of bad patches that were left out on request.
     """
 
     pixels: NDArray[np.generic]
@@ -65,7 +65,7 @@ class Patches:
         return self.scaling.to_reflectance(self.pixels[indices])
 
     def counts(self, indices: NDArray[np.int64]) -> list[int]:
-        """Patches per class among `indices`, in the legend's order."""
+        """Number of patches of each class at `indices`, in the legend's order."""
         counts: list[int] = np.bincount(self.labels[indices], minlength=len(self.legend)).tolist()
         return counts
 
@@ -77,21 +77,21 @@ def read_patches(
     skip_bad: bool = False,
     progress: Progress = silent,
 ) -> Patches:
-    """Reads a folder, or a zip archive of one, whose sub-folders are named after classes.
+    """Reads a folder or zip archive whose subfolders are named after classes.
 
-    The EuroSAT RGB archive is one such, under its folder ``2750``. An archive is read in place, never unpacked.
+    The EuroSAT RGB archive has this layout in its folder ``2750``. An archive is read without unpacking it.
 
     Args:
         path: Folder or ``.zip``, with ``.../<Class>/<patch>.tif|png|jpg`` at any depth.
-        bands: Bands wanted, in this order. Files of three bands are taken as B04, B03, B02, files of thirteen as
-            EuroSAT's; where a GeoTIFF describes its bands, the descriptions count.
+        bands: Bands to read, in this order. Files with three bands are taken as B04, B03, B02, files with thirteen as
+            EuroSAT's, unless a GeoTIFF describes its bands.
         scaling: Digital numbers to reflectance; by default EuroSAT's for 8-bit files, 1 / 10,000 for others.
-        skip_bad: Leave out patches that cannot be read, lack bands, or are of another size or type than most; they are
-            counted in a warning and named in `Patches.skipped`.
-        progress: Told how many patches are read.
+        skip_bad: Leave out patches that cannot be read, lack bands, or differ in size or type from most others. A
+            warning gives their number, and `Patches.skipped` their names.
+        progress: Called with the number of patches read so far.
 
     Raises:
-        DataError: Nothing to read, a bad patch without `skip_bad`, or no good one in a class.
+        DataError: There are no patches, a patch is bad and `skip_bad` is not set, or a class has only bad ones.
     """
     files = _list_zip(path) if path.suffix.lower() == ".zip" else _list_folder(path)
     if not files:
@@ -114,10 +114,10 @@ def read_patches(
     skipped = tuple(_name(files[index]) for index in bad)
     for lost in sorted(set(folders) - {folder for folder, _, _ in good}):
         problem = next(problem for index, problem in bad.items() if files[index][0] == lost)
-        raise DataError(f"{path}: --skip-bad leaves no patch of class '{lost}', as {problem}, or remove the class")
+        raise DataError(f"{path}: all patches of class '{lost}' are bad; the first: {problem}, or remove the class")
     if skipped:
         some = ", ".join(skipped[:3]) + (", ..." if len(skipped) > 3 else "")
-        log.warning("%s: %d of %d patches are bad and left out: %s", path, len(skipped), len(files), some)
+        log.warning("%s: %d of %d patches are bad and are left out: %s", path, len(skipped), len(files), some)
     codes = {c.folder: c.code for c in legend}
     return Patches(
         pixels=pixels,
@@ -131,9 +131,9 @@ def read_patches(
     )
 
 
-# Class folder, file name, and what reads the file.
+# Class folder, file name, and a function that reads the file.
 _File = tuple[str, str, Callable[[], bytes]]
-# What patches must have in common: shape (B, H, W) and type.
+# All patches must have the same shape (B, H, W) and type.
 _Kind = tuple[tuple[int, ...], np.dtype[np.generic]]
 
 
@@ -156,22 +156,22 @@ def _list_zip(path: Path) -> list[_File]:
         archive = zipfile.ZipFile(path)
     except (OSError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: not a readable zip archive ({error}); download it again") from error
-    # Members are only ever read into memory, so that a path such as ../../x.jpg leads nowhere.
+    # Members are only read into memory, so a path such as ../../x.jpg does no harm.
     members = sorted((PurePosixPath(name), name) for name in archive.namelist())
     found = [(member, name) for member, name in members if _is_patch(member) and member.parent.name]
     return [(member.parent.name, member.name, partial(archive.read, name)) for member, name in found]
 
 
 def _is_patch(path: PurePath) -> bool:
-    # macOS archives hold a ._x.jpg, which is no picture, for every x.jpg.
+    # Archives made on macOS have a ._x.jpg, which is not an image, for every x.jpg.
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
 def _decode_all(
     path: Path, files: list[_File], bands: tuple[str, ...], skip_bad: bool, progress: Progress
 ) -> tuple[NDArray[np.generic], dict[int, str]]:
-    """The pixels of the good patches, and what is wrong with each of the others by its index in `files`."""
-    # A sample tells how most patches look, so that all are decoded once, into an array that is already there.
+    """The pixels of the good patches, and the problem of each bad one by its index in `files`."""
+    # A sample gives the kind of most patches, so that all are decoded once, into one array.
     guess = _most_common(_try_decode(file, bands)[0] for file in files[:: 1 + len(files) // 16])
     pixels, outcomes = _fill(files, bands, guess, progress)
     kind = _most_common(outcomes)
@@ -181,16 +181,16 @@ def _decode_all(
             bad[index] = outcome
         elif kind and outcome != kind:
             odd, usual = _words(outcome), _words(kind)
-            bad[index] = f"'{_name(files[index])}' is {odd} but most are {usual}; make all patches alike"
+            bad[index] = f"'{_name(files[index])}' has {odd} but most have {usual}; give all patches the same size"
     if kind is None:
-        raise DataError(f"{path}: none of its {len(files)} patches can be read, as {bad[0]}")
+        raise DataError(f"{path}: none of the {len(files)} patches can be read; the first: {bad[0]}")
     if bad and not skip_bad:
         problem, more = next(iter(bad.values())), f" and {len(bad) - 1} more" if len(bad) > 1 else ""
-        raise DataError(f"{problem}, or leave it{more} out with --skip-bad")
+        raise DataError(f"{problem}, or leave it{more} out with `skip_bad=True`")
     if kind != guess:
-        del pixels  # before there is another
+        del pixels  # frees the memory before the next array is made
         pixels, _ = _fill(files, bands, kind, progress)
-    # In place, as a copy of all would double the memory.
+    # In place: a copy would double the memory.
     for target, index in enumerate(index for index in range(len(files)) if index not in bad):
         if target != index:
             pixels[target] = pixels[index]
@@ -200,7 +200,7 @@ def _decode_all(
 def _fill(
     files: list[_File], bands: tuple[str, ...], kind: _Kind | None, progress: Progress
 ) -> tuple[NDArray[np.generic], list[_Kind | str]]:
-    """An array with the patches of one kind at their places, and every patch's kind, or what is wrong with it."""
+    """An array with the patches of one kind at their indices, and the kind or the problem of every patch."""
     shape, dtype = kind or ((0,), np.dtype(np.uint8))
     pixels = np.empty((len(files), *shape), dtype)
 
@@ -221,7 +221,7 @@ def _most_common(outcomes: Iterable[_Kind | str]) -> _Kind | None:
 
 
 def _try_decode(file: _File, bands: tuple[str, ...]) -> tuple[_Kind | str, NDArray[np.generic] | None]:
-    """A patch and its kind, or what is wrong with it."""
+    """The kind of a patch or its problem, and the patch."""
     try:
         patch = _decode(file, bands)
     except DataError as error:
@@ -230,7 +230,7 @@ def _try_decode(file: _File, bands: tuple[str, ...]) -> tuple[_Kind | str, NDArr
 
 
 def _decode(file: _File, bands: tuple[str, ...]) -> NDArray[np.generic]:
-    """(B, H, W) digital numbers of the wanted bands."""
+    """(B, H, W) digital numbers of `bands`."""
     _, name, read = file
     try:
         content = read()
@@ -239,7 +239,7 @@ def _decode(file: _File, bands: tuple[str, ...]) -> NDArray[np.generic]:
         return _decode_picture(content, bands)
     except DataError as error:
         raise DataError(f"{_name(file)}: {error}") from error
-    except Exception as error:  # zipfile, zlib, Pillow and GDAL each have errors of their own
+    except Exception as error:  # zipfile, zlib, Pillow and GDAL have different errors
         problem = type(error).__name__
         raise DataError(f"{_name(file)}: cannot be decoded ({problem}); replace or remove the file") from error
 
@@ -253,10 +253,10 @@ def _decode_tiff(content: bytes, bands: tuple[str, ...]) -> NDArray[np.generic]:
 def _decode_picture(content: bytes, bands: tuple[str, ...]) -> NDArray[np.generic]:
     missing = [band for band in bands if band not in RGB]
     if missing:
-        raise DataError(f"a picture has no bands {', '.join(missing)}, only B04, B03, B02; use GeoTIFF patches")
+        raise DataError(f"an image has only the bands B04, B03, B02, not {', '.join(missing)}; use GeoTIFF patches")
     with Image.open(io.BytesIO(content)) as image:
         if image.mode.startswith(("I", "F")):
-            raise DataError("not an 8-bit picture; convert it to GeoTIFF, whose numbers are read as they are")
+            raise DataError("not an 8-bit image; convert it to GeoTIFF")
         pixels = np.asarray(image.convert("RGB"))
     return pixels.transpose(2, 0, 1)[[RGB.index(band) for band in bands]]
 
@@ -276,4 +276,4 @@ def _indices(dataset: rasterio.DatasetReader, bands: tuple[str, ...]) -> list[in
 
 def _words(kind: _Kind) -> str:
     (bands, height, width), dtype = kind
-    return f"{width} x {height} px with {bands} bands of {dtype}"
+    return f"{width} x {height} px and {bands} bands of {dtype}"

@@ -1,4 +1,4 @@
-"""Which patches train, which validate, which test."""
+"""Splits into training, validation and test patches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from geocfl.data.patches import Patches
 from geocfl.errors import DataError, UsageError, unknown_name
 
 VALIDATION_SHARE = 0.1
-"""Part of the training half that validates where a split has no validation list of its own."""
+"""Fraction of the training patches used for validation, if a split has no validation list."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Split:
     test: NDArray[np.int64]
 
     def without_validation(self) -> Split:
-        """The split whose validation patches train as well."""
+        """The split with its validation patches among the training patches."""
         train = np.sort(np.concatenate([self.train, self.validation]))
         return Split(train, self.validation[:0], self.test)
 
@@ -34,18 +34,18 @@ def make_split(patches: Patches, how: str, seed: int, lists: Path) -> Split:
     """Splits patches.
 
     Args:
-        patches: What to split.
+        patches: The data set.
         how: ``paper`` (half of each class trains, half tests), ``random:FRACTION`` (that fraction of each class trains)
             or ``spatial`` (torchgeo's lists by longitude).
         seed: Of the random splits; the same seed gives the same split.
-        lists: Folder of ``eurosat-spatial-{train,val,test}.txt``, used by ``spatial`` alone.
+        lists: Folder of ``eurosat-spatial-{train,val,test}.txt``, used only by ``spatial``.
 
     Returns:
-        Indices; validation is a tenth of each class's training part, or the spatial split's own list.
+        Indices; the validation patches are a tenth of each class's training patches, or those of the spatial list.
 
     Raises:
         UsageError: `how` is none of these.
-        DataError: A class has too few patches, or a list is missing, lacks a class or names patches that are not there.
+        DataError: A class has too few patches, or a list is missing, lacks a class or names unknown patches.
     """
     return _spatial(patches, lists) if how == "spatial" else _stratified(patches, train_share(how), seed)
 
@@ -54,21 +54,21 @@ def listed(patches: Patches, path: Path) -> NDArray[np.int64]:
     """Sorted indices of the patches that a text file names.
 
     Args:
-        patches: Where to look. Its skipped patches may be listed, and are left out.
-        path: One patch a line, as ``Class/name.ext`` or ``name.ext``. Extensions do not count, as EuroSAT's lists name
-            .jpg files whichever version of it they split; nor do folders above the class, nor empty lines.
+        patches: The data set. Its skipped patches may be listed; they are left out.
+        path: Text file with one patch per line, as ``Class/name.ext`` or ``name.ext``. Extensions are ignored because
+            EuroSAT's lists name .jpg files for every version of it; so are folders above the class and empty lines.
 
     Raises:
-        DataError: The file cannot be read or is empty, a name is unknown, ambiguous or there twice, or all
-            that it names were skipped.
+        DataError: The file cannot be read or is empty, a name is unknown, ambiguous or repeated, or all named patches
+            were skipped.
     """
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        reason = "no UTF-8 text" if isinstance(error, UnicodeDecodeError) else error.strerror
-        raise DataError(f"{path}: cannot be read ({reason}); pass a text file that names one patch a line") from error
+        reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error.strerror
+        raise DataError(f"{path}: cannot be read ({reason}); pass a text file with one patch per line") from error
     if not lines:
-        raise DataError(f"{path}: the list is empty; name one patch a line")
+        raise DataError(f"{path}: the list is empty; write one patch per line")
     names = (*patches.names, *patches.skipped)
     known: dict[str, list[int]] = defaultdict(list)
     for index, name in enumerate(names):
@@ -79,29 +79,31 @@ def listed(patches: Patches, path: Path) -> NDArray[np.int64]:
     absent = [line for line, key in zip(lines, keys, strict=True) if key not in known]
     if absent:
         raise DataError(
-            f"{path}: {len(absent)} of its {len(lines)} patches are not in {patches.source}, '{absent[0]}' for one; "
-            "pass the whole data set, or a list or split that fits it"
+            f"{path}: {len(absent)} of its {len(lines)} patches are not in {patches.source}, for example "
+            f"'{absent[0]}'; pass the whole data set, or another list or split"
         )
     found: dict[int, str] = {}
     for line, key in zip(lines, keys, strict=True):
         index, *others = known[key]
         if others:
             remedy = "rename one of them" if "/" in key else "write Class/name in the list"
-            raise DataError(f"{path}: '{line}' may be '{names[index]}' or '{names[others[0]]}'; {remedy}")
+            raise DataError(f"{path}: '{line}' matches both '{names[index]}' and '{names[others[0]]}'; {remedy}")
         if index in found:
             raise DataError(f"{path}: names '{names[index]}' twice, as '{found[index]}' and '{line}'; remove one")
         found[index] = line
     indices = np.array(sorted(index for index in found if index < len(patches)), dtype=np.int64)
     if not len(indices):
-        raise DataError(f"{path}: all of its {len(lines)} patches were skipped as bad; replace them or list others")
+        raise DataError(
+            f"{path}: all of its {len(lines)} patches are bad and were skipped; replace them or list others"
+        )
     return indices
 
 
 def train_share(how: str) -> float:
-    """Training share of ``paper`` and ``random:FRACTION``.
+    """Training fraction of ``paper`` and ``random:FRACTION``.
 
     Raises:
-        UsageError: `how` is neither, or the share is not between 0 and 1.
+        UsageError: `how` is neither, or the fraction is not between 0 and 1.
     """
     if how == "paper":
         return 0.5
@@ -121,7 +123,7 @@ def train_share(how: str) -> float:
 def _stratified(patches: Patches, share: float, seed: int) -> Split:
     rng = np.random.default_rng(seed)
     parts: tuple[list[NDArray[np.int64]], ...] = ([], [], [])
-    # By name, so that a split is the same in whatever order and format a layout holds the patches.
+    # By name, so that the split does not depend on the order and format of the files.
     order = np.argsort([_without_extension(name) for name in patches.names], kind="stable")
     for lulc in patches.legend:
         members = rng.permutation(order[patches.labels[order] == lulc.code - 1])
@@ -131,7 +133,7 @@ def _stratified(patches: Patches, share: float, seed: int) -> Split:
             patch = "patch" if len(members) == 1 else "patches"
             raise DataError(
                 f"{patches.source}: class '{lulc.folder}' has {len(members)} {patch}, "
-                "too few to train, validate and test; add patches or remove the class"
+                "too few for training, validation and test; add patches or remove the class"
             )
         cut = np.split(members, [training - validation, training])
         for part, indices in zip(parts, cut, strict=True):
@@ -140,7 +142,7 @@ def _stratified(patches: Patches, share: float, seed: int) -> Split:
 
 
 def spatial_lists(folder: Path) -> list[Path]:
-    """The files of the spatial split: training, validation, test.
+    """The lists of the spatial split: training, validation, test.
 
     Raises:
         DataError: One is missing.
@@ -149,8 +151,8 @@ def spatial_lists(folder: Path) -> list[Path]:
     for path in paths:
         if not path.is_file():
             raise DataError(
-                f"{path}: the spatial split's list is missing; put torchgeo's three "
-                "eurosat-spatial-*.txt beside the data or choose --split paper"
+                f"{path}: the list of the spatial split is missing; put torchgeo's three "
+                "eurosat-spatial-*.txt beside the data, or use `split='paper'`"
             )
     return paths
 
@@ -159,12 +161,12 @@ def _spatial(patches: Patches, lists: Path) -> Split:
     paths = spatial_lists(lists)
     split = Split(*(listed(patches, path) for path in paths))
     if np.bincount(np.concatenate([split.train, split.validation, split.test])).max(initial=0) > 1:
-        raise DataError(f"{lists}: the spatial split's lists share a patch; download them again")
+        raise DataError(f"{lists}: the lists of the spatial split have a patch in common; download them again")
     for lulc, count in zip(patches.legend, patches.counts(split.train), strict=True):
         if not count:
             raise DataError(
                 f"{paths[0]}: names no patch of class '{lulc.folder}' of {patches.source}; "
-                "remove the class or choose --split paper"
+                "remove the class, or use `split='paper'`"
             )
     return split
 

@@ -1,4 +1,4 @@
-"""Evaluation of a model on labelled patches: figures, predictions and a report."""
+"""Evaluation of a model on labeled patches: metrics, predictions, figures and a report."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from geocfl.core.keywords import declared
 from geocfl.core.progress import Progress, silent
+from geocfl.data.load import load_patches, load_split
 from geocfl.data.patches import Patches
-from geocfl.data.splits import listed
+from geocfl.data.splits import listed, train_share
 from geocfl.errors import DataError, OutputError, UsageError, unknown_name
+from geocfl.evaluation.logits import patch_logits
 from geocfl.evaluation.metrics import compute_metrics, describe_metrics, format_metrics, metrics_html
-from geocfl.models.bundle import DEFAULT_MODEL, FACTS, Bundle
-from geocfl.models.network import autocast, choose_device
+from geocfl.models.bundle import DEFAULT_MODEL, FACTS, Bundle, looks_like_model
+from geocfl.models.network import autocast, choose_device, load_network
 from geocfl.models.predict import Model, load_model
-from geocfl.training.config import Settings, resolve
-from geocfl.training.loop import predict
-from geocfl.training.train import load_patches, split_patches
 
 logger = logging.getLogger("geocfl")
 
@@ -33,12 +33,12 @@ OUTPUTS = ("predictions.csv", "report.html", "metrics.json")
 
 @dataclass(frozen=True, repr=False)
 class Evaluation:
-    """What an evaluation found.
+    """The result of an evaluation.
 
     Attributes:
-        path: Folder of its outputs.
-        metrics: Content of ``metrics.json``, by split.
-        model: What was judged.
+        path: Folder of its files.
+        metrics: Content of ``metrics.json``: the metrics of one subset, under its name.
+        model: The evaluated model.
     """
 
     path: Path
@@ -46,27 +46,28 @@ class Evaluation:
     model: Model
 
     def table(self) -> str:
-        """The figures as plain text."""
-        return format_metrics(self._figures())
+        """The metrics as plain text."""
+        return format_metrics(self._metrics())
 
     def __repr__(self) -> str:
-        """One line: how good the model is, where it is written."""
-        return f"<Evaluation of {self.model.name}: {describe_metrics(self._figures())}; in {self.path}>"
+        """One line: the metrics and the folder."""
+        return f"<Evaluation of {self.model.name}: {describe_metrics(self._metrics())}; in {self.path}>"
 
     def _repr_html_(self) -> str:
-        return metrics_html(self._figures(), self.model.legend, repr(self)[1:-1])
+        return metrics_html(self._metrics(), self.model.legend, repr(self)[1:-1])
 
-    def _figures(self) -> dict[str, Any]:
-        figures: dict[str, Any] = next(iter(self.metrics.values()))
-        return figures
+    def _metrics(self) -> dict[str, Any]:
+        metrics: dict[str, Any] = next(iter(self.metrics.values()))
+        return metrics
 
 
+@declared
 def evaluate(
     model: str | Path = DEFAULT_MODEL,
     *,
     data: str | Path,
     out: str | Path,
-    split: str = "",
+    split: str | Path | None = None,
     subset: str = "test",
     seed: int | None = None,
     scale: float | None = None,
@@ -79,122 +80,150 @@ def evaluate(
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> Evaluation:
-    """Judges a model on labelled patches and writes ``metrics.json``, ``predictions.csv``, figures and ``report.html``.
+    """Evaluates a model on labeled patches; writes ``metrics.json``, ``predictions.csv``, figures and ``report.html``.
 
     Args:
-        model: A bundle's folder or the name of a bundled model.
-        data: Patches, in any layout that `geocfl.train` reads.
+        model: A model folder or the name of a bundled model.
+        data: Patches in any layout that `geocfl.train` reads.
         out: Folder to write.
         split: ``paper``, ``spatial`` or ``random:FRACTION``; ``all`` for every patch; or a text file of patch names,
-            such as a run's ``test_patches.txt``. The model's own split by default.
+            such as a run's ``test_patches.txt``. None takes the model's own split.
         subset: ``test``, ``validation`` or ``train``: which patches of the split.
-        seed: Of a random split; the model's own by default.
-        scale: In reflectance = (DN + offset) / scale; the layout's own by default.
-        offset: Likewise.
-        skip_bad: Leave out patches that cannot be read or are unlike the others.
-        tta: Test-time augmentation: average over so many rotations and flips, one of `geocfl.models.bundle.TTA`; the
-            model's own by default.
+        seed: Random seed of a random split; None takes the model's own.
+        scale: In reflectance = (DN + offset) / scale; None takes the layout's own.
+        offset: In the same formula; None takes the layout's own.
+        skip_bad: Leave out patches that cannot be read or differ from the others.
+        tta: Test-time augmentation: average over this many flips and rotations, one of `geocfl.models.bundle.TTA`;
+            None takes the model's own.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        precision: ``float32``, ``bfloat16`` or ``float16``; metrics to publish are those of ``float32``.
-        batch_size: Patches at a time; what is fast on the device by default.
+        precision: ``float32``, ``bfloat16`` or ``float16``. Publish metrics in ``float32``.
+        batch_size: Patches per batch; None takes a fast number for the device.
         overwrite: Replace an earlier evaluation in `out`.
-        progress: Told how many patches are read, and how many are classified.
+        progress: Called with the progress of reading and of classifying.
 
     Raises:
-        GeocflError: Bad data, classes or bands that differ from the model's, an `out` that is in use. Nothing is
+        GeocflError: The data are broken, their classes or bands differ from the model's, or `out` is in use. Nothing is
             written then.
     """
     if batch_size is not None and batch_size < 1:
-        raise UsageError(f"--batch-size {batch_size} is below 1")
-    bundle, out = load_model(model).with_tta(tta), Path(out)
-    torch_device = choose_device(device)
-    autocast(torch_device, precision)  # refuses an unknown one before the patches are read
-    _claim(out, overwrite)
-    split = split or str(bundle.origin.get("split", "all"))
-    seed = int(bundle.origin.get("seed", 0)) if seed is None else seed
-    listing = Path(split)
-    in_parts = split != "all" and not listing.is_file()
-    if in_parts and listing.suffix == ".txt":
-        raise UsageError(
-            f"{split}: no such list of patches; pass a text file, or paper, spatial, random:FRACTION or all"
-        )
+        raise UsageError(f"`batch_size` is {batch_size} but must be at least 1")
     if subset not in SUBSETS:
         raise UsageError(unknown_name("`subset`", subset, SUBSETS))
-    settings = resolve(
-        str(data),
-        split=split if in_parts else None,
-        seed=seed,
-        bands=bundle.bands,
+    _check_arguments(model, data)
+    bundle, out = load_model(model).with_tta(tta), Path(out)
+    torch_device = choose_device(device)
+    autocast(torch_device, precision)  # refuses an unknown precision before the patches are read
+    _claim(out, overwrite)
+    chosen = str(split or bundle.origin.get("split", "all"))
+    random_seed = int(bundle.origin.get("seed", 0)) if seed is None else seed
+    names_patches = _names_patches(chosen)
+    patches = load_patches(
+        data,
+        bundle.bands,
+        split="all" if names_patches else chosen,
         scale=scale,
         offset=offset,
         skip_bad=skip_bad,
+        progress=progress,
     )
-    patches = load_patches(settings, progress)
-    _check(bundle, patches)
-    if in_parts:
-        indices = getattr(split_patches(patches, settings), subset)
-        _warn_of_known_labels(bundle, settings, subset, len(indices))
+    _check_patches(bundle, patches)
+    if chosen == "all":
+        subset, indices = "all", np.arange(len(patches))
+    elif names_patches:
+        subset, indices = Path(chosen).stem, listed(patches, Path(chosen))
     else:
-        indices, subset = (
-            (np.arange(len(patches)), "all") if split == "all" else (listed(patches, listing), listing.stem)
+        indices = getattr(load_split(patches, data, chosen, random_seed), subset)
+    if names_patches:
+        logger.warning("%s may have been trained on some of these patches", bundle.name)
+    elif _may_know_labels(bundle, chosen, random_seed, subset, len(indices)):
+        trained = bundle.origin.get("split"), bundle.origin.get("seed")
+        logger.warning(
+            "%s may have been trained on some of these patches: its own split is %s with seed %s", bundle.name, *trained
         )
-        logger.warning("whether %s was trained on some of these patches cannot be told from here", bundle.name)
-    module = bundle.network().to(torch_device).to(memory_format=torch.channels_last)
-    logits = predict(module, patches, indices, batch_size, progress, precision)
-    result = {
-        subset: compute_metrics(logits, torch.from_numpy(patches.labels[indices]), bundle.legend, bundle.temperature)
-    }
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "metrics.json").unlink(missing_ok=True)  # written last: a killed evaluation must not look finished
-        _write_predictions(out / "predictions.csv", bundle, patches, indices, logits)
-        from geocfl.evaluation.report import write_report  # matplotlib, not needed before
+    module = load_network(bundle).to(torch_device).to(memory_format=torch.channels_last)
+    logits = patch_logits(module, patches, indices, batch_size, progress, precision)
+    labels = torch.from_numpy(patches.labels[indices])
+    metrics = {subset: compute_metrics(logits, labels, bundle.legend, bundle.temperature)}
+    _write(out, bundle, metrics, patches, indices, logits)
+    return Evaluation(out, metrics, bundle)
 
-        write_report(out, bundle, result, patches=patches, indices=indices, logits=logits)
-        (out / "metrics.json").write_text(json.dumps(result, indent=2) + "\n")
-    except OSError as error:
-        raise OutputError(f"{out}: cannot be written ({error.strerror}); pass another --out") from error
-    return Evaluation(out, result, bundle)
+
+def _check_arguments(model: str | Path, data: str | Path) -> None:
+    """Refuses patches as the model, which are easily confused with it."""
+    if looks_like_model(data) and not looks_like_model(model):
+        raise UsageError(f"{data} is a model and {model} is not: swap them, the model first and the patches as `data`")
+    if Path(model).suffix.lower() == ".zip":
+        raise UsageError(f"{model} is not a model; pass patches as `data`, and a model folder first")
 
 
 def _claim(out: Path, overwrite: bool) -> None:
     if out.exists() and not out.is_dir():
-        raise OutputError(f"{out}: is a file; pass another folder as --out")
+        raise OutputError(f"{out}: is a file; pass another folder as `out`")
     if (out / "config.json").exists() or (out / FACTS).exists():
-        raise OutputError(f"{out}: holds a training run; pass another --out")
+        raise OutputError(f"{out}: contains a training run; pass another `out`")
     if any((out / name).exists() for name in OUTPUTS) and not overwrite:
-        raise OutputError(f"{out}: already holds an evaluation; pass --overwrite to replace it, or another --out")
+        raise OutputError(
+            f"{out}: already contains an evaluation; pass `overwrite=True` to replace it, or another `out`"
+        )
 
 
-def _check(model: Bundle, patches: Patches) -> None:
+def _names_patches(split: str) -> bool:
+    """Whether a split is ``all`` or the file of a list, rather than the name of a split; checks the name."""
+    path = Path(split)
+    if split == "all" or path.is_file():
+        return True
+    if path.suffix == ".txt":
+        raise UsageError(
+            f"{split}: no such list of patches; pass a text file, or paper, spatial, random:FRACTION or all"
+        )
+    if split != "spatial":
+        train_share(split)
+    return False
+
+
+def _check_patches(model: Bundle, patches: Patches) -> None:
     theirs, ours = ([lulc.folder for lulc in legend] for legend in (patches.legend, model.legend))
     if theirs != ours:
-        odd = sorted(set(theirs) ^ set(ours)) or theirs
+        different = sorted(set(theirs) ^ set(ours)) or theirs
         raise DataError(
-            f"{patches.source}: its classes are not those of {model.name}, for one '{odd[0]}'; "
-            f"make the folders {', '.join(ours)}"
+            f"{patches.source}: its classes are not those of {model.name}, for example '{different[0]}'; "
+            f"rename the folders to {', '.join(ours)}"
         )
     height, width = patches.pixels.shape[2:]
     if (height, width) != (model.window, model.window):
         raise DataError(
-            f"{patches.source}: patches of {width} x {height} px, but {model.name} judges windows of {model.window} x "
-            f"{model.window} px; cut the patches anew"
+            f"{patches.source}: patches have {width} x {height} px, but {model.name} classifies windows of "
+            f"{model.window} x {model.window} px; cut the patches again"
         )
 
 
-def _warn_of_known_labels(model: Bundle, settings: Settings, subset: str, patches: int) -> None:
-    known = {"train"} if "refit_of" not in model.origin else {"train", "validation"}
-    same = model.origin.get("split") == settings.split and (
-        settings.split == "spatial" or model.origin.get("seed") == settings.seed
-    )
-    same = same and model.origin.get("patches", {}).get(subset) == patches  # else it is another data set
-    if subset in known or not same:
-        logger.warning(
-            "%s was trained on split %s, seed %s; it may have learned the labels of these patches",
-            model.name,
-            model.origin.get("split"),
-            model.origin.get("seed"),
-        )
+def _may_know_labels(model: Bundle, split: str, seed: int, subset: str, patches: int) -> bool:
+    """Whether a model may have been trained on these patches of a split."""
+    origin = model.origin
+    trained_on = ("train", "validation") if "refit_of" in origin else ("train",)
+    same_split = origin.get("split") == split and (split == "spatial" or origin.get("seed") == seed)
+    same_data = origin.get("patches", {}).get(subset) == patches
+    return subset in trained_on or not same_split or not same_data
+
+
+def _write(
+    out: Path,
+    model: Bundle,
+    metrics: dict[str, Any],
+    patches: Patches,
+    indices: NDArray[np.int64],
+    logits: torch.Tensor,
+) -> None:
+    from geocfl.evaluation.report import write_report  # imports matplotlib
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "metrics.json").unlink(missing_ok=True)  # written last: it marks a finished evaluation
+        _write_predictions(out / "predictions.csv", model, patches, indices, logits)
+        write_report(out, model, metrics, patches=patches, indices=indices, logits=logits)
+        (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be written ({error.strerror}); pass another `out`") from error
 
 
 def _write_predictions(
@@ -205,5 +234,5 @@ def _write_predictions(
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["patch", "true_class", "predicted_class", "confidence"])
-        for index, code, sure in zip(indices, predicted.tolist(), confidence.tolist(), strict=True):
-            writer.writerow([patches.names[index], names[patches.labels[index]], names[code], f"{sure:.4f}"])
+        for index, code, value in zip(indices, predicted.tolist(), confidence.tolist(), strict=True):
+            writer.writerow([patches.names[index], names[patches.labels[index]], names[code], f"{value:.4f}"])

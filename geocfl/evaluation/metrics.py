@@ -1,4 +1,4 @@
-"""How good predictions are, and how far their probabilities can be believed."""
+"""Metrics of predictions on labeled patches: the numbers of ``metrics.json``, and how they are shown."""
 
 from __future__ import annotations
 
@@ -6,53 +6,44 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from geocfl.core.display import html_table
 from geocfl.core.legend import Legend
 from geocfl.core.table import align
-
-ECE_BINS = 15
+from geocfl.evaluation.calibration import calibration_metrics, reliability
 
 
 def metrics_at(logits: Tensor, labels: Tensor, legend: Legend, temperature: float = 1.0) -> dict[str, Any]:
-    """The figures of ``metrics.json`` for one split.
+    """Metrics at one temperature.
 
     Args:
         logits: (N, C) float32.
         labels: (N,) int64, legend code - 1; N >= 1.
         legend: The C classes.
-        temperature: Divides the logits before `ece`, `nll` and `brier` are taken; > 0.
+        temperature: Divides the logits before ``ece``, ``nll`` and ``brier`` are computed; > 0.
 
     Returns:
         ``n``, ``accuracy``, ``balanced_accuracy`` (mean recall of the classes that have patches),
-        ``worst_class_recall`` (the least of those recalls), ``macro_f1`` (mean over all classes; F1 of a class without
-        patches or predictions is 0), ``ece`` (expected calibration error: mean over 15 equal-width confidence bins,
-        weighted by their samples, of the gap between confidence and accuracy), ``nll`` (mean negative log-likelihood,
-        nats), ``brier`` (mean over the patches of ``sum_c (p_c - [c = y])^2``, 0..2: Brier, "Verification of forecasts
-        expressed in terms of probability", Monthly Weather Review 78, 1950, formula 2), ``per_class``, ``confusion``
-        (rows are true classes, columns predicted ones) and ``reliability`` (the bins of `ece`: mean ``confidence``,
-        ``accuracy`` and ``count``).
+        ``worst_class_recall`` (the lowest of these recalls), ``macro_f1`` (mean over all classes; F1 of a class without
+        patches or predictions is 0), ``ece``, ``nll`` and ``brier`` (see
+        `geocfl.evaluation.calibration.calibration_metrics`), ``per_class``, ``confusion`` (rows are true classes,
+        columns predicted ones) and ``reliability`` (see `geocfl.evaluation.calibration.reliability`).
     """
-    # One line, where importing torchmetrics for it takes seconds of every command.
+    # torchmetrics is not used: importing it takes seconds.
     pairs = labels.numpy() * len(legend) + logits.argmax(1).numpy()
     confusion = np.bincount(pairs, minlength=len(legend) ** 2).reshape(len(legend), -1)
     true, predicted, correct = confusion.sum(1), confusion.sum(0), np.diag(confusion)
     f1, recall = _ratio(2 * correct, true + predicted), _ratio(correct, true)
     scaled = logits / temperature
-    bins = reliability(scaled, labels)
     return {
         "n": len(labels),
         "accuracy": float(correct.sum() / len(labels)),
         "balanced_accuracy": float(recall[true > 0].mean()),
         "worst_class_recall": float(recall[true > 0].min()),
         "macro_f1": float(f1.mean()),
-        "ece": sum(b["count"] * abs(b["confidence"] - b["accuracy"]) for b in bins) / len(labels),
-        "nll": float(F.cross_entropy(scaled, labels)),
-        "brier": _brier(scaled, labels),
+        **calibration_metrics(scaled, labels),
         "per_class": [
             {
                 "code": c.code,
@@ -65,18 +56,12 @@ def metrics_at(logits: Tensor, labels: Tensor, legend: Legend, temperature: floa
             for c in legend
         ],
         "confusion": confusion.tolist(),
-        "reliability": bins,
+        "reliability": reliability(scaled, labels),
     }
 
 
-def _brier(logits: Tensor, labels: Tensor) -> float:
-    probabilities = logits.double().softmax(1)
-    truth = F.one_hot(labels, logits.shape[1])
-    return float((probabilities - truth).square().sum(1).mean())
-
-
 def compute_metrics(logits: Tensor, labels: Tensor, legend: Legend, temperature: float) -> dict[str, Any]:
-    """The figures of one split as they stand in ``metrics.json``, with and without calibration.
+    """The metrics of one subset as ``metrics.json`` has them, before and after calibration.
 
     Args:
         logits: (N, C) float32.
@@ -85,126 +70,82 @@ def compute_metrics(logits: Tensor, labels: Tensor, legend: Legend, temperature:
         temperature: The model's; > 0.
 
     Returns:
-        `metrics_at` `temperature`, and as ``uncalibrated`` the ``ece``, ``nll``, ``brier`` and ``reliability`` of
-        temperature 1. The other figures are the same at every temperature.
+        `metrics_at` `temperature`, with ``ece``, ``nll``, ``brier`` and ``reliability`` at temperature 1 under
+        ``uncalibrated``. The other metrics do not depend on the temperature.
     """
     raw = metrics_at(logits, labels, legend)
     uncalibrated = {key: raw[key] for key in ("ece", "nll", "brier", "reliability")}
     return {**metrics_at(logits, labels, legend, temperature), "uncalibrated": uncalibrated}
 
 
-def reliability(logits: Tensor, labels: Tensor) -> list[dict[str, float]]:
-    """What came of the predictions of each level of confidence.
-
-    torchmetrics' calibration error is not used: it sums in float32, and gives a confidence of 1 a bin of its own.
+def format_metrics(metrics: Mapping[str, Any]) -> str:
+    """The metrics of one subset as plain text, with classes as in the paper's Table 3.
 
     Args:
-        logits: (N, C), divided by the temperature.
-        labels: (N,) int64.
+        metrics: From `metrics_at` or `compute_metrics`. Metrics that an older ``metrics.json`` lacks are left out.
 
     Returns:
-        For each of 15 bins of equal width, from 0 to 1: mean ``confidence``, ``accuracy`` and ``count`` (0 each where
-        the bin is empty).
-    """
-    confidence, predicted = logits.double().softmax(1).max(1)
-    index = (confidence.numpy() * ECE_BINS).astype(int).clip(max=ECE_BINS - 1)
-    count = np.bincount(index, minlength=ECE_BINS)
-    mean_confidence = _ratio(np.bincount(index, confidence.numpy(), ECE_BINS), count)
-    accuracy = _ratio(np.bincount(index, (predicted == labels).numpy(), ECE_BINS), count)
-    return [
-        {"confidence": float(c), "accuracy": float(a), "count": int(n)}
-        for c, a, n in zip(mean_confidence, accuracy, count, strict=True)
-    ]
-
-
-def format_metrics(figures: Mapping[str, Any]) -> str:
-    """One split's figures as plain text, classes in the form of the paper's Table 3.
-
-    Args:
-        figures: From `metrics_at` or `compute_metrics`; what an older ``metrics.json`` lacks is left out.
-
-    Returns:
-        The table of the classes, a sentence on their mean and worst, and calibration: before and after temperature
-        scaling where `figures` has ``uncalibrated``.
+        The table of classes, a sentence on balanced accuracy and the worst class, and calibration, before and after
+        temperature scaling if `metrics` has ``uncalibrated``.
     """
     lines = [("code", "class", "correct", "patches", "accuracy", "F1")]
-    for row in figures["per_class"]:
+    for row in metrics["per_class"]:
         counts = f"{row['correct']:,}", f"{row['count']:,}"
         lines.append((str(row["code"]), row["name"], *counts, f"{row['accuracy']:.2%}", f"{row['f1']:.4f}"))
-    correct = sum(row["correct"] for row in figures["per_class"])
-    total = f"{correct:,}", f"{figures['n']:,}", f"{figures['accuracy']:.2%}", f"{figures['macro_f1']:.4f}"
+    correct = sum(row["correct"] for row in metrics["per_class"])
+    total = f"{correct:,}", f"{metrics['n']:,}", f"{metrics['accuracy']:.2%}", f"{metrics['macro_f1']:.4f}"
     lines.append(("", "All (F1: mean of the classes)", *total))
-    parts = [align(lines, text_columns=[1]), _format_balance(figures), _format_calibration(figures)]
+    parts = [align(lines, text_columns=[1]), _format_balance(metrics), _format_calibration(metrics)]
     return "\n\n".join(part for part in parts if part)
 
 
-def describe_metrics(figures: Mapping[str, Any]) -> str:
-    """One split's figures in a line."""
+def describe_metrics(metrics: Mapping[str, Any]) -> str:
+    """The metrics of one subset in one line."""
     return (
-        f"accuracy {figures['accuracy']:.1%}, macro F1 {figures['macro_f1']:.3f}, calibration error "
-        f"{figures['ece']:.3f} on {figures['n']:,} patches"
+        f"accuracy {metrics['accuracy']:.1%}, macro F1 {metrics['macro_f1']:.3f}, calibration error "
+        f"{metrics['ece']:.3f} on {metrics['n']:,} patches"
     )
 
 
-def metrics_html(figures: Mapping[str, Any], legend: Legend, caption: str) -> str:
-    """One split's figures by class, for a notebook."""
+def metrics_html(metrics: Mapping[str, Any], legend: Legend, caption: str) -> str:
+    """The metrics of one subset by class, as a table for a notebook."""
     lines = [
         (legend[row["code"]].color, [row["name"], f"{row['count']:,}", f"{row['accuracy']:.1%}", f"{row['f1']:.3f}"])
-        for row in figures["per_class"]
+        for row in metrics["per_class"]
     ]
     return html_table(["class", "patches", "accuracy", "F1"], lines, caption=caption)
 
 
-def _format_balance(figures: Mapping[str, Any]) -> str:
-    if "balanced_accuracy" not in figures:
+def worst_class(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The ``per_class`` entry with the lowest accuracy among the classes that have patches."""
+    rows: list[dict[str, Any]] = [row for row in metrics["per_class"] if row["count"]]
+    return min(rows, key=lambda row: float(row["accuracy"]))
+
+
+def _format_balance(metrics: Mapping[str, Any]) -> str:
+    if "balanced_accuracy" not in metrics:
         return ""
-    worst = min((row for row in figures["per_class"] if row["count"]), key=lambda row: float(row["accuracy"]))
-    mean = f"Balanced accuracy, the mean of the classes' accuracies: {figures['balanced_accuracy']:.2%}"
-    return f"{mean}; lowest: {worst['accuracy']:.2%}, {worst['name']}."
+    worst = worst_class(metrics)
+    balanced = f"Balanced accuracy (mean of the classes' accuracies): {metrics['balanced_accuracy']:.2%}"
+    return f"{balanced}; lowest: {worst['accuracy']:.2%}, {worst['name']}."
 
 
-def _format_calibration(figures: Mapping[str, Any]) -> str:
+def _format_calibration(metrics: Mapping[str, Any]) -> str:
     names = {
         "ece": "Expected calibration error",
         "nll": "Negative log-likelihood (nats)",
         "brier": "Brier score (0..2)",
     }
-    known = [key for key in names if key in figures]
-    before = figures.get("uncalibrated", {})
+    known = [key for key in names if key in metrics]
+    before = metrics.get("uncalibrated", {})
     if not before:
-        return ", ".join(f"{names[key]} {figures[key]:.4f}" for key in known)
+        return ", ".join(f"{names[key]} {metrics[key]:.4f}" for key in known)
     lines = [("temperature scaling", "before", "after")]
     for key in known:
-        lines.append((names[key], f"{before[key]:.4f}" if key in before else "-", f"{figures[key]:.4f}"))
+        lines.append((names[key], f"{before[key]:.4f}" if key in before else "-", f"{metrics[key]:.4f}"))
     return align(lines, text_columns=[0])
 
 
 def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
     ratio: NDArray[np.float64] = np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
     return ratio
-
-
-def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The temperature that minimises the negative log-likelihood of held-out patches.
-
-    Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 4.2.
-
-    Args:
-        logits: (N, C) float32 of patches that were not trained on.
-        labels: (N,) int64.
-
-    Returns:
-        T > 0; probabilities are ``softmax(logits / T)``.
-    """
-    logits, log_t = logits.double(), torch.zeros((), dtype=torch.float64, requires_grad=True)
-    optimiser = torch.optim.LBFGS([log_t], max_iter=100, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        optimiser.zero_grad()
-        loss = F.cross_entropy(logits / log_t.exp(), labels)
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
-
-    optimiser.step(closure)  # type: ignore[no-untyped-call]
-    # Separable logits have no minimum: the loss falls for ever as T goes to 0.
-    return float(log_t.detach().clamp(-3, 3).exp())

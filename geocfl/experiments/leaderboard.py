@@ -1,4 +1,4 @@
-"""The table of a comparison: seeds averaged, losses tested against cross-entropy, written for people and programs."""
+"""The table of a comparison: means over seeds, and tests of the losses against cross-entropy."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from geocfl.core.display import html_table
 from geocfl.core.table import align
 from geocfl.errors import DataError
 from geocfl.evaluation.significance import holm, mcnemar, t_interval
+from geocfl.experiments.results import FinishedRun
 
 if TYPE_CHECKING:
     import pandas as pd
 
 REFERENCE = "ce"
-"""The loss that others are tested against."""
+"""The loss against which the others are tested."""
 LEVEL = 0.05
-FIGURES = {
+METRICS = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro F1",
@@ -33,26 +33,9 @@ FIGURES = {
     "minority_recall": "minority-class recall",
     "ece": "ECE",
 }
-"""Columns of the table, in per cent."""
+"""Columns of the table, in percent."""
 CHARTED = ("balanced_accuracy", "ece")
-TITLES = ["imbalance", "loss", "seeds", *FIGURES.values(), "McNemar against cross-entropy, by seed"]
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One training of the grid, finished.
-
-    Attributes:
-        settings: Of the training, but for where its data lay.
-        figures: `FIGURES` of the test patches; minority recall is None where no class is a minority.
-        correct: (n,) whether each test patch was classified right.
-        patches: What it was trained and tested on; cells of the same ``test_sha256`` are comparable patch by patch.
-    """
-
-    settings: dict[str, Any]
-    figures: dict[str, float | None]
-    correct: NDArray[np.bool_]
-    patches: dict[str, Any]
+TITLES = ["imbalance", "loss", "seeds", *METRICS.values(), "McNemar against cross-entropy, by seed"]
 
 
 @dataclass(frozen=True)
@@ -62,11 +45,11 @@ class Row:
     Attributes:
         imbalance: Of the training patches.
         loss: Name of the loss.
-        seeds: How many cells it is made of.
-        intervals: For each of `FIGURES` mean and half width of the 95 % t interval over seeds; None where undefined.
-        tests: Per seed: test patches that only this loss has right, that only cross-entropy has right, and the
-            p-value of McNemar's test, Holm-corrected over all losses and seeds of the imbalance. Empty for
-            cross-entropy itself, and where cross-entropy is not part of the grid.
+        seeds: Number of runs.
+        intervals: Mean and half width of the 95 % t interval over seeds for each of `METRICS`; None if undefined.
+        tests: For each seed the test patches that only this loss classifies correctly, those that only cross-entropy
+            does, and the p-value of McNemar's test, Holm-corrected over all losses and seeds of the imbalance. Empty
+            for cross-entropy, and if the grid lacks cross-entropy.
     """
 
     imbalance: str
@@ -76,13 +59,13 @@ class Row:
     tests: tuple[tuple[int, int, float], ...]
 
     def to_json(self) -> dict[str, Any]:
-        """The row as plain numbers; what is undefined is None."""
-        figures = {
+        """The row as plain numbers; undefined ones are None."""
+        metrics = {
             name: None if value is None else [None if np.isnan(part) else part for part in value]
             for name, value in self.intervals.items()
         }
         tests = [dict(zip(("better", "worse", "p_holm"), test, strict=True)) for test in self.tests]
-        return {"imbalance": self.imbalance, "loss": self.loss, "seeds": self.seeds, **figures, "mcnemar": tests}
+        return {"imbalance": self.imbalance, "loss": self.loss, "seeds": self.seeds, **metrics, "mcnemar": tests}
 
     def verdict(self) -> str:
         """McNemar's tests in words."""
@@ -94,26 +77,26 @@ class Row:
         return f"better in {better}, worse in {worse} of {len(self.tests)} ({counts})"
 
 
-def summarise(cells: Iterable[Cell]) -> Iterator[Row]:
-    """The rows of a table, from finished cells: seeds averaged, losses tested against cross-entropy.
+def summarize(runs: Iterable[FinishedRun]) -> Iterator[Row]:
+    """The rows of a table from finished runs: means over seeds, losses tested against cross-entropy.
 
     Raises:
-        DataError: Cells of the same seed and imbalance have other test patches.
+        DataError: Runs with the same seed and imbalance have different test patches.
     """
-    grid: dict[str, dict[str, dict[int, Cell]]] = defaultdict(lambda: defaultdict(dict))
-    for cell in cells:
-        grid[cell.settings["imbalance"]][cell.settings["loss"]][cell.settings["seed"]] = cell
+    grid: dict[str, dict[str, dict[int, FinishedRun]]] = defaultdict(lambda: defaultdict(dict))
+    for run in runs:
+        grid[run.settings["imbalance"]][run.settings["loss"]][run.settings["seed"]] = run
     for imbalance, by_loss in grid.items():
         reference = by_loss.get(REFERENCE, {})
         tests = {
-            (loss, seed): _test(cell, reference[seed])
+            (loss, seed): _test(run, reference[seed])
             for loss, by_seed in by_loss.items()
-            for seed, cell in by_seed.items()
+            for seed, run in by_seed.items()
             if loss != REFERENCE and seed in reference
         }
         corrected = dict(zip(tests, holm([p for _, _, p in tests.values()]), strict=True))
         for loss, by_seed in by_loss.items():
-            values = {name: [cell.figures[name] for cell in by_seed.values()] for name in FIGURES}
+            values = {name: [run.metrics[name] for run in by_seed.values()] for name in METRICS}
             yield Row(
                 imbalance,
                 loss,
@@ -126,20 +109,22 @@ def summarise(cells: Iterable[Cell]) -> Iterator[Row]:
             )
 
 
-def _test(cell: Cell, reference: Cell) -> tuple[int, int, float]:
-    if cell.patches["test_sha256"] != reference.patches["test_sha256"]:
-        raise DataError(f"cells of {cell.settings['loss']} and {REFERENCE} have other test patches; train them again")
-    return mcnemar(cell.correct, reference.correct)
+def _test(run: FinishedRun, reference: FinishedRun) -> tuple[int, int, float]:
+    if run.patches["test_sha256"] != reference.patches["test_sha256"]:
+        raise DataError(
+            f"runs with the losses {run.settings['loss']} and {REFERENCE} have different test patches; train them again"
+        )
+    return mcnemar(run.correct, reference.correct)
 
 
 def minority_recall(recall: Sequence[float], counts: Sequence[int]) -> float | None:
-    """Mean recall of the classes with fewer than half the mean count of training patches; None where there is none."""
+    """Mean recall of the classes with fewer than half the mean number of training patches; None if there are none."""
     minority = np.asarray(counts) < np.mean(counts) / 2
     return float(np.asarray(recall)[minority].mean()) if minority.any() else None
 
 
 def format_rows(rows: Sequence[Row]) -> str:
-    """The rows as aligned plain text, under their titles."""
+    """The rows as aligned plain text with titles."""
     return align([TITLES, *map(_texts, rows)], text_columns=[0, 1, len(TITLES) - 1])
 
 
@@ -149,21 +134,23 @@ def rows_html(rows: Sequence[Row]) -> str:
 
 
 def rows_frame(rows: Sequence[Row]) -> pd.DataFrame:
-    """The rows as numbers: the index is imbalance and loss, a figure's ``_half_width`` is that of its 95 % interval."""
+    """The rows as numbers, indexed by imbalance and loss; ``_half_width`` is that of a metric's 95 % interval."""
     import pandas as pd
 
     records = []
     for row in rows:
-        figures = {name: row.intervals[name] or (np.nan, np.nan) for name in FIGURES}
+        intervals = {name: row.intervals[name] or (np.nan, np.nan) for name in METRICS}
         numbers = {
-            key: v for name, pair in figures.items() for key, v in zip((name, f"{name}_half_width"), pair, strict=True)
+            key: v
+            for name, pair in intervals.items()
+            for key, v in zip((name, f"{name}_half_width"), pair, strict=True)
         }
         records.append({"imbalance": row.imbalance, "loss": row.loss, "seeds": row.seeds, **numbers})
     return pd.DataFrame(records).set_index(["imbalance", "loss"])
 
 
 def _texts(row: Row) -> list[str]:
-    return [row.imbalance, row.loss, str(row.seeds), *(_interval(row.intervals[n]) for n in FIGURES), row.verdict()]
+    return [row.imbalance, row.loss, str(row.seeds), *(_interval(row.intervals[n]) for n in METRICS), row.verdict()]
 
 
 def _interval(interval: tuple[float, float] | None) -> str:
@@ -174,11 +161,11 @@ def _interval(interval: tuple[float, float] | None) -> str:
 
 
 def write_tables(out: Path, rows: Sequence[Row]) -> None:
-    """Writes ``table.csv`` (numbers), ``table.md`` and ``table.html`` (to be read), and the chart that the page shows.
+    """Writes ``table.csv`` (numbers), ``table.md`` and ``table.html`` (for reading), and the chart of the page.
 
     Args:
         out: An existing folder.
-        rows: From `summarise`.
+        rows: From `summarize`.
     """
     import matplotlib as mpl
 
@@ -186,20 +173,21 @@ def write_tables(out: Path, rows: Sequence[Row]) -> None:
 
     with (out / "table.csv").open("w", newline="") as file:
         writer = csv.writer(file)
-        columns = [part for name in FIGURES for part in (name, f"{name}_half_width")]
+        columns = [part for name in METRICS for part in (name, f"{name}_half_width")]
         writer.writerow(["imbalance", "loss", "seeds", *columns, "mcnemar_better", "mcnemar_worse", "mcnemar_p_holm"])
         for row in rows:
-            numbers = [value for name in FIGURES for value in (row.intervals[name] or ("", ""))]
+            numbers = [value for name in METRICS for value in (row.intervals[name] or ("", ""))]
             tests = [" ".join(format(test[i], ".4g") for test in row.tests) for i in range(3)]
             writer.writerow([row.imbalance, row.loss, row.seeds, *numbers, *tests])
-    cells = [_texts(row) for row in rows]
+    texts = [_texts(row) for row in rows]
     note = (
-        "Per cent: mean ± half width of the 95 % t interval over seeds. Minority: classes with fewer than half the "
-        "mean number of training patches. McNemar: Holm-corrected over the losses and seeds of an imbalance, level "
-        f"{LEVEL}; + and - count the test patches that only this loss, or only cross-entropy, has right."
+        "In percent: mean ± half width of the 95 % t interval over seeds. Minority classes have fewer than half the "
+        "mean number of training patches. McNemar's test is Holm-corrected over the losses and seeds of an imbalance, "
+        f"at level {LEVEL}; + counts the test patches that only this loss classifies correctly, - those that only "
+        "cross-entropy does."
     )
     lines = ["| " + " | ".join(TITLES) + " |", "|" + " --- |" * len(TITLES)]
-    lines += ["| " + " | ".join(row) + " |" for row in cells]
+    lines += ["| " + " | ".join(row) + " |" for row in texts]
     (out / "table.md").write_text("\n".join([*lines, "", note, ""]), encoding="utf-8")
     imbalances = list(dict.fromkeys(row.imbalance for row in rows))
     panels = [
@@ -208,9 +196,9 @@ def write_tables(out: Path, rows: Sequence[Row]) -> None:
         for how in imbalances
     ]
     with mpl.rc_context(STYLE):
-        save_figure(intervals_figure(panels, [FIGURES[n] for n in CHARTED], len(imbalances), REFERENCE), out, "chart")
+        save_figure(intervals_figure(panels, [METRICS[n] for n in CHARTED], len(imbalances), REFERENCE), out, "chart")
     chart = b64encode((out / "chart.svg").read_bytes()).decode()
-    (out / "table.html").write_text(_page(cells, note, chart), encoding="utf-8")
+    (out / "table.html").write_text(_page(texts, note, chart), encoding="utf-8")
 
 
 def _page(rows: Sequence[Sequence[str]], note: str, chart: str) -> str:

@@ -1,16 +1,17 @@
-"""The settings of a training: everything that decides what it computes, resolved once and written down."""
+"""The settings of a training: everything that decides its result, resolved once and written to ``config.json``."""
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from geocfl.data.augmentation import Augmentation
-from geocfl.data.imbalance import parse_imbalance, parse_order
-from geocfl.data.patches import EUROSAT_BANDS, RGB
+from geocfl.data.imbalance import check_order, parse_imbalance
+from geocfl.data.patches import RGB
 from geocfl.data.splits import train_share
 from geocfl.errors import UsageError, unknown_name
 from geocfl.losses import loss_facts
@@ -18,60 +19,62 @@ from geocfl.models.network import backbone_facts
 
 AUGMENTATION = Augmentation(rotation=15, zoom=0.2, shift=0.06, dihedral=True, surface=0.5, gain=0.05, haze=0.005)
 EPOCHS = {"fine-tuned": 4, "from scratch": 30, "frozen": 30}
-"""Of the default recipe: longer fine-tuning forgets what the weights knew of other places."""
+"""Epochs of the default recipe. Longer fine-tuning forgets what the weights knew of other places."""
 FROZEN_LR = 3e-3
-"""A linear layer on fixed features bears a higher peak learning rate than a whole network."""
+"""A linear layer on fixed features tolerates a higher peak learning rate than a whole network."""
 OPTIMIZERS = ("adam", "adamw")
-RENAMED = {"form": "cfl_form"}
-"""Names of settings in files of version 0.1 that have changed since."""
 SCHEDULES = ("one-cycle", "constant")
+CFL_FORMS = ("exponent", "factor")
+_TEXTS = ("split", "imbalance", "backbone", "weights", "recipe", "loss", "cfl_form", "optimizer", "schedule", "refit")
+RENAMED = {"form": "cfl_form"}
+"""Settings that version 0.1 wrote under another name."""
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Everything that decides what a run computes; written to ``config.json``.
+class TrainSettings:
+    """Everything that decides the result of a training; the content of ``config.json``.
 
     Attributes:
-        data: Where the patches are; see `geocfl.train`.
+        data: Path of the patches, see `geocfl.data.load.load_patches`.
         split: ``paper``, ``spatial`` or ``random:FRACTION``.
-        imbalance: ``none``, ``long-tail:R`` or ``step:R``: thins the training patches (`geocfl.data.imbalance`).
-        class_order: Which classes the thinning leaves large: ``legend``, ``reversed``, ``random``, or class codes.
+        imbalance: ``none``, ``long-tail:R`` or ``step:R``; thins the training patches, see `geocfl.data.imbalance`.
+        class_order: Order of the classes, from largest to smallest, for the thinning: ``legend``, ``reversed``,
+            ``random``, or every class code once.
         bands: Bands that the network reads, in this order.
-        backbone: Key of `geocfl.models.network.BACKBONES`.
-        weights: Starting weights.
-        freeze: Train the head alone, on the backbone's features of the patches as they are.
-        recipe: Name of the recipe that gave the fields that were not chosen.
-        loss: Key of `geocfl.losses.LOSSES`.
-        gamma: Focusing strength of the loss; 0 for those that have none.
-        cfl_form: ``exponent`` or ``factor``, of the class focal loss.
-        teacher: Model bundle to distil from; empty for none.
-        distill: Weight of the teacher's part of the loss, 0..1.
-        hint: Weight of the likeness of features to the teacher's, at least 0.
-        mixup: Beta distribution's parameter of mixed training views; 0 mixes none.
+        backbone: Name of a backbone, see `geocfl.models.network`.
+        weights: Initial weights: ``imagenet``, a torchgeo name, a file, or ``none``.
+        freeze: Train only the last layer, on the backbone's features of the patches without augmentation.
+        recipe: Name of the recipe that supplied the settings that were not given.
+        loss: Name of a loss, see `geocfl.losses`.
+        gamma: Focusing parameter of the loss; 0 if it has none.
+        cfl_form: ``exponent`` or ``factor``: where the class focal loss has the class shares.
+        teacher: Models to distill from, folders or names.
+        distill: Weight of the teacher's term in the loss, 0..1.
+        hint: Weight of the cosine distance between the features of student and teacher, >= 0.
+        mixup: Parameter of mixup's Beta distribution; 0 turns mixup off.
         epochs: Passes over the training patches.
-        batch_size: Patches in a step.
+        batch_size: Patches per step.
         lr: Peak learning rate.
         optimizer: One of `OPTIMIZERS`.
-        weight_decay: Of weights; biases and normalisation are not decayed.
+        weight_decay: Weight decay; biases and normalization layers are not decayed.
         schedule: One of `SCHEDULES`.
-        dropout: Probability of dropout before the head.
+        dropout: Probability of dropout before the last layer.
         stage_dropout: Probability of dropping a channel after each stage of a ResNet.
-        compile: Train through `torch.compile`: faster, after minutes of compiling.
-        augmentation: What the training views may differ in from their patches.
-        input_size: Side that windows are scaled to, pixels.
-        seed: Of everything random.
-        scale: Of reflectance = (DN + offset) / scale; None for the layout's own.
-        offset: Likewise.
-        skip_bad: Leave out patches that cannot be read or are unlike the others.
-        refit: Run folder of the same settings, whose validation stands for this run's: the validation patches train
-            too, the last epoch counts, and what was tuned on validation is that run's. Empty for a run with its own
-            validation.
+        compile: Compile the network with `torch.compile`, which takes minutes and then trains faster.
+        augmentation: Random changes of the training patches.
+        input_size: Side in pixels to which windows are scaled.
+        seed: Random seed; the same seed gives the same result.
+        scale: In reflectance = (DN + offset) / scale; None takes the layout's own.
+        offset: In the same formula; None takes the layout's own.
+        skip_bad: Leave out patches that cannot be read or differ from the others.
+        refit: Run folder of a run with the same settings. Its validation patches become training patches, the last
+            epoch is kept, and its temperature and tau are taken over. Empty for an ordinary run.
     """
 
     data: str
     split: str = "paper"
     imbalance: str = "none"
-    class_order: str = "legend"
+    class_order: str | tuple[int, ...] = "legend"
     bands: tuple[str, ...] = RGB
     backbone: str = "resnet18"
     weights: str = ""
@@ -80,7 +83,7 @@ class Settings:
     loss: str = "class-focal"
     gamma: float = 0.0
     cfl_form: str = "exponent"
-    teacher: str = ""
+    teacher: tuple[str, ...] = ()
     distill: float = 0.9
     hint: float = 2.0
     mixup: float = 0.0
@@ -103,13 +106,57 @@ class Settings:
 
     def to_json(self) -> dict[str, Any]:
         """The content of ``config.json``."""
-        facts: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        values = asdict(self) | {"teacher": ",".join(self.teacher)}
+        if not isinstance(self.class_order, str):
+            values["class_order"] = ",".join(map(str, self.class_order))
+        facts: dict[str, Any] = json.loads(json.dumps(values))
         return facts
+
+
+class GridOptions(TypedDict, total=False):
+    """Options that `geocfl.train` and `geocfl.compare` share; see `TrainSettings`. None means not given."""
+
+    split: str | None
+    class_order: str | Sequence[int] | None
+    bands: Sequence[str] | None
+    backbone: str | None
+    weights: str | Path | None
+    freeze: bool | None
+    recipe: str | None
+    gamma: float | None
+    cfl_form: str | None
+    teacher: Sequence[str | Path] | None
+    distill: float | None
+    hint: float | None
+    mixup: float | None
+    epochs: int | None
+    batch_size: int | None
+    lr: float | None
+    optimizer: str | None
+    weight_decay: float | None
+    schedule: str | None
+    dropout: float | None
+    stage_dropout: float | None
+    compile: bool | None
+    augmentation: Augmentation | None
+    input_size: int | None
+    scale: float | None
+    offset: float | None
+    skip_bad: bool | None
+
+
+class TrainOptions(GridOptions, total=False):
+    """Options of `geocfl.train`: the fields of `TrainSettings` except `data`. None means not given."""
+
+    imbalance: str | None
+    loss: str | None
+    seed: int | None
+    refit: str | Path | None
 
 
 RECIPES: dict[str, dict[str, Any]] = {
     "default": {},
-    # The paper names batch, learning rate, gamma, dropout and "rotation and scale"; the rest is ours to choose.
+    # The paper states batch size, learning rate, gamma, dropout and "rotation and scale"; the rest is our choice.
     "paper": {
         "epochs": 30,
         "lr": 6e-4,
@@ -122,91 +169,152 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 
 
-def resolve(data: str = "", recipe: str | None = None, config: str | Path | None = None, **chosen: Any) -> Settings:
-    """Settings from a recipe or an earlier run, and what the user chose beside it (None is not chosen).
+def resolve(data: str | Path | None = None, config: str | Path | None = None, **options: Any) -> TrainSettings:
+    """The settings that follow from a recipe or an earlier run, and from the options that the caller has chosen.
 
     Args:
-        data: Where the patches are; may be empty with `config`.
-        recipe: Key of `RECIPES`; ``default`` where there is no `config`.
-        config: ``config.json`` of a run to repeat; every field of it that is not chosen here holds.
-        **chosen: Fields of `Settings`.
+        data: Path of the patches; may be None if there is a `config`.
+        config: ``config.json`` of a run to repeat; it supplies every setting that is not given here.
+        **options: `TrainOptions`.
 
     Raises:
-        UsageError: A name or value is not valid, or `config` is no run's.
+        UsageError: A name or value is not valid, or `config` is not the file of a run.
     """
-    options = [f.name for f in fields(Settings)]
-    if unknown := sorted(chosen.keys() - set(options)):
-        raise UsageError(unknown_name("option", unknown[0], options))
-    chosen = {name: value for name, value in chosen.items() if value is not None}
-    if data:
-        chosen["data"] = data
-    if config is not None:
-        if recipe is not None:
-            raise UsageError("--config already holds a recipe; leave out --recipe")
-        settings = _from_config(Path(config), chosen)
+    chosen = {name: _stored(name, value) for name, value in options.items() if value is not None}
+    if data is not None:
+        chosen["data"] = str(data)
+    if config is None:
+        settings = _from_recipe(chosen)
+    elif "recipe" in chosen:
+        raise UsageError("`config` already contains a recipe; leave out `recipe`")
     else:
-        settings = _from_recipe(recipe or "default", chosen)
-    try:
-        _check(settings)
-    except TypeError as error:
-        raise UsageError(f"a setting is of the wrong type ({error}); pass numbers for numbers") from error
+        settings = _from_config(Path(config), chosen)
+    _check(settings)
     return settings
 
 
-def _from_recipe(recipe: str, chosen: dict[str, Any]) -> Settings:
+def _stored(name: str, value: Any) -> Any:
+    """An option's value as `TrainSettings` has it."""
+    if name in ("bands", "teacher"):
+        if isinstance(value, str):
+            example = '("B04", "B03", "B02")' if name == "bands" else '("runs/first",)'
+            raise UsageError(f"`{name}` is {value!r} but must be a sequence of names, such as {example}")
+        return tuple(map(str, value))
+    if name == "class_order":
+        return check_order(value)
+    if name in _TEXTS:
+        if not isinstance(value, str | Path):
+            raise UsageError(f"`{name}` is {value!r} but must be text")
+        return str(value)
+    return value
+
+
+def _from_recipe(chosen: dict[str, Any]) -> TrainSettings:
+    recipe = chosen.get("recipe", "default")
     if recipe not in RECIPES:
-        raise UsageError(unknown_name("recipe", recipe, RECIPES))
+        raise UsageError(unknown_name("`recipe`", recipe, RECIPES))
     if "data" not in chosen:
-        raise UsageError("no training data: pass --data, or --config of an earlier run")
+        raise UsageError("no training data; pass `data`, or the `config` of an earlier run")
     values = RECIPES[recipe] | chosen
-    settings = Settings(recipe=recipe, **values)
-    facts, loss = backbone_facts(settings.backbone), loss_facts(settings.loss)
-    weights = settings.weights or facts.weights
+    settings = TrainSettings(**values)
+    backbone, loss = backbone_facts(settings.backbone), loss_facts(settings.loss)
+    weights = settings.weights or backbone.weights
     kind = "frozen" if settings.freeze else "from scratch" if weights == "none" else "fine-tuned"
     return replace(
         settings,
         weights=weights,
         gamma=settings.gamma if "gamma" in values else (loss.gamma or 0.0),
-        input_size=settings.input_size or facts.input_size,
+        input_size=settings.input_size or backbone.input_size,
         epochs=settings.epochs if "epochs" in values else EPOCHS[kind],
         lr=FROZEN_LR if settings.freeze and "lr" not in chosen else settings.lr,
     )
 
 
-def _from_config(path: Path, chosen: dict[str, Any]) -> Settings:
-    """The settings of a run, and what follows from another loss or backbone where one is chosen beside them."""
+def _from_config(path: Path, chosen: dict[str, Any]) -> TrainSettings:
+    """The settings of a run, adapted if another loss or backbone is chosen."""
     known = read_config(path)
     if "loss" in chosen and chosen["loss"] != known.loss:
         chosen = {"gamma": loss_facts(chosen["loss"]).gamma or 0.0, "cfl_form": "exponent"} | chosen
     if "backbone" in chosen and chosen["backbone"] != known.backbone:
-        facts = backbone_facts(chosen["backbone"])
-        chosen = {"weights": facts.weights, "input_size": facts.input_size} | chosen
+        backbone = backbone_facts(chosen["backbone"])
+        chosen = {"weights": backbone.weights, "input_size": backbone.input_size} | chosen
     return replace(known, **chosen)
 
 
-def read_config(path: Path) -> Settings:
+def read_config(path: Path) -> TrainSettings:
     """The settings in a ``config.json``.
 
     Raises:
-        UsageError: It is no run's.
+        UsageError: It is not the file of a run.
     """
     try:
-        values = json.loads(path.read_text())
-        values = current_names(values)
+        values = current_names(json.loads(path.read_text()))
         values["bands"] = tuple(values["bands"])
+        values["teacher"] = tuple(name for name in values.get("teacher", "").split(",") if name)
+        values["class_order"] = read_order(values.get("class_order", "legend"))
         values["augmentation"] = Augmentation(**values["augmentation"])
-        return Settings(**values)
+        return TrainSettings(**values)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{path}: not the config.json of a run ({error}); pass RUN/config.json") from error
 
 
 def current_names(values: dict[str, Any]) -> dict[str, Any]:
-    """Settings that an older version wrote, under the names of today."""
+    """Settings that an older version wrote, under their current names."""
     return {RENAMED.get(name, name): value for name, value in values.items()}
 
 
-def _check(settings: Settings) -> None:
-    for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("cfl_form", ("exponent", "factor"))):
+def read_order(text: str) -> str | tuple[int, ...]:
+    """``"legend"`` as it is; ``"3,1,2"`` as class codes."""
+    codes = text.split(",")
+    return tuple(map(int, codes)) if all(code.strip().isdigit() for code in codes) else text
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _whole(value: Any, low: int, high: float = math.inf) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _not_negative(value: Any) -> bool:
+    return _number(value) and value >= 0
+
+
+def _probability(value: Any) -> bool:
+    return _number(value) and 0 <= value < 1
+
+
+def _flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "bands": (bool, "name one band or more"),
+    "freeze": (_flag, "be True or False"),
+    "gamma": (_not_negative, "be a number of at least 0"),
+    "distill": (lambda value: _number(value) and 0 <= value <= 1, "be a number from 0 to 1"),
+    "hint": (_not_negative, "be a number of at least 0"),
+    "mixup": (_not_negative, "be a number of at least 0"),
+    "epochs": (lambda value: _whole(value, 1), "be a whole number of at least 1"),
+    "batch_size": (lambda value: _whole(value, 2), "be a whole number of at least 2, because of batch normalization"),
+    "lr": (lambda value: _number(value) and value > 0, "be a number above 0"),
+    "weight_decay": (_not_negative, "be a number of at least 0"),
+    "dropout": (_probability, "be at least 0 and below 1"),
+    "stage_dropout": (_probability, "be at least 0 and below 1"),
+    "compile": (_flag, "be True or False"),
+    "augmentation": (lambda value: isinstance(value, Augmentation), "be an Augmentation"),
+    "input_size": (lambda value: _whole(value, 32), "be a whole number of at least 32"),
+    "seed": (lambda value: _whole(value, 0, 2**32 - 1), "be a whole number from 0 to 4294967295"),
+    "scale": (lambda value: value is None or (_number(value) and value > 0), "be a number above 0"),
+    "offset": (lambda value: value is None or _number(value), "be a number"),
+    "skip_bad": (_flag, "be True or False"),
+}
+"""What the value of a setting must be."""
+
+
+def _check(settings: TrainSettings) -> None:
+    for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("cfl_form", CFL_FORMS)):
         if getattr(settings, name) not in known:
             raise UsageError(unknown_name(f"`{name}`", getattr(settings, name), known))
     loss = loss_facts(settings.loss)
@@ -214,35 +322,15 @@ def _check(settings: Settings) -> None:
     if settings.split != "spatial":
         train_share(settings.split)
     parse_imbalance(settings.imbalance)
-    parse_order(settings.class_order)
-    rules = {
-        "bands must name one band or more": bool(settings.bands),
-        "epochs must be at least 1": settings.epochs >= 1,
-        "the batch size must be at least 2, for batch normalisation": settings.batch_size >= 2,
-        "the learning rate must be above 0": 0 < settings.lr < math.inf,
-        "the weight decay must be at least 0": 0 <= settings.weight_decay < math.inf,
-        "gamma must be at least 0": 0 <= settings.gamma < math.inf,
-        "dropout must be at least 0 and below 1": 0 <= settings.dropout < 1 and 0 <= settings.stage_dropout < 1,
-        "the weight of the teacher's part must be from 0 to 1": 0 <= settings.distill <= 1,
-        "the weight of the teacher's features must be at least 0": 0 <= settings.hint < math.inf,
-        "mixup must be at least 0": 0 <= settings.mixup < math.inf,
-        "the input size must be at least 32 pixels": settings.input_size >= 32,
-        "the seed must be from 0 to 4294967295": 0 <= settings.seed < 2**32,
-        "the scale must be above 0": settings.scale is None or 0 < settings.scale < math.inf,
-        "the offset must be a number": settings.offset is None or math.isfinite(settings.offset),
-        "the factor form is the class focal loss's": settings.cfl_form == "exponent" or settings.loss == "class-focal",
-        "frozen features are neither mixed nor taught; leave out --mixup and --teacher": not settings.freeze
-        or not (settings.mixup or settings.teacher),
-        "frozen features need starting weights; leave out --weights none": not settings.freeze
-        or settings.weights != "none",
-        f"the loss {settings.loss} has no gamma; leave out --gamma": loss.gamma is not None or not settings.gamma,
-    }
-    for rule, holds in rules.items():
-        if not holds:
-            raise UsageError(rule)
-
-
-def parse_bands(bands: str) -> tuple[str, ...]:
-    """``rgb``, ``all`` (EuroSAT's thirteen) or names separated by commas."""
-    named = {"rgb": RGB, "all": EUROSAT_BANDS}
-    return named.get(bands.lower()) or tuple(band.strip() for band in bands.split(",") if band.strip())
+    for name, (allowed, words) in _RULES.items():
+        if not allowed(value := getattr(settings, name)):
+            raise UsageError(f"`{name}` is {value!r} but must {words}")
+    if settings.cfl_form != "exponent" and settings.loss != "class-focal":
+        raise UsageError(f"`cfl_form` applies only to the loss class-focal, not to {settings.loss}; leave it out")
+    if settings.gamma and loss.gamma is None:
+        raise UsageError(f"the loss {settings.loss} has no gamma; leave out `gamma`")
+    if settings.freeze and (settings.mixup or settings.teacher):
+        unusable = "mixup" if settings.mixup else "teacher"
+        raise UsageError(f"`{unusable}` cannot be used with a frozen backbone; leave out `{unusable}` or `freeze`")
+    if settings.freeze and settings.weights == "none":
+        raise UsageError("a frozen backbone needs initial weights; leave out `weights` or `freeze`")

@@ -1,4 +1,4 @@
-"""What a training step minimises: the loss against the labels, mixed views, and a teacher's judgement of them."""
+"""The objective of a training step: the loss against the labels, mixup, and distillation from a teacher."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Teacher = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 class Imitator(nn.Module):
-    """A network in training, and a linear view of its features that is to look like its teacher's.
+    """A student network with a linear projection of its features, which is trained to match the teacher's features.
 
     Args:
         student: The network.
-        features: D of the teacher's features.
+        features: D, the number of the teacher's features.
     """
 
     def __init__(self, student: Reflectance, features: int) -> None:
@@ -40,22 +40,23 @@ class Imitator(nn.Module):
 class Objective:
     r"""The loss of a batch.
 
-    Without a teacher and mixing it is the criterion's. Mixup draws one :math:`\lambda` a batch and trains on
-    :math:`\lambda x + (1 - \lambda) x'`, reflectance of two views, with the two labels' losses in the same
-    proportion. A teacher sees the very view that the student sees, and takes part with its probabilities *q*:
+    Without a teacher and mixup, it is the criterion. Mixup draws one :math:`\lambda` per batch and trains on
+    :math:`\lambda x + (1 - \lambda) x'`, the reflectance of two augmented patches, with the losses of their two labels
+    in the same proportion. A teacher classifies the same augmented patches as the student and contributes its
+    probabilities *q* with weight *w*:
 
     .. math:: (1 - w)\, L(z, y) + w\, \mathrm{KL}(q \,\|\, \mathrm{softmax}(z))
 
     Sources: Hinton et al., "Distilling the Knowledge in a Neural Network", 2015; Beyer et al., "Knowledge
-    distillation: A good teacher is patient and consistent", CVPR 2022 (same views, mixed); Zhang et al., "mixup:
-    Beyond Empirical Risk Minimization", ICLR 2018.
+    distillation: A good teacher is patient and consistent", CVPR 2022 (same augmented patches, mixup); Zhang et al.,
+    "mixup: Beyond Empirical Risk Minimization", ICLR 2018.
 
     Args:
         criterion: From (N, C) float32 logits and (N,) int64 labels to a scalar.
-        mixup: Both parameters of the Beta distribution of lambda; 0 mixes nothing.
-        teacher: None trains on labels alone.
-        weight: w, 0..1.
-        hint: h, at least 0.
+        mixup: Both parameters of the Beta distribution of lambda; 0 turns mixup off.
+        teacher: None trains on labels only.
+        weight: *w*, 0..1.
+        hint: Weight of the cosine distance between projected and teacher's features, >= 0.
     """
 
     def __init__(
@@ -88,59 +89,63 @@ class Objective:
         if self.teacher is None:
             return loss
         with torch.no_grad():
-            judged, features = self.teacher(x)
-        imitation = F.kl_div(logits.log_softmax(1), judged, reduction="batchmean")
+            probabilities, features = self.teacher(x)
+        imitation = F.kl_div(logits.log_softmax(1), probabilities, reduction="batchmean")
         loss = (1 - self.weight) * loss + self.weight * imitation
         if projected is None:
             return loss
-        standardised = F.batch_norm(features.float(), None, None, training=True)
-        return loss + self.hint * (1 - F.cosine_similarity(projected.float(), standardised, dim=1)).mean()
+        standardized = F.batch_norm(features.float(), None, None, training=True)
+        return loss + self.hint * (1 - F.cosine_similarity(projected.float(), standardized, dim=1)).mean()
 
 
 def load_teacher(names: Sequence[str], student: Bundle, patches: Patches, device: torch.device) -> Teacher | None:
-    """Bundles as one teacher: the mean of their calibrated probabilities, their features side by side.
+    """One teacher from one or more models: the mean of their calibrated probabilities, their features concatenated.
 
     Args:
-        names: Bundles' folders or names; empty for no teacher.
-        student: What is to be trained.
-        patches: What it is trained on.
+        names: Model folders or names; empty for no teacher.
+        student: The model to be trained.
+        patches: The data set that it is trained on.
         device: Where the teacher computes.
 
     Raises:
-        ModelError: A bundle cannot be read.
-        UsageError: A bundle has other classes or bands than the patches, or may know the labels of validation or
-            test patches.
+        ModelError: A model cannot be read.
+        UsageError: A model has other classes or bands than the student, or may know the labels of validation or test
+            patches.
     """
     modules: list[tuple[Reflectance, float]] = []
     for name in names:
         model = Bundle.load(name)
-        if model.legend != patches.legend:
-            raise UsageError(f"{name}: the teacher's classes are not those of {patches.source}; pass another --teacher")
-        if model.bands != student.bands:
-            raise UsageError(
-                f"{name}: the teacher reads {', '.join(model.bands)}; pass the same --bands, or another --teacher"
-            )
-        for part in ("split", "seed" if student.origin["split"] != "spatial" else "split"):
-            if model.origin.get(part) != student.origin[part]:
-                raise UsageError(
-                    f"{name}: the teacher was trained on {part} {model.origin.get(part)}, not "
-                    f"{student.origin[part]}, and may have seen these test patches; pass a teacher of the same {part}"
-                )
-        theirs, ours = (origin.get("patches", {}).get("test") for origin in (model.origin, student.origin))
-        if theirs != ours:
-            raise UsageError(
-                f"{name}: the teacher was tested on {theirs} patches, not on the {ours} of {patches.source}, and may "
-                "have seen these; pass a teacher of the same data"
-            )
-        if "refit_of" in model.origin and student.origin["patches"]["validation"]:
-            raise UsageError(
-                f"{name}: the teacher was trained on the validation patches; pass the run that it refits as --teacher"
-            )
+        _check_teacher(name, model, student, patches)
         modules.append((load_network(model).to(device).to(memory_format=torch.channels_last), model.temperature))
 
-    def judge_views(reflectance: Tensor) -> tuple[Tensor, Tensor]:
+    def classify(reflectance: Tensor) -> tuple[Tensor, Tensor]:
         features = [module.features(reflectance) for module, _ in modules]
-        judged = [(module.head(a) / t).softmax(1) for (module, t), a in zip(modules, features, strict=True)]
-        return torch.stack(judged).mean(0), torch.cat(features, 1)
+        probabilities = [(module.head(f) / t).softmax(1) for (module, t), f in zip(modules, features, strict=True)]
+        return torch.stack(probabilities).mean(0), torch.cat(features, 1)
 
-    return judge_views if modules else None
+    return classify if modules else None
+
+
+def _check_teacher(name: str, model: Bundle, student: Bundle, patches: Patches) -> None:
+    if model.legend != patches.legend:
+        raise UsageError(f"{name}: the teacher's classes are not those of {patches.source}; pass another `teacher`")
+    if model.bands != student.bands:
+        raise UsageError(
+            f"{name}: the teacher reads {', '.join(model.bands)}; pass the same `bands`, or another `teacher`"
+        )
+    for part in ("split",) if student.origin["split"] == "spatial" else ("split", "seed"):
+        if model.origin.get(part) != student.origin[part]:
+            raise UsageError(
+                f"{name}: the teacher was trained on {part} {model.origin.get(part)}, not "
+                f"{student.origin[part]}, so it may have seen these test patches; pass a teacher of the same {part}"
+            )
+    theirs, ours = (origin.get("patches", {}).get("test") for origin in (model.origin, student.origin))
+    if theirs != ours:
+        raise UsageError(
+            f"{name}: the teacher was tested on {theirs} patches, not on the {ours} of {patches.source}, so it may "
+            "have seen these; pass a teacher that was trained on the same data"
+        )
+    if "refit_of" in model.origin and student.origin["patches"]["validation"]:
+        raise UsageError(
+            f"{name}: the teacher was also trained on the validation patches; pass the run that it refits as `teacher`"
+        )

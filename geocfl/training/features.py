@@ -1,4 +1,4 @@
-"""A frozen backbone's features of patches: computed once, kept in the user's cache."""
+"""Features of patches from a frozen backbone: computed once and kept in the user's cache."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ logger = logging.getLogger("geocfl")
 def read_features(
     module: Reflectance, patches: Patches, batch_size: int | None = None, progress: Progress = silent
 ) -> Tensor:
-    """Pooled features of every patch as it is, from the cache where they were computed before.
+    """Pooled features of every patch without augmentation, from the cache if they have been computed before.
 
-    The cache's file is named after everything that decides its content: pixels, radiometry, weights, input,
+    The name of the cache file is a hash of everything that decides its content: pixels, radiometry, weights, input,
     kind of device, and the versions of torch and timm.
 
     Args:
-        module: Network in whose head the features end; set to evaluation mode.
+        module: The network; it is set to evaluation mode.
         patches: N patches.
-        batch_size: Patches at a time; what is fast on the device by default.
-        progress: Told how many patches are through, where they are computed.
+        batch_size: Patches per batch; None takes a fast number for the device.
+        progress: Called with the number of patches computed so far.
 
     Returns:
-        (N, D) float32 on the CPU, of half precision, which is how they are stored.
+        (N, D) float32 on the CPU, rounded to half precision, in which they are stored.
     """
     file = cache_folder() / "features" / f"{_fingerprint(module, patches)}.safetensors"
     if (kept := _read(file)) is not None and len(kept) == len(patches):
@@ -59,12 +59,12 @@ def read_features(
         partial.write_bytes(save({"features": features}))
         partial.replace(file)
     except OSError as error:
-        logger.warning("%s cannot be written (%s); the features are not kept for other runs", file, error.strerror)
+        logger.warning("%s cannot be written (%s); other runs will compute the features again", file, error.strerror)
     return features.float()
 
 
 def _read(file: Path) -> Tensor | None:
-    """The features of a cache file; None where it is missing or broken, so that they are computed again."""
+    """The features in a cache file; None if it is missing or broken, so that they are computed again."""
     try:
         return load_file(file)["features"]
     except (OSError, SafetensorError, KeyError):

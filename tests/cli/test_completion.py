@@ -14,10 +14,10 @@ from tests.cli.program import COMMAND
 
 def test_the_names_are_those_that_the_commands_know() -> None:
     from geocfl import losses
-    from geocfl.data.imbalance import parse_imbalance, parse_order
+    from geocfl.data.imbalance import check_order, parse_imbalance
     from geocfl.data.splits import train_share
     from geocfl.evaluation.evaluate import SUBSETS
-    from geocfl.experiments import compare as comparison
+    from geocfl.experiments.grid import LOSSES
     from geocfl.models import export as exporting
     from geocfl.models import network
     from geocfl.models.backends import BACKENDS, PRECISIONS
@@ -39,10 +39,10 @@ def test_the_names_are_those_that_the_commands_know() -> None:
     for name in completion.IMBALANCES:
         parse_imbalance(name)
     for order in completion.CLASS_ORDERS:
-        assert parse_order(order) is None
+        assert check_order(order) == order
     for split in completion.SPLITS:
         assert split == "spatial" or train_share(split)
-    assert comparison.compare.__kwdefaults__["losses"] <= completion.LOSSES
+    assert set(LOSSES) <= set(completion.LOSSES)
 
 
 def test_lists_complete_their_last_name_and_offer_none_twice() -> None:

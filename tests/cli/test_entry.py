@@ -48,7 +48,9 @@ def test_version(tmp_path: Path) -> None:
 )
 def test_errors_are_one_sentence(tmp_path: Path, args: list[str], code: int, words: str) -> None:
     done = run(*args, cwd=tmp_path, code=code)
-    sentence, *rest = done.stderr.strip().splitlines()
+    said = done.stderr.strip().splitlines()
+    start = next(i for i, line in enumerate(said) if line.startswith("geocfl: "))  # after what the command is doing
+    sentence, *rest = said[start:]
     assert words in sentence
     assert all(line.startswith(f"  see {DOCUMENTATION}") for line in rest)
     assert len(rest) <= 1

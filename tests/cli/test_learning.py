@@ -35,7 +35,7 @@ def test_train_then_map_with_what_was_trained(scene: Path, tmp_path: Path) -> No
     shutil.rmtree(tmp_path / "run")
 
 
-def test_compare_plans_trains_and_reads(write_patches: Callable[..., Path], tmp_path: Path) -> None:
+def test_compare_estimates_trains_and_reads(write_patches: Callable[..., Path], tmp_path: Path) -> None:
     write_patches(tmp_path / "patches", each=24)
     args = [
         "--data",
@@ -44,14 +44,14 @@ def test_compare_plans_trains_and_reads(write_patches: Callable[..., Path], tmp_
         "out",
         "--losses",
         "ce,class-focal",
-        "--imbalance",
+        "--imbalances",
         "none,step:3",
         "--seeds",
         1,
     ]
     args += ["--backbone", "resnet18", "--weights", "none", "--input-size", 32, "--epochs", 1, "--batch-size", 8]
     plan = run("compare", *args, "--dry-run", cwd=tmp_path).stdout
-    assert "4 cells, 0 finished, 4 trainings to do: about" in plan
+    assert "4 runs, 0 finished, 4 trainings left: about" in plan
     assert not (tmp_path / "out").exists()
     table = run("compare", *args, cwd=tmp_path).stdout
     assert "class-focal" in table

@@ -103,9 +103,9 @@ def test_train_and_evaluate(patches, folder, told, training):
     ends = told.ends()
     assert set(ends) == {"reading patches", "features", "epoch 1/2", "epoch 2/2"}
     assert ends["reading patches"] == ends["features"] == (24, 24)
-    judged = Told()
-    evaluation = geocfl.evaluate(run.path, data=patches, out=folder / "evaluation", progress=judged)
-    assert judged.ends() == {"reading patches": (24, 24), "classifying": (12, 12)}
+    classified = Told()
+    evaluation = geocfl.evaluate(run.path, data=patches, out=folder / "evaluation", progress=classified)
+    assert classified.ends() == {"reading patches": (24, 24), "classifying": (12, 12)}
     for shown in (run, evaluation):
         assert "\n" not in repr(shown)
         assert "on 12 patches" in repr(shown)

@@ -81,7 +81,7 @@ def test_downloading_without_a_network_is_one_sentence(tmp_path):
     message = str(caught.value)
     assert "\n" not in message
     assert "EuroSAT.zip" in message
-    assert "--data" in message
+    assert "`data`" in message
 
 
 def test_unknown_bands_are_refused(root):

@@ -132,7 +132,7 @@ def test_files_without_the_bands_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (png((1, 2, 3), size=9), r"'B/odd\.png' is 9 x 9 px with 3 bands of uint8 but most are 8 x 8 px"),
+        (png((1, 2, 3), size=9), r"'B/odd\.png' has 9 x 9 px and 3 bands of uint8 but most have 8 x 8 px"),
         (b"not a picture", r"B/odd\.png: cannot be decoded"),
         (png((1, 2, 3))[:45], r"B/odd\.png: cannot be decoded"),
         (b"", r"B/odd\.png: cannot be decoded"),
@@ -151,7 +151,7 @@ def test_a_file_unlike_the_others_is_named(tmp_path, content, problem, zipped):
             for name in files:
                 archive.write(folder / name, name)
     path = tmp_path / "data.zip" if zipped else folder
-    with pytest.raises(DataError, match=problem + ".*, or leave it out with --skip-bad"):
+    with pytest.raises(DataError, match=problem + ".*, or leave it out with `skip_bad=True`"):
         read_patches(path, RGB)
     patches = read_patches(path, RGB, skip_bad=True)
     assert (patches.names, patches.skipped) == (("A/1.png", "B/1.png"), ("B/odd.png",))
@@ -168,7 +168,7 @@ def write_pictures(folder: Path, sizes: dict[str, int]) -> Path:
 def test_the_odd_one_is_blamed_even_where_it_is_the_first(tmp_path):
     folder = write_pictures(tmp_path, {"A/0.png": 9, "A/1.png": 8, "B/1.png": 8, "B/2.png": 0})
     with pytest.raises(
-        DataError, match=r"'A/0\.png' is 9 x 9 px .* most are 8 x 8 px .* it and 1 more out with --skip"
+        DataError, match=r"'A/0\.png' has 9 x 9 px .* most have 8 x 8 px .* it and 1 more out with `skip_bad"
     ):
         read_patches(folder, RGB)
 
@@ -183,7 +183,7 @@ def test_bad_patches_are_left_out_counted_and_listed(tmp_path, caplog):
     assert patches.pixels.shape == (3, 3, 8, 8)
     (record,) = caplog.records
     assert record.levelname == "WARNING"
-    assert record.getMessage().endswith("4 of 7 patches are bad and left out: A/0.png, A/2.png, B/2.png, ...")
+    assert record.getMessage().endswith("4 of 7 patches are bad and are left out: A/0.png, A/2.png, B/2.png, ...")
 
 
 def test_the_majority_of_all_counts_not_that_of_the_sample(tmp_path):
@@ -216,14 +216,16 @@ def test_another_type_and_missing_bands_can_be_skipped(tmp_path):
 @pytest.mark.parametrize("skip_bad", [False, True])
 def test_nothing_but_bad_patches_is_an_error(tmp_path, skip_bad):
     folder = write_pictures(tmp_path, {"A/1.png": 0, "B/1.png": 0})
-    with pytest.raises(DataError, match=r"none of its 2 patches can be read, as A/1\.png") as caught:
+    with pytest.raises(DataError, match=r"none of the 2 patches can be read; the first: A/1\.png") as caught:
         read_patches(folder, RGB, skip_bad=skip_bad)
     assert "--skip-bad" not in str(caught.value), "it would not help"
 
 
 def test_a_class_that_loses_all_patches_is_named(tmp_path):
     folder = write_pictures(tmp_path, {"A/1.png": 8, "A/2.png": 0, "B/1.png": 8, "C/1.png": 0, "C/2.png": 9})
-    with pytest.raises(DataError, match=r"no patch of class 'C', as C/1\.png: cannot be decoded") as caught:
+    with pytest.raises(
+        DataError, match=r"all patches of class 'C' are bad; the first: C/1\.png: cannot be decoded"
+    ) as caught:
         read_patches(folder, RGB, skip_bad=True)
     assert "\n" not in str(caught.value)
 
@@ -240,7 +242,7 @@ def test_sixteen_bit_pictures_are_refused_not_clipped(tmp_path):
     for folder in ("A", "B"):
         (tmp_path / folder).mkdir()
         Image.fromarray(np.full((8, 8), 1000, np.uint16)).save(tmp_path / folder / "1.png")
-    with pytest.raises(DataError, match=r"A/1\.png: not an 8-bit picture"):
+    with pytest.raises(DataError, match=r"A/1\.png: not an 8-bit image"):
         read_patches(tmp_path, RGB)
 
 

@@ -105,7 +105,7 @@ def test_the_spatial_split_follows_its_lists(tmp_path):
     [
         (["ClassA_1", "ClassC_7"], "1 of its 2 patches .* 'ClassC_7.jpg'"),
         ([], "list is empty"),
-        (["ClassA_1", "ClassA_2", "ClassB_2"], "share a patch"),
+        (["ClassA_1", "ClassA_2", "ClassB_2"], "have a patch in common"),
         (["ClassA_1", "ClassB_2", "ClassA_1"], "names 'ClassA/ClassA_1.tif' twice"),
         (["ClassA_1"], "train.txt: names no patch of class 'ClassB'"),
     ],
@@ -145,7 +145,7 @@ def test_a_list_of_any_patches_finds_them(tmp_path_factory, data):
     [
         (
             ["ClassA_1.jpg", "ClassA_9.jpg", "ClassB/ClassA_1.jpg"],
-            "2 of its 3 patches are not in made up, 'ClassA_9.jpg'",
+            "2 of its 3 patches are not in made up, for example 'ClassA_9.jpg'",
         ),
         (["ClassA_1.jpg", "ClassA/ClassA_1.tif"], "twice, as 'ClassA_1.jpg' and 'ClassA/ClassA_1.tif'; remove one"),
         ([".", "/"], "2 of its 2 patches"),
@@ -161,17 +161,17 @@ def test_lists_that_do_not_fit_are_refused(tmp_path, lines, problem):
 def test_a_bare_name_of_two_patches_is_ambiguous(tmp_path):
     twins = replace(patches(2, 2), names=("A/1.tif", "A/2.tif", "B/1.tif", "B/2.tif"))
     assert listed(twins, write_list(tmp_path, "B/1.jpg", "A/2.jpg")).tolist() == [1, 2]
-    with pytest.raises(DataError, match=r"'1\.jpg' may be 'A/1\.tif' or 'B/1\.tif'; write Class/name"):
+    with pytest.raises(DataError, match=r"'1\.jpg' matches both 'A/1\.tif' and 'B/1\.tif'; write Class/name"):
         listed(twins, write_list(tmp_path, "1.jpg"))
     same = replace(twins, names=("A/1.tif", "A/1.png", "B/1.tif", "B/2.tif"))
-    with pytest.raises(DataError, match=r"'A/1\.tif' may be 'A/1\.tif' or 'A/1\.png'; rename"):
+    with pytest.raises(DataError, match=r"'A/1\.tif' matches both 'A/1\.tif' and 'A/1\.png'; rename"):
         listed(same, write_list(tmp_path, "A/1.tif"))
 
 
 def test_listed_patches_that_were_skipped_are_left_out(tmp_path):
     data = replace(patches(2, 2), skipped=("ClassA/ClassA_3.tif", "ClassB/ClassB_3.tif"))
     assert listed(data, write_list(tmp_path, "ClassA_3.jpg", "ClassA_1.jpg")).tolist() == [0]
-    with pytest.raises(DataError, match="all of its 2 patches were skipped"):
+    with pytest.raises(DataError, match="all of its 2 patches are bad and were skipped"):
         listed(data, write_list(tmp_path, "ClassA_3.jpg", "ClassB_3.jpg"))
 
 

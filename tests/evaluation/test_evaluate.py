@@ -86,7 +86,7 @@ def test_parts_lists_and_everything(data, run, tmp_path, caplog):
         validation = evaluate(run.path, data=data, out=tmp_path / "validation", subset="validation")
         assert not caplog.records
         assert validation.metrics["validation"] == run.metrics["validation"]
-        named = evaluate(run.path, data=data, out=tmp_path / "named", split=str(run.path / "test_patches.txt"))
+        named = evaluate(run.path, data=data, out=tmp_path / "named", split=run.path / "test_patches.txt")
         assert named.metrics["test_patches"] == run.metrics["test"]
         whole = evaluate(run.path, data=data, out=tmp_path / "all", split="all")
         assert whole.metrics["all"]["n"] == 60
@@ -97,7 +97,7 @@ def test_parts_lists_and_everything(data, run, tmp_path, caplog):
 def test_it_warns_where_the_labels_may_be_known(options, data, run, tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "geocfl"):
         evaluate(run.path, data=data, out=tmp_path / "out", **options)
-    assert "may have learned the labels of these patches" in caplog.text
+    assert "may have been trained on some of these patches" in caplog.text
 
 
 def test_bad_input_is_refused_and_nothing_is_written(data, run, tmp_path, write_patches):
@@ -113,11 +113,11 @@ def test_bad_input_is_refused_and_nothing_is_written(data, run, tmp_path, write_
             UsageError,
             "unknown `subset` 'rest'; did you mean 'test'. choose from: test, validation, train",
         ),
-        ({"data": other}, DataError, "classes are not those of run, for one 'SeaLake'"),
+        ({"data": other}, DataError, "classes are not those of run, for example 'SeaLake'"),
         ({"data": tmp_path / "none"}, DataError, "no such folder"),
         ({"split": str(listing)}, DataError, "Forest_999"),
-        ({"batch_size": 0}, UsageError, "--batch-size 0 is below 1"),
-        ({"data": small}, DataError, "patches of 32 x 32 px, but run judges windows of 64 x 64 px"),
+        ({"batch_size": 0}, UsageError, "`batch_size` is 0 but must be at least 1"),
+        ({"data": small}, DataError, "patches have 32 x 32 px, but run classifies windows of 64 x 64 px"),
     ]
     for options, kind, problem in cases:
         with pytest.raises(kind, match=problem):
@@ -125,15 +125,26 @@ def test_bad_input_is_refused_and_nothing_is_written(data, run, tmp_path, write_
     assert not (tmp_path / "out").exists()
 
 
+def test_swapped_arguments_are_recognized(data, run, tmp_path):
+    with pytest.raises(UsageError, match=r"is a model and .* is not: swap them, the model first"):
+        evaluate(data, data=run.path, out=tmp_path / "out")
+    with pytest.raises(UsageError, match="eurosat-rgb-lite0 is a model and"):
+        evaluate(data, data="eurosat-rgb-lite0", out=tmp_path / "out")
+    with pytest.raises(UsageError, match=r"EuroSAT\.zip is not a model; pass patches as `data`"):
+        evaluate("EuroSAT.zip", data=data, out=tmp_path / "out")
+    with pytest.raises(UsageError, match=r"evaluate\(\): unknown parameter 'part'"):
+        evaluate(run.path, data=data, out=tmp_path / "out", part="test")
+
+
 def test_what_is_in_the_way_is_left_alone(data, run, tmp_path):
-    with pytest.raises(OutputError, match="holds a training run"):
+    with pytest.raises(OutputError, match="contains a training run"):
         evaluate(run.path, data=data, out=run.path, overwrite=True)
     (tmp_path / "file").write_text("mine")
     with pytest.raises(OutputError, match="is a file"):
         evaluate(run.path, data=data, out=tmp_path / "file")
     evaluate(run.path, data=data, out=tmp_path / "out")
     before = (tmp_path / "out/metrics.json").read_bytes()
-    with pytest.raises(OutputError, match="pass --overwrite"):
+    with pytest.raises(OutputError, match="pass `overwrite=True`"):
         evaluate(run.path, data=data, out=tmp_path / "out")
     evaluate(run.path, data=data, out=tmp_path / "out", overwrite=True)
     assert (tmp_path / "out/metrics.json").read_bytes() == before

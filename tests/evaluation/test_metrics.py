@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from geocfl.core.legend import Legend
-from geocfl.evaluation.metrics import compute_metrics, fit_temperature, format_metrics, metrics_at, reliability
+from geocfl.evaluation.calibration import fit_temperature, reliability
+from geocfl.evaluation.metrics import compute_metrics, format_metrics, metrics_at
 
 LEGEND = Legend.from_folders(["A", "B", "C"])
 
@@ -108,14 +109,14 @@ def test_separable_and_hopeless_logits_have_a_finite_temperature(scale):
         assert 0 < fit_temperature(logits, labels) < 21
 
 
-def test_figures_as_text():
+def test_metrics_as_text():
     text = format_metrics(metrics_at(logits_of([[0.9, 0.05, 0.05], [0.1, 0.8, 0.1]]), torch.tensor([0, 2]), LEGEND))
     rows = [line.split() for line in text.splitlines()]
     assert rows[0] == ["code", "class", "correct", "patches", "accuracy", "F1"]
     assert rows[2] == ["1", "A", "1", "1", "100.00%", "1.0000"]
     assert rows[4] == ["3", "C", "0", "1", "0.00%", "0.0000"]
     assert "50.00%" in rows[5]
-    assert "Balanced accuracy, the mean of the classes' accuracies: 50.00%; lowest: 0.00%, C." in text
+    assert "Balanced accuracy (mean of the classes' accuracies): 50.00%; lowest: 0.00%, C." in text
 
 
 def test_text_of_calibration_says_before_and_after_only_where_both_are_known():
@@ -135,8 +136,8 @@ def test_text_of_calibration_says_before_and_after_only_where_both_are_known():
 
 
 def test_text_of_an_older_metrics_file():
-    figures = metrics_at(logits_of([[0.9, 0.05, 0.05]]), torch.tensor([0]), LEGEND)
-    older = {key: value for key, value in figures.items() if key not in ("balanced_accuracy", "brier")}
+    metrics = metrics_at(logits_of([[0.9, 0.05, 0.05]]), torch.tensor([0]), LEGEND)
+    older = {key: value for key, value in metrics.items() if key not in ("balanced_accuracy", "brier")}
     text = format_metrics(older | {"uncalibrated": {"nll": 1.0}})
     assert "alanced" not in text
     assert "Brier" not in text

@@ -8,24 +8,27 @@ import numpy as np
 import pytest
 
 from geocfl.errors import DataError
-from geocfl.experiments.leaderboard import FIGURES, Cell, format_rows, minority_recall, summarise, write_tables
+from geocfl.experiments.leaderboard import METRICS, format_rows, minority_recall, summarize, write_tables
+from geocfl.experiments.results import FinishedRun
 
 
-def cell(loss: str, seed: int, accuracy: float, imbalance: str = "none", test: str = "t", **figures: Any) -> Cell:
-    values: dict[str, float | None] = dict.fromkeys(FIGURES, accuracy) | {"minority_recall": None} | figures
+def finished(
+    loss: str, seed: int, accuracy: float, imbalance: str = "none", test: str = "t", **metrics: Any
+) -> FinishedRun:
+    values: dict[str, float | None] = dict.fromkeys(METRICS, accuracy) | {"minority_recall": None} | metrics
     correct = np.arange(1000) < 1000 * accuracy
-    return Cell({"loss": loss, "seed": seed, "imbalance": imbalance}, values, correct, {"test_sha256": test})
+    return FinishedRun({"loss": loss, "seed": seed, "imbalance": imbalance}, values, correct, {"test_sha256": test})
 
 
 GRID = [
-    *(cell("ce", seed, 0.90 + 0.01 * seed) for seed in range(3)),
-    *(cell("focal", seed, 0.95 + 0.01 * seed) for seed in range(3)),
-    *(cell("ldam", seed, 0.90 + 0.01 * seed) for seed in range(3)),
+    *(finished("ce", seed, 0.90 + 0.01 * seed) for seed in range(3)),
+    *(finished("focal", seed, 0.95 + 0.01 * seed) for seed in range(3)),
+    *(finished("ldam", seed, 0.90 + 0.01 * seed) for seed in range(3)),
 ]
 
 
 def test_seeds_are_averaged():
-    ce, focal, _ = summarise(GRID)
+    ce, focal, _ = summarize(GRID)
     assert (ce.imbalance, ce.loss, ce.seeds) == ("none", "ce", 3)
     mean, half = ce.intervals["accuracy"]
     assert mean == pytest.approx(0.91)
@@ -35,7 +38,7 @@ def test_seeds_are_averaged():
 
 
 def test_losses_are_tested_against_cross_entropy_seed_by_seed_and_corrected():
-    ce, focal, ldam = summarise(GRID)
+    ce, focal, ldam = summarize(GRID)
     assert ce.tests == ()
     assert [test[:2] for test in focal.tests] == [(50, 0)] * 3
     # Six tests, of which these three are the smallest: 6 * 2 * 0.5^50 at the most.
@@ -46,14 +49,14 @@ def test_losses_are_tested_against_cross_entropy_seed_by_seed_and_corrected():
 
 
 def test_a_difference_that_chance_explains_is_no_verdict():
-    better = cell("focal", 0, 0.9)
+    better = finished("focal", 0, 0.9)
     better.correct[[0, 1, 995, 996, 997]] = [False, False, True, True, True]
-    (_, row) = summarise([cell("ce", 0, 0.9), better])
+    (_, row) = summarize([finished("ce", 0, 0.9), better])
     assert row.verdict() == "better in 0, worse in 0 of 1 (+3 -2)"
 
 
 def test_imbalances_are_tables_of_their_own():
-    rows = list(summarise([*GRID, cell("focal", 0, 0.5, "step:4")]))
+    rows = list(summarize([*GRID, finished("focal", 0, 0.5, "step:4")]))
     assert [(row.imbalance, row.loss) for row in rows] == [
         ("none", "ce"),
         ("none", "focal"),
@@ -64,8 +67,8 @@ def test_imbalances_are_tables_of_their_own():
 
 
 def test_other_test_patches_are_not_compared():
-    with pytest.raises(DataError, match="other test patches"):
-        list(summarise([cell("ce", 0, 0.9), cell("focal", 0, 0.9, test="u")]))
+    with pytest.raises(DataError, match="different test patches"):
+        list(summarize([finished("ce", 0, 0.9), finished("focal", 0, 0.9, test="u")]))
 
 
 def test_minorities_have_fewer_than_half_the_mean():
@@ -74,7 +77,7 @@ def test_minorities_have_fewer_than_half_the_mean():
 
 
 def test_the_table_is_written_for_programs_and_for_people(tmp_path):
-    rows = list(summarise([*GRID, cell("a<b", 0, 0.5, "step:4", minority_recall=0.25)]))
+    rows = list(summarize([*GRID, finished("a<b", 0, 0.5, "step:4", minority_recall=0.25)]))
     write_tables(tmp_path, rows)
     with (tmp_path / "table.csv").open() as file:
         lines = list(csv.DictReader(file))
@@ -94,9 +97,9 @@ def test_the_table_is_written_for_programs_and_for_people(tmp_path):
 
 
 def test_rows_as_json_hold_no_nan():
-    (row,) = summarise([cell("ce", 0, 0.9)])
+    (row,) = summarize([finished("ce", 0, 0.9)])
     facts = json.loads(json.dumps(row.to_json(), allow_nan=False))
     assert facts["accuracy"] == [0.9, None]
     assert facts["minority_recall"] is None
-    _, focal, _ = summarise(GRID)
+    _, focal, _ = summarize(GRID)
     assert [test["better"] for test in focal.to_json()["mcnemar"]] == [50, 50, 50]

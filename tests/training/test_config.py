@@ -2,19 +2,20 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import fields
 
 import pytest
 
 from geocfl.data.augmentation import Augmentation
-from geocfl.data.patches import EUROSAT_BANDS, RGB
+from geocfl.data.patches import RGB
 from geocfl.errors import UsageError
 from geocfl.losses import LOSSES
-from geocfl.training.config import FROZEN_LR, parse_bands, resolve
+from geocfl.training.config import FROZEN_LR, TrainOptions, TrainSettings, resolve
 from geocfl.training.train import train
 
 
 def test_the_paper_recipe_is_the_papers():
-    settings = resolve("EuroSAT.zip", "paper")
+    settings = resolve("EuroSAT.zip", recipe="paper")
     assert (settings.backbone, settings.weights, settings.input_size) == ("resnet18", "SENTINEL2_RGB_MOCO", 64)
     assert (settings.batch_size, settings.lr, settings.gamma) == (64, 6e-4, 0.5)
     assert (settings.dropout, settings.stage_dropout) == (0.25, 0.25)
@@ -28,9 +29,9 @@ def test_the_paper_recipe_is_the_papers():
     assert settings.augmentation == Augmentation(rotation=180, zoom=0.2)
 
 
-def test_what_the_user_chooses_goes_before_the_recipe():
-    assert resolve("d", "paper", lr=1e-3, epochs=None).lr == 1e-3
-    assert resolve("d", "paper", epochs=None).epochs == 30
+def test_options_override_the_recipe():
+    assert resolve("d", recipe="paper", lr=1e-3, epochs=None).lr == 1e-3
+    assert resolve("d", recipe="paper", epochs=None).epochs == 30
     assert resolve("d", backbone="lite0").weights == "imagenet"
     assert resolve("d", backbone="lite0").input_size == 96
 
@@ -38,35 +39,44 @@ def test_what_the_user_chooses_goes_before_the_recipe():
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"recipe": "secret"}, "unknown recipe 'secret'; choose from: default, paper"),
+        ({"recipe": "secret"}, "unknown `recipe` 'secret'; choose from: default, paper"),
         ({"backbone": "vit"}, "unknown `backbone` 'vit'"),
         ({"loss": "mse"}, "unknown `loss` 'mse'"),
         ({"optimizer": "sgd"}, "unknown `optimizer` 'sgd'; choose from: adam, adamw"),
         ({"schedule": "cosine"}, "unknown `schedule` 'cosine'"),
         ({"split": "thirds"}, "unknown split 'thirds'"),
-        ({"learning_rate": 1.0}, "unknown option 'learning_rate'; choose from: data, split"),
-        ({"epochs": 0}, "epochs"),
-        ({"batch_size": 1}, "batch size"),
-        ({"lr": 0.0}, "learning rate"),
-        ({"lr": math.nan}, "learning rate"),
+        ({"learning_rate": 1.0}, "unknown parameter 'learning_rate'"),
+        ({"epochs": 0}, "`epochs` is 0 but must be a whole number of at least 1"),
+        ({"epochs": "1"}, "`epochs` is '1' but must be a whole number"),
+        ({"epochs": 1.5}, "`epochs` is 1.5 but must be a whole number"),
+        ({"batch_size": 1}, "`batch_size` is 1 but must be"),
+        ({"lr": 0.0}, "`lr` is 0.0 but must be a number above 0"),
+        ({"lr": math.nan}, "`lr` is nan but must be a number above 0"),
         ({"gamma": -1.0}, "gamma"),
         ({"dropout": 1.0}, "dropout"),
         ({"stage_dropout": -0.1}, "dropout"),
-        ({"weight_decay": -0.1}, "weight decay"),
-        ({"input_size": 16}, "input size"),
+        ({"weight_decay": -0.1}, "`weight_decay`"),
+        ({"input_size": 16}, "`input_size`"),
         ({"seed": -1}, "seed"),
         ({"scale": 0.0}, "scale"),
         ({"offset": math.inf}, "offset"),
-        ({"bands": ()}, "bands"),
+        ({"bands": ()}, "`bands`"),
+        ({"bands": "rgb"}, "`bands` is 'rgb' but must be a sequence of names, such as"),
+        ({"teacher": "runs/first"}, "`teacher` is 'runs/first' but must be a sequence of names"),
+        ({"loss": ("ce",)}, "`loss` is .* but must be text"),
+        ({"freeze": 1}, "`freeze` is 1 but must be True or False"),
+        ({"augmentation": {}}, "`augmentation` is {} but must be an Augmentation"),
         ({"imbalance": "tail"}, "imbalance"),
-        ({"class_order": "largest"}, "order"),
+        ({"class_order": "largest"}, "unknown `class_order` 'largest'"),
+        ({"class_order": (1, 1)}, "`class_order` is .* but must name every class code once"),
         ({"cfl_form": "power"}, "unknown `cfl_form` 'power'; choose from: exponent, factor"),
-        ({"cfl_form": "factor", "loss": "ce"}, "factor"),
+        ({"cfl_form": "factor", "loss": "ce"}, "`cfl_form` applies only to the loss class-focal, not to ce"),
         ({"loss": "ce", "gamma": 2.0}, "the loss ce has no gamma"),
-        ({"distill": 1.5}, "teacher's part"),
+        ({"distill": 1.5}, "`distill` is 1.5 but must be a number from 0 to 1"),
         ({"mixup": -1.0}, "mixup"),
-        ({"freeze": True, "mixup": 0.5}, "frozen"),
-        ({"freeze": True, "weights": "none"}, "frozen features need starting weights"),
+        ({"freeze": True, "mixup": 0.5}, "`mixup` cannot be used with a frozen backbone"),
+        ({"freeze": True, "teacher": ("a",)}, "`teacher` cannot be used with a frozen backbone"),
+        ({"freeze": True, "weights": "none"}, "a frozen backbone needs initial weights"),
     ],
 )
 def test_settings_that_do_not_exist_are_refused(options, problem, tmp_path):
@@ -74,10 +84,18 @@ def test_settings_that_do_not_exist_are_refused(options, problem, tmp_path):
         train(tmp_path, tmp_path / "run", **options)
 
 
-def test_bands_by_words_and_names():
-    assert parse_bands("rgb") == RGB
-    assert parse_bands("ALL") == EUROSAT_BANDS
-    assert parse_bands("B08, B04") == ("B08", "B04")
+def test_options_are_the_fields_of_the_settings():
+    assert {field.name for field in fields(TrainSettings)} - {"data"} == set(TrainOptions.__annotations__)
+
+
+def test_sequences_and_paths_are_accepted(tmp_path):
+    settings = resolve(tmp_path, bands=["B08", "B04"], teacher=[tmp_path / "a", "b"], class_order=[2, 1])
+    assert (settings.data, settings.bands, settings.teacher, settings.class_order) == (
+        str(tmp_path),
+        ("B08", "B04"),
+        (str(tmp_path / "a"), "b"),
+        (2, 1),
+    )
 
 
 def test_gamma_is_the_losss_own_unless_chosen():
@@ -94,12 +112,14 @@ def test_a_frozen_network_has_settings_of_its_own():
 
 
 def test_a_config_is_read_as_it_was_written(tmp_path):
-    settings = resolve("d", backbone="lite0", loss="focal", bands=("B08", "B04"), seed=3)
+    settings = resolve(
+        "d", backbone="lite0", loss="focal", bands=("B08", "B04"), teacher=("a", "b"), class_order=(2, 1), seed=3
+    )
     file = tmp_path / "config.json"
     file.write_text(json.dumps(settings.to_json()))
     assert resolve(config=file) == settings
     assert resolve("other", config=file, seed=4).to_json() == settings.to_json() | {"data": "other", "seed": 4}
-    with pytest.raises(UsageError, match="already holds a recipe"):
+    with pytest.raises(UsageError, match="already contains a recipe"):
         resolve(config=file, recipe="paper")
 
 
@@ -111,7 +131,7 @@ def test_what_is_no_config_is_refused(text, tmp_path):
 
 
 def test_data_must_come_from_somewhere(tmp_path):
-    with pytest.raises(UsageError, match="pass --data, or --config"):
+    with pytest.raises(UsageError, match="pass `data`, or the `config`"):
         resolve()
     with pytest.raises(UsageError, match="nowhere"):
         resolve(config=tmp_path / "nowhere.json")
@@ -129,5 +149,14 @@ def test_what_follows_from_another_loss_or_backbone_follows(tmp_path):
 def test_settings_of_the_wrong_type_are_refused(tmp_path):
     file = tmp_path / "config.json"
     file.write_text(json.dumps(resolve("d").to_json() | {"epochs": "1"}))
-    with pytest.raises(UsageError, match="wrong type"):
+    with pytest.raises(UsageError, match="`epochs` is '1' but must be a whole number"):
         resolve(config=file)
+
+
+def test_a_config_of_version_0_1_is_read(tmp_path):
+    written = resolve("d", loss="class-focal", cfl_form="factor", teacher=("a", "b")).to_json()
+    assert (written["teacher"], written["class_order"]) == ("a,b", "legend")
+    written["form"] = written.pop("cfl_form")
+    (tmp_path / "config.json").write_text(json.dumps(written))
+    settings = resolve(config=tmp_path / "config.json")
+    assert (settings.cfl_form, settings.teacher) == ("factor", ("a", "b"))

@@ -40,9 +40,9 @@ def test_a_teacher_takes_its_part():
 
 def test_features_that_look_like_the_teachers_cost_nothing():
     g = torch.randn(6, 4, generator=torch.Generator().manual_seed(2))
-    standardised = (g - g.mean(0)) / g.std(0, correction=0)
-    likeness = [standardised * 7, -standardised, torch.ones(6, 4)]
-    expected = [0.0, 2.0, 1 - float(F.cosine_similarity(standardised, torch.ones(6, 4)).mean())]
+    standardized = (g - g.mean(0)) / g.std(0, correction=0)
+    likeness = [standardized * 7, -standardized, torch.ones(6, 4)]
+    expected = [0.0, 2.0, 1 - float(F.cosine_similarity(standardized, torch.ones(6, 4)).mean())]
     objective = Objective(CE, teacher=lambda x: (NETWORK(x).softmax(1), 5 + 3 * g), weight=1.0, hint=2.0)
     for projected, distance in zip(likeness, expected, strict=True):
         loss = objective(lambda x, projected=projected: (NETWORK(x), projected), X, Y)
@@ -101,9 +101,9 @@ def test_teachers_are_averaged_as_probabilities(tiny_model, tmp_path, patches):
     for names in ([name], [name, bundle(tiny_model, tmp_path / "two")]):
         teacher = load_teacher(names, student, patches, torch.device("cpu"))
         with torch.no_grad():
-            judged, features = teacher(torch.from_numpy(x))
+            probabilities, features = teacher(torch.from_numpy(x))
         np.testing.assert_allclose(
-            judged.numpy(), student.predict(x, backend="torch", precision="float32").probabilities, atol=1e-5
+            probabilities.numpy(), student.predict(x, backend="torch", precision="float32").probabilities, atol=1e-5
         )
         assert features.shape == (4, 1280 * len(names))
 
@@ -114,14 +114,14 @@ def test_teachers_that_cannot_teach_are_refused(tiny_model, tmp_path, patches):
     device = torch.device("cpu")
     cases = {
         "classes": ([str(tmp_path / "student")], student, replace(patches, legend=Legend.from_folders(["A", "B"]))),
-        "pass the same --bands": ([str(tmp_path / "student")], replace(student, bands=("B08",)), patches),
+        "pass the same `bands`": ([str(tmp_path / "student")], replace(student, bands=("B08",)), patches),
         "split paper": ([bundle(tiny_model, tmp_path / "paper", split="paper")], student, patches),
         "tested on 5 patches, not on the 4": (
             [bundle(tiny_model, tmp_path / "other", patches={"validation": 0, "test": 5})],
             student,
             patches,
         ),
-        "trained on the validation patches": (
+        "also trained on the validation patches": (
             [bundle(tiny_model, tmp_path / "refit", refit_of={})],
             validated,
             patches,

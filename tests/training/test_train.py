@@ -18,18 +18,20 @@ from geocfl.data.patches import EUROSAT_BANDS, RGB, Patches, read_patches
 from geocfl.data.splits import listed, make_split
 from geocfl.errors import DataError, ModelError, OutputError, UsageError
 from geocfl.models.predict import load_model
-from geocfl.training import loop as fitting
+from geocfl.training import loop
 from geocfl.training import train as training
 from geocfl.training.config import resolve
-from geocfl.training.loop import batches
+from geocfl.training.loop import augmented_batches
 from geocfl.training.run_folder import RUN_FILES
-from geocfl.training.train import (
-    Run,
+from geocfl.training.start import (
     band_statistics,
-    load_patches,
+    describe_model,
     reflectance_range,
-    train,
+    start,
+    training_patches,
+    training_split,
 )
+from geocfl.training.train import Run, train
 
 TINY = {"weights": "none", "epochs": 2, "batch_size": 8, "lr": 3e-4}
 SMALLER = {**TINY, "input_size": 32}
@@ -68,7 +70,7 @@ def history(path: Path) -> list[dict[str, str]]:
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
     """Stops training like Ctrl-C, after the first batch of an epoch."""
-    whole = fitting.batches
+    whole = loop.augmented_batches
 
     def interrupted(patches: Patches, indices: Any, settings: Any, now: int) -> Iterator[Any]:
         for batch in whole(patches, indices, settings, now):
@@ -76,7 +78,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
             if now == epoch:
                 raise KeyboardInterrupt
 
-    monkeypatch.setattr(fitting, "batches", interrupted)
+    monkeypatch.setattr(loop, "augmented_batches", interrupted)
 
 
 def test_a_run_folder_holds_all_of_a_run(run):
@@ -118,14 +120,14 @@ def test_what_is_judged_is_what_ships(run, data):
 
 def test_the_test_patches_are_predicted_once(data, tmp_path, monkeypatch):
     seen: list[np.ndarray] = []
-    whole = training.predict
+    whole = training.patch_logits
 
     def counted(module: Any, patches: Patches, indices: Any) -> torch.Tensor:
         seen.append(indices)
         return whole(module, patches, indices)
 
-    monkeypatch.setattr(training, "predict", counted)
-    monkeypatch.setattr(fitting, "predict", counted)
+    monkeypatch.setattr(training, "patch_logits", counted)
+    monkeypatch.setattr(loop, "patch_logits", counted)
     train(data, tmp_path / "run", **SMALLER)
     test = make_split(read_patches(data, RGB), "paper", 0, data).test
     assert sum(np.intersect1d(indices, test).size for indices in seen) == len(test)
@@ -146,7 +148,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(data, unbroken, tmp_path, mo
         with pytest.raises(KeyboardInterrupt):
             train(data, tmp_path / "run", **SMALLER)
     assert set(content(tmp_path / "run")) == {"config.json", "checkpoint.pt"}
-    with pytest.raises(OutputError, match="pass --resume to go on with it"):
+    with pytest.raises(OutputError, match="pass `resume=True` to resume it"):
         train(data, tmp_path / "run", **SMALLER)
     with pytest.raises(OutputError, match="other settings"):
         train(data, tmp_path / "run", **{**SMALLER, "seed": 1}, resume=True)
@@ -188,7 +190,7 @@ def test_a_finished_run_is_replaced_only_on_demand_and_only_by_training(data, ru
     train(data, out, **{**SMALLER, "epochs": 1})
     before = content(out)
     for options in ({}, {"resume": True}):
-        with pytest.raises(OutputError, match="already holds a run; pass --overwrite"):
+        with pytest.raises(OutputError, match="already contains a run; pass `overwrite=True`"):
             train(data, out, **SMALLER, **options)
     with pytest.raises(ModelError):
         train(data, out, weights=str(tmp_path / "w.pth"), overwrite=True)
@@ -198,7 +200,7 @@ def test_a_finished_run_is_replaced_only_on_demand_and_only_by_training(data, ru
 
 
 def test_missing_lists_are_told_before_patches_are_read(data, tmp_path, monkeypatch):
-    monkeypatch.delattr("geocfl.training.train.read_patches")
+    monkeypatch.delattr("geocfl.data.load.read_patches")
     with pytest.raises(DataError, match=r"eurosat-spatial-train\.txt: the spatial split's list is missing"):
         train(data, tmp_path / "out", split="spatial", weights="none")
     assert not (tmp_path / "out").exists()
@@ -210,7 +212,7 @@ def test_other_folders_and_files_are_left_alone(data, tmp_path):
     (tmp_path / "full/thesis.tex").write_text("mine")
     with pytest.raises(OutputError, match="is a file"):
         train(data, tmp_path / "file", **SMALLER, overwrite=True)
-    with pytest.raises(OutputError, match="something else than a run"):
+    with pytest.raises(OutputError, match="other files than those of a run"):
         train(data, tmp_path / "full", **SMALLER, overwrite=True)
     with pytest.raises(OutputError, match="cannot be written"):
         train(data, tmp_path / "file/run", **SMALLER)
@@ -218,7 +220,7 @@ def test_other_folders_and_files_are_left_alone(data, tmp_path):
 
 
 def test_bfloat16_trains_too(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(fitting, "has_fast_bfloat16", lambda device: True)
+    monkeypatch.setattr(loop, "has_fast_bfloat16", lambda device: True)
     run = train(data, tmp_path / "run", **{**SMALLER, "epochs": 1})
     assert math.isfinite(float(history(run.path)[0]["loss"]))
 
@@ -226,14 +228,14 @@ def test_bfloat16_trains_too(data, tmp_path, monkeypatch):
 def test_batches_are_an_epoch_of_views(data):
     patches, settings = read_patches(data, RGB), resolve("d", **TINY)
     indices = np.arange(0, 34, 2)
-    first, again, second = (list(batches(patches, indices, settings, epoch)) for epoch in (1, 1, 2))
+    first, again, second = (list(augmented_batches(patches, indices, settings, epoch)) for epoch in (1, 1, 2))
     assert [tuple(x.shape) for x, _ in first] == [(8, 3, 64, 64)] * 2, "a last batch of one is left out"
     for (x, y), (x_again, y_again) in zip(first, again, strict=True):
         assert torch.equal(x, x_again)
         assert torch.equal(y, y_again)
     assert not torch.equal(first[0][0], second[0][0])
     plain = resolve("d", **TINY, augmentation=Augmentation())
-    views = torch.cat([x for x, _ in batches(patches, np.arange(36), plain, 1)])
+    views = torch.cat([x for x, _ in augmented_batches(patches, np.arange(36), plain, 1)])
     expected = torch.from_numpy(patches.reflectance(np.arange(36)))
     torch.testing.assert_close(views.mean((1, 2, 3)).sort().values, expected.mean((1, 2, 3)).sort().values)
 
@@ -252,7 +254,7 @@ def test_statistics_are_those_of_the_clipped_training_pixels():
     clipped = (values[indices] / 10_000).clip(0, 1)
     np.testing.assert_allclose(mean, clipped.mean((0, 2, 3)), atol=1e-5)
     np.testing.assert_allclose(std, clipped.std((0, 2, 3)), atol=1e-5)
-    with pytest.raises(DataError, match="no numbers"):
+    with pytest.raises(DataError, match="not finite numbers"):
         band_statistics(pixels(np.full((2, 1, 2, 2), np.nan, np.float32)), np.arange(2), (0.0, 1.0))
 
 
@@ -265,9 +267,9 @@ def test_reflectance_is_clipped_where_the_numbers_end():
 
 
 def test_scale_and_offset_go_before_the_layouts_own(data):
-    assert load_patches(resolve(str(data))).scaling == EUROSAT_RGB
-    assert load_patches(resolve(str(data), scale=255.0)).scaling == Scaling(255)
-    assert load_patches(resolve(str(data), offset=-1000.0)).scaling == Scaling(10_000, -1000)
+    assert training_patches(resolve(str(data))).scaling == EUROSAT_RGB
+    assert training_patches(resolve(str(data), scale=255.0)).scaling == Scaling(255)
+    assert training_patches(resolve(str(data), offset=-1000.0)).scaling == Scaling(10_000, -1000)
 
 
 @pytest.mark.shared
@@ -299,10 +301,10 @@ def test_refit_trains_on_validation_patches_too_with_the_first_runs_temperature(
 
 
 def test_a_run_is_repeated_from_its_config(data, unbroken, tmp_path):
-    again = train("", tmp_path / "unbroken", config=unbroken.path / "config.json")
+    again = train(None, tmp_path / "unbroken", config=unbroken.path / "config.json")
     for file in ("config.json", "metrics.json", "model.json", "model.safetensors", "test_patches.txt"):
         assert content(again.path)[file] == content(unbroken.path)[file], file
-    other = train("", tmp_path / "other", config=unbroken.path / "config.json", epochs=1)
+    other = train(None, tmp_path / "other", config=unbroken.path / "config.json", epochs=1)
     assert len(history(other.path)) == 1
 
 
@@ -319,8 +321,8 @@ def test_a_frozen_backbone_stays_as_it_was_and_its_head_learns(data, tmp_path, c
     run = train(data, tmp_path / "run", **FROZEN)
     ours = run.model.network().network.state_dict()
     settings = resolve(str(data), **FROZEN)
-    patches = load_patches(settings)
-    _, fresh = training.start(settings, patches, training.split_patches(patches, settings), "m", torch.device("cpu"))
+    patches = training_patches(settings)
+    _, fresh = start(settings, patches, training_split(patches, settings), "m", torch.device("cpu"))
     for name, value in fresh.network.state_dict().items():
         same = torch.equal(ours[name], value.half().float() if value.is_floating_point() else value)
         assert same == (not name.startswith("classifier.")), name
@@ -354,16 +356,16 @@ def test_adjusted_logits_ship(tmp_path, write_patches, cache):
 
 def plain_counts(data: Path, options: dict[str, Any]) -> list[int]:
     settings = resolve(str(data), **options)
-    patches = load_patches(settings)
-    return patches.counts(training.split_patches(patches, settings).train)
+    patches = training_patches(settings)
+    return patches.counts(training_split(patches, settings).train)
 
 
 def test_the_training_patches_are_thinned_and_no_others(tmp_path, write_patches):
     data = write_patches(tmp_path / "data", each=40)
     run = train(data, tmp_path / "run", **{**SMALLER, "epochs": 1}, imbalance="step:4")
     whole = resolve(str(data), **SMALLER)
-    patches = load_patches(whole)
-    split = training.split_patches(patches, whole)
+    patches = training_patches(whole)
+    split = training_split(patches, whole)
     assert run.model.origin["patches"] == {
         "train": 18 + 18 + 4,
         "validation": len(split.validation),
@@ -400,7 +402,7 @@ def test_compiled_training_is_training(data, tmp_path, monkeypatch):
 def test_bad_patches_are_listed(tmp_path, write_patches):
     data = write_patches(tmp_path / "data")
     (data / "Forest/Forest_3.png").write_bytes(b"no picture")
-    with pytest.raises(DataError, match=r"Forest/Forest_3\.png.*--skip-bad"):
+    with pytest.raises(DataError, match=r"Forest/Forest_3\.png.*`skip_bad=True`"):
         train(data, tmp_path / "run", **SMALLER)
     run = train(data, tmp_path / "run", **{**SMALLER, "epochs": 1}, skip_bad=True)
     assert (run.path / "skipped_patches.txt").read_text() == "Forest/Forest_3.png\n"
@@ -416,10 +418,9 @@ def test_a_handful_of_steps_has_a_schedule(tmp_path, write_patches):
 def test_imbalances_share_their_normalisation(tmp_path, write_patches):
     data = write_patches(tmp_path / "data", each=40)
     whole, thinned = (resolve(str(data), **SMALLER, imbalance=how) for how in ("none", "step:8"))
-    patches = load_patches(whole)
+    patches = training_patches(whole)
     models = [
-        training.describe_model(settings, patches, training.split_patches(patches, settings), "m")
-        for settings in (whole, thinned)
+        describe_model(settings, patches, training_split(patches, settings), "m") for settings in (whole, thinned)
     ]
     assert models[0].mean == models[1].mean
     assert models[0].std == models[1].std
@@ -437,7 +438,7 @@ def test_a_refit_needs_a_finished_run(data, run, tmp_path):
 def test_a_foreign_config_is_not_a_run(data, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/config.json").write_text('{"mine": true}')
-    with pytest.raises(OutputError, match="something else than a run"):
+    with pytest.raises(OutputError, match="other files than those of a run"):
         train(data, tmp_path / "mine", **SMALLER, overwrite=True)
     assert content(tmp_path) == {"mine/config.json": b'{"mine": true}'}
 
@@ -446,11 +447,11 @@ def test_a_bad_teacher_costs_no_older_run(data, tmp_path):
     train(data, tmp_path / "run", **{**SMALLER, "epochs": 1})
     before = content(tmp_path)
     with pytest.raises(ModelError, match="no such model"):
-        train(data, tmp_path / "run", **SMALLER, teacher="nowhere", overwrite=True)
+        train(data, tmp_path / "run", **SMALLER, teacher=("nowhere",), overwrite=True)
     assert content(tmp_path) == before
 
 
 def test_bad_patches_of_torchgeo_are_not_skipped(tmp_path):
     (tmp_path / "ds").mkdir()
-    with pytest.raises(UsageError, match="--skip-bad"):
+    with pytest.raises(UsageError, match="`skip_bad=True`"):
         train(tmp_path, tmp_path / "run", **SMALLER, skip_bad=True)

@@ -1,0 +1,60 @@
+"""What is tuned on the validation patches after training: the temperature, and tau of the logit adjustment."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from geocfl.data.patches import Patches
+from geocfl.data.splits import Split
+from geocfl.evaluation.calibration import fit_temperature
+from geocfl.losses import fit_tau, log_prior, loss_facts
+from geocfl.models.bundle import Bundle
+from geocfl.models.network import Reflectance
+from geocfl.training.config import TrainSettings
+from geocfl.training.loop import Learner
+
+
+def calibrate(
+    model: Bundle,
+    module: Reflectance,
+    learner: Learner,
+    patches: Patches,
+    split: Split,
+    settings: TrainSettings,
+    validated: Bundle | None = None,
+) -> Bundle:
+    """Tunes a trained model on its validation patches.
+
+    Args:
+        model: The model as `geocfl.training.start.describe_model` describes it.
+        module: Its trained network. If the loss is the post-hoc logit adjustment, the bias of its last layer is
+            changed, so that it gives adjusted logits from now on.
+        learner: What was trained.
+        patches: The data set.
+        split: Its split.
+        settings: Those of the run.
+        validated: The model whose temperature and tau are taken over, if there are no validation patches.
+
+    Returns:
+        The model with its temperature, and with tau in its origin if the logits are adjusted.
+    """
+    labels, counts = torch.from_numpy(patches.labels), patches.counts(split.train)
+    if loss_facts(settings.loss).posthoc:
+        if validated:
+            tau = float(validated.origin["tau"])
+        else:
+            tau = fit_tau(learner.logits(split.validation), labels[split.validation], counts)
+        _shift_bias(module.head, -tau * log_prior(counts))
+        model = replace(model, origin={**model.origin, "tau": tau})
+    if validated:
+        return replace(model, temperature=validated.temperature)
+    temperature = fit_temperature(learner.logits(split.validation), labels[split.validation])
+    return replace(model, temperature=temperature)
+
+
+@torch.no_grad()
+def _shift_bias(head: nn.Module, offset: Tensor) -> None:
+    head.bias += offset.to(head.bias)  # type: ignore[operator, arg-type]

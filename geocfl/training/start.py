@@ -1,0 +1,136 @@
+"""The start of a training: its model before the first step, with normalization and initial weights."""
+
+from __future__ import annotations
+
+import math
+import platform
+from dataclasses import replace
+from importlib.metadata import version
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from geocfl.core.progress import Progress, silent
+from geocfl.data.load import load_patches, load_split
+from geocfl.data.patches import Patches
+from geocfl.data.splits import Split
+from geocfl.errors import DataError
+from geocfl.losses import loss_facts
+from geocfl.models.bundle import Bundle
+from geocfl.models.network import Reflectance, build_network, with_reflectance
+from geocfl.models.weights import load_weights
+from geocfl.training.config import TrainSettings
+
+
+def training_patches(settings: TrainSettings, progress: Progress = silent) -> Patches:
+    """All patches of the data set in `settings`; see `geocfl.data.load.load_patches`."""
+    return load_patches(
+        settings.data,
+        settings.bands,
+        split=settings.split,
+        scale=settings.scale,
+        offset=settings.offset,
+        skip_bad=settings.skip_bad,
+        progress=progress,
+    )
+
+
+def training_split(patches: Patches, settings: TrainSettings) -> Split:
+    """The split of a training, with its training patches thinned; see `geocfl.data.load.load_split`."""
+    return load_split(
+        patches,
+        settings.data,
+        settings.split,
+        settings.seed,
+        validation=not settings.refit,
+        imbalance=settings.imbalance,
+        class_order=settings.class_order,
+    )
+
+
+def start(
+    settings: TrainSettings, patches: Patches, split: Split, name: str, device: torch.device
+) -> tuple[Bundle, Reflectance]:
+    """The model and its network before the first step, with the initial weights.
+
+    Raises:
+        ModelError: The weights cannot be found or do not fit.
+    """
+    model = describe_model(settings, patches, split, name)
+    torch.manual_seed(settings.seed)
+    network = build_network(
+        settings.backbone,
+        len(settings.bands),
+        len(patches.legend),
+        settings.dropout,
+        settings.stage_dropout,
+        model.head,
+    )
+    load_weights(network, settings.backbone, settings.weights, settings.bands)
+    module: Reflectance = with_reflectance(network, model).to(device).to(memory_format=torch.channels_last)
+    return model, module
+
+
+def describe_model(settings: TrainSettings, patches: Patches, split: Split, name: str) -> Bundle:
+    """The model without weights: bands, normalization, legend and origin."""
+    clip = reflectance_range(patches)
+    # From all training patches, also if they are thinned: no labels are used, and all imbalances share their features.
+    unthinned = training_split(patches, replace(settings, imbalance="none")).train
+    mean, std = band_statistics(patches, unthinned, clip)
+    return Bundle(
+        name=name,
+        backbone=settings.backbone,
+        bands=settings.bands,
+        gsd=10.0,
+        window=patches.pixels.shape[-1],
+        input_size=settings.input_size,
+        clip=clip,
+        mean=mean,
+        std=std,
+        legend=patches.legend,
+        head=loss_facts(settings.loss).head,
+        origin={
+            "data": patches.source,
+            "split": settings.split,
+            "patches": {"train": len(split.train), "validation": len(split.validation), "test": len(split.test)},
+            "seed": settings.seed,
+            "imbalance": settings.imbalance,
+            "loss": settings.loss,
+            "gamma": settings.gamma,
+            "recipe": settings.recipe,
+            "freeze": settings.freeze,
+            "teacher": ",".join(settings.teacher),
+            "epochs": settings.epochs,
+            "weights": settings.weights,
+            "versions": {
+                "geocfl": version("geocfl"),
+                "python": platform.python_version(),
+                **{package: version(package) for package in ("torch", "torchgeo", "timm")},
+            },
+            "licence": "MIT",
+        },
+    )
+
+
+def reflectance_range(patches: Patches) -> tuple[float, float]:
+    """0 and the largest reflectance that the patches can hold, at most 1: EuroSAT's JPEGs saturate at 0.275."""
+    if not np.issubdtype(patches.pixels.dtype, np.integer):
+        return 0.0, 1.0
+    largest = patches.scaling.to_reflectance(np.array(np.iinfo(patches.pixels.dtype.name).max))
+    return 0.0, min(1.0, round(float(largest), 6))
+
+
+def band_statistics(
+    patches: Patches, indices: NDArray[np.int64], clip: tuple[float, float]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each band's clipped reflectance over the patches at `indices`."""
+    total = np.zeros((2, len(patches.bands)))
+    for start in range(0, len(indices), 1024):
+        x = patches.reflectance(indices[start : start + 1024]).clip(*clip).astype(np.float64)
+        total += [x.sum((0, 2, 3)), (x**2).sum((0, 2, 3))]
+    mean, square = total / (len(indices) * math.prod(patches.pixels.shape[2:]))
+    if not np.isfinite(mean).all():
+        raise DataError(f"{patches.source}: some pixels are not finite numbers; fill them or remove their patches")
+    std = np.sqrt(np.maximum(square - mean**2, 1e-12))
+    return tuple(mean.round(6).tolist()), tuple(std.round(6).tolist())
