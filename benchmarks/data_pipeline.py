@@ -1,7 +1,7 @@
 """Measures the cost of the data pipeline on top of the bare training step.
 
-Bare steps train on one batch in memory. Full steps take their batches from `geocfl.training.loop.batches`: decoded
-patches, converted to reflectance and augmented. Rounds of both alternate, so changes in load affect both.
+Bare steps train on one batch in memory. Full steps take batches from `geocfl.training.loop.augmented_batches`:
+decoded patches, converted to reflectance and augmented. Rounds of both alternate, so changes in load affect both.
 
     python benchmarks/data_pipeline.py --json benchmarks/data_pipeline.json
 """
@@ -26,8 +26,8 @@ from geocfl.core.radiometry import EUROSAT_RGB
 from geocfl.data.patches import RGB, Patches
 from geocfl.losses import make_loss
 from geocfl.models.network import Reflectance, build_network, choose_device
-from geocfl.training.config import Settings, resolve
-from geocfl.training.loop import batches
+from geocfl.training.config import TrainSettings, resolve
+from geocfl.training.loop import augmented_batches
 
 LIMIT = 0.15
 CASES = (("resnet18", 64), ("lite0", 96))
@@ -46,9 +46,9 @@ def made_up_patches(count: int) -> Patches:
     )
 
 
-def endless(patches: Patches, settings: Settings) -> Iterator[tuple[Tensor, Tensor]]:
+def endless(patches: Patches, settings: TrainSettings) -> Iterator[tuple[Tensor, Tensor]]:
     for epoch in itertools.count(1):
-        yield from batches(patches, np.arange(len(patches)), settings, epoch)
+        yield from augmented_batches(patches, np.arange(len(patches)), settings, epoch)
 
 
 def measure(backbone: str, size: int, rounds: int, steps: int, device: torch.device) -> dict[str, object]:

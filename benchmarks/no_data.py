@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 import geocfl
 from geocfl.core.windows import fill
-from geocfl.training.config import resolve
-from geocfl.training.train import load_patches, split_patches
+from geocfl.data.load import load_patches, load_split
 
 SHARES = (1.0, 0.9, 0.75, 0.6, 0.5)
 
@@ -37,9 +36,8 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=4, help="take every N-th of the test patches")
     options = parser.parse_args()
     model = geocfl.load_model(options.model)
-    settings = resolve(options.data, split="spatial", bands=model.bands)
-    patches = load_patches(settings)
-    indices = split_patches(patches, settings).test[:: options.every]
+    patches = load_patches(options.data, model.bands, split="spatial")
+    indices = load_split(patches, options.data, "spatial", seed=0).test[:: options.every]
     network = model.network().to(memory_format=torch.channels_last)
     labels = patches.labels[indices]
     print(f"{len(indices)} patches, {model.name}")

@@ -25,7 +25,7 @@ import typer.main
 import geocfl
 from geocfl.cli import app
 from geocfl.errors import GeocflError
-from geocfl.training.config import Settings
+from geocfl.training.config import TrainSettings
 from tests.snippets import ROOT, Block, Runner, blocks, write_stand_ins
 
 DOCS = ROOT / "docs"
@@ -234,7 +234,7 @@ def options_of(function: Any, parameter: inspect.Parameter) -> set[str]:
     """The keys of the TypedDict in ``**options: Unpack[TypedDict]``."""
     annotation = str(parameter.annotation)
     if not annotation.startswith("Unpack["):
-        return {field.name for field in fields(Settings)}
+        return {field.name for field in fields(TrainSettings)}
     options = inspect.unwrap(function).__globals__[annotation.removeprefix("Unpack[").removesuffix("]")]
     return set(options.__annotations__)
 

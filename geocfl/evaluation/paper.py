@@ -1,14 +1,14 @@
-"""What the class focal loss paper reports for EuroSAT, to be shown beside a run.
+"""The results of the class focal loss paper for EuroSAT, shown for comparison.
 
 Source: "Class Focal Loss Optimization with residual networks on EuroSAT": Table 3 (class focal loss) and Table 4
-(cross-entropy). Half of each class trained and half tested, at random: 13,500 test patches. All tuples are in the order
-of `geocfl.core.legend.EUROSAT`. The paper gives no F1 for the class focal loss.
+(cross-entropy). Half of each class was used for training and half for testing, at random: 13,500 test patches. The
+order of all tuples is that of `geocfl.core.legend.EUROSAT`. The paper gives no F1 for the class focal loss.
 """
 
 LABEL_COUNT = (1500, 1500, 1500, 1250, 1250, 1000, 1250, 1500, 1250, 1500)
 """Test patches of each class."""
 FOCAL_CORRECT = (1400, 1498, 1393, 1200, 1185, 980, 1199, 1496, 1190, 1400)
-"""Class focal loss, Table 3: test patches of each class that were predicted right."""
+"""Class focal loss, Table 3: test patches of each class that were classified correctly."""
 FOCAL_ACCURACY = tuple(correct / count for correct, count in zip(FOCAL_CORRECT, LABEL_COUNT, strict=True))
 """Class focal loss: accuracy of each class, 0..1."""
 FOCAL_TOTAL = sum(FOCAL_CORRECT) / sum(LABEL_COUNT)

@@ -1,4 +1,4 @@
-"""The figures of a report: curves and matrices of its metrics, and patches as they look."""
+"""The figures of a report: learning curves, confusion matrix, metrics per class, calibration and patches."""
 
 from __future__ import annotations
 

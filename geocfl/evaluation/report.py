@@ -1,4 +1,4 @@
-"""A run told to people: its figures, and one page that holds everything and needs nothing."""
+"""The report of a training or evaluation: figures, and one self-contained HTML page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How sure a difference is: intervals over seeds, McNemar's test, and its correction for many tests."""
+"""Significance of differences: intervals over seeds, McNemar's test, and its correction for many tests."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 
 def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
-    """Mean and half width of Student's t interval for it.
+    """Mean and half width of Student's t interval.
 
     Args:
-        values: One figure per seed.
+        values: One value per seed.
         level: Coverage, 0..1.
 
     Returns:
-        Mean, and half width in the same unit; NaN for a single value, whose spread is unknown.
+        Mean and half width in the same unit; the half width of a single value is NaN.
     """
     from scipy.stats import t
 
@@ -35,11 +35,11 @@ def mcnemar(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> tuple[int, int,
     Psychometrika 1947; exact as the binomial test of the discordant pairs.
 
     Args:
-        one: (n,) whether the first classifier is right.
-        other: (n,) whether the second is, on the same patches in the same order.
+        one: (n,) whether the first classifier is correct.
+        other: (n,) whether the second one is, on the same patches in the same order.
 
     Returns:
-        Patches that only the first has right, that only the second has right, and the two-sided p-value.
+        The number of patches that only the first classifies correctly, that of the second, and the two-sided p-value.
     """
     from scipy.stats import binomtest
 
@@ -50,7 +50,7 @@ def mcnemar(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> tuple[int, int,
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p-values that keep the chance of any false alarm among all tests below the level.
+    """p-values adjusted so that the probability of any false positive among all tests stays below the level.
 
     Source: Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 1979.
     """

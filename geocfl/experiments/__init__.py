@@ -1,1 +1,1 @@
-"""Grids of trainings: comparison of losses under class imbalance, and its leaderboard."""
+"""Grids of runs: comparison of losses under class imbalance, and its table."""
