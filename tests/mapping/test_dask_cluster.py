@@ -267,9 +267,7 @@ def test_a_scheduler_that_does_not_come_back(
     monkeypatch.setattr(distributed, "PATIENCE", 2.0)
     processes.stop()
     rest = []
-    with pytest.raises(
-        GeocflError, match=r"lost with \d scenes to go \(.*\); run the same command once more"
-    ) as caught:
+    with pytest.raises(GeocflError, match=r"lost with \d scenes to go \(.*\); run the same command again") as caught:
         rest.extend(results)
     assert caught.type is GeocflError  # no UsageError: the command was right
     assert len(rest) < 3
