@@ -81,7 +81,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def write_patches() -> Callable[..., Path]:
-    """Writes class folders of noisy one-coloured patches that any classifier can tell apart."""
+    """Writes class folders of noisy one-colored patches that any classifier can tell apart."""
 
     def write(folder: Path, each: int = 12, classes: Iterable[str] = COLORS, size: int = 64) -> Path:
         rng = np.random.default_rng(0)

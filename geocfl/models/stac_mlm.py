@@ -159,7 +159,7 @@ def _input(bundle: Bundle) -> dict[str, Any]:
         "name": "reflectance",
         "description": (
             f"Windows of {bundle.window} x {bundle.window} pixels of {bundle.gsd:g} m, in reflectance, 0 to 1: "
-            "(DN + offset) / scale. No data takes the band's mean; then values are clipped, standardised"
+            "(DN + offset) / scale. No data takes the band's mean; then values are clipped, standardized"
             + (f" and scaled to {bundle.input_size} x {bundle.input_size}, bilinearly." if resized else ".")
         ),
         "bands": [

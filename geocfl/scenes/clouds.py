@@ -20,7 +20,7 @@ from geocfl.scenes import Reading, find_source, open_scene
 log = logging.getLogger("geocfl")
 
 GSD = 30.0
-"""Metres a pixel that the network was trained at."""
+"""Meters a pixel that the network was trained at."""
 COLORS = {"B02": "blue", "B03": "green", "B04": "red", "B08": "nir", "B11": "swir16", "B12": "swir22"}
 """The network's names of bands; the last two are optional."""
 NEEDED = ("B02", "B03", "B04", "B08")

@@ -13,7 +13,7 @@ from geocfl.scenes.reading import Reading
 from geocfl.scenes.source import Source
 from geocfl.scenes.warp import ground, to_model_grid
 
-LOCAL = CRS.from_wkt('LOCAL_CS["pixels in metres",UNIT["metre",1]]')
+LOCAL = CRS.from_wkt('LOCAL_CS["pixels in metres",UNIT["metre",1]]')  # codespell:ignore metre,metres
 """The CRS of a scene without one, if `allow_no_crs` permits such scenes."""
 
 

@@ -30,7 +30,7 @@ def test_what_a_scene_does_not_say_is_a_dash() -> None:
 
 
 @pytest.mark.integration
-def test_a_model_is_described_for_catalogues(tmp_path: Path) -> None:
+def test_a_model_is_described_for_catalogs(tmp_path: Path) -> None:
     done = run("export", "eurosat-rgb-lite0", "--format", "stac-mlm", cwd=tmp_path)
     item = json.loads((tmp_path / done.stdout.splitlines()[0]).read_text())
     assert item["properties"]["mlm:name"] == "eurosat-rgb-lite0"

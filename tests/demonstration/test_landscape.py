@@ -53,7 +53,7 @@ def test_scene_has_the_metadata_of_sentinel_2(scene):
         assert file.compression.value == "DEFLATE"
 
 
-def test_truth_lies_on_the_scene_and_has_the_colours_of_the_legend(scene):
+def test_truth_lies_on_the_scene_and_has_the_colors_of_the_legend(scene):
     with rasterio.open(scene.path) as image, rasterio.open(scene.truth_path) as truth:
         assert (truth.shape, truth.transform, truth.crs) == (image.shape, image.transform, image.crs)
         assert truth.dtypes == ("uint8",)

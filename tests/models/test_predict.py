@@ -27,7 +27,7 @@ def model(tiny_model: Path) -> Model:
 
 @pytest.fixture(scope="module")
 def image() -> np.ndarray:
-    """(3, 150, 200) of patches of different grey, a corner without data."""
+    """(3, 150, 200) of patches of different gray, a corner without data."""
     rng = np.random.default_rng(0)
     pixels = np.kron(rng.uniform(0.02, 0.25, (3, 5, 7)), np.ones((32, 32)))[:, :150, :200]
     pixels = np.rint(10_000 * (pixels + rng.normal(0, 0.01, pixels.shape))).clip(1) / 10_000

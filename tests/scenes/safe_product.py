@@ -77,16 +77,16 @@ def write_safe(
     product = folder / f"{name}.SAFE"
     images = {}
     for kind in pixels:
-        for metres in _resolutions(level, kind):
-            image = f"{kind}_{metres}m" if level == "L2A" else kind
+        for meters in _resolutions(level, kind):
+            image = f"{kind}_{meters}m" if level == "L2A" else kind
             images[image] = _image_path(granule, level, image)
-            step = metres // 10
-            _write_jp2(product / images[image], pixels[kind][None, ::step, ::step], metres)
+            step = meters // 10
+            _write_jp2(product / images[image], pixels[kind][None, ::step, ::step], meters)
     for image in _others(level):
         images[image] = _image_path(granule, level, image)
-        metres = int(image[4:6] or 10)
-        shape = (3 if image.startswith("TCI") else 1, size // (metres // 10), size // (metres // 10))
-        _write_jp2(product / images[image], np.ones(shape, np.uint8 if shape[0] == 3 else np.uint16), metres)
+        meters = int(image[4:6] or 10)
+        shape = (3 if image.startswith("TCI") else 1, size // (meters // 10), size // (meters // 10))
+        _write_jp2(product / images[image], np.ones(shape, np.uint8 if shape[0] == 3 else np.uint16), meters)
     _write_jp2(product / granule / "QI_DATA" / f"{TILE}_{START}_PVI.jp2", np.ones((3, 6, 6), np.uint8), size * 10 // 6)
     offsets = offset if isinstance(offset, Mapping) else dict.fromkeys(BANDS, offset)
     texts = {
@@ -202,17 +202,17 @@ def metadata_xml(
 
 
 def _resolutions(level: str, kind: str) -> list[int]:
-    """In metres: L1C has each band once, L2A at its own resolution and all coarser ones, but B08 only at 10 m."""
+    """In meters: L1C has each band once, L2A at its own resolution and all coarser ones, but B08 only at 10 m."""
     if kind == "SCL":
         return [20, 60]
     if level == "L1C" or kind == "B08":
         return [NATIVE[kind]]
-    return [metres for metres in (10, 20, 60) if metres >= NATIVE[kind]]
+    return [meters for meters in (10, 20, 60) if meters >= NATIVE[kind]]
 
 
 def _others(level: str) -> list[str]:
     """Images that are no bands."""
-    return ["TCI"] if level == "L1C" else [f"{kind}_{metres}m" for metres in (10, 20) for kind in ("TCI", "AOT", "WVP")]
+    return ["TCI"] if level == "L1C" else [f"{kind}_{meters}m" for meters in (10, 20) for kind in ("TCI", "AOT", "WVP")]
 
 
 def _image_path(granule: str, level: str, image: str) -> str:
@@ -220,13 +220,13 @@ def _image_path(granule: str, level: str, image: str) -> str:
     return f"{folder}/{TILE}_{START}_{image}.jp2"
 
 
-def _write_jp2(path: Path, pixels: NDArray[np.integer], metres: float) -> None:
+def _write_jp2(path: Path, pixels: NDArray[np.integer], meters: float) -> None:
     """Writes (B, H, W) without loss."""
     path.parent.mkdir(parents=True, exist_ok=True)
     count, height, width = pixels.shape
     with rasterio.open(
         path, "w", driver="JP2OpenJPEG", count=count, height=height, width=width, dtype=pixels.dtype,
-        crs=f"EPSG:{EPSG}", transform=Affine(metres, 0, ULX, 0, -metres, ULY), QUALITY="100", REVERSIBLE="YES",
+        crs=f"EPSG:{EPSG}", transform=Affine(meters, 0, ULX, 0, -meters, ULY), QUALITY="100", REVERSIBLE="YES",
     ) as dataset:  # fmt: skip
         dataset.write(pixels)
 
@@ -234,13 +234,13 @@ def _write_jp2(path: Path, pixels: NDArray[np.integer], metres: float) -> None:
 def _tile_xml(level: str, size: int) -> str:
     short = level[1:]
     sizes = "\n".join(
-        f"""      <Size resolution="{metres}">
-        <NROWS>{size * 10 // metres}</NROWS><NCOLS>{size * 10 // metres}</NCOLS>
+        f"""      <Size resolution="{meters}">
+        <NROWS>{size * 10 // meters}</NROWS><NCOLS>{size * 10 // meters}</NCOLS>
       </Size>
-      <Geoposition resolution="{metres}">
-        <ULX>{ULX}</ULX><ULY>{ULY}</ULY><XDIM>{metres}</XDIM><YDIM>-{metres}</YDIM>
+      <Geoposition resolution="{meters}">
+        <ULX>{ULX}</ULX><ULY>{ULY}</ULY><XDIM>{meters}</XDIM><YDIM>-{meters}</YDIM>
       </Geoposition>"""
-        for metres in (10, 20, 60)
+        for meters in (10, 20, 60)
     )
     return f"""<?xml version="1.0" encoding="UTF-8" standalone="no"?>
 <n1:Level-{short}_Tile_ID xmlns:n1="https://psd-14.sentinel2.eo.esa.int/PSD/S2_PDI_Level-{short}_Tile_Metadata.xsd">

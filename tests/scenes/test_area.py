@@ -82,9 +82,9 @@ def test_a_box_in_degrees_and_polygons_in_another_crs_are_the_same_place(raster,
     box = Area.of_box((west, south, east, north))
     degrees = Area.of_file(area_file(tmp_path / "a.gpkg", corner, crs=4326))
     laea = gpd.GeoSeries([shapely.segmentize(corner, 0.001)], crs=4326).to_crs(3035)
-    metres = Area.of_file(area_file(tmp_path / "b.gpkg", *laea, crs=3035))
+    meters = Area.of_file(area_file(tmp_path / "b.gpkg", *laea, crs=3035))
     with rasterio.open(raster) as dataset:
-        parts = [Extent.around(area, dataset, 16, 64) for area in (box, degrees, metres)]
+        parts = [Extent.around(area, dataset, 16, 64) for area in (box, degrees, meters)]
     masks = [part.inside(0, part.height) for part in parts]
     for mask in masks:
         assert 35_000 < mask.sum() < 42_000

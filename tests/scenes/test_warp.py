@@ -27,7 +27,7 @@ def write(path: Path, dn: np.ndarray, crs: str | None, transform: Affine, nodata
 
 
 def gradient(crs: str, transform: Affine, shape: tuple[int, int]) -> np.ndarray:
-    """DN that say where they are: metres east and north of a corner in UTM zone 33, so that warping can be judged."""
+    """DN that say where they are: meters east and north of a corner in UTM zone 33, so that warping can be judged."""
     rows, columns = np.indices(shape) + 0.5
     x, y = transform @ (columns, rows)
     east, north = Transformer.from_crs(crs, 32633, always_xy=True).transform(x, y)
@@ -60,7 +60,7 @@ def test_pixels_stay_where_they_are(tmp_path: Path, case: str) -> None:
         # Edges apart, where half a pixel is missing on one side.
         inner = np.zeros_like(known)
         inner[12:-12, 12:-12] = known[12:-12, 12:-12]
-        assert np.abs(pixels[0] - (east - 290_000) / 10)[inner].max() < 1.1  # a metre is a tenth; DN are whole
+        assert np.abs(pixels[0] - (east - 290_000) / 10)[inner].max() < 1.1  # a meter is a tenth; DN are whole
         assert np.abs(pixels[1] - (north - 4_990_000) / 10)[inner].max() < 1.1
         area = known.sum() * 100
         with rasterio.open(path) as dataset:

@@ -52,7 +52,7 @@ log = logging.getLogger("geocfl")
 _SUFFIX = re.compile(r"(?:[-_](?:jp2|cog|\d+m))+$", re.IGNORECASE)
 _PICTURE = re.compile(r"visual|tci|true", re.IGNORECASE)
 _PREVIEW = re.compile(r"preview|rendered|thumbnail|overview|quicklook|browse", re.IGNORECASE)
-_METRES = re.compile(r"_(\d+)m(?![a-z])", re.IGNORECASE)
+_METERS = re.compile(r"_(\d+)m(?![a-z])", re.IGNORECASE)
 _LEVEL = re.compile(r"(?:L|MSI)(1C|2A)(?![0-9A-Z])")
 
 
@@ -95,7 +95,7 @@ class _Layer:
     @property
     def _meters(self) -> float:
         transform = self.said.get("proj:transform")
-        named = _METRES.search(self.key) or _METRES.search(self.asset.href)
+        named = _METERS.search(self.key) or _METERS.search(self.asset.href)
         told = (
             self.said.get("gsd"),
             self.said.get("raster:spatial_resolution", self.said.get("spatial_resolution")),

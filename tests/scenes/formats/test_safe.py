@@ -129,8 +129,8 @@ def test_metadata_as_sen2cor_wrote_it_in_2017(product: Path) -> None:
     for jp2 in sorted(product.rglob("IMG_DATA/**/*.jp2")):
         jp2.rename(jp2.with_name(f"L2A_{jp2.name}"))
     lists = []
-    for metres in (60, 20, 10):
-        names = sorted(str(jp2.relative_to(product))[:-4] for jp2 in product.rglob(f"IMG_DATA/R{metres}m/*.jp2"))
+    for meters in (60, 20, 10):
+        names = sorted(str(jp2.relative_to(product))[:-4] for jp2 in product.rglob(f"IMG_DATA/R{meters}m/*.jp2"))
         lists += ["<Granule_List><Granule>", *(f"<IMAGE_FILE_2A>{name}</IMAGE_FILE_2A>" for name in names)]
         lists += ["</Granule></Granule_List>"]
     text = "\n".join([start, *lists, end])
@@ -196,8 +196,8 @@ def test_what_is_no_product(tmp_path: Path) -> None:
 
 def test_missing_images_are_left_out_and_said(product: Path) -> None:
     image(product, "B03_10m").unlink()
-    for metres in (10, 20, 60):
-        image(product, f"B04_{metres}m").unlink()
+    for meters in (10, 20, 60):
+        image(product, f"B04_{meters}m").unlink()
     source = find(product)
     assert "B04" not in source.bands
     assert Path(source.bands["B03"].path).name.endswith("B03_20m.jp2")

@@ -1,4 +1,4 @@
-"""STAC Items as catalogues write them: which asset is which band, and what makes its numbers reflectance."""
+"""STAC Items as catalogs write them: which asset is which band, and what makes its numbers reflectance."""
 
 from __future__ import annotations
 
@@ -92,10 +92,10 @@ def copernicus() -> Json:
     """As the Copernicus Data Space has it: STAC 1.1, JP2s at each resolution, fields of the asset for its bands."""
     folder = "s3://eodata/Sentinel-2/MSI/L2A/S2B.SAFE/GRANULE/IMG_DATA"
     assets: Json = {
-        f"{band}_{metres}m": {
-            "href": f"{folder}/R{metres}m/T33UXP_{band}_{metres}m.jp2",
+        f"{band}_{meters}m": {
+            "href": f"{folder}/R{meters}m/T33UXP_{band}_{meters}m.jp2",
             "type": JP2,
-            "gsd": metres,
+            "gsd": meters,
             "bands": [{"name": band, "eo:common_name": COMMON[band]}],
             "raster:scale": 0.0001,
             "raster:offset": -0.1,
@@ -103,9 +103,9 @@ def copernicus() -> Json:
             "data_type": "uint16",
             "roles": ["data", "reflectance"],
         }
-        for metres in (60, 20, 10)
+        for meters in (60, 20, 10)
         for band in COMMON
-        if (band, metres) not in {("B8A", 10), ("B08", 20), ("B08", 60)}
+        if (band, meters) not in {("B8A", 10), ("B08", 20), ("B08", 60)}
     }
     assets["SCL_60m"] = {"href": f"{folder}/R60m/SCL_60m.jp2", "type": JP2, "gsd": 60, "roles": ["data"]}
     assets["SCL_20m"] = {"href": f"{folder}/R20m/SCL_20m.jp2", "type": JP2, "gsd": 20, "roles": ["data"]}
