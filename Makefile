@@ -34,6 +34,8 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
 
 docs: $(VENV)/.installed-dev
 	OFFLINE=true $(BIN)/mkdocs build --strict

@@ -418,9 +418,9 @@ def posterior(counts: list[int], per_class: int) -> tuple[torch.Tensor, torch.Te
     """Balanced validation samples of Gaussian classes, and the exact log posteriors under the counts' prior."""
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(3), per_class)
-    centres = np.array([[0.0, 0.0], [2.0, 0.0], [0.0, 2.0]])
-    x = centres[labels] + rng.standard_normal((len(labels), 2))
-    likelihood = -0.5 * ((x[:, None] - centres) ** 2).sum(2)
+    centers = np.array([[0.0, 0.0], [2.0, 0.0], [0.0, 2.0]])
+    x = centers[labels] + rng.standard_normal((len(labels), 2))
+    likelihood = -0.5 * ((x[:, None] - centers) ** 2).sum(2)
     return torch.from_numpy(likelihood + np.log(np.array(counts) / sum(counts))), torch.from_numpy(labels)
 
 

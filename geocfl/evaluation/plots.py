@@ -148,7 +148,7 @@ def confusion_figure(metrics: Mapping[str, Any], legend: Legend) -> Figure:
 
 
 def per_class_figure(metrics: Mapping[str, Any], legend: Legend) -> Figure:
-    """Accuracy and F1 of every class as bars in its colour; for EuroSAT's ten also the paper's figures as markers.
+    """Accuracy and F1 of every class as bars in its color; for EuroSAT's ten also the paper's figures as markers.
 
     Args:
         metrics: From `geocfl.evaluation.metrics.metrics_at`.
@@ -164,7 +164,7 @@ def per_class_figure(metrics: Mapping[str, Any], legend: Legend) -> Figure:
             # In a column of their own, where no marker covers them.
             axes.text(1.055, y, f"{100 * value:.1f}", va="center", ha="right", fontsize=8)
     keys: list[Patch | Line2D] = [
-        Patch(facecolor="#808080", edgecolor=MUTED, label="accuracy (upper, full colour)"),
+        Patch(facecolor="#808080", edgecolor=MUTED, label="accuracy (upper, full color)"),
         Patch(facecolor="#c8c8c8", edgecolor=MUTED, label="F1 (lower, pale)"),
     ]
     if legend == EUROSAT:
@@ -230,14 +230,14 @@ def reliability_figure(metrics: Mapping[str, Any]) -> Figure:
 
 def _draw_reliability(upper: Axes, lower: Axes, bins: Sequence[Mapping[str, float]]) -> None:
     width = 1 / len(bins)
-    centres = (np.arange(len(bins)) + 0.5) * width
+    centers = (np.arange(len(bins)) + 0.5) * width
     filled = [b for b in bins if b["count"]]
     upper.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle="--", label="perfectly calibrated")
-    upper.bar(centres, [b["accuracy"] for b in bins], width * 0.9, color=VALIDATION, label="accuracy")
+    upper.bar(centers, [b["accuracy"] for b in bins], width * 0.9, color=VALIDATION, label="accuracy")
     dots: dict[str, Any] = {"color": TRAINING, "markeredgecolor": "white", "markeredgewidth": 0.7, "clip_on": False}
     confidence, accuracy = [b["confidence"] for b in filled], [b["accuracy"] for b in filled]
     upper.plot(confidence, accuracy, "o", markersize=4.5, label="at mean confidence", **dots)
-    lower.bar(centres, [b["count"] for b in bins], width * 0.9, color=MUTED)
+    lower.bar(centers, [b["count"] for b in bins], width * 0.9, color=MUTED)
     for axes in (upper, lower):
         axes.grid(axis="y")
         axes.spines["left"].set_visible(False)
@@ -290,7 +290,7 @@ def _percent(share: float) -> str:
 
 
 def true_color(reflectance: NDArray[np.floating], bands: Sequence[str], white: float) -> NDArray[np.float64]:
-    """Patches as they look: B04, B03 and B02 where they have them, else their first band in grey.
+    """Patches as they look: B04, B03 and B02 where they have them, else their first band in gray.
 
     Args:
         reflectance: (N, B, H, W); NaN is shown black.
@@ -415,7 +415,7 @@ def _draw_patch(axes: Axes, x: float, y: float, side: float, image: NDArray[np.f
 
 
 def _draw_strip(axes: Axes, x: float, y: float, width: float, height: float, lulc: LulcClass) -> None:
-    """A class's name on its colour; the letters grow with the strip."""
+    """A class's name on its color; the letters grow with the strip."""
     axes.add_patch(Rectangle((x, y), width, height, color=lulc.color, linewidth=0))
     luminance = float(np.dot(to_rgb(lulc.color), (0.299, 0.587, 0.114)))
     ink = INK if luminance > 0.55 else "white"

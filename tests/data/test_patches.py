@@ -158,7 +158,7 @@ def test_a_file_unlike_the_others_is_named(tmp_path, content, problem, zipped):
 
 
 def write_pictures(folder: Path, sizes: dict[str, int]) -> Path:
-    """8-bit PNGs by name, each of a colour of its own; a size of 0 is no picture."""
+    """8-bit PNGs by name, each of a color of its own; a size of 0 is no picture."""
     for index, (name, size) in enumerate(sizes.items()):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(png((index, 2 * index, 100), size) if size else b"no picture")

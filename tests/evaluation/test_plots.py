@@ -28,7 +28,7 @@ LEGEND = Legend.from_folders(["A", "B", "C"])
 
 
 def one_colored(colors: list[tuple[int, int, int]], labels: list[int]) -> Patches:
-    """Patches of 8 x 8 px in percent of reflectance, each of one colour."""
+    """Patches of 8 x 8 px in percent of reflectance, each of one color."""
     pixels = np.broadcast_to(np.array(colors, np.uint8)[:, :, None, None], (len(colors), 3, 8, 8))
     names = tuple(f"X/patch_{index}.png" for index in range(len(colors)))
     bands = ("B04", "B03", "B02")
@@ -46,8 +46,8 @@ def test_true_color_takes_the_bands_by_name_and_stretches_them():
     assert true_color(reflectance, ("B02", "B03", "B08", "B04"), white=0.2)[0, 0, 0].tolist() == pytest.approx(
         [1, 1, 0.5**0.8]
     )
-    grey = true_color(reflectance, ("B11", "B12", "B08", "B04"), white=0.2)
-    assert grey[0, 0, 0].tolist() == pytest.approx([0.5**0.8] * 3)
+    gray = true_color(reflectance, ("B11", "B12", "B08", "B04"), white=0.2)
+    assert gray[0, 0, 0].tolist() == pytest.approx([0.5**0.8] * 3)
 
 
 def test_errors_are_the_most_confident_ones_and_few_of_a_kind():

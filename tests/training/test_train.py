@@ -415,7 +415,7 @@ def test_a_handful_of_steps_has_a_schedule(tmp_path, write_patches):
         assert len(history(run.path)) == epochs
 
 
-def test_imbalances_share_their_normalisation(tmp_path, write_patches):
+def test_imbalances_share_their_normalization(tmp_path, write_patches):
     data = write_patches(tmp_path / "data", each=40)
     whole, thinned = (resolve(str(data), **SMALLER, imbalance=how) for how in ("none", "step:8"))
     patches = training_patches(whole)
