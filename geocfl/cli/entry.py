@@ -114,11 +114,12 @@ def _option_of(command: Any, name: str, value: str | None) -> str:
     """How a command's help calls a parameter; empty if the command does not have it."""
     flag = _flag(name, value)
     for parameter in command.params:
-        if parameter.param_type_name == "argument":
-            if parameter.name in {name, f"{name}s"}:
-                return str(parameter.metavar)
-        elif flag in parameter.opts or (parameter.name == name and value != "False"):
-            return flag if flag in parameter.opts else str(parameter.opts[0])
+        if flag in parameter.opts:
+            return flag
+    for parameter in command.params:
+        # The command line may use the singular or plural: SCENE for `scene`, --imbalance for `imbalances`.
+        if parameter.name in {name, f"{name}s", name.removesuffix("s")} and value != "False":
+            return str(parameter.metavar if parameter.param_type_name == "argument" else parameter.opts[0])
     return ""
 
 

@@ -140,6 +140,7 @@ def test_an_interrupt_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
         ("map", 'pass `memory="2GB"` or `out=FOLDER`', "pass --memory 2GB or --out FOLDER"),
         ("map", "pass another `model`", "pass another --model"),
         ("evaluate", "pass another `model`", "pass another MODEL"),
+        ("compare", "`imbalances` is empty", "--imbalance is empty"),
         ("train", "pass `batch_size=32`", "pass --batch-size 32"),
         ("demo", "pass `stride=16`", "pass stride=16"),  # demo has no such option
     ],
