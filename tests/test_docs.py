@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import fields
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ import typer.main
 import geocfl
 from geocfl.cli import app
 from geocfl.errors import GeocflError
-from geocfl.training.config import TrainSettings
 from tests.snippets import ROOT, Block, Runner, blocks, write_stand_ins
 
 DOCS = ROOT / "docs"
@@ -232,11 +230,8 @@ def bind(function: Any, positional: int, keywords: list[str]) -> None:
 
 def options_of(function: Any, parameter: inspect.Parameter) -> set[str]:
     """The keys of the TypedDict in ``**options: Unpack[TypedDict]``."""
-    annotation = str(parameter.annotation)
-    if not annotation.startswith("Unpack["):
-        return {field.name for field in fields(TrainSettings)}
-    options = inspect.unwrap(function).__globals__[annotation.removeprefix("Unpack[").removesuffix("]")]
-    return set(options.__annotations__)
+    name = str(parameter.annotation).removeprefix("Unpack[").removesuffix("]")
+    return set(inspect.unwrap(function).__globals__[name].__annotations__)
 
 
 @pytest.mark.parametrize(
