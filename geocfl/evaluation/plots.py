@@ -22,7 +22,7 @@ from geocfl.evaluation import paper
 
 INK, MUTED, GRID, FAINT = "#222222", "#6b7280", "#e5e7eb", "#f1f3f5"
 TRAINING, VALIDATION = "#e08e2b", "#1d4e9e"
-# Text becomes paths, so that a figure looks the same everywhere; the salt makes its ids the same in every run.
+# Text is drawn as paths, so that a figure looks the same everywhere; the salt makes its ids reproducible.
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "path",
     "svg.hashsalt": "geocfl",
@@ -48,25 +48,25 @@ STYLE: dict[Any, Any] = {
     "figure.constrained_layout.h_pad": 0.1,
 }
 MAX_ANNOTATED = 20
-"""Classes up to which a confusion matrix has its numbers written into it."""
+"""Largest number of classes for which the confusion matrix shows its numbers."""
 PATCH_DPI = 200
-"""Of the figures with patches: their tiles are whole multiples of 64 px, so that every pixel is equally large."""
+"""Resolution of the figures with patches: a patch has a multiple of 64 px, so that its pixels are equally large."""
 MAX_ERRORS, MAX_ERRORS_PER_PAIR, ERROR_COLUMNS = 24, 3, 6
-"""Errors shown, of these at most so many with the same true and predicted class, and how many stand in a row."""
+"""Largest number of errors shown, of those with the same true and predicted class, and of those in a row."""
 SAMPLES, SAMPLED_CLASSES, CLASS_COLUMNS = 4, 60, 5
-"""Patches shown of a class, classes that are shown (the first of a legend), and how many stand in a row."""
+"""Patches shown per class, classes shown (the first of the legend), and classes in a row."""
 WHITE, GAMMA = 0.3, 1.25
-"""Reflectance shown as white, at most; and the power that lifts the dark, where most of the land is."""
+"""Largest reflectance shown as white, and the gamma that brightens dark pixels, such as most land."""
 
 
 def save_figure(figure: Figure, folder: Path, name: str) -> None:
     """Writes ``<name>.png`` and ``<name>.svg``.
 
-    Inside ``matplotlib.rc_context(STYLE)``, where the figure was drawn too, the same figure gives the same bytes.
+    Call it inside the ``matplotlib.rc_context(STYLE)`` of the drawing; then the same figure gives the same bytes.
 
     Args:
-        figure: Its own resolution is the PNG's.
-        folder: Made where it is missing.
+        figure: The figure; its resolution is that of the PNG.
+        folder: Output folder; created if it does not exist.
         name: File name without suffix.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -76,7 +76,7 @@ def save_figure(figure: Figure, folder: Path, name: str) -> None:
 
 
 def convergence_figure(history: Sequence[Mapping[str, float]]) -> Figure:
-    """Losses, and validation accuracy where there was validation, over the epochs."""
+    """Losses over the epochs, and validation accuracy if there are validation patches."""
     validated = all("validation_accuracy" in row for row in history)
     figure = Figure(figsize=(9 if validated else 4.5, 3.4), layout="constrained")
     left = figure.add_subplot(1, 2 if validated else 1, 1)
@@ -124,7 +124,7 @@ def confusion_figure(metrics: Mapping[str, Any], legend: Legend) -> Figure:
     side = 2.6 + 0.66 * min(max(classes, 4), MAX_ANNOTATED)
     figure = Figure(figsize=(side + 1.4, side), layout="constrained")
     axes = figure.subplots()
-    # The root of the share keeps a few confusions in a hundred visible beside a full diagonal.
+    # The square root of the share keeps rare confusions visible.
     image = axes.imshow(share, cmap="Blues", norm=PowerNorm(0.5, 0, 1))
     axes.set_xticks(range(classes), legend.names, rotation=40, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(classes), legend.names)
@@ -148,7 +148,7 @@ def confusion_figure(metrics: Mapping[str, Any], legend: Legend) -> Figure:
 
 
 def per_class_figure(metrics: Mapping[str, Any], legend: Legend) -> Figure:
-    """Accuracy and F1 of every class as bars in its color; for EuroSAT's ten also the paper's figures as markers.
+    """Accuracy and F1 of every class as bars in its color; for EuroSAT also the paper's results as markers.
 
     Args:
         metrics: From `geocfl.evaluation.metrics.metrics_at`.
@@ -161,7 +161,7 @@ def per_class_figure(metrics: Mapping[str, Any], legend: Legend) -> Figure:
         pale = tuple(0.45 * part + 0.55 for part in to_rgb(lulc.color))
         for value, color, y in ((row["accuracy"], lulc.color, position - 0.2), (row["f1"], pale, position + 0.2)):
             axes.barh(y, value, 0.36, color=color, edgecolor=MUTED, linewidth=0.5)
-            # In a column of their own, where no marker covers them.
+            # In a separate column, where no marker covers them.
             axes.text(1.055, y, f"{100 * value:.1f}", va="center", ha="right", fontsize=8)
     keys: list[Patch | Line2D] = [
         Patch(facecolor="#808080", edgecolor=MUTED, label="accuracy (upper, full color)"),
@@ -182,7 +182,7 @@ def per_class_figure(metrics: Mapping[str, Any], legend: Legend) -> Figure:
 
 
 def _draw_paper(axes: Axes) -> list[Line2D]:
-    """Marks the paper's figures on the bars of EuroSAT's classes; returns the keys of the markers."""
+    """Marks the paper's results on the bars of EuroSAT's classes; returns the legend entries of the markers."""
     classes = np.arange(len(EUROSAT))
     focal: dict[str, Any] = {"marker": "D", "markersize": 5.5, "color": INK, "markeredgecolor": "white"}
     entropy: dict[str, Any] = {"marker": "o", "markersize": 5.5, "color": "white", "markeredgecolor": INK}
@@ -230,14 +230,14 @@ def reliability_figure(metrics: Mapping[str, Any]) -> Figure:
 
 def _draw_reliability(upper: Axes, lower: Axes, bins: Sequence[Mapping[str, float]]) -> None:
     width = 1 / len(bins)
-    centers = (np.arange(len(bins)) + 0.5) * width
+    centres = (np.arange(len(bins)) + 0.5) * width
     filled = [b for b in bins if b["count"]]
     upper.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle="--", label="perfectly calibrated")
-    upper.bar(centers, [b["accuracy"] for b in bins], width * 0.9, color=VALIDATION, label="accuracy")
+    upper.bar(centres, [b["accuracy"] for b in bins], width * 0.9, color=VALIDATION, label="accuracy")
     dots: dict[str, Any] = {"color": TRAINING, "markeredgecolor": "white", "markeredgewidth": 0.7, "clip_on": False}
     confidence, accuracy = [b["confidence"] for b in filled], [b["accuracy"] for b in filled]
     upper.plot(confidence, accuracy, "o", markersize=4.5, label="at mean confidence", **dots)
-    lower.bar(centers, [b["count"] for b in bins], width * 0.9, color=MUTED)
+    lower.bar(centres, [b["count"] for b in bins], width * 0.9, color=MUTED)
     for axes in (upper, lower):
         axes.grid(axis="y")
         axes.spines["left"].set_visible(False)
@@ -250,13 +250,13 @@ def intervals_figure(
     columns: int,
     reference: str,
 ) -> Figure:
-    """Means with their intervals as dots with whiskers, a panel for each list of them.
+    """Means with their intervals as dots with error bars, in one panel per list.
 
     Args:
-        panels: Title, and for each line its name, mean and half width, both shares; NaN is no interval.
-        titles: Of the rows of panels, each a unit of its own.
-        columns: Panels in a row; those of a row share their names.
-        reference: Name of the line that the others are compared with.
+        panels: Title, and the name, mean and half width of each line, 0..1; a half width of NaN is no interval.
+        titles: Titles of the rows of panels.
+        columns: Panels in a row.
+        reference: Name of the line with which the others are compared.
     """
     names = [name for name, _, _ in panels[0][1]]
     rows = len(titles)
@@ -284,13 +284,13 @@ def intervals_figure(
 
 
 def _percent(share: float) -> str:
-    """A share in as few characters as tell it from 0 and 1."""
+    """A share as a short percentage."""
     value = 100 * share
     return f"{value:.1f}%" if value >= 0.05 else "<0.1%"
 
 
 def true_color(reflectance: NDArray[np.floating], bands: Sequence[str], white: float) -> NDArray[np.float64]:
-    """Patches as they look: B04, B03 and B02 where they have them, else their first band in gray.
+    """Patches in true color from B04, B03 and B02, or else their first band in gray.
 
     Args:
         reflectance: (N, B, H, W); NaN is shown black.
@@ -314,8 +314,8 @@ def confident_errors(probabilities: NDArray[np.floating], labels: NDArray[np.int
         labels: (N,) true classes, 0..C-1.
 
     Returns:
-        (n,) rows of errors, n <= `MAX_ERRORS`, the most confident first; of each pair of true and predicted class at
-        most `MAX_ERRORS_PER_PAIR`.
+        (n,) rows of errors, n <= `MAX_ERRORS`, the most confident first, with at most `MAX_ERRORS_PER_PAIR` of each
+        pair of true and predicted class.
     """
     predicted = probabilities.argmax(1)
     wrong = np.flatnonzero(predicted != labels)
@@ -337,17 +337,17 @@ def errors_figure(
     legend: Legend,
     white: float = WHITE,
 ) -> Figure | None:
-    """Misclassified patches between their true class and the class they were taken for.
+    """Misclassified patches with their true and predicted classes.
 
     Args:
-        patches: Where the patches are from.
-        indices: (N,) of the patches that were judged.
+        patches: The data set.
+        indices: (N,) indices of the classified patches.
         probabilities: (N, C) of the classes, in the order of `indices`.
         legend: The C classes.
         white: Reflectance shown as white, see `true_color`.
 
     Returns:
-        The figure; None where there is no error.
+        The figure; None if there is no error.
     """
     rows = confident_errors(probabilities, patches.labels[indices])
     if not len(rows):
@@ -356,7 +356,7 @@ def errors_figure(
     colors = true_color(patches.reflectance(indices[rows]), patches.bands, white)
     columns, step = min(ERROR_COLUMNS, max(len(rows), 3)), 2 * strip + side + lines + gap
     figure, axes = _canvas(columns * (side + gap) - gap, head + -(-len(rows) // columns) * step - gap)
-    axes.text(0, head / 2, "Above each patch its true class, below it the predicted one", va="center", fontsize=8)
+    axes.text(0, head / 2, "Above each patch: true class; below: predicted class", va="center", fontsize=8)
     for place, (row, image) in enumerate(zip(rows, colors, strict=True)):
         x, y = place % columns * (side + gap), head + place // columns * step
         predicted = int(probabilities[row].argmax())
@@ -371,11 +371,11 @@ def errors_figure(
 
 
 def samples_figure(patches: Patches, indices: NDArray[np.int64], legend: Legend, white: float = WHITE) -> Figure:
-    """A few patches of each class, always the same ones of the same `indices`.
+    """A few patches of each class, always the same ones for the same `indices`.
 
     Args:
-        patches: Where the patches are from.
-        indices: Of the patches to draw from.
+        patches: The data set.
+        indices: Indices of the patches to choose from.
         legend: Their classes; the first `SAMPLED_CLASSES` are shown.
         white: Reflectance shown as white, see `true_color`.
     """
@@ -400,7 +400,7 @@ def samples_figure(patches: Patches, indices: NDArray[np.int64], legend: Legend,
 
 
 def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
-    """A figure with room for this size, and axes that count in inches from the room's top left corner."""
+    """A figure of this size in inches with a margin, and axes in inches from the top left corner."""
     margin = 0.1
     figure = Figure(figsize=(width + 2 * margin, height + 2 * margin), dpi=PATCH_DPI)
     axes = figure.add_axes((0, 0, 1, 1))
@@ -410,12 +410,12 @@ def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def _draw_patch(axes: Axes, x: float, y: float, side: float, image: NDArray[np.float64]) -> None:
-    # "none" keeps a patch's own pixels in an SVG, which "nearest" would resample.
+    # "none" keeps the pixels of a patch in an SVG; "nearest" would resample them.
     axes.imshow(image, extent=(x, x + side, y + side, y), interpolation="none", aspect="auto")
 
 
 def _draw_strip(axes: Axes, x: float, y: float, width: float, height: float, lulc: LulcClass) -> None:
-    """A class's name on its color; the letters grow with the strip."""
+    """The name of a class on its color; the text scales with the strip."""
     axes.add_patch(Rectangle((x, y), width, height, color=lulc.color, linewidth=0))
     luminance = float(np.dot(to_rgb(lulc.color), (0.299, 0.587, 0.114)))
     ink = INK if luminance > 0.55 else "white"
@@ -424,5 +424,5 @@ def _draw_strip(axes: Axes, x: float, y: float, width: float, height: float, lul
 
 
 def _shorten(text: str, most: int) -> str:
-    """Text without its middle, where it has more than `most` characters."""
+    """Text with its middle left out if it has more than `most` characters."""
     return text if len(text) <= most else f"{text[: most // 2]}\N{HORIZONTAL ELLIPSIS}{text[-(most // 2 - 1) :]}"

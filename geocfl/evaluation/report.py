@@ -18,6 +18,7 @@ from torch import Tensor
 from geocfl.core.legend import EUROSAT, Legend
 from geocfl.data.patches import Patches
 from geocfl.evaluation import paper
+from geocfl.evaluation.metrics import worst_class
 from geocfl.evaluation.plots import (
     MAX_ERRORS,
     MAX_ERRORS_PER_PAIR,
@@ -35,7 +36,7 @@ from geocfl.evaluation.plots import (
 from geocfl.models.bundle import Bundle
 
 PATCH_FIGURES = ("gallery", "samples")
-"""Figures of pixels: the page holds them as PNG, the others as SVG."""
+"""Figures with patches, which the page has as PNG; the others are SVG."""
 
 
 def write_report(
@@ -53,23 +54,23 @@ def write_report(
     The same run gives the same bytes: nothing in them depends on the clock.
 
     Args:
-        out: Folder; a ``config.json`` in it is quoted.
-        model: The bundle that was judged.
+        out: Folder; the report shows the settings of a ``config.json`` in it.
+        model: The evaluated model.
         result: Content of ``metrics.json``, by split, see `geocfl.evaluation.metrics.compute_metrics`; the figures show
             the last split, which is the test.
-        history: One row per epoch, as in ``history.csv``; empty where nothing was trained.
-        patches: Holds the patches of the last split, with labels in the order of the model's legend.
-        indices: (n,) where those patches are in `patches`.
-        logits: (n, C) of those patches in that order, not yet divided by the temperature.
+        history: One row per epoch, as in ``history.csv``; empty for an evaluation.
+        patches: The data set, with labels in the order of the model's legend.
+        indices: (n,) indices of the patches of the last split.
+        logits: (n, C) of these patches, not divided by the temperature.
     """
-    judged = list(result.values())[-1]
+    metrics = list(result.values())[-1]
     probabilities = (logits.double() / model.temperature).softmax(1).numpy()
     with mpl.rc_context(STYLE):
         figures: dict[str, Figure | None] = {
             "convergence": convergence_figure(history) if history else None,
-            "per_class": per_class_figure(judged, model.legend),
-            "confusion": confusion_figure(judged, model.legend),
-            "reliability": reliability_figure(judged),
+            "per_class": per_class_figure(metrics, model.legend),
+            "confusion": confusion_figure(metrics, model.legend),
+            "reliability": reliability_figure(metrics),
             "gallery": errors_figure(patches, indices, probabilities, model.legend, model.clip[1]),
             "samples": samples_figure(patches, indices, model.legend, model.clip[1]),
         }
@@ -83,7 +84,7 @@ def write_report(
 
 
 def _image(folder: Path, name: str) -> str:
-    """A figure as a data URI: an image, not elements, for the ids of several inline drawings would clash."""
+    """A figure as a data URI; inline SVG elements would have clashing ids."""
     suffix, kind = ("png", "png") if name in PATCH_FIGURES else ("svg", "svg+xml")
     return f"data:image/{kind};base64,{b64encode((folder / f'{name}.{suffix}').read_bytes()).decode()}"
 
@@ -127,8 +128,8 @@ def _page(
     result: Mapping[str, Mapping[str, Any]],
     images: Mapping[str, str],
 ) -> str:
-    split, judged = list(result.items())[-1]
-    captions = _captions(model, split, judged, validated=all("validation_accuracy" in row for row in history))
+    split, metrics = list(result.items())[-1]
+    captions = _captions(model, split, metrics, validated=all("validation_accuracy" in row for row in history))
 
     def figure(name: str) -> str:
         return _figure(name, images[name], captions[name]) if name in images else ""
@@ -136,8 +137,8 @@ def _page(
     parts = [
         f"<h1>{_text(model.name)}</h1>",
         f"<p class='muted'>{_text(_summary(model))}</p>",
-        _cards(split, judged),
-        _section(f"Classes ({split} patches)", _class_table(judged, model.legend), figure("per_class")),
+        _cards(split, metrics),
+        _section(f"Classes ({split} patches)", _class_table(metrics, model.legend), figure("per_class")),
         _section("Confusions", figure("confusion")),
         _section("Misclassified patches", figure("gallery") or "<p>No patch was misclassified.</p>"),
         _section(
@@ -163,56 +164,55 @@ def _section(title: str, *parts: str) -> str:
     return f"<section>\n<h2>{_text(title)}</h2>\n{body}\n</section>"
 
 
-def _cards(split: str, judged: Mapping[str, Any]) -> str:
-    worst = min((row for row in judged["per_class"] if row["count"]), key=lambda row: float(row["accuracy"]))
+def _cards(split: str, metrics: Mapping[str, Any]) -> str:
+    worst = worst_class(metrics)
     cards = [
-        (f"{judged['accuracy']:.2%}", f"accuracy on {judged['n']:,} {split} patches"),
-        (f"{judged['balanced_accuracy']:.2%}", "balanced accuracy"),
-        (f"{judged['worst_class_recall']:.2%}", f"lowest of a class: {worst['name']}"),
-        (f"{judged['macro_f1']:.4f}", "macro F1"),
-        (f"{judged['ece']:.4f}", "expected calibration error"),
-        (f"{judged['brier']:.4f}", "Brier score, 0 to 2"),
+        (f"{metrics['accuracy']:.2%}", f"accuracy on {metrics['n']:,} {split} patches"),
+        (f"{metrics['balanced_accuracy']:.2%}", "balanced accuracy"),
+        (f"{metrics['worst_class_recall']:.2%}", f"lowest accuracy of a class: {worst['name']}"),
+        (f"{metrics['macro_f1']:.4f}", "macro F1"),
+        (f"{metrics['ece']:.4f}", "expected calibration error"),
+        (f"{metrics['brier']:.4f}", "Brier score, 0 to 2"),
     ]
     return "<ul class='cards'>" + "".join(f"<li><b>{value}</b>{_text(word)}</li>" for value, word in cards) + "</ul>"
 
 
-def _captions(model: Bundle, split: str, judged: Mapping[str, Any], *, validated: bool) -> dict[str, str]:
-    """What each figure shows, also read out in its place."""
-    errors = judged["n"] - sum(row["correct"] for row in judged["per_class"])
+def _captions(model: Bundle, split: str, metrics: Mapping[str, Any], *, validated: bool) -> dict[str, str]:
+    """The captions of the figures, which are also their alternative texts."""
+    errors = metrics["n"] - sum(row["correct"] for row in metrics["per_class"])
     per_class = "Accuracy and F1 of every class, in percent."
     if model.legend == EUROSAT:
         own = f"; this model's split is '{model.origin['split']}'" if "split" in model.origin else ""
         per_class += (
-            f" Markers: the paper's figures, {paper.FOCAL_TOTAL:.2%} over all patches with class focal loss and "
+            f" Markers: results of the paper, {paper.FOCAL_TOTAL:.2%} over all patches with class focal loss and "
             f"{paper.ENTROPY_TOTAL:.2%} with cross-entropy. The paper trains on half of each class and tests on the "
-            f"other half, at random{own}: compare only like with like."
+            f"other half, at random{own}. Compare only results with the same split."
         )
-    reliability = "Reliability: accuracy of the patches in each of the confidence bins, and their number."
+    reliability = "Reliability: accuracy and number of the patches in each confidence bin."
     whose = "each class" if len(model.legend) <= SAMPLED_CLASSES else f"each of the first {SAMPLED_CLASSES} classes"
     kept = "accuracy on the validation patches, over the epochs. The epoch with the best validation accuracy is kept."
     return {
         "per_class": per_class,
-        "confusion": "Confusion matrix: patches, and their share of the true class.",
-        "gallery": f"The most confident of the {errors:,} errors on {judged['n']:,} {split} patches: no more than "
-        f"{MAX_ERRORS}, and no more than {MAX_ERRORS_PER_PAIR} of the same true and predicted class. "
-        "The confidences are calibrated by the temperature.",
-        "reliability": f"{reliability} Bars on the dashed line mean that a confidence can be taken at its word.",
+        "confusion": "Confusion matrix: number of patches, and their share of the true class.",
+        "gallery": f"The most confident of the {errors:,} errors on {metrics['n']:,} {split} patches: up to "
+        f"{MAX_ERRORS}, and up to {MAX_ERRORS_PER_PAIR} with the same true and predicted class.",
+        "reliability": f"{reliability} Where bars reach the dashed line, confidence equals accuracy.",
         "samples": f"Up to {SAMPLES} patches of {whose}, drawn at random from the {split} patches.",
         "convergence": f"Convergence: loss, and {kept}" if validated else "Convergence: loss over the epochs.",
     }
 
 
 def _temperature(model: Bundle) -> str:
-    """Where the temperature is from, as far as the model says."""
+    """Where the temperature comes from, if the model states it."""
     sentence = f"Logits are divided by a temperature of {model.temperature:.4f}"
     if "refit_of" in model.origin:
         return (
             f"{sentence}, fitted on the validation patches of the first run; this model was then trained again with "
-            "those patches among its training patches (--refit)."
+            "these patches among its training patches."
         )
     if model.origin.get("patches", {}).get("validation"):
         return f"{sentence}, fitted on the validation patches of its training."
-    return f"{sentence}, which the model brings along."
+    return f"{sentence}, which comes with the model."
 
 
 def _provenance(model: Bundle, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -259,7 +259,7 @@ def _class_table(metrics: Mapping[str, Any], legend: Legend) -> str:
 
 
 def _calibration_table(result: Mapping[str, Mapping[str, Any]]) -> str:
-    """One line a split; columns of before and after only where a split knows both."""
+    """One row per split; separate columns before and after calibration only if a split has both."""
     names = {"ece": "ECE", "nll": "NLL", "brier": "Brier score"}
     scaled = any("uncalibrated" in part for part in result.values())
     titles = ["Split", "Patches", "Accuracy"]
@@ -273,8 +273,8 @@ def _calibration_table(result: Mapping[str, Mapping[str, Any]]) -> str:
                 row.append(f"{before[key]:.4f}" if key in before else "-")
             row.append(f"{part[key]:.4f}")
         rows.append(row)
-    words = "ECE: expected calibration error; NLL: negative log-likelihood, nats; Brier score: from 0, the best, to 2."
-    when = " Before and after the division by the temperature." if scaled else ""
+    words = "ECE: expected calibration error; NLL: negative log-likelihood, nats; Brier score: from 0 (best) to 2."
+    when = " Before and after temperature scaling." if scaled else ""
     return f"<p class='muted'>{words}{when}</p>\n{_table(titles, rows)}"
 
 
@@ -289,12 +289,12 @@ def _epoch_table(history: Sequence[Mapping[str, float]]) -> str:
         )
         for row in history
     ]
-    titles = ("Epoch", "Training loss", "Validation loss", "Validation accuracy", "Learning rate at its end", "Seconds")
+    titles = ("Epoch", "Training loss", "Validation loss", "Validation accuracy", "Final learning rate", "Seconds")
     return _table(titles, rows)
 
 
 def _table(titles: Sequence[str], rows: Iterable[Sequence[str]], total: Sequence[str] = ()) -> str:
-    """A table of cells that are HTML already."""
+    """A table; the texts of its cells are HTML."""
     head = "".join(f"<th scope='col'>{title}</th>" for title in titles)
     body = "\n".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
     foot = "<tfoot><tr>" + "".join(f"<td>{cell}</td>" for cell in total) + "</tr></tfoot>" if total else ""
@@ -315,7 +315,7 @@ def _value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(_value(item) for item in value)
     if value is None or isinstance(value, bool):
-        return {None: "by default", True: "yes", False: "no"}[value]
+        return {None: "default", True: "yes", False: "no"}[value]
     return f"{value:g}" if isinstance(value, float) else str(value) or "none"
 
 

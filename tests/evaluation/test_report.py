@@ -115,7 +115,7 @@ def test_the_page_has_the_table_of_the_paper(report):
         assert cells in page
     assert "a &lt;b&gt; &amp; c" in page
     assert "<td>batch size</td><td>64</td>" in page
-    assert "<td>scale</td><td>by default</td>" in page
+    assert "<td>scale</td><td>default</td>" in page
     assert "<td>refit</td><td>none</td>" in page
 
 
