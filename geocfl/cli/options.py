@@ -57,7 +57,8 @@ Precision = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="Numeric precision: float32, bfloat16 or float16; auto is the fastest that does not change the map.",
+        help="Numeric precision: float32, bfloat16 or float16; auto is the fastest on the device. Half precision "
+        "changes a few cells.",
         autocompletion=one_of(completion.PRECISIONS),
         rich_help_panel=SPEED,
     ),

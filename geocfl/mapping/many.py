@@ -79,7 +79,7 @@ def map_scenes(
     if workers < 0 or retries < 0:
         raise UsageError("`workers` and `retries` must be 0 or more")
     if (workers or scheduler) and not find_spec("distributed"):
-        raise UsageError("`workers` and `scheduler` need Dask; install it with pip install 'geocfl[dask]'")
+        raise UsageError("`workers` and `scheduler` need Dask; run: pip install distributed bokeh")
     chosen, bundle = MapSettings(**options), Bundle.load(model)
     listed = list_scenes(scenes, list_file=list_file, stac_items=stac_items, bands=chosen.bands, progress=progress)
     several = len(listed) > 1

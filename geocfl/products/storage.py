@@ -50,7 +50,7 @@ def output_folder(out: str | Path) -> Path:
     try:
         from upath import UPath
     except ImportError as error:
-        raise UsageError(f"{text}: object stores need another package; pip install 'geocfl[cloud]'") from error
+        raise UsageError(f"{text}: object stores need universal-pathlib; run: pip install universal-pathlib") from error
     try:
         if scheme in READ_ONLY:
             raise ValueError("web servers accept no files")

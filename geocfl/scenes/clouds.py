@@ -66,7 +66,7 @@ def find_clouds(
         from ukis_csmask.mask import CSmask
     except ImportError as error:
         raise UsageError(
-            "finding clouds needs ukis-csmask; install it with pip install 'geocfl[clouds]', or use a mask of your own",
+            "finding clouds needs ukis-csmask; run: pip install ukis-csmask onnxruntime, or use your own mask",
             page="how-to/clouds/",
         ) from error
     target = Path(out)

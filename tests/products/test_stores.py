@@ -273,7 +273,7 @@ def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match=r"gs://bucket/maps: gs:// needs another package \(.*(?i:install)"):
         output_folder("gs://bucket/maps")
     monkeypatch.setitem(sys.modules, "upath", None)
-    with pytest.raises(UsageError, match=r"pip install 'geocfl\[cloud\]'"):
+    with pytest.raises(UsageError, match="pip install universal-pathlib"):
         output_folder("s3://bucket/maps")
 
 

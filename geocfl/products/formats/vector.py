@@ -40,7 +40,7 @@ def check_vector_format(name: str) -> None:
         raise UsageError(unknown_name("vector format", name, VECTOR_FORMATS), page="how-to/products/")
     if name == "geoparquet" and not find_spec("pyarrow"):
         raise UsageError(
-            "geoparquet in `vector` needs pyarrow; pip install 'geocfl[geoparquet]', or choose another format",
+            "geoparquet in `vector` needs pyarrow; run: pip install pyarrow, or choose another format",
             page="how-to/products/",
         )
 

@@ -192,5 +192,5 @@ def test_unknown_formats_and_missing_packages(monkeypatch):
     with pytest.raises(UsageError, match="choose from: gpkg, geoparquet"):
         check_vector_format("shapefile")
     monkeypatch.setattr(vector, "find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r"pip install 'geocfl\[geoparquet\]'"):
+    with pytest.raises(UsageError, match="pip install pyarrow"):
         check_vector_format("geoparquet")
