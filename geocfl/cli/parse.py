@@ -14,11 +14,11 @@ def vector_formats(text: str) -> tuple[str, ...]:
     """``"gpkg,geojson"`` as a tuple; ``"none"`` is the empty one.
 
     Raises:
-        UsageError: There is a format beside ``none``.
+        UsageError: Both ``none`` and a format are given.
     """
     formats = names(text)
     if "none" in formats and len(formats) > 1:
-        raise UsageError("`vector` lists formats beside none; leave out none, or the formats")
+        raise UsageError("`vector` has both none and formats; use one of them")
     return () if formats == ("none",) else formats
 
 

@@ -245,9 +245,9 @@ def plan(
     named = [scenes] if isinstance(scenes, str | Path | Source) else [*scenes]
     stand_in = not (named or list_file or stac_items)
     if stand_in and tiles is None:
-        raise UsageError("nothing to plan for; give scenes, or a number of tiles with `tiles`")
+        raise UsageError("nothing to plan for; pass scenes, or a number of tiles as `tiles`")
     if stand_in and (chosen.bbox or chosen.aoi or chosen.mask):
-        raise UsageError("`bbox`, `aoi` and `mask` need scenes; give some of yours")
+        raise UsageError("`bbox`, `aoi` and `mask` need scenes; pass some")
     with tempfile.TemporaryDirectory(prefix="geocfl-plan-") as folder:
         if stand_in:
             sources, errors = [write_stand_in(Path(folder), mapper.model)], []

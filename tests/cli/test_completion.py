@@ -45,7 +45,7 @@ def test_the_names_are_those_that_the_commands_know() -> None:
     assert set(LOSSES) <= set(completion.LOSSES)
 
 
-def test_lists_complete_their_last_name_and_offer_none_twice() -> None:
+def test_lists_complete_their_last_name_without_repeating_names() -> None:
     complete = some_of(("lulc", "confidence", "vector"))
     assert complete("") == ["lulc", "confidence", "vector"]
     assert complete("lulc,c") == ["lulc,confidence"]
@@ -53,7 +53,7 @@ def test_lists_complete_their_last_name_and_offer_none_twice() -> None:
     assert one_of(("paper", "spatial"))("s") == ["spatial"]
 
 
-def test_models_that_come_along_are_offered() -> None:
+def test_built_in_models_are_completed() -> None:
     assert "eurosat-rgb-lite0" in a_model("euro")
     assert a_model("./") == [], "the shell completes a path"
 

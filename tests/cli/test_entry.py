@@ -73,7 +73,7 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     assert "Traceback" in done.stderr
 
 
-def test_an_error_leads_to_the_page_that_explains_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_names_the_page_that_explains_it(capsys: pytest.CaptureFixture[str]) -> None:
     print_error(SceneError("s.tif: odd; pass another", page="how-to/formats/"))
     assert capsys.readouterr().err == f"geocfl: s.tif: odd; pass another\n  see {DOCUMENTATION}how-to/formats/\n"
     print_error(SceneError("s.tif: no such file"))
@@ -110,13 +110,13 @@ def test_a_misspelt_name_is_guessed(
 
 
 @pytest.mark.integration
-def test_a_scene_in_place_of_a_command_is_told_how_to_map_it(tmp_path: Path) -> None:
+def test_a_scene_instead_of_a_command_gets_a_hint(tmp_path: Path) -> None:
     (tmp_path / "scene.tif").touch()
     done = run("scene.tif", cwd=tmp_path, code=2)
     assert done.stderr.startswith("geocfl: scene.tif is not a command; to map it: geocfl map scene.tif\n")
 
 
-def test_an_interrupt_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_shows_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 

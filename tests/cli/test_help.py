@@ -75,7 +75,7 @@ def test_help_loads_nothing_heavy(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_examples_that_parse_and_stay_whole(name: str) -> None:
+def test_every_command_has_examples_that_parse_and_are_not_wrapped(name: str) -> None:
     assert any(example.startswith(f"geocfl {name}") for example in examples(name))
     lines = [line.strip() for line in helped(name).splitlines()]
     for example in examples(name):
@@ -85,7 +85,7 @@ def test_every_command_has_examples_that_parse_and_stay_whole(name: str) -> None
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_option_is_explained_in_a_group_that_can_be_overlooked(name: str) -> None:
+def test_every_option_has_help_in_a_panel_of_readable_size(name: str) -> None:
     parameters = [parameter for parameter in COMMANDS[name].params if parameter.name != "help"]
     for parameter in parameters:
         assert parameter.help, parameter.name

@@ -14,7 +14,7 @@ def test_names() -> None:
 def test_vector_formats() -> None:
     assert parse.vector_formats("gpkg,geojson") == ("gpkg", "geojson")
     assert parse.vector_formats("none") == ()
-    with pytest.raises(UsageError, match="`vector` lists formats beside none"):
+    with pytest.raises(UsageError, match="`vector` has both none and formats"):
         parse.vector_formats("none,gpkg")
 
 

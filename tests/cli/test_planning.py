@@ -42,5 +42,5 @@ def test_options_mean_what_they_mean_to_map() -> None:
     own = {"scenes", "tiles", "machines", "read_rate", "allow_no_crs"}
     assert planned.keys() - own <= mapped.keys()
     for name in planned.keys() - own:
-        told = [(each.opts, each.help, each.default, each.metavar) for each in (planned[name], mapped[name])]
-        assert told[0] == told[1]
+        shown = [(each.opts, each.help, each.default, each.metavar) for each in (planned[name], mapped[name])]
+        assert shown[0] == shown[1]

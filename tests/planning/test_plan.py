@@ -22,7 +22,7 @@ def quick(monkeypatch):
 
 
 def cost(start=1.0, read=4.0, classify=30.0, write=2.0, cores=1.0) -> Cost:
-    """Of a scene of 100 windows; every step takes so many cores."""
+    """The cost of a scene with 100 windows; every step uses this number of cores."""
     stages = (Stage(seconds, seconds * cores) for seconds in (start, read, classify, write))
     return Cost("a.tif", 1000, 100, *stages, bytes_read=3_000_000, bytes_written=20_000)
 
@@ -32,7 +32,7 @@ def made_up(*costs: Cost, **facts) -> Plan:
     return Plan(costs=costs or (cost(),), **(defaults | {"load": 5.0, "read_rate": None, "remote": False} | facts))
 
 
-def test_the_slowest_of_the_steps_that_overlap_counts():
+def test_the_slowest_of_overlapping_steps_decides():
     assert made_up().seconds_per_scene == 30
     assert made_up().seconds == 5 + 1 + 2 + 10 * 30
     assert made_up().bottleneck == "classify"
@@ -51,7 +51,7 @@ def test_machines_share_whole_scenes():
     assert made_up(machines=100).seconds == 5 + 1 + 2 + 30
 
 
-def test_a_stated_read_rate_comes_on_top_of_decoding():
+def test_a_read_rate_adds_to_the_time_of_decoding():
     slow = made_up(read_rate=0.1)
     assert slow.stages["read"] == Stage(4 + 30, 4)
     assert (slow.seconds_per_scene, slow.bottleneck) == (34, "read")
@@ -66,7 +66,7 @@ def test_a_busy_machine_is_reported():
     assert "busy" not in made_up(cost(cores=0.5), cores=2, classifier="m on cuda").table()
 
 
-def test_totals_are_of_all_scenes():
+def test_totals_cover_all_scenes():
     both = made_up(cost(), replace(cost(classify=60), windows=300, bytes_written=40_000), scenes=6)
     assert (both.windows, both.bytes_read, both.bytes_written) == (1200, 18_000_000, 180_000)
     assert both.seconds_per_scene == 45
@@ -80,7 +80,7 @@ def test_totals_are_of_all_scenes():
     scenes=st.integers(1, 20_000),
     machines=st.integers(1, 2000),
 )
-def test_a_plan_is_within_what_it_cannot_be_beyond(stages, cores, scenes, machines):
+def test_a_plan_is_within_its_bounds(stages, cores, scenes, machines):
     p = made_up(cost(*stages), cores=cores, scenes=scenes, machines=machines)
     alone = sum(stages)
     assert max(stages[1:3]) <= p.seconds_per_scene <= alone + 1e-6
@@ -90,7 +90,7 @@ def test_a_plan_is_within_what_it_cannot_be_beyond(stages, cores, scenes, machin
     assert p.bottleneck in ("start", "read", "classify", "write")
 
 
-def test_a_few_scenes_stand_for_all_and_broken_ones_are_left_out(tmp_path, tiny_model):
+def test_a_few_scenes_represent_all_and_broken_ones_are_left_out(tmp_path, tiny_model):
     for index in range(9):
         write_scene(tmp_path / f"s{index}.tif", 128 + 16 * index, 128)
     (tmp_path / "t.tif").write_bytes(b"no scene")
@@ -106,24 +106,24 @@ def test_a_few_scenes_stand_for_all_and_broken_ones_are_left_out(tmp_path, tiny_
     assert plan([tmp_path / "s0.tif"], model=tiny_model, tiles=50).scenes == 50
 
 
-def test_scenes_that_cannot_be_mapped_make_room_for_others(tmp_path, tiny_model):
+def test_scenes_that_cannot_be_mapped_are_replaced_by_others(tmp_path, tiny_model):
     bad = {0: {"height": 40}, 4: {"crs": None}}
     for index in range(9):
         write_scene(tmp_path / f"s{index}.tif", **({"height": 128, "width": 128} | bad.get(index, {})))
     with rasterio.open(tmp_path / "s8.tif", "r+") as dataset:
         dataset.descriptions = ("B01", "B03", "B02", "B08")
-    told = []
-    p = plan([tmp_path / "*.tif"], model=tiny_model, progress=lambda *step: told.append(step[1:3]))
+    calls = []
+    p = plan([tmp_path / "*.tif"], model=tiny_model, progress=lambda *step: calls.append(step[1:3]))
     assert p.scenes == 6
     assert [c.scene for c in p.costs] == ["s1.tif", "s2.tif", "s3.tif"]
-    assert told == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    assert calls == [(0, 3), (1, 3), (2, 3), (3, 3)]
     assert len(p.unreadable) == 3
     assert "smaller than the model's window" in p.unreadable[0]
-    told.clear()
+    calls.clear()
     some = [tmp_path / f"s{index}.tif" for index in (0, 1, 4)]
-    p = plan(some, model=tiny_model, tiles=7, progress=lambda *step: told.append(step[1:3]))
+    p = plan(some, model=tiny_model, tiles=7, progress=lambda *step: calls.append(step[1:3]))
     assert (p.scenes, len(p.costs), len(p.unreadable)) == (7, 1, 2)
-    assert told == [(0, 3), (1, 3), (3, 3)]
+    assert calls == [(0, 3), (1, 3), (3, 3)]
 
 
 def test_a_single_scene_needs_no_list(tmp_path, tiny_model):
@@ -131,13 +131,13 @@ def test_a_single_scene_needs_no_list(tmp_path, tiny_model):
     assert [plan(each, model=tiny_model).costs[0].scene for each in (scene, str(scene))] == ["s.tif"] * 2
 
 
-def test_a_read_rate_that_says_nothing_ends_the_measuring_at_once(tmp_path, tiny_model, monkeypatch):
+def test_a_read_rate_without_a_known_size_is_refused_at_once(tmp_path, tiny_model, monkeypatch):
     scenes = [write_scene(tmp_path / f"s{index}.tif", 128, 128) for index in range(3)]
     monkeypatch.setattr(profiling, "stored_bytes", lambda source: None)
-    told = []
+    calls = []
     with pytest.raises(UsageError, match=r"`read_rate` needs the size of s0\.tif, which is unknown"):
-        plan(scenes, model=tiny_model, read_rate=20, progress=lambda *step: told.append(step))
-    assert told == [("plan", 0, 3, "scene")]
+        plan(scenes, model=tiny_model, read_rate=20, progress=lambda *step: calls.append(step))
+    assert calls == [("plan", 0, 3, "scene")]
 
 
 def test_scenes_that_are_not_measured_do_not_make_the_plan_remote(tmp_path, tiny_model, monkeypatch):
@@ -148,7 +148,7 @@ def test_scenes_that_are_not_measured_do_not_make_the_plan_remote(tmp_path, tiny
     assert plan(scenes[1], model=tiny_model).remote
 
 
-def test_bytes_that_round_to_a_thousand_are_one_of_the_next_unit():
+def test_bytes_that_round_to_a_thousand_use_the_next_unit():
     sizes = {0: "0 B", 999: "999 B", 999.7e6: "1 GB", 12_345: "12.3 kB", 999.4e9: "999 GB", 5e15: "5,000 TB"}
     assert {size: planning._bytes(size) for size in sizes} == sizes
 
@@ -167,13 +167,13 @@ def test_without_a_scene_a_synthetic_one_stands_in_for_tiles(tiny_model, monkeyp
     assert "591,680,000" in text
 
 
-def test_what_cannot_be_meant_is_refused_in_one_sentence(tmp_path, tiny_model):
+def test_invalid_values_are_refused_in_one_sentence(tmp_path, tiny_model):
     scene, broken = write_scene(tmp_path / "s.tif"), tmp_path / "broken.tif"
     broken.write_bytes(b"no scene")
     cut = tmp_path / "cut.tif"
     cut.write_bytes(scene.read_bytes()[:20_000])
     for arguments, kind, said in [
-        ({}, UsageError, "nothing to plan for; give scenes, or a number of tiles with `tiles`"),
+        ({}, UsageError, "nothing to plan for; pass scenes, or a number of tiles as `tiles`"),
         ({"scenes": [tmp_path / "*.jp2"]}, UsageError, r"\*\.jp2"),
         ({"scenes": [scene], "machines": 0}, UsageError, "`machines` is 0 but must be at least 1"),
         ({"tiles": 0}, UsageError, "`tiles` is 0 but must be at least 1"),

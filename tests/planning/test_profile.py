@@ -36,7 +36,7 @@ def measured(scene: Path, folder: Path, model: Path, **settings: Any) -> Cost:
     return measure_scene(mapper(model, **settings), find_source(scene), folder)
 
 
-def test_what_is_measured_is_what_a_map_takes(tmp_path, tiny_model):
+def test_the_measured_cost_is_the_cost_of_a_map(tmp_path, tiny_model):
     scene = write_scene(tmp_path / "s.tif")
     cost = measured(scene, tmp_path / "measured", tiny_model, stride=16)
     assert cost.windows == pytest.approx(0.8 * 13 * 17, rel=0.02)
@@ -56,7 +56,7 @@ def test_other_settings_write_other_products_and_need_no_date(tmp_path, tiny_mod
     assert many.bytes_written > few.bytes_written + 50_000
 
 
-def test_a_part_of_a_scene_is_read_in_part(tmp_path, tiny_model):
+def test_only_part_of_a_scene_is_read_for_part_of_it(tmp_path, tiny_model):
     scene = write_scene(tmp_path / "s.tif", 800, 800)
     with rasterio.open(scene) as dataset:
         west, south, east, north = rasterio.warp.transform_bounds(dataset.crs, "EPSG:4326", *dataset.bounds)
@@ -66,7 +66,7 @@ def test_a_part_of_a_scene_is_read_in_part(tmp_path, tiny_model):
     assert quarter.windows < whole.windows
 
 
-def test_cells_that_area_and_mask_leave_out_are_not_counted(tmp_path, tiny_model):
+def test_cells_outside_the_area_or_masked_are_not_counted(tmp_path, tiny_model):
     scene = write_scene(tmp_path / "s.tif", 1024, 1280)
     with rasterio.open(scene) as dataset:
         clouds, profile, bounds = np.zeros(dataset.shape, np.uint8), dataset.profile, dataset.bounds

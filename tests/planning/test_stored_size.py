@@ -23,14 +23,14 @@ def test_bands_that_share_blocks_are_read_with_all_of_them(tmp_path: Path) -> No
 
 
 def test_bands_that_are_not_read_do_not_count(tmp_path: Path) -> None:
-    """B08 lies in blocks of its own."""
+    """B08 has its own blocks."""
     scene = write_scene(tmp_path / "s.tif", interleave="band")
     stored = stored_bytes(chosen_bands(find_source(scene), RGB))
     assert stored == pytest.approx(0.75 * scene.stat().st_size, rel=0.05)
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
-def test_bands_of_files_of_their_own(tmp_path: Path) -> None:
+def test_bands_in_separate_files(tmp_path: Path) -> None:
     (tmp_path / "scene").mkdir()
     with rasterio.open(write_scene(tmp_path / "s.tif")) as dataset:
         profile = dataset.profile | {"driver": "PNG", "count": 1}
