@@ -37,5 +37,8 @@ from .products.scene_map import SceneMap as SceneMap
 from .products.scene_map import open_map as open_map
 from .scenes.clouds import find_clouds as find_clouds
 from .scenes.source import Source as Source
+from .training.config import GridOptions as GridOptions
+from .training.config import TrainOptions as TrainOptions
+from .training.config import TrainSettings as TrainSettings
 from .training.train import Run as Run
 from .training.train import train as train

@@ -59,3 +59,18 @@ def models() -> None:
     geocfl.load_model(8)  # type: ignore[arg-type]
     geocfl.export("eurosat-rgb-lite0", fmt="onnx")  # type: ignore[call-arg]
     geocfl.info("scene.tif", scale="10000")  # type: ignore[arg-type]
+
+
+def training() -> None:
+    run = geocfl.train("EuroSAT.zip", "run", backbone="lite0", freeze=True, class_order=(3, 1, 2), teacher=("a", "b"))
+    assert_type(run, geocfl.Run)
+    assert_type(geocfl.evaluate("run", data="EuroSAT.zip", out="evaluation", subset="test"), geocfl.Evaluation)
+    compared = geocfl.compare("EuroSAT.zip", "comparison", losses=("ce", "class-focal"), seeds=range(3))
+    assert_type(compared, geocfl.Comparison)
+    geocfl.register_backbone("convnext", "convnext_atto")
+
+    geocfl.train("EuroSAT.zip", "run", views=8)  # type: ignore[call-arg]
+    geocfl.train("EuroSAT.zip", "run", epochs="3")  # type: ignore[arg-type]
+    geocfl.train("EuroSAT.zip", "run", class_order=("3", "1"))  # type: ignore[arg-type]
+    geocfl.evaluate("run", data="EuroSAT.zip")  # type: ignore[call-arg]
+    geocfl.compare("EuroSAT.zip", "comparison", seeds=3)  # type: ignore[arg-type]
