@@ -108,7 +108,7 @@ def compare(
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         overwrite: Replace the tables of another comparison in `out`.
         progress: Called with the number of finished trainings, and with the progress of each.
-        **options: Options of all runs, see `geocfl.training.config.TrainSettings`; None means not given.
+        **options: Options of all runs, see `geocfl.TrainSettings`; None means not given.
 
     Raises:
         GeocflError: A name is unknown, the data are broken, or a file cannot be written.

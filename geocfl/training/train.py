@@ -78,7 +78,7 @@ def train(
         resume: Resume an interrupted run in `out` after its last finished epoch.
         overwrite: Replace a run in `out`.
         progress: Called with the progress of reading and of each epoch.
-        **options: See `geocfl.training.config.TrainSettings`; None means not given.
+        **options: See `geocfl.TrainSettings`; None means not given.
 
     Returns:
         The run, its model and its metrics.
