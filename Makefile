@@ -1,4 +1,4 @@
-# make map              - map a demonstration scene with the bundled model
+# make map              - map a demonstration scene with the built-in model
 # make test             - the fast tests
 # make test-integration - the tests that start processes, clusters, servers or browsers, or build the site
 # make lint             - ruff, mypy, import-linter, codespell

@@ -224,7 +224,7 @@ def crop(tile: Path, path: Path, width: int, height: int) -> None:
 
 
 def find_model(folder: Path, name: str) -> Model:
-    """Loads the named model; by default the bundled ResNet-18, or one with random weights, which is as fast."""
+    """Loads the named model; by default the built-in ResNet-18, or one with random weights, which is as fast."""
     import torch
 
     from geocfl.core.legend import EUROSAT as LEGEND
@@ -687,7 +687,7 @@ def main() -> None:
     parser.add_argument("--peer-rows", type=int, default=0, help="pixel rows that b and c classify (default: all)")
     parser.add_argument("--seconds", type=float, default=10, help="seconds of each run of a")
     parser.add_argument("--eurosat", type=Path, help="EuroSAT.zip, to fill the tile with (default: noise)")
-    parser.add_argument("--model", default="", help=f"bundle (default: {BUNDLED_MODEL}, else a random ResNet-18)")
+    parser.add_argument("--model", default="", help=f"model (default: {BUNDLED_MODEL}, else a random ResNet-18)")
     parser.add_argument("--device", default="cpu", help="cpu; with cuda, a and d run with torch only")
     parser.add_argument("--linear", action="store_true", help="also time a quarter of the tile's area")
     parser.add_argument("--memory", action="store_true", help=f"also measure memory with --memory {MEMORY_LIMIT}")

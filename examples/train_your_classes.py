@@ -43,7 +43,7 @@ for folder in sorted((example / "patches").iterdir()):
 
 # %% [markdown]
 # ## Train
-# About two hundred patches are too few to train a whole network. So the backbone is that of the bundled model, which
+# About two hundred patches are too few to train a whole network. So the backbone is that of the built-in model, which
 # was trained on 21,600 patches of EuroSAT, and only the last layer is trained (`freeze=True`). This takes seconds, even
 # without a GPU. Half of the patches of each class are for testing.
 

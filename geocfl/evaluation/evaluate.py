@@ -83,7 +83,7 @@ def evaluate(
     """Evaluates a model on labeled patches; writes ``metrics.json``, ``predictions.csv``, figures and ``report.html``.
 
     Args:
-        model: A model folder or the name of a bundled model.
+        model: A model folder or the name of a built-in model.
         data: Patches in any layout that `geocfl.train` reads.
         out: Folder to write.
         split: ``paper``, ``spatial`` or ``random:FRACTION``; ``all`` for every patch; or a text file of patch names,

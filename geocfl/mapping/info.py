@@ -27,7 +27,7 @@ def info(
     """Describes a scene or a model.
 
     Args:
-        path: A raster, a bundle's folder, or the name of a bundled model.
+        path: A raster, a bundle's folder, or the name of a built-in model.
         bands: As in `geocfl.map_scene`; for a scene.
         scale: As in `geocfl.map_scene`; for a scene.
         offset: As in `geocfl.map_scene`; for a scene.
