@@ -1,4 +1,4 @@
-"""A mosaic as rasters of its own: the most confident cell wins."""
+"""A mosaic as new rasters: the most confident cell wins."""
 
 from __future__ import annotations
 

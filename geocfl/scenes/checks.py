@@ -26,8 +26,8 @@ def _radiometry(scene: Scene) -> Iterator[str]:
     if scene.dtype == "uint8":
         if scene.scaling_source == EIGHT_BIT:
             yield (
-                "is an 8-bit picture, read by EuroSAT's stretch, so the map is less accurate; use the product's own "
-                "bands if you have them"
+                "is an 8-bit picture, read with EuroSAT's stretch, so the map is less accurate; use the product's "
+                "own bands if you have them"
             )
         return
     red, scaling = scene.red[np.isfinite(scene.red)], scene.scaling["B04"]

@@ -1,4 +1,4 @@
-"""A static STAC catalog of the maps in a folder,, for pystac, odc-stac, QGIS and STAC Browser."""
+"""A static STAC catalog of the maps in a folder, for pystac, odc-stac, QGIS and STAC Browser."""
 
 from __future__ import annotations
 

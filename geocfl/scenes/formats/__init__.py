@@ -1,1 +1,1 @@
-"""One module a container of scenes."""
+"""Formats of scenes: one module per format."""
