@@ -81,6 +81,8 @@ class Bundle:
                 )
             if "views" in facts:  # its name in geocfl 0.1
                 facts["tta"] = facts.pop("views")
+            if "licence" in facts.get("origin", {}):  # also its name in geocfl 0.1
+                facts["origin"] = {"license" if key == "licence" else key: v for key, v in facts["origin"].items()}
             for name in ("bands", "clip", "mean", "std"):
                 facts[name] = tuple(facts[name])
             bundle = cls(**{**facts, "legend": Legend.from_json(facts["legend"])}, path=path)

@@ -159,7 +159,7 @@ def _input(bundle: Bundle) -> dict[str, Any]:
         "name": "reflectance",
         "description": (
             f"Windows of {bundle.window} x {bundle.window} pixels of {bundle.gsd:g} m, in reflectance, 0 to 1: "
-            "(DN + offset) / scale. No data takes the band's mean; then values are clipped, standardized"
+            "(DN + offset) / scale. Pixels without data get the band's mean; then values are clipped, standardized"
             + (f" and scaled to {bundle.input_size} x {bundle.input_size}, bilinearly." if resized else ".")
         ),
         "bands": [
@@ -207,7 +207,7 @@ def _hyperparameters(bundle: Bundle) -> dict[str, Any]:
 
 def _license(bundle: Bundle) -> dict[str, str]:
     """The license, if it looks like an SPDX identifier."""
-    name = bundle.origin.get("license", bundle.origin.get("licence"))  # geocfl 0.1 wrote the latter
+    name = bundle.origin.get("license")
     return {"license": name} if isinstance(name, str) and re.fullmatch(r"[\w.+-]+", name) else {}
 
 

@@ -108,7 +108,7 @@ def describe_model(settings: TrainSettings, patches: Patches, split: Split, name
                 "python": platform.python_version(),
                 **{package: version(package) for package in ("torch", "torchgeo", "timm")},
             },
-            "licence": "MIT",
+            "license": "MIT",
         },
     )
 

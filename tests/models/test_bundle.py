@@ -105,6 +105,13 @@ def test_the_field_views_of_older_bundles_is_read_as_tta(bundle):
     assert load_model(bundle).tta == 4
 
 
+def test_the_licence_of_older_bundles_is_read_as_license(bundle):
+    file = bundle / "model.json"
+    facts = json.loads(file.read_text()) | {"origin": {"seed": 0, "licence": "MIT", "metrics": {}}}
+    file.write_text(json.dumps(facts))
+    assert list(load_model(bundle).origin.items()) == [("seed", 0), ("license", "MIT"), ("metrics", {})]
+
+
 def test_repr_and_html_of_a_model(model):
     judged = {"metrics": {"test": {"n": 5400, "accuracy": 0.953, "macro_f1": 0.933}}}
     known = replace(model, name="<b>", origin=judged)

@@ -167,7 +167,7 @@ EUROSAT_ORIGIN = {
     "loss": "class-focal",
     "weights": "imagenet",
     "versions": {"torch": "2.15.0"},
-    "licence": "MIT",
+    "license": "MIT",
 }
 
 
@@ -205,7 +205,7 @@ def test_a_catalog_entry_is_valid_and_says_what_the_bundle_says(
     "facts",
     [
         {"origin": {}},
-        {"origin": {"versions": "old", "licence": "ask me nicely", "weights": "none", "data": "Ø"}},
+        {"origin": {"versions": "old", "license": "ask me nicely", "weights": "none", "data": "Ø"}},
         {"origin": {"versions": {"torch": "2.9.0a0+git1"}, "weights": "/home/me/w.pth"}},
         {"name": "Ünïcode <model>", "input_size": 64},
         {"name": "7", "backbone": "resnet18"},
