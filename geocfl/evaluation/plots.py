@@ -233,10 +233,10 @@ def _draw_reliability(upper: Axes, lower: Axes, bins: Sequence[Mapping[str, floa
     centers = (np.arange(len(bins)) + 0.5) * width
     filled = [b for b in bins if b["count"]]
     upper.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle="--", label="perfectly calibrated")
-    upper.bar(centers, [b["accuracy"] for b in bins], width * 0.9, color=VALIDATION, label="accuracy")
+    upper.bar(centers, [b["accuracy"] for b in bins], width * 0.9, color=VALIDATION, label="accuracy of the bin")
     dots: dict[str, Any] = {"color": TRAINING, "markeredgecolor": "white", "markeredgewidth": 0.7, "clip_on": False}
     confidence, accuracy = [b["confidence"] for b in filled], [b["accuracy"] for b in filled]
-    upper.plot(confidence, accuracy, "o", markersize=4.5, label="at mean confidence", **dots)
+    upper.plot(confidence, accuracy, "o", markersize=4.5, label="accuracy at mean confidence", **dots)
     lower.bar(centers, [b["count"] for b in bins], width * 0.9, color=MUTED)
     for axes in (upper, lower):
         axes.grid(axis="y")

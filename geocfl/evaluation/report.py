@@ -103,6 +103,7 @@ p { margin: .4rem 0; } .muted, figcaption { color: var(--muted); }
 .cards b { display: block; font-size: 1.5rem; line-height: 1.2; color: var(--accent); }
 figure { margin: 1rem 0 1.8rem; } figure img { display: block; max-width: 100%; margin: 0 auto; }
 figcaption { font-size: .9rem; margin-top: .4rem; text-align: center; }
+.scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .95rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .32rem .7rem; text-align: right; border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child { text-align: left; white-space: nowrap; } th { font-weight: 600; }
@@ -114,6 +115,9 @@ table.facts td:first-child { color: var(--muted); width: 14rem; }
 .swatch { display: inline-block; width: .85em; height: .85em; margin-right: .5em; border-radius: .15em;
   border: 1px solid rgba(0, 0, 0, .25); vertical-align: -.05em;
   print-color-adjust: exact; -webkit-print-color-adjust: exact; }
+@media screen and (max-width: 44rem) { body { padding: 1.2rem 1rem 3rem; } table { font-size: .85rem; }
+  th, td { padding: .3rem .45rem; } table.facts td:first-child { width: 8rem; white-space: normal; }
+  figure img { max-width: none; width: 40rem; } }
 @page { size: A4; margin: 16mm; }
 @media print { html { font-size: 9pt; } body { max-width: none; padding: 0; } h2, thead { break-after: avoid; }
   figure, tr, .cards, tfoot { break-inside: avoid; } figure img { max-height: 150mm; }
@@ -139,7 +143,7 @@ def _page(
         f"<p class='muted'>{_text(_summary(model))}</p>",
         _cards(split, metrics),
         _section(f"Classes ({split} patches)", _class_table(metrics, model.legend), figure("per_class")),
-        _section("Confusions", figure("confusion")),
+        _section("Confusion matrix", figure("confusion")),
         _section("Misclassified patches", figure("gallery") or "<p>No patch was misclassified.</p>"),
         _section(
             "Calibration", f"<p>{_text(_temperature(model))}</p>", _calibration_table(result), figure("reliability")
@@ -167,14 +171,19 @@ def _section(title: str, *parts: str) -> str:
 def _cards(split: str, metrics: Mapping[str, Any]) -> str:
     worst = worst_class(metrics)
     cards = [
-        (f"{metrics['accuracy']:.2%}", f"accuracy on {metrics['n']:,} {split} patches"),
+        (f"{metrics['accuracy']:.2%}", f"accuracy on {_patches(split, metrics)}"),
         (f"{metrics['balanced_accuracy']:.2%}", "balanced accuracy"),
-        (f"{metrics['worst_class_recall']:.2%}", f"lowest accuracy of a class: {worst['name']}"),
+        (f"{metrics['worst_class_recall']:.2%}", f"lowest class accuracy ({worst['name']})"),
         (f"{metrics['macro_f1']:.4f}", "macro F1"),
         (f"{metrics['ece']:.4f}", "expected calibration error"),
-        (f"{metrics['brier']:.4f}", "Brier score, 0 to 2"),
+        (f"{metrics['brier']:.4f}", "Brier score (0 to 2)"),
     ]
     return "<ul class='cards'>" + "".join(f"<li><b>{value}</b>{_text(word)}</li>" for value, word in cards) + "</ul>"
+
+
+def _patches(split: str, metrics: Mapping[str, Any]) -> str:
+    """The evaluated patches in words."""
+    return f"all {metrics['n']:,} patches" if split == "all" else f"{metrics['n']:,} {split} patches"
 
 
 def _captions(model: Bundle, split: str, metrics: Mapping[str, Any], *, validated: bool) -> dict[str, str]:
@@ -194,10 +203,10 @@ def _captions(model: Bundle, split: str, metrics: Mapping[str, Any], *, validate
     return {
         "per_class": per_class,
         "confusion": "Confusion matrix: number of patches, and their share of the true class.",
-        "gallery": f"The most confident of the {errors:,} errors on {metrics['n']:,} {split} patches: up to "
-        f"{MAX_ERRORS}, and up to {MAX_ERRORS_PER_PAIR} with the same true and predicted class.",
+        "gallery": f"The most confident of the {errors:,} errors on {_patches(split, metrics)} (at most {MAX_ERRORS}, "
+        f"and at most {MAX_ERRORS_PER_PAIR} with the same true and predicted class).",
         "reliability": f"{reliability} Where bars reach the dashed line, confidence equals accuracy.",
-        "samples": f"Up to {SAMPLES} patches of {whose}, drawn at random from the {split} patches.",
+        "samples": f"Up to {SAMPLES} patches of {whose}, drawn at random from {_patches(split, metrics)}.",
         "convergence": f"Convergence: loss, and {kept}" if validated else "Convergence: loss over the epochs.",
     }
 
@@ -298,7 +307,8 @@ def _table(titles: Sequence[str], rows: Iterable[Sequence[str]], total: Sequence
     head = "".join(f"<th scope='col'>{title}</th>" for title in titles)
     body = "\n".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
     foot = "<tfoot><tr>" + "".join(f"<td>{cell}</td>" for cell in total) + "</tr></tfoot>" if total else ""
-    return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>{foot}\n</table>"
+    table = f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>{foot}\n</table>"
+    return f"<div class='scroll'>{table}</div>"
 
 
 def _facts(facts: Mapping[str, Any]) -> str:
@@ -321,7 +331,8 @@ def _value(value: Any) -> str:
 
 def _figure(name: str, image: str, caption: str) -> str:
     text = _text(caption)
-    return f"<figure class='{name}'><img src='{image}' alt='{text}'><figcaption>{text}</figcaption></figure>"
+    picture = f"<div class='scroll'><img src='{image}' alt='{text}'></div>"
+    return f"<figure class='{name}'>{picture}<figcaption>{text}</figcaption></figure>"
 
 
 def _text(value: object) -> str:

@@ -207,9 +207,11 @@ def _page(rows: Sequence[Sequence[str]], note: str, chart: str) -> str:
 
     body = "\n".join(line(row, "td") for row in rows)
     return f"""<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>Comparison of losses</title>
+<html lang="en"><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1"><title>Comparison of losses</title>
 <style>
 body {{ font: 15px/1.5 system-ui, sans-serif; color: #222; margin: 2rem auto; max-width: 80rem; padding: 0 1rem }}
+.scroll {{ overflow-x: auto }}
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums }}
 th, td {{ padding: .35rem .7rem; border-bottom: 1px solid #e5e7eb; text-align: right; white-space: nowrap }}
 th {{ white-space: normal; vertical-align: bottom; border-bottom: 2px solid #6b7280 }}
@@ -219,12 +221,12 @@ img {{ max-width: 100%; height: auto }}
 @media print {{ body {{ margin: 0; font-size: 10px }} }}
 </style>
 <h1>Comparison of losses</h1>
-<table>
+<div class="scroll"><table>
 <thead>{line(TITLES, "th")}</thead>
 <tbody>
 {body}
 </tbody>
-</table>
+</table></div>
 <p>{html.escape(note)}</p>
 <img alt="Balanced accuracy and calibration error by loss" src="data:image/svg+xml;base64,{chart}">
 </html>

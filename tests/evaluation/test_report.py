@@ -145,7 +145,7 @@ def test_an_evaluation_has_no_training_to_show_and_may_have_no_errors(tmp_path):
     )
     assert "No patch was misclassified." in page
     assert "evaluation report</title>" in page
-    assert "accuracy on 200 all patches" in page
+    assert "accuracy on all 200 patches" in page
     for word in ("Epoch", "validation", "training", "this model's split"):
         assert word not in page
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,7 +33,8 @@ def subtitle(grid: CellGrid, summary: Mapping[str, Any]) -> str:
 
 def warning_list(warnings: Sequence[str]) -> str:
     """The warnings about the scene; empty without any."""
-    return "<ul class='warnings'>" + "".join(f"<li>{escaped(w)}</li>" for w in warnings) + "</ul>" if warnings else ""
+    items = (re.sub("`([^`]+)`", r"<code>\1</code>", escaped(w)) for w in warnings)  # parameters
+    return "<ul class='warnings'>" + "".join(f"<li>{item}</li>" for item in items) + "</ul>" if warnings else ""
 
 
 def present_classes(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -152,7 +154,10 @@ def provenance(summary: Mapping[str, Any]) -> str:
 
 def _scaling(scaling: Mapping[str, Mapping[str, float]]) -> dict[str, str] | str:
     """The formula from digital numbers to reflectance; one per band if they differ."""
-    formulas = {band: f"(DN {s['offset']:+g}) / {s['scale']:g}" for band, s in scaling.items()}
+    formulas = {
+        band: f"(DN {s['offset']:+g}) / {s['scale']:g}" if s["offset"] else f"DN / {s['scale']:g}"
+        for band, s in scaling.items()
+    }
     return formulas if len(set(formulas.values())) > 1 else next(iter(formulas.values()), "")
 
 
@@ -175,7 +180,7 @@ def _value(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.10g}" if value.is_integer() else f"{value:.4g}"
+        return f"{value:.10g}" if value.is_integer() or abs(value) >= 1000 else f"{value:.4g}"
     return "by default" if value in (None, "") else str(value)
 
 
