@@ -55,7 +55,7 @@ comparison = geocfl.compare(
 comparison
 
 # %% [markdown]
-# `frame()` returns the same table as numbers. The bars are 95 % intervals over the seeds. With three seeds they are
+# `frame()` returns the same table as numbers. The bars are 95% intervals over the seeds. With three seeds they are
 # wide, and this experiment cannot distinguish losses whose bars overlap. Without imbalance there are no minority
 # classes.
 
