@@ -82,7 +82,7 @@ def train(
         str | None,
         typer.Option(
             metavar="RUN",
-            help="Finished run with the same settings: train on its validation patches as well.",
+            help="Train on the validation patches as well, after this finished run with the same settings.",
             rich_help_panel=DATA,
         ),
     ] = None,
@@ -145,7 +145,7 @@ def train(
     ] = None,
     device: options.Device = "auto",
 ) -> None:
-    """Train a model on labeled patches; writes the model, test metrics, curves and a report.
+    """Train a model on labeled patches; write the model, test metrics, curves and a report.
 
     Use the output folder as geocfl map --model. The default is a ResNet-18 with
     the class focal loss, which gives more weight to rare classes.
@@ -311,7 +311,7 @@ def compare(
         bool,
         typer.Option(
             "--dry-run",
-            help="Only estimate how long the runs that are left take.",
+            help="Only estimate how long the remaining runs take.",
         ),
     ] = False,
     overwrite: options.Overwrite = False,
@@ -344,7 +344,7 @@ def compare(
     compile: options.Compile = None,
     device: options.Device = "auto",
 ) -> None:
-    """Compare losses under class imbalance: train with each, test it against cross-entropy.
+    """Compare losses under class imbalance: train with each and test it against cross-entropy.
 
     Writes a table as CSV, Markdown and a web page. Rerun an interrupted command
     to resume it.

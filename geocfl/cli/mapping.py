@@ -113,7 +113,7 @@ def map_scenes(
         bool,
         typer.Option(
             "--allow-no-crs",
-            help="Map scenes without a coordinate system; their maps have none either.",
+            help="Map scenes without a CRS; their maps have none either.",
             rich_help_panel=SCENE,
         ),
     ] = False,
@@ -162,7 +162,7 @@ def map_scenes(
         int,
         typer.Option(
             metavar="N",
-            help="Number of times Dask retries a scene after an unexpected failure, such as out of memory.",
+            help="Number of times Dask retries a scene after an unexpected failure, such as running out of memory.",
             min=0,
             rich_help_panel=MANY,
         ),
@@ -271,13 +271,13 @@ def clouds(
     bands: options.SceneBands = None,
     scale: options.SceneScale = None,
     offset: options.SceneOffset = None,
-    buffer: Annotated[int, typer.Option(metavar="N", help="Pixels of 30 m around clouds to mask as well.", min=0)] = 4,
+    buffer: Annotated[int, typer.Option(metavar="N", help="Mask clouds with a margin of N pixels of 30 m.", min=0)] = 4,
 ) -> None:
-    r"""Detect clouds and cloud shadows in a scene without a cloud mask.
+    """Detect clouds and cloud shadows in a scene without a cloud mask.
 
-    For L1C products and other scenes without a scene classification. L2A
-    products include one: use geocfl map --mask scl instead.
-    Requires the extra geocfl\[clouds].
+    Use it for L1C products and other scenes without a scene classification.
+    L2A products include one: use geocfl map --mask scl instead.
+    Needs two more packages: pip install ukis-csmask onnxruntime
     """
     with bars() as shown:
         mask = geocfl.find_clouds(

@@ -14,7 +14,7 @@ SCENE, OUTPUT, SPEED, REGIONS, MANY = "Scene", "Products", "Speed and memory", "
 DATA, NETWORK, TRAINING, TEACHER = "Data", "Network", "Training", "Distillation"
 """Panels of a command's help; the options in none of them are listed first."""
 
-Out = Annotated[Path, typer.Option(metavar="FOLDER", help="Output folder; created if it does not exist.")]
+Out = Annotated[Path, typer.Option(metavar="FOLDER", help="Output folder, created if it does not exist.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that already exist.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Seed = Annotated[int, typer.Option(metavar="N", help="Random seed; the same seed gives the same result.")]
@@ -112,7 +112,7 @@ SceneOffset = Annotated[
     float | None,
     typer.Option(
         metavar="NUMBER",
-        help="Offset of the pixel values, see --scale; -1000 for Sentinel-2 products since baseline 04.00 (2022).",
+        help="Offset of the pixel values (see --scale); -1000 for Sentinel-2 products since baseline 04.00 (2022).",
         show_default="from the scene",
         rich_help_panel=SCENE,
     ),
@@ -129,7 +129,7 @@ Aoi = Annotated[
     str | None,
     typer.Option(
         metavar="FILE",
-        help="Map only the area of these polygons; any vector format and coordinate system.",
+        help="Map only the area of these polygons, in any vector format and CRS.",
         rich_help_panel=SCENE,
     ),
 ]
@@ -147,7 +147,7 @@ MaskClasses = Annotated[
     str | None,
     typer.Option(
         metavar="N,N,...",
-        help="Values of the mask to leave out.",
+        help="Mask values that count as masked.",
         show_default="scl: 1,3,8,9,10; FILE: all but 0",
         rich_help_panel=SCENE,
     ),
@@ -284,7 +284,7 @@ PatchOffset = Annotated[
     float | None,
     typer.Option(
         metavar="NUMBER",
-        help="Offset of the pixel values; see --scale.",
+        help="Offset of the pixel values (see --scale).",
         show_default="from the data",
         rich_help_panel=DATA,
     ),

@@ -67,7 +67,7 @@ def plan(
     max_masked: options.MaxMasked = 0.5,
     allow_no_crs: Annotated[
         bool,
-        typer.Option("--allow-no-crs", help="Plan for scenes without a coordinate system.", rich_help_panel=SCENE),
+        typer.Option("--allow-no-crs", help="Plan for scenes without a CRS.", rich_help_panel=SCENE),
     ] = False,
     products: options.ProductNames = "default",
     vector: options.VectorNames = "gpkg",

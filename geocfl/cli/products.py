@@ -35,7 +35,7 @@ def stats(
     ],
     zones: Annotated[
         Path,
-        typer.Option(metavar="FILE", help="Polygons; any vector format and coordinate system."),
+        typer.Option(metavar="FILE", help="Polygons, in any vector format and CRS."),
     ],
     by: Annotated[
         str | None,
@@ -88,15 +88,15 @@ def mosaic(
         Path,
         typer.Option(
             metavar="FILE|FOLDER",
-            help="NAME_lulc.tif, which keeps the most confident cell; NAME_lulc.vrt, which references the maps; or, "
-            "with --regions, a folder.",
+            help="Output: NAME_lulc.tif, which keeps the most confident cell where maps overlap; NAME_lulc.vrt, which "
+            "only references the maps; or, with --regions, a folder.",
         ),
     ],
     crs: Annotated[
         str | None,
         typer.Option(
             metavar="CRS",
-            help="Coordinate system of the mosaic, such as EPSG:32633.",
+            help="CRS of the mosaic, such as EPSG:32633.",
             show_default="from the first map",
         ),
     ] = None,
@@ -114,7 +114,7 @@ def mosaic(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Polygons; writes one map per polygon, cut at its border.",
+            help="Polygons, in any vector format and CRS: write one map per polygon, cut at its border.",
             show_default="none",
             rich_help_panel=REGIONS,
         ),
