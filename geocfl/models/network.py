@@ -31,7 +31,7 @@ class Backbone:
     Attributes:
         make: Its name in timm, or a function of the number of bands, the number of classes and the dropout.
         input_size: Side in pixels that windows are resized to by default.
-        weights: Starting weights by default.
+        weights: Initial weights by default.
     """
 
     make: str | Callable[[int, int, float], nn.Module]
@@ -89,7 +89,7 @@ def register_backbone(name: str, make: Any = None, *, input_size: int = 64, weig
             input_size) float32 normalized reflectance to (N, classes) logits, with random weights. Omit it to use
             `register_backbone` as a decorator.
         input_size: Side in pixels that windows are resized to by default.
-        weights: Starting weights by default: ``"none"``, the path of a weights file, or ``"imagenet"`` for a network
+        weights: Initial weights by default: ``"none"``, the path of a weights file, or ``"imagenet"`` for a network
             of timm. Weights other than ``"none"``, frozen training, a teacher's features and the losses ``"ldam"`` and
             ``"logit-adjusted"`` need a timm network, or one with the same attributes: ``pretrained_cfg``,
             ``num_features``, ``forward_features``, ``forward_head`` and ``get_classifier``.

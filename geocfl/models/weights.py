@@ -1,4 +1,4 @@
-"""Starting weights: from torchgeo, from timm, from a package or from a file, fitted to the bands of a network."""
+"""Initial weights: from torchgeo, from timm, from a package or from a file, fitted to the bands of a network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A map as one self-contained web page, which opens in any browser without a network."""
+"""A map as one self-contained web page, which opens in any browser offline."""
 
 from __future__ import annotations
 
