@@ -60,10 +60,11 @@ def _like(values: Tensor, logits: Tensor) -> Tensor:
 
 
 def focal_term(logits: Tensor, target: Tensor, exponent: Tensor | float) -> Tensor:
-    r"""Softmax focal loss of each sample, without class weights.
+    """Softmax focal loss of each sample, without class weights.
 
-    .. math::
-        -(1 - p_y)^{e} \log p_y, \qquad p = \mathrm{softmax}(z)
+        -(1 - p_y)^e * log(p_y)
+
+    where p = softmax(z) and e is the exponent.
 
     Other libraries do not provide it. torchvision's ``sigmoid_focal_loss`` and the multiclass ``FocalLoss`` of
     segmentation-models-pytorch (torchgeo's ``loss="focal"``) are one-vs-rest sigmoid losses. kornia's ``focal_loss`` is
@@ -86,13 +87,12 @@ def focal_term(logits: Tensor, target: Tensor, exponent: Tensor | float) -> Tens
 
 
 def inverse_frequency_weights(counts: Sequence[int] | Tensor) -> Tensor:
-    r"""Class weights that give each class the same total weight in the training split.
+    """Class weights that give each class the same total weight in the training split.
 
-    .. math::
-        w_c = N / (C N_c)
+        w_c = N / (C * N_c)
 
-    They equal scikit-learn's ``class_weight="balanced"``. Their mean over the *patches* of the training split is 1.
-    Their mean over the classes is above 1 if the classes differ in size.
+    where N = N_1 + ... + N_C. They equal scikit-learn's ``class_weight="balanced"``. Their mean over the *patches* of
+    the training split is 1. Their mean over the classes is above 1 if the classes differ in size.
 
     Args:
         counts: Patches per class in the training split, N_1..N_C, each at least 1.
@@ -108,12 +108,10 @@ def inverse_frequency_weights(counts: Sequence[int] | Tensor) -> Tensor:
 
 
 def effective_number_weights(counts: Sequence[int] | Tensor, beta: float = 0.9999) -> Tensor:
-    r"""Class weights by the inverse effective number of samples. They sum to C.
+    """Class weights by the inverse effective number of samples. They sum to C.
 
-    .. math::
-        w_c \propto (1 - \beta) / (1 - \beta^{N_c}), \qquad \sum_c w_c = C
-
-    :math:`\beta = 0` weights all classes equally, :math:`\beta \to 1` by inverse frequency.
+    w_c is proportional to (1 - beta) / (1 - beta^N_c). Beta 0 weights all classes equally; beta close to 1 weights them
+    by inverse frequency.
 
     Source: Cui, Jia, Lin, Song and Belongie, "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019.
 
@@ -134,7 +132,7 @@ def effective_number_weights(counts: Sequence[int] | Tensor, beta: float = 0.999
 
 
 def log_prior(counts: Sequence[int] | Tensor) -> Tensor:
-    r"""Logarithm of the classes' shares in the training split, :math:`\log \pi_c = \log(N_c / \sum_j N_j)`.
+    """Logarithm of the classes' shares in the training split, log(N_c / (N_1 + ... + N_C)).
 
     Args:
         counts: Patches per class, N_1..N_C, each at least 1; the prior of a class without patches would be infinite.
@@ -158,16 +156,15 @@ class CrossEntropyLoss(nn.CrossEntropyLoss):
 
 
 class FocalLoss(nn.Module):
-    r"""Softmax focal loss: cross-entropy that down-weights easy samples, with optional class weights.
+    """Softmax focal loss: cross-entropy that down-weights easy samples, with optional class weights.
 
-    .. math::
-        \mathrm{FL}(z, y) = -w_y (1 - p_y)^{\gamma} \log p_y, \qquad p = \mathrm{softmax}(z)
+        FL(z, y) = -w_y * (1 - p_y)^gamma * log(p_y)
 
-    :math:`\gamma = 0` is (weighted) cross-entropy. The mean over a batch divides by its N samples. torch's weighted
-    ``CrossEntropyLoss`` divides by the sum of their weights instead. Here the weight of a sample does not depend on the
-    rest of its batch, and the mean over batches is an unbiased estimate of the weighted risk.
+    where p = softmax(z). With gamma 0 it is (weighted) cross-entropy. The mean over a batch divides by its N samples.
+    torch's weighted ``CrossEntropyLoss`` divides by the sum of their weights instead. Here the weight of a sample does
+    not depend on the rest of its batch, and the mean over batches is an unbiased estimate of the weighted risk.
 
-    With `inverse_frequency_weights` and :math:`\gamma = 0` this is ``weighted-ce``, with `effective_number_weights`
+    With `inverse_frequency_weights` and gamma 0 this is ``weighted-ce``; with `effective_number_weights` it is
     ``cb-focal``. The authors of the latter weight a *sigmoid* (one-vs-rest) focal loss. The softmax makes it comparable
     with the other losses, and its outputs are probabilities.
 
@@ -274,13 +271,12 @@ class ClassFocalLoss(nn.Module):
 
 
 class LogitAdjustedLoss(nn.Module):
-    r"""Cross-entropy of logits plus the log prior of the classes, so that the plain logits suit balanced classes.
+    """Cross-entropy of logits plus the log prior of the classes, so that the plain logits suit balanced classes.
 
-    .. math::
-        -\log \frac{e^{z_y + \tau \log \pi_y}}{\sum_j e^{z_j + \tau \log \pi_j}}, \qquad \pi_j = N_j / \sum_k N_k
+        L(z, y) = -log(softmax(z + tau * log(pi))_y)
 
-    :math:`\tau = 0` is cross-entropy. :math:`\tau = 1` is the balanced softmax,
-    :math:`-\log(N_y e^{z_y} / \sum_j N_j e^{z_j})`. Predictions use the plain logits.
+    where pi_c = N_c / (N_1 + ... + N_C). With tau 0 it is cross-entropy, with tau 1 the balanced softmax. Predictions
+    use the plain logits.
 
     Source: Menon, Jayasumana, Rawat, Jain, Veit and Kumar, "Long-tail learning via logit adjustment", ICLR 2021,
     equation 10; Ren, Yu, Sheng, Ma, Zhao, Yi and Li, "Balanced Meta-Softmax for Long-Tailed Visual Recognition",
@@ -315,14 +311,13 @@ class LogitAdjustedLoss(nn.Module):
 
 
 class LDAMLoss(nn.Module):
-    r"""Label-distribution-aware margin loss: the rarer a class, the wider its margin.
+    """Label-distribution-aware margin loss: the rarer a class, the wider its margin.
 
-    .. math::
-        -\log \frac{e^{z_y - s m_y}}{e^{z_y - s m_y} + \sum_{j \ne y} e^{z_j}}, \qquad
-        m_y = K N_y^{-1/4}, \qquad \max_y m_y = 0.5
+    It is the cross-entropy after s * m_y is subtracted from the logit of the true class y. The margin m_c is
+    proportional to N_c^(-1/4), and the largest is `max_margin`.
 
-    The logits are :math:`z_j = s \cos \theta_j`. The last layer of the network already multiplies the cosines between
-    feature and class vectors by *s*. The margin is in units of the cosine.
+    The logits are cosines between feature and class vectors, which the last layer of the network has multiplied by *s*.
+    The margin is in units of the cosine.
 
     Source: Cao, Wei, Gaidon, Arechiga and Ma, "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss",
     NeurIPS 2019; *s* = 30 and the largest margin of 0.5 are those of the authors' code. Their deferred re-weighting
@@ -487,14 +482,12 @@ def make_loss(name: str, counts: Sequence[int], gamma: float | None = None, form
 
 
 def fit_tau(logits: Tensor, labels: Tensor, counts: Sequence[int]) -> float:
-    r"""The strength of the post-hoc logit adjustment with the best mean recall on validation patches.
+    """The strength of the post-hoc logit adjustment with the best mean recall on validation patches.
 
-    .. math::
-        \hat{y} = \arg\max_j z_j - \tau \log \pi_j
-
-    Tau is searched from 0 to 2 in steps of 0.05. Among equally good values the nearest to 1 is chosen, which is the
-    best one for balanced classes if the network's probabilities are right. If two are equally near, the smaller one is
-    chosen, which changes the network less.
+    With tau, the predicted class is the one with the largest z_c - tau * log(pi_c), where pi_c is the class's share in
+    the training split. Tau is searched from 0 to 2 in steps of 0.05. Among equally good values the nearest to 1 is
+    chosen, which is the best one for balanced classes if the network's probabilities are right. If two are equally
+    near, the smaller one is chosen, which changes the network less.
 
     Source: Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, equation 9.
 

@@ -21,9 +21,9 @@ class MapSettings:
     Attributes:
         stride: Cell size in pixels, from 1 to the model's window.
         bands: Which band of a raster is which: name to number, such as ``{"B04": 3}``, or the names in the raster's
-            order. None if the scene says so itself.
-        scale: Digital numbers per unit of reflectance; None if the scene says so itself.
-        offset: Added to digital numbers first: reflectance = (DN + offset) / scale. None if the scene says so itself.
+            order. None takes what the scene states.
+        scale: Digital numbers per unit of reflectance; None takes what the scene states.
+        offset: Added to digital numbers first: reflectance = (DN + offset) / scale. None takes what the scene states.
         backend: One of `geocfl.models.backends.BACKENDS`.
         precision: One of `geocfl.models.backends.PRECISIONS`.
         tta: Test-time augmentation: average over this many rotations and flips, one of `geocfl.models.bundle.TTA`.
@@ -33,8 +33,8 @@ class MapSettings:
         vector: Formats of the polygons, from `geocfl.products.formats.vector.VECTOR_FORMATS`; empty for none.
         simplify: Tolerance for simplifying polygons, meters.
         min_area: Merge polygons smaller than this into a neighbor, hectares.
-        datetime: When the scene was taken: a datetime or ISO 8601 text, in UTC if it names no zone. None if the scene
-            says so itself.
+        datetime: When the scene was taken: a datetime or ISO 8601 text, in UTC if it names no zone. None takes
+            what the scene states.
         warp: Whether to resample a scene whose grid differs from the model's.
         allow_no_crs: Whether to map a scene without a coordinate reference system.
         bbox: Map only this part: west, south, east, north in degrees.
@@ -107,7 +107,7 @@ class MapSettings:
         """The settings as JSON.
 
         Args:
-            redacted: Whether to remove the tokens of signed links, as products need it.
+            redacted: Whether to remove the tokens of signed links, as products require.
         """
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
         if isinstance(self.datetime, dt.datetime):

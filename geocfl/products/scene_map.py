@@ -198,7 +198,7 @@ class SceneMap:
 
     @cached_property
     def grid(self) -> CellGrid:
-        """Where the cells lie, cut at the scene's rectangle where the raster still says where that is."""
+        """Where the cells lie, cut at the scene's rectangle if the raster's tags state it."""
         header = self._header
         try:
             stride, width, height = (int(header.tags[f"GEOCFL_{name}"]) for name in ("STRIDE", "WIDTH", "HEIGHT"))
@@ -422,8 +422,8 @@ def open_map(path: str | Path) -> SceneMap:
     Args:
         path: A class raster that geocfl has written, ``S_lulc.tif``, with its attribute table ``S_lulc.tif.aux.xml``
             beside it; or a virtual one, ``X_lulc.vrt``; or a folder that holds one of either kind and no other. The
-            map's other files are found beside the raster. A mosaic has no summary, and others need none: without it,
-            classes are counted in the raster, and only `SceneMap.summary` is unknown.
+            map's other files are found beside the raster. Without a summary, as for a mosaic, classes are counted in
+            the raster, and only `SceneMap.summary` is not available.
 
     Raises:
         DataError: There is no such map, or it has no legend.

@@ -18,8 +18,8 @@ class Reading:
 
     Attributes:
         bands: Which band of a raster is which: name to number, such as ``{"B04": 3}``, or the names in the raster's
-            order. None if the scene says so itself.
-        scale: Digital numbers per unit of reflectance; None if the scene says so itself.
+            order. None takes what the scene states.
+        scale: Digital numbers per unit of reflectance; None takes what the scene states.
         offset: Added to digital numbers first, as in ``reflectance = (DN + offset) / scale``; None if the scene says so
             itself.
         warp: Whether scenes on another grid than the model's are resampled to it.

@@ -36,7 +36,7 @@ def calibrate(
         patches: The data set.
         split: Its split.
         settings: Those of the run.
-        validated: The model whose temperature and tau are taken over, if there are no validation patches.
+        validated: The model whose temperature and tau are used if there are no validation patches.
 
     Returns:
         The model with its temperature, and with tau in its origin if the logits are adjusted.

@@ -68,7 +68,7 @@ class TrainSettings:
         offset: In the same formula; None takes the layout's own.
         skip_bad: Leave out patches that cannot be read or differ from the others.
         refit: Run folder of a run with the same settings. Its validation patches become training patches, the last
-            epoch is kept, and its temperature and tau are taken over. Empty for an ordinary run.
+            epoch is kept, and its temperature and tau are used. Empty for an ordinary run.
     """
 
     data: str

@@ -38,14 +38,14 @@ class Imitator(nn.Module):
 
 
 class Objective:
-    r"""The loss of a batch.
+    """The loss of a batch.
 
-    Without a teacher and mixup, it is the criterion. Mixup draws one :math:`\lambda` per batch and trains on
-    :math:`\lambda x + (1 - \lambda) x'`, the reflectance of two augmented patches, with the losses of their two labels
-    in the same proportion. A teacher classifies the same augmented patches as the student and contributes its
-    probabilities *q* with weight *w*:
+    Without a teacher and mixup, it is the criterion L. Mixup draws one lambda per batch and trains on
+    lambda * x + (1 - lambda) * x', the reflectance of two augmented patches, with the losses of their two labels in the
+    same proportion. A teacher classifies the same augmented patches as the student and contributes its probabilities q
+    with weight w:
 
-    .. math:: (1 - w)\, L(z, y) + w\, \mathrm{KL}(q \,\|\, \mathrm{softmax}(z))
+        (1 - w) * L(z, y) + w * KL(q || softmax(z))
 
     Sources: Hinton et al., "Distilling the Knowledge in a Neural Network", 2015; Beyer et al., "Knowledge
     distillation: A good teacher is patient and consistent", CVPR 2022 (same augmented patches, mixup); Zhang et al.,
