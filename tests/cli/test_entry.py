@@ -140,7 +140,7 @@ def test_an_interrupt_shows_no_traceback(monkeypatch: pytest.MonkeyPatch) -> Non
         ("map", 'pass `memory="2GB"` or `out=FOLDER`', "pass --memory 2GB or --out FOLDER"),
         ("map", "pass another `model`", "pass another --model"),
         ("evaluate", "pass another `model`", "pass another MODEL"),
-        ("compare", "`imbalances` is empty", "--imbalance is empty"),
+        ("compare", "`imbalances` is empty", "--imbalances is empty"),
         ("train", "pass `batch_size=32`", "pass --batch-size 32"),
         ("demo", "pass `stride=16`", "pass stride=16"),  # demo has no such option
     ],

@@ -13,6 +13,7 @@ import pytest
 import geocfl
 from geocfl.core.progress import counted, silent
 from geocfl.demonstration.landscape import write_synthetic_scene
+from geocfl.experiments.estimate import estimate
 
 EXACT: Any = {"backend": "torch", "device": "cpu", "precision": "float32"}
 TRAINING: Any = {
@@ -123,7 +124,7 @@ def test_an_epoch_ends_where_its_last_patch_is_left_out(patches, tmp_path, told,
 
 
 def test_compare(patches, folder, told, training):
-    options: Any = training | {"losses": ("ce", "class-focal"), "imbalance": ("none",), "seeds": 2}
+    options: Any = training | {"losses": ("ce", "class-focal"), "imbalances": ("none",), "seeds": (0, 1)}
     comparison = geocfl.compare(patches, folder / "comparison", progress=told, **options)
     assert told.ends()["trainings"] == (4, 4)
     assert repr(comparison) == (f"<Comparison of ce, class-focal under none, 2 seeds; in {folder / 'comparison'}>")
@@ -133,7 +134,7 @@ def test_compare(patches, folder, told, training):
     assert (frame.accuracy.iloc[1], frame.accuracy_half_width.iloc[1]) == row
     assert np.isnan(frame.minority_recall).all()
     assert "class-focal" in comparison._repr_html_()
-    assert geocfl.experiments.compare.plan(patches, folder / "comparison", **options).trainings == 0
+    assert estimate(patches, folder / "comparison", **options).trainings == 0
 
 
 def test_map_count_and_merge(scene, folder, tiny_model, told):

@@ -130,7 +130,7 @@ def test_what_is_said_of_a_scene_beside_it_is_part_of_it(tmp_path: Path, tiny_mo
             for band in dataset.indexes
         )
     (tmp_path / "s.tif.aux.xml").write_text(f"<PAMDataset>{bands}</PAMDataset>")
-    with pytest.raises(OutputError, match="from other input"):
+    with pytest.raises(OutputError, match="made from another input"):
         geocfl.map_scene(scene, tmp_path / "maps", model=tiny_model)
     assert scene.read_bytes() == before
 

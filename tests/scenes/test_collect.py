@@ -155,7 +155,7 @@ def test_nothing_to_map() -> None:
     Path("scenes/a_lulc.tif").write_text("a product")
     with pytest.raises(UsageError, match=r"scenes/\*\.tif: matches no scene"):
         list_scenes(["scenes/*.tif"])
-    with pytest.raises(UsageError, match=r"s3://bucket/\*\.tif: patterns are looked up on disk alone"):
+    with pytest.raises(UsageError, match=r"s3://bucket/\*\.tif: patterns work only for local files"):
         list_scenes(["s3://bucket/*.tif"])
 
 

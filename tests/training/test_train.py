@@ -201,7 +201,7 @@ def test_a_finished_run_is_replaced_only_on_demand_and_only_by_training(data, ru
 
 def test_missing_lists_are_told_before_patches_are_read(data, tmp_path, monkeypatch):
     monkeypatch.delattr("geocfl.data.load.read_patches")
-    with pytest.raises(DataError, match=r"eurosat-spatial-train\.txt: the spatial split's list is missing"):
+    with pytest.raises(DataError, match=r"eurosat-spatial-train\.txt: the list of the spatial split is missing"):
         train(data, tmp_path / "out", split="spatial", weights="none")
     assert not (tmp_path / "out").exists()
 
