@@ -321,7 +321,11 @@ def _facts(facts: Mapping[str, Any]) -> str:
 
 def _value(value: Any) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_value(item)}" for name, item in value.items())
+        parts = (
+            f"{name} ({_value(item)})" if isinstance(item, Mapping) else f"{name} {_value(item)}"
+            for name, item in value.items()
+        )
+        return ", ".join(parts)
     if isinstance(value, list | tuple):
         return ", ".join(_value(item) for item in value)
     if value is None or isinstance(value, bool):

@@ -181,7 +181,7 @@ def _value(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.10g}" if value.is_integer() or abs(value) >= 1000 else f"{value:.4g}"
-    return "by default" if value in (None, "") else str(value)
+    return "not given" if value in (None, "") else str(value)
 
 
 def escaped(value: object) -> str:
