@@ -439,6 +439,8 @@ def register_loss(name: str, make: Any = None, *, gamma: float | None = None, he
         raise UsageError(unknown_name("`head`", head, ("linear", "cosine")))
     if make is None:
         return lambda function: register_loss(name, function, gamma=gamma, head=head)  # type: ignore[call-overload]
+    if not callable(make):
+        raise UsageError(f"`make` is {make!r} but must be a class or function that makes the loss")
 
     def with_form(counts: Sequence[int], strength: float, form: str) -> nn.Module:
         module: nn.Module = make(counts) if gamma is None else make(counts, strength)

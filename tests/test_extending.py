@@ -111,6 +111,27 @@ def test_weights_need_a_network_that_names_its_layers(tmp_path: Path) -> None:
         load_weights(build_network("mine", 3, 2), "mine", str(tmp_path / "w.pth"), ("B04", "B03", "B02"))
 
 
+@pytest.mark.parametrize("options", [{"loss": "logit-adjusted"}, {"teacher": True}, {"teacher": True, "hint": 0.0}])
+def test_a_backbone_without_features_is_refused_before_the_training(
+    run: geocfl.Run, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    if "teacher" in options:
+        options = options | {"loss": "ce", "teacher": (run.path,)}
+    data = run.path.parent / "data"
+    with pytest.raises(geocfl.UsageError, match="the backbone mine has no num_features, forward_features"):
+        geocfl.train(data, tmp_path / "out", backbone="mine", device="cpu", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_comparison_refuses_a_backbone_without_features_first(run: geocfl.Run, tmp_path: Path) -> None:
+    with pytest.raises(geocfl.UsageError, match="the backbone mine has no"):
+        geocfl.compare(
+            run.path.parent / "data", tmp_path / "out", backbone="mine", losses=("ce", "logit-adjusted"),
+            imbalances=("none",), seeds=(0,), device="cpu",
+        )  # fmt: skip
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("register", "message"),
     [
@@ -119,6 +140,8 @@ def test_weights_need_a_network_that_names_its_layers(tmp_path: Path) -> None:
         (lambda: geocfl.register_loss("other", Margin, gamma=-1.0), "`gamma` is -1.0 but must be a number >= 0"),
         (lambda: geocfl.register_loss("other", Margin, head="round"), "unknown `head` 'round'"),
         (lambda: geocfl.register_loss("other", Margin, gama=1.0), "did you mean 'gamma'"),
+        (lambda: geocfl.register_loss("other", "focal"), "`make` is 'focal' but must be a class or function"),
+        (lambda: geocfl.register_backbone("other", 18), "`make` is 18 but must be a name in timm, or a class"),
         (lambda: geocfl.register_backbone("lite0", mine), "a backbone named 'lite0' is already registered"),
         (lambda: geocfl.register_backbone("other", "resnet19"), "timm has no network 'resnet19'"),
     ],

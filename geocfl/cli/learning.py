@@ -150,7 +150,8 @@ def train(
     Use the output folder as geocfl map --model. The default is a ResNet-18 with
     the class focal loss, which gives more weight to rare classes.
     """
-    log.info("training on %s; the run is written to %s", data or f"the data of {config}", out)
+    if data or config:
+        log.info("training on %s; the run is written to %s", data or f"the data of {config}", out)
     with bars() as shown:
         run = geocfl.train(
             data,

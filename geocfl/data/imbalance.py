@@ -85,12 +85,12 @@ def parse_imbalance(imbalance: str) -> tuple[str, float]:
         ratio = math.nan
     if kind not in {"long-tail", "step"} or not math.isfinite(ratio):
         raise UsageError(
-            f"{unknown_name('imbalance', imbalance, ('none', 'long-tail:R', 'step:R'))}, such as step:50",
+            f"{unknown_name('`imbalance`', imbalance, ('none', 'long-tail:R', 'step:R'))}, such as step:50",
             page="how-to/imbalance/",
         )
     if ratio < 1:
         raise UsageError(
-            f"imbalance {imbalance!r} has a ratio below 1; it is that of the largest to the smallest class"
+            f"`imbalance` is {imbalance!r} but its ratio, of the largest to the smallest class, must be at least 1"
         )
     return kind, ratio
 
@@ -106,9 +106,9 @@ def check_order(order: str | Sequence[int]) -> str | tuple[int, ...]:
             known = (*ORDERS, "every class code once")
             raise UsageError(f"{unknown_name('`class_order`', order, known)}, such as 3,1,2")
         return order
-    codes = tuple(order)
-    if not codes or sorted(codes) != list(range(1, len(codes) + 1)):
-        raise UsageError(f"`class_order` is {codes} but must name every class code once, such as 3,1,2")
+    codes = tuple(order) if np.iterable(order) else ()
+    if not codes or set(codes) != set(range(1, len(codes) + 1)):
+        raise UsageError(f"`class_order` is {order!r} but must name every class code once, such as 3,1,2")
     return codes
 
 

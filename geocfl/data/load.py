@@ -43,9 +43,10 @@ def load_patches(
 
     Raises:
         DataError: The patches or the lists of the spatial split are missing or broken.
-        UsageError: `skip_bad` is set for torchgeo's EuroSAT.
+        UsageError: `scale` or `offset` is not valid, or `skip_bad` is set for torchgeo's EuroSAT.
     """
     path, spatial = Path(data), split == "spatial"
+    scaling = _chosen_scaling(scale, offset)
     if skip_bad and (str(data) == DOWNLOAD or is_torchgeo_root(path)):
         raise UsageError(
             f"{path}: `skip_bad=True` does not apply to torchgeo's EuroSAT; if a patch is broken, download it again"
@@ -58,9 +59,19 @@ def load_patches(
         if spatial and path.exists():
             spatial_lists(_lists(data))
         patches = read_patches(path, bands, skip_bad=skip_bad, progress=progress)
+    return patches if scaling is None else replace(patches, scaling=scaling)
+
+
+def _chosen_scaling(scale: float | None, offset: float | None) -> Scaling | None:
+    """The scaling that the caller chose; None takes the layout's own."""
     if scale is None and offset is None:
-        return patches
-    return replace(patches, scaling=Scaling(SENTINEL2.scale if scale is None else scale, offset or 0.0))
+        return None
+    try:
+        return Scaling(SENTINEL2.scale if scale is None else scale, offset or 0.0)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"`scale` must be a number above 0 and `offset` a number, but they are {scale!r} and {offset!r}"
+        ) from error
 
 
 def load_split(

@@ -114,7 +114,7 @@ def train_share(how: str) -> float:
         share = -1.0
     if name != "random" or not 0 < share < 1:
         raise UsageError(
-            f"{unknown_name('split', how, ('paper', 'spatial', 'random:FRACTION'))}, such as random:0.8",
+            f"{unknown_name('`split`', how, ('paper', 'spatial', 'random:FRACTION'))}, such as random:0.8",
             page="how-to/training/",
         )
     return share

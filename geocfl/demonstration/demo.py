@@ -13,7 +13,7 @@ from geocfl.core.keywords import declared
 from geocfl.core.legend import NODATA
 from geocfl.core.progress import Progress, silent
 from geocfl.demonstration.landscape import write_synthetic_scene
-from geocfl.errors import OutputError
+from geocfl.errors import OutputError, UsageError
 from geocfl.mapping import SceneMap, map_scene
 from geocfl.models.bundle import DEFAULT_MODEL
 
@@ -65,7 +65,7 @@ def demo(
     Args:
         out: Folder for ``demo_scene.tif``, ``demo_truth.tif`` and the map; created if it does not exist.
         model: As in `geocfl.map_scene`.
-        seed: Random seed of the landscape.
+        seed: Random seed of the landscape, 0..4294967295.
         device: As in `geocfl.map_scene`.
         products: As in `geocfl.map_scene`.
         overwrite: Whether to replace another scene or map in `out`.
@@ -74,6 +74,8 @@ def demo(
     Raises:
         GeocflError: The folder or the model cannot be used.
     """
+    if seed not in range(2**32):
+        raise UsageError(f"`seed` is {seed!r} but must be a whole number from 0 to 4294967295")
     out = Path(out)
     scene, truth = out / "demo_scene.tif", out / "demo_truth.tif"
     partial = [path.with_name(f".{path.name}.partial") for path in (scene, truth)]

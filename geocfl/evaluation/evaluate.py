@@ -89,9 +89,9 @@ def evaluate(
         split: ``paper``, ``spatial`` or ``random:FRACTION``; ``all`` for every patch; or a text file of patch names,
             such as a run's ``test_patches.txt``. None takes the model's own split.
         subset: ``test``, ``validation`` or ``train``: which patches of the split.
-        seed: Random seed of a random split; None takes the model's own.
-        scale: In reflectance = (DN + offset) / scale; None takes the layout's own.
-        offset: In the same formula; None takes the layout's own.
+        seed: Random seed of a random split, 0..4294967295; None takes the model's own.
+        scale: In reflectance = (DN + offset) / scale, > 0; None takes the layout's own.
+        offset: In the same formula, in digital numbers; None takes the layout's own.
         skip_bad: Leave out patches that cannot be read or differ from the others.
         tta: Test-time augmentation: average over this many flips and rotations, one of `geocfl.models.bundle.TTA`;
             None takes the model's own.
@@ -101,12 +101,17 @@ def evaluate(
         overwrite: Replace an earlier evaluation in `out`.
         progress: Called with the progress of reading and of classifying.
 
+    Returns:
+        The metrics, and the folder of the files.
+
     Raises:
-        GeocflError: The data are broken, their classes or bands differ from the model's, or `out` is in use. Nothing is
-            written then.
+        GeocflError: A value is not valid, the data are broken, their classes or bands differ from the model's, or `out`
+            is in use. Nothing is written then.
     """
     if batch_size is not None and batch_size < 1:
         raise UsageError(f"`batch_size` is {batch_size} but must be at least 1")
+    if seed is not None and seed not in range(2**32):
+        raise UsageError(f"`seed` is {seed!r} but must be a whole number from 0 to 4294967295")
     if subset not in SUBSETS:
         raise UsageError(unknown_name("`subset`", subset, SUBSETS))
     _check_arguments(model, data)
@@ -152,7 +157,7 @@ def _check_arguments(model: str | Path, data: str | Path) -> None:
     """Refuses patches as the model, which are easily confused with it."""
     if looks_like_model(data) and not looks_like_model(model):
         raise UsageError(f"{data} is a model and {model} is not: swap them, the model first and the patches as `data`")
-    if Path(model).suffix.lower() == ".zip":
+    if str(model).lower().endswith(".zip"):
         raise UsageError(f"{model} is not a model; pass patches as `data`, and a model folder first")
 
 

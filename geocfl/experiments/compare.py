@@ -41,7 +41,7 @@ from geocfl.models.network import choose_device
 from geocfl.training.calibrate import calibrate
 from geocfl.training.config import GridOptions, TrainSettings
 from geocfl.training.loop import fit, make_learner
-from geocfl.training.start import start, training_patches, training_split
+from geocfl.training.start import check_network, start, training_patches, training_split
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,12 +103,15 @@ def compare(
         out: Folder for ``table.csv``, ``table.md``, ``table.html`` and the checkpoints of unfinished trainings.
         losses: Names of losses, see `geocfl.losses`; they are tested against ``ce`` if it is among them.
         imbalances: Imbalances as for `geocfl.train`.
-        seeds: Random seeds.
+        seeds: Random seeds, each 0..4294967295; every loss is trained with each under each imbalance.
         results: File of finished runs, which is extended; None takes ``out/runs.jsonl``.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         overwrite: Replace the tables of another comparison in `out`.
         progress: Called with the number of finished trainings, and with the progress of each.
         **options: Options of all runs, see `geocfl.TrainSettings`; None means not given.
+
+    Returns:
+        One row per imbalance and loss.
 
     Raises:
         GeocflError: A name is unknown, the data are broken, or a file cannot be written.
@@ -122,8 +125,10 @@ def compare(
     fingerprint = fingerprint_of(patches)
     groups = unfinished(grid, patches, fingerprint, finished)
     log.info("%d of %d runs are finished; %d trainings left", len(grid) - sum(map(len, groups)), len(grid), len(groups))
-    if groups:  # finds missing weights before anything is written
-        start(grid[0], patches, training_split(patches, grid[0]), "first", torch_device)
+    if groups:  # finds missing weights and unsuitable networks before anything is written
+        _, module = start(grid[0], patches, training_split(patches, grid[0]), "first", torch_device)
+        for settings in grid:
+            check_network(module.network, settings)
     try:
         finished.path.parent.mkdir(parents=True, exist_ok=True)
         (out / "checkpoints").mkdir(parents=True, exist_ok=True)

@@ -33,9 +33,13 @@ def make_grid(
     Raises:
         UsageError: A name or value is not valid, or a list is empty or has something twice.
     """
-    for name, values in (("losses", losses), ("imbalances", imbalances), ("seeds", seeds)):
-        if isinstance(values, str | int):
-            raise UsageError(f"`{name}` is {values!r} but must be a sequence, such as {(values,)!r}")
+    for name, values, example in (
+        ("losses", losses, LOSSES),
+        ("imbalances", imbalances, IMBALANCES),
+        ("seeds", seeds, SEEDS),
+    ):
+        if isinstance(values, str) or not isinstance(values, Sequence):
+            raise UsageError(f"`{name}` is {values!r} but must be a sequence, such as {example!r}")
         if not values or len(set(values)) < len(values):
             raise UsageError(f"`{name}` must name one or more, each once")
     shared: dict[str, Any] = dict(options)

@@ -109,6 +109,8 @@ def register_backbone(name: str, make: Any = None, *, input_size: int = 64, weig
 
         if not timm.is_model(make):
             raise UsageError(f"timm has no network {make!r}; choose one of timm.list_models()")
+    elif not callable(make):
+        raise UsageError(f"`make` is {make!r} but must be a name in timm, or a class or function that makes a network")
     BACKBONES[name] = Backbone(make, input_size, weights)
     return make
 
@@ -221,6 +223,25 @@ def layer_names(network: nn.Module, backbone: str) -> tuple[str, str]:
             'with "first_conv" and "classifier"'
         )
     return first, last
+
+
+def check_features(network: nn.Module, backbone: str) -> None:
+    """Checks that the features and the last layer of a network can be reached, as in timm's networks.
+
+    Args:
+        network: From `build_network`.
+        backbone: Its name.
+
+    Raises:
+        UsageError: An attribute is missing.
+    """
+    needed = ("num_features", "forward_features", "forward_head", "get_classifier")
+    if missing := [name for name in needed if not hasattr(network, name)]:
+        raise UsageError(
+            f"the backbone {backbone} has no {', '.join(missing)}, which a teacher, a frozen backbone and the loss "
+            "logit-adjusted need; add them as in timm's networks",
+            page="how-to/extending/",
+        )
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -363,12 +384,13 @@ def symmetries(x: Tensor, count: int) -> Tensor:
     return torch.cat([torch.rot90(x if n < 4 else x.flip(3), n % 4, (2, 3)) for n in range(count)])
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str | torch.device) -> torch.device:
     """The torch device of a name; ``auto`` is a GPU if there is one.
 
     Raises:
         UsageError: The name is unknown, or the device is not available.
     """
+    name = str(name)
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")

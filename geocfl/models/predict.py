@@ -288,10 +288,12 @@ def reflectance_of(array: ArrayLike) -> NDArray[np.float32]:
     """An array as float32 reflectance, where pixels without data are NaN in all bands (the third axis from the end).
 
     Raises:
-        UsageError: It holds digital numbers.
+        UsageError: It holds digital numbers, or something else than numbers.
     """
     given = array if isinstance(array, np.ma.MaskedArray) else np.asarray(array)
     remedy = "pass (array + offset) / 10000, where offset is -1000 for processing baseline 04.00 and later, else 0"
+    if given.dtype.kind not in "fiu":
+        raise UsageError(f"`array` holds {given.dtype} but must hold reflectance; to map a file, use geocfl.map_scene")
     if given.dtype.kind != "f":
         raise UsageError(f"an array of {given.dtype} holds digital numbers; {remedy}")
     filled = given.filled(np.nan) if isinstance(given, np.ma.MaskedArray) else given

@@ -196,7 +196,7 @@ def resolve(data: str | Path | None = None, config: str | Path | None = None, **
 def _stored(name: str, value: Any) -> Any:
     """An option's value as `TrainSettings` has it."""
     if name in ("bands", "teacher"):
-        if isinstance(value, str):
+        if isinstance(value, str) or not isinstance(value, Sequence):
             example = '("B04", "B03", "B02")' if name == "bands" else '("runs/first",)'
             raise UsageError(f"`{name}` is {value!r} but must be a sequence of names, such as {example}")
         return tuple(map(str, value))

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from geocfl.data.patches import Patches
 from geocfl.errors import UsageError
 from geocfl.models.bundle import Bundle
-from geocfl.models.network import Reflectance, load_network
+from geocfl.models.network import Reflectance, check_features, load_network
 
 Teacher = Callable[[Tensor], tuple[Tensor, Tensor]]
 """From (N, B, H, W) reflectance to (N, C) probabilities and (N, D) features before the last layer."""
@@ -109,14 +109,16 @@ def load_teacher(names: Sequence[str], student: Bundle, patches: Patches, device
 
     Raises:
         ModelError: A model cannot be read.
-        UsageError: A model has other classes or bands than the student, or may know the labels of validation or test
-            patches.
+        UsageError: A model has other classes or bands than the student, may know the labels of validation or test
+            patches, or has a backbone without features.
     """
     modules: list[tuple[Reflectance, float]] = []
     for name in names:
         model = Bundle.load(name)
         _check_teacher(name, model, student, patches)
-        modules.append((load_network(model).to(device).to(memory_format=torch.channels_last), model.temperature))
+        module = load_network(model)
+        check_features(module.network, model.backbone)
+        modules.append((module.to(device).to(memory_format=torch.channels_last), model.temperature))
 
     def classify(reflectance: Tensor) -> tuple[Tensor, Tensor]:
         features = [module.features(reflectance) for module, _ in modules]

@@ -10,6 +10,7 @@ from importlib.metadata import version
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from geocfl.core.progress import Progress, silent
 from geocfl.data.load import load_patches, load_split
@@ -18,7 +19,7 @@ from geocfl.data.splits import Split
 from geocfl.errors import DataError
 from geocfl.losses import loss_facts
 from geocfl.models.bundle import Bundle
-from geocfl.models.network import Reflectance, build_network, with_reflectance
+from geocfl.models.network import Reflectance, build_network, check_features, with_reflectance
 from geocfl.models.weights import load_weights
 from geocfl.training.config import TrainSettings
 
@@ -56,6 +57,7 @@ def start(
 
     Raises:
         ModelError: The weights cannot be found or do not fit.
+        UsageError: The network lacks something that the settings need.
     """
     model = describe_model(settings, patches, split, name)
     torch.manual_seed(settings.seed)
@@ -67,9 +69,20 @@ def start(
         settings.stage_dropout,
         model.head,
     )
+    check_network(network, settings)
     load_weights(network, settings.backbone, settings.weights, settings.bands)
     module: Reflectance = with_reflectance(network, model).to(device).to(memory_format=torch.channels_last)
     return model, module
+
+
+def check_network(network: nn.Module, settings: TrainSettings) -> None:
+    """Checks that a network, which a user may have registered, has what a training needs.
+
+    Raises:
+        UsageError: It has not.
+    """
+    if settings.freeze or (settings.teacher and settings.hint) or loss_facts(settings.loss).posthoc:
+        check_features(network, settings.backbone)
 
 
 def describe_model(settings: TrainSettings, patches: Patches, split: Split, name: str) -> Bundle:

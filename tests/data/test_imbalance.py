@@ -176,7 +176,7 @@ def test_unknown_imbalances_are_refused(imbalance):
 
 @pytest.mark.parametrize("imbalance", ["long-tail:0.5", "step:0", "step:-3"])
 def test_ratios_below_one_are_refused(imbalance):
-    with pytest.raises(UsageError, match="a ratio below 1"):
+    with pytest.raises(UsageError, match="its ratio, of the largest to the smallest class, must be at least 1"):
         thin(patches(5, 5), all_train(patches(5, 5)), imbalance, 0)
 
 

@@ -5,7 +5,7 @@ import pytest
 import rasterio
 
 import geocfl
-from geocfl.errors import OutputError
+from geocfl.errors import OutputError, UsageError
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +39,12 @@ def test_another_scene_is_not_overwritten_unasked(demonstration) -> None:
     with pytest.raises(OutputError, match="`overwrite=True`"):
         geocfl.demo(demonstration.scene.parent, seed=1)
     assert demonstration.scene.read_bytes() == before
+
+
+def test_a_negative_seed_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="`seed` is -1 but must be a whole number"):
+        geocfl.demo(tmp_path / "out", seed=-1)
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_unwritable_folder(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+import geocfl
 from geocfl.data.patches import RGB, read_patches
 from geocfl.errors import DataError, GeocflError, OutputError, UsageError
 from geocfl.evaluation.evaluate import evaluate
@@ -106,7 +107,7 @@ def test_bad_input_is_refused_and_nothing_is_written(data, run, tmp_path, write_
     listing = tmp_path / "list.txt"
     listing.write_text("Forest/Forest_999.png\n")
     cases: list[tuple[dict[str, Any], type[GeocflError], str]] = [
-        ({"split": "thirds"}, UsageError, "unknown split 'thirds'"),
+        ({"split": "thirds"}, UsageError, "unknown `split` 'thirds'"),
         ({"split": "nowhere.txt"}, UsageError, "nowhere.txt: no such list"),
         (
             {"subset": "rest"},
@@ -117,6 +118,10 @@ def test_bad_input_is_refused_and_nothing_is_written(data, run, tmp_path, write_
         ({"data": tmp_path / "none"}, DataError, "no such folder"),
         ({"split": str(listing)}, DataError, "Forest_999"),
         ({"batch_size": 0}, UsageError, "`batch_size` is 0 but must be at least 1"),
+        ({"seed": -1}, UsageError, "`seed` is -1 but must be a whole number from 0"),
+        ({"scale": 0}, UsageError, "`scale` must be a number above 0 and `offset` a number, but they are 0 and None"),
+        ({"offset": "-1000"}, UsageError, "`offset` a number, but they are None and '-1000'"),
+        ({"device": "gpu"}, UsageError, "did you mean 'cuda'"),
         ({"data": small}, DataError, "patches have 32 x 32 px, but run classifies windows of 64 x 64 px"),
     ]
     for options, kind, problem in cases:
@@ -132,6 +137,8 @@ def test_swapped_arguments_are_recognized(data, run, tmp_path):
         evaluate(data, data="eurosat-rgb-lite0", out=tmp_path / "out")
     with pytest.raises(UsageError, match=r"EuroSAT\.zip is not a model; pass patches as `data`"):
         evaluate("EuroSAT.zip", data=data, out=tmp_path / "out")
+    with pytest.raises(UsageError, match=r"`model` is <Model run: .* but must be a model folder or the name of"):
+        evaluate(geocfl.load_model(run.path), data=data, out=tmp_path / "out")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"evaluate\(\): unknown parameter 'part'"):
         evaluate(run.path, data=data, out=tmp_path / "out", part="test")
 

@@ -146,6 +146,8 @@ def test_bad_grids_are_refused(data, tmp_path):
         ({"imbalances": ["tail:5"]}, "imbalance"),
         ({"imbalance": ["none"]}, "unknown parameter 'imbalance'; did you mean 'imbalances'"),
         ({"seeds": 3}, "`seeds` is 3 but must be a sequence"),
+        ({"seeds": 1.5}, r"`seeds` is 1.5 but must be a sequence, such as \(0, 1, 2\)"),
+        ({"losses": None}, "`losses` is None but must be a sequence"),
         ({"seeds": ()}, "`seeds` must name one or more"),
     ]
     for options, problem in cases:

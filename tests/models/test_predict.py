@@ -125,6 +125,7 @@ def test_pixels_nan_infinite_or_masked_in_any_band_are_no_data(model, image):
     [
         (np.full((1, 3, 64, 64), 1043.0), {}, r"values of 1,043 .* digital numbers; pass \(array \+ offset\) / 10000"),
         (np.zeros((1, 3, 64, 64), np.uint8), {}, "uint8 holds digital numbers"),
+        ("scene.tif", {}, "must hold reflectance; to map a file, use geocfl.map_scene"),
         (np.zeros((64, 64)), {}, r"shape \(64, 64\) is neither .* B04, B03, B02"),
         (np.zeros((1, 4, 64, 64)), {}, "is neither"),
         (np.zeros((1, 3, 64, 32)), {}, "64 x 64 px, not 64 x 32; pass an image"),

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
@@ -44,7 +45,7 @@ def test_options_override_the_recipe():
         ({"loss": "mse"}, "unknown `loss` 'mse'"),
         ({"optimizer": "sgd"}, "unknown `optimizer` 'sgd'; choose from: adam, adamw"),
         ({"schedule": "cosine"}, "unknown `schedule` 'cosine'"),
-        ({"split": "thirds"}, "unknown split 'thirds'"),
+        ({"split": "thirds"}, "unknown `split` 'thirds'"),
         ({"learning_rate": 1.0}, "unknown parameter 'learning_rate'"),
         ({"epochs": 0}, "`epochs` is 0 but must be a whole number of at least 1"),
         ({"epochs": "1"}, "`epochs` is '1' but must be a whole number"),
@@ -63,12 +64,17 @@ def test_options_override_the_recipe():
         ({"bands": ()}, "`bands`"),
         ({"bands": "rgb"}, "`bands` is 'rgb' but must be a sequence of names, such as"),
         ({"teacher": "runs/first"}, "`teacher` is 'runs/first' but must be a sequence of names"),
+        ({"teacher": Path("first")}, "`teacher` is .*'first'.* but must be a sequence of names"),
+        ({"bands": 3}, "`bands` is 3 but must be a sequence of names"),
         ({"loss": ("ce",)}, "`loss` is .* but must be text"),
         ({"freeze": 1}, "`freeze` is 1 but must be True or False"),
         ({"augmentation": {}}, "`augmentation` is {} but must be an Augmentation"),
-        ({"imbalance": "tail"}, "imbalance"),
+        ({"imbalance": "tail"}, "unknown `imbalance` 'tail'"),
+        ({"imbalance": "step:0.5"}, "`imbalance` is 'step:0.5' but its ratio"),
         ({"class_order": "largest"}, "unknown `class_order` 'largest'"),
         ({"class_order": (1, 1)}, "`class_order` is .* but must name every class code once"),
+        ({"class_order": (1, "2")}, "`class_order` is .* but must name every class code once"),
+        ({"class_order": 3}, "`class_order` is 3 but must name every class code once"),
         ({"cfl_form": "power"}, "unknown `cfl_form` 'power'; choose from: exponent, factor"),
         ({"cfl_form": "factor", "loss": "ce"}, "`cfl_form` applies only to the loss class-focal, not to ce"),
         ({"loss": "ce", "gamma": 2.0}, "the loss ce has no gamma"),
