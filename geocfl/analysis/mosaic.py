@@ -80,8 +80,8 @@ def mosaic(
         out: ``X_lulc.tif`` or ``X_lulc.vrt``; with `regions`, a folder.
         crs: Coordinate reference system of the mosaic, such as ``"EPSG:32633"``; by default that of the first map, or
             of the first map that reaches into a region.
-        vector: Formats of polygons to write too, out of `geocfl.products.formats.vector.VECTOR_FORMATS`. All polygons
-            are in memory at once.
+        vector: Formats of polygons to write too: ``"gpkg"``, ``"geoparquet"``, ``"flatgeobuf"``, ``"geojson"``. All
+            polygons are in memory at once.
         regions: Polygons, in any format that GDAL reads.
         by: Field that names the regions; polygons of the same name form one region.
         layer: Layer of `regions`; needed if the file has several.

@@ -93,7 +93,7 @@ def evaluate(
         scale: In reflectance = (DN + offset) / scale, > 0; None takes the layout's own.
         offset: In the same formula, in digital numbers; None takes the layout's own.
         skip_bad: Leave out patches that cannot be read or differ from the others.
-        tta: Test-time augmentation: average over this many flips and rotations, one of `geocfl.models.bundle.TTA`;
+        tta: Test-time augmentation: average over this many rotations and flips, 1, 2, 4 or 8;
             None takes the model's own.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         precision: ``float32``, ``bfloat16`` or ``float16``. Publish metrics in ``float32``.

@@ -24,23 +24,28 @@ class MapSettings:
             order. None takes what the scene states.
         scale: Digital numbers per unit of reflectance; None takes what the scene states.
         offset: Added to digital numbers first: reflectance = (DN + offset) / scale. None takes what the scene states.
-        backend: One of `geocfl.models.backends.BACKENDS`.
-        precision: One of `geocfl.models.backends.PRECISIONS`.
-        tta: Test-time augmentation: average over this many rotations and flips, one of `geocfl.models.bundle.TTA`.
+        backend: ``"openvino"``, ``"onnx"`` or ``"torch"``; ``"auto"`` is torch if there is a GPU, else the fastest one
+            that is installed.
+        precision: ``"float32"``, ``"bfloat16"`` or ``"float16"``; ``"auto"`` is half precision if it is faster on the
+            device, else float32.
+        tta: Test-time augmentation: average over this many rotations and flips, 1, 2, 4 or 8.
             None is the model's own.
         min_confidence: Cells below this confidence (0..1) are unclassified.
-        products: Names of `geocfl.products.selection.PRODUCTS`; ``"default"`` and ``"all"`` stand for several.
-        vector: Formats of the polygons, from `geocfl.products.formats.vector.VECTOR_FORMATS`; empty for none.
+        products: What to write: ``"lulc"``, ``"confidence"``, ``"vector"``, ``"preview"``, ``"summary"`` (these five
+            are ``"default"``), ``"windows"``, ``"probabilities"``, ``"entropy"``, ``"sld"``, ``"truecolor"``,
+            ``"project"``, ``"report"``, ``"stac"``; or ``"all"``. The summary is always written.
+        vector: Formats of the polygons: ``"gpkg"``, ``"geoparquet"``, ``"flatgeobuf"``, ``"geojson"``; empty for none.
         simplify: Tolerance for simplifying polygons, meters.
         min_area: Merge polygons smaller than this into a neighbor, hectares.
-        datetime: When the scene was taken: a datetime or ISO 8601 text, in UTC if it names no zone. None takes
+        datetime: When the scene was taken: a datetime or ISO 8601 text, in UTC if it has no time zone. None takes
             what the scene states.
         warp: Whether to resample a scene whose grid differs from the model's.
         allow_no_crs: Whether to map a scene without a coordinate reference system.
         bbox: Map only this part: west, south, east, north in degrees.
         aoi: Map only what the polygons in this file cover.
         mask: ``"scl"`` for the scene's own classification layer, or the path of a raster of masked pixels.
-        mask_classes: Values of the mask that count; None for the defaults, see `geocfl.scenes.Reading`.
+        mask_classes: Values of the mask that count; None takes clouds and their shadows in a classification layer, and
+            everything but 0 in another raster.
         max_masked: Leave a cell empty if more than this fraction is masked (0..1).
     """
 

@@ -28,7 +28,7 @@ class Bundle:
 
     Attributes:
         name: Name of the model.
-        backbone: Key of `geocfl.models.network.BACKBONES`.
+        backbone: Name of its backbone, such as ``"lite0"``.
         bands: Bands that the model reads, in order, such as ``("B04", "B03", "B02")``.
         gsd: Ground sampling distance of its training data in meters.
         window: Side of the square that it classifies, in pixels of size `gsd`.
@@ -39,8 +39,9 @@ class Bundle:
         legend: Its classes.
         temperature: Divisor of the logits that calibrates the probabilities.
         origin: How it was made: data, split, seed, loss, epochs, metrics, versions, license.
-        head: One of `geocfl.models.network.HEADS`.
-        tta: Test-time augmentation, one of `TTA`: the logits of a window are averaged over so many rotations and flips.
+        head: Its last layer, ``"linear"`` or ``"cosine"``.
+        tta: Test-time augmentation: the logits of a window are averaged over this many rotations and flips, 1, 2, 4 or
+            8.
         path: Folder of the bundle; None before it is saved.
     """
 
@@ -107,7 +108,7 @@ class Bundle:
         """The same model with test-time augmentation: more accurate, and that many times slower.
 
         Args:
-            tta: How many rotations and flips to average over, one of `TTA`; None keeps the bundle's own.
+            tta: How many rotations and flips to average over, 1, 2, 4 or 8; None keeps the bundle's own.
 
         Raises:
             UsageError: Another number.

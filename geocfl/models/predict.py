@@ -120,7 +120,7 @@ class Prediction:
 class Model(Bundle):
     """A trained model: its facts, its network, and predictions for arrays.
 
-    `geocfl.load_model` opens one. Its attributes are those of `geocfl.models.bundle.Bundle`, such as ``bands`` and
+    `geocfl.load_model` opens one. Its attributes are those of `geocfl.Bundle`, such as ``bands`` and
     ``legend``. The weights are read when `predict` or `network` first needs them.
     """
 

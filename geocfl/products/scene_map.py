@@ -53,8 +53,8 @@ class SceneMap:
     Arrays, polygons and the legend are read from the map's files when they are first used, and then kept.
 
     Attributes:
-        paths: Name of a file, such as ``"lulc"`` or ``"gpkg"``, to its path; the names are those of
-            `geocfl.products.files.FILES`. The paths of a map in an object store are those of universal-pathlib.
+        paths: Name of a file, such as ``"lulc"``, ``"gpkg"`` or ``"summary"``, to its path. A map in an object store
+            has paths of universal-pathlib.
         already_done: Whether an earlier run of the same command had written it.
     """
 

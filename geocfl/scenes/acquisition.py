@@ -70,7 +70,7 @@ def _stamp(found: re.Match[str]) -> datetime | None:
 
 
 def _parse(text: str) -> datetime | None:
-    """A tag's ISO 8601 date, assumed to be UTC if it names no zone."""
+    """A tag's ISO 8601 date, assumed to be UTC if it has no time zone."""
     try:
         when = datetime.fromisoformat(text.strip())
     except ValueError:

@@ -56,7 +56,7 @@ def place(
         if dataset.crs is None:
             if not how.allow_no_crs:
                 raise SceneError(
-                    f"{source.path}: has no coordinate reference system; add it by gdal_edit.py -a_srs EPSG:32633, "
+                    f"{source.path}: has no coordinate reference system; add it with gdal_edit.py -a_srs EPSG:32633, "
                     "or use `allow_no_crs=True` for a map without a location",
                     page="how-to/grids/",
                 )

@@ -35,17 +35,19 @@ class TrainSettings:
     """Everything that decides the result of a training; the content of ``config.json``.
 
     Attributes:
-        data: Path of the patches, see `geocfl.data.load.load_patches`.
+        data: Path of the patches, as for `geocfl.train`.
         split: ``paper``, ``spatial`` or ``random:FRACTION``.
-        imbalance: ``none``, ``long-tail:R`` or ``step:R``; thins the training patches, see `geocfl.data.imbalance`.
+        imbalance: ``none``, ``long-tail:R`` or ``step:R``; thins the training patches until the largest class has R
+            times as many as the smallest.
         class_order: Order of the classes, from largest to smallest, for the thinning: ``legend``, ``reversed``,
             ``random``, or every class code once.
         bands: Bands that the network reads, in this order.
-        backbone: Name of a backbone, see `geocfl.models.network`.
+        backbone: ``resnet18``, ``resnet34``, ``resnet50``, ``lite0``, or a name from `geocfl.register_backbone`.
         weights: Initial weights: ``imagenet``, a torchgeo name, a file, or ``none``.
         freeze: Train only the last layer, on the backbone's features of the patches without augmentation.
         recipe: Name of the recipe that supplied the settings that were not given.
-        loss: Name of a loss, see `geocfl.losses`.
+        loss: ``ce``, ``weighted-ce``, ``focal``, ``class-focal``, ``cb-focal``, ``balanced-softmax``,
+            ``logit-adjusted``, ``ldam``, or a name from `geocfl.register_loss`.
         gamma: Focusing parameter of the loss; 0 if it has none.
         cfl_form: ``exponent`` or ``factor``: where the class focal loss has the class shares.
         teacher: Models to distill from, folders or names.
@@ -55,9 +57,9 @@ class TrainSettings:
         epochs: Passes over the training patches.
         batch_size: Patches per step.
         lr: Peak learning rate.
-        optimizer: One of `OPTIMIZERS`.
+        optimizer: ``adam`` or ``adamw``.
         weight_decay: Weight decay; biases and normalization layers are not decayed.
-        schedule: One of `SCHEDULES`.
+        schedule: ``one-cycle`` or ``constant``.
         dropout: Probability of dropout before the last layer.
         stage_dropout: Probability of dropping a channel after each stage of a ResNet.
         compile: Compile the network with `torch.compile`, which takes minutes and then trains faster.

@@ -404,7 +404,7 @@ def _notes(item: pystac.Item, name: str, picture: list[_Layer], scaled: bool) ->
     baseline = str(properties.get("s2:processing_baseline", properties.get("processing:version", "")))
     if not scaled and re.fullmatch(r"\d\d\.\d\d", baseline) and float(baseline) >= UNHARMONISED_BASELINE:
         yield (
-            f"{name}: names no offset, and digital numbers of processing baseline {baseline} are 1000 too high "
+            f"{name}: states no offset, and digital numbers of processing baseline {baseline} are 1000 too high "
             "as delivered by ESA; use `offset=-1000` unless that has been subtracted already"
         )
 
