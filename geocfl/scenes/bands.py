@@ -39,7 +39,7 @@ def find_bands(
     """Which band of a file holds which Sentinel-2 band.
 
     The user's choice comes first, then the bands' descriptions, then their color interpretation, then the common order
-    of so many bands.
+    of that number of bands.
 
     Args:
         path: The file, for messages.

@@ -58,5 +58,5 @@ class Reading:
 
     @property
     def mask_file(self) -> str | None:
-        """Path of the mask, if it is a raster of its own."""
+        """Path of the mask, if it is a separate raster."""
         return None if self.mask in (None, "scl") else str(self.mask)

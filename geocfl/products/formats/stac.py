@@ -181,7 +181,7 @@ def to_text(item: pystac.Item) -> str:
 
 
 def _ring(grid: CellGrid, pieces: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Coordinates x and y of the scene's closed outline, with each side in so many pieces."""
+    """Coordinates x and y of the scene's closed outline, with each side in this many pieces."""
     corners, along = np.arange(5), np.linspace(0, 4, 4 * pieces + 1)
     columns = np.interp(along, corners, np.array([0, 0, 1, 1, 0]) * grid.width)
     rows = np.interp(along, corners, np.array([0, 1, 1, 0, 0]) * grid.height)

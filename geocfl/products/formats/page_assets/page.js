@@ -34,7 +34,7 @@
     bound();
     map.on("resize", bound);
     find("whole").addEventListener("click", fit);
-    // The sheet has a width of its own; the view on the screen comes back afterwards.
+    // A printed sheet has another width; afterwards the view on the screen is restored.
     let before;
     addEventListener("beforeprint", () => { before = [map.getCenter(), map.getZoom()]; });
     matchMedia("print").addEventListener("change", (sheet) => {
@@ -51,7 +51,7 @@
     // The last row and column of cells may reach beyond the scene: cut there.
     const [right, bottom] = [1 - width / extent[0], 1 - height / extent[1]].map((share) => `${100 * share}%`);
     canvas.style.clipPath = `inset(0 ${right} ${bottom} 0)`;
-    // Leaflet's overlay for an element of one's own; it asks for an SVG, but takes any.
+    // Leaflet documents this overlay for SVG elements, but it takes any element.
     const overlay = L.svgOverlay(canvas, box(0, 0, ...extent), { className: "cells" }).addTo(map);
     const context = canvas.getContext("2d");
     const image = context.createImageData(columns, rows);
