@@ -32,9 +32,9 @@ def reference() -> Iterator[str]:
 def _command(command: Any) -> Iterator[str]:
     context = typer.Context(command, info_name=f"geocfl {command.name}")
     yield f"### geocfl {command.name} {{#{command.name} data-toc-label='{command.name}'}}\n"
+    yield f"```text\ngeocfl {command.name} {' '.join(command.collect_usage_pieces(context))}\n```\n"
     yield from _prose(command.help)
     yield from _prose(command.epilog)
-    yield f"```text\ngeocfl {command.name} {' '.join(command.collect_usage_pieces(context))}\n```\n"
     for panel, parameters in _by_panel(command.get_params(context), "").items():
         entries = [
             record
@@ -72,9 +72,10 @@ def _lines(text: str) -> list[str]:
 
 
 def _with_default(text: str) -> str:
-    """What an option does, and in italics what stands in brackets at the end: its default, its range."""
+    """What an option does, and in italics what stands in brackets at the end: its default and its range."""
     what, _, rest = text.partition("  [")
-    return f"{_escaped(what)} *{_escaped(rest.removesuffix(']'))}*" if rest else _escaped(text)
+    facts = re.sub(r"^default: \((.*)\)", r"default: \1", rest.removesuffix("]"))
+    return f"{_escaped(what)} *({_escaped(facts)})*" if facts else _escaped(text)
 
 
 def _escaped(text: str) -> str:
