@@ -396,6 +396,15 @@ def test_zooming_keeps_cells_sharp_and_the_way_back(page_of, grid_of, codes, sho
     assert page.locator("#map .scene").bounding_box() == whole
 
 
+def test_the_whole_scene_stays_in_view_when_the_window_shrinks(page_of, grid_of, codes, show):
+    page = show(page_of(codes, grid_of(codes, 16)))
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.wait_for_timeout(300)
+    frame, scene = page.locator("#map").bounding_box(), page.locator("#map .scene").bounding_box()
+    assert frame["x"] < scene["x"]
+    assert scene["x"] + scene["width"] < frame["x"] + frame["width"]
+
+
 def test_many_classes_with_long_names_on_a_phone(page_of, grid_of, show):
     names = ["Unbroken" * 12, *(f"class {i:03}" for i in range(253))]
     classes = [LulcClass(k + 1, name, name, f"#{k:02x}8040") for k, name in enumerate(names)]

@@ -32,8 +32,13 @@
     const bound = () => map.setMinZoom(map.getBoundsZoom(scene) - 1).setMaxBounds(scene.pad(0.5));
     fit();
     bound();
-    map.on("resize", bound);
-    find("whole").addEventListener("click", fit);
+    // Until the reader moves the map, it shows the whole scene at any size of the window, also when a phone is turned.
+    let moved = false;
+    for (const event of ["pointerdown", "wheel", "keydown"]) {
+      map.getContainer().addEventListener(event, () => { moved = true; }, { capture: true, passive: true });
+    }
+    map.on("resize", () => { bound(); if (!moved) fit(); });
+    find("whole").addEventListener("click", () => { moved = false; fit(); });
     // A printed sheet has another width; afterwards the view on the screen is restored.
     let before;
     addEventListener("beforeprint", () => { before = [map.getCenter(), map.getZoom()]; });
