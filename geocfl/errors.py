@@ -73,5 +73,5 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"did you mean {spelled[found[0]]!r}? " if found else ""
 
 
-def _plain(name: str) -> str:
-    return name.lower().replace("_", "-")
+def _plain(name: object) -> str:
+    return str(name).lower().replace("_", "-")

@@ -240,8 +240,8 @@ def _degrees(grid: CellGrid) -> NDArray[np.float64]:
     return np.column_stack(_transformer(grid.crs.to_wkt(), geographic.to_wkt()).transform(x, y))
 
 
-def parse_crs(text: str) -> rasterio.CRS:
-    """The coordinate reference system that a text names.
+def parse_crs(text: str | int | rasterio.CRS) -> rasterio.CRS:
+    """The coordinate reference system that a text or an EPSG code names.
 
     Raises:
         UsageError: It names none that is projected or geographic.
@@ -249,7 +249,7 @@ def parse_crs(text: str) -> rasterio.CRS:
     try:
         crs = rasterio.CRS.from_user_input(text)
     except (CRSError, ValueError) as error:
-        raise UsageError(f"`crs` is {text}, which is no coordinate reference system; EPSG:32633 is one") from error
+        raise UsageError(f"`crs` is {text}, which is not a coordinate reference system; EPSG:32633 is one") from error
     if not (crs.is_projected or crs.is_geographic):
         raise UsageError(f"`crs` is {text} but must be projected or geographic, such as EPSG:32633")
     return crs

@@ -7,6 +7,8 @@ from collections.abc import Collection, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
+from rasterio.crs import CRS
+
 from geocfl.analysis.alignment import parse_crs, place_maps
 from geocfl.core.keywords import declared
 from geocfl.core.progress import Progress, silent
@@ -46,7 +48,7 @@ def mosaic(
     maps: SceneMap | str | Path | Sequence[SceneMap | str | Path],
     out: str | Path,
     *,
-    crs: str | None = None,
+    crs: str | int | CRS | None = None,
     vector: Sequence[str] = (),
     regions: str | Path | None = None,
     by: str | None = None,
@@ -78,8 +80,8 @@ def mosaic(
             for the ``*_lulc.tif`` in it, a pattern such as ``"maps/**/*_lulc.tif"`` for the files that it matches,
             both sorted by name and without the mosaic itself.
         out: ``X_lulc.tif`` or ``X_lulc.vrt``; with `regions`, a folder.
-        crs: Coordinate reference system of the mosaic, such as ``"EPSG:32633"``; by default that of the first map, or
-            of the first map that reaches into a region.
+        crs: Coordinate reference system of the mosaic, such as ``"EPSG:32633"`` or 32633; by default that of the first
+            map, or of the first map that reaches into a region.
         vector: Formats of polygons to write too: ``"gpkg"``, ``"geoparquet"``, ``"flatgeobuf"``, ``"geojson"``. All
             polygons are in memory at once.
         regions: Polygons, in any format that GDAL reads.

@@ -98,8 +98,7 @@ def demo(
     result = map_scene(
         scene, out, model=model, device=device, stride=64, products=products, overwrite=overwrite, progress=progress
     )
-    with rasterio.open(result.paths["lulc"]) as dataset:
-        codes = dataset.read(1)
+    codes = result.lulc
     agrees, known = codes == synthetic.truth, synthetic.truth != NODATA
     clear = known & synthetic.clear
     return Demo(

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypedDict
 
+import numpy as np
+
+from geocfl.core.keywords import check_type
 from geocfl.errors import UsageError
+from geocfl.products.selection import check_names
 from geocfl.scenes import Area, Reading
-from geocfl.scenes.area import Box
+from geocfl.scenes.area import Box, check_box
 from geocfl.scenes.remote import shown
 
 
@@ -37,8 +41,8 @@ class MapSettings:
         vector: Formats of the polygons: ``"gpkg"``, ``"geoparquet"``, ``"flatgeobuf"``, ``"geojson"``; empty for none.
         simplify: Tolerance for simplifying polygons, meters.
         min_area: Merge polygons smaller than this into a neighbor, hectares.
-        datetime: When the scene was taken: a datetime or ISO 8601 text, in UTC if it has no time zone. None takes
-            what the scene states.
+        datetime: When the scene was taken: a datetime, a date or ISO 8601 text, in UTC if it has no time zone. None
+            takes what the scene states.
         warp: Whether to resample a scene whose grid differs from the model's.
         allow_no_crs: Whether to map a scene without a coordinate reference system.
         bbox: Map only this part: west, south, east, north in degrees.
@@ -61,7 +65,7 @@ class MapSettings:
     vector: Sequence[str] = ("gpkg",)
     simplify: float = 0.0
     min_area: float = 0.0
-    datetime: dt.datetime | str | None = None
+    datetime: dt.date | str | None = None
     warp: bool = True
     allow_no_crs: bool = False
     bbox: Box | None = None
@@ -74,8 +78,20 @@ class MapSettings:
         """Checks the values.
 
         Raises:
-            UsageError: A value is out of range, or two exclude each other.
+            UsageError: A value is of the wrong type or out of range, or two exclude each other.
         """
+        for field in fields(self):
+            value = getattr(self, field.name)
+            check_type(field.name, value, str(field.type))
+            if isinstance(value, np.generic):
+                object.__setattr__(self, field.name, value.item())
+        for name in ("products", "vector"):
+            object.__setattr__(self, name, check_names(name, getattr(self, name)))
+        if self.bbox is not None:
+            object.__setattr__(self, "bbox", check_box(self.bbox))
+        how = Reading(bands=self.bands, scale=self.scale, offset=self.offset, mask_classes=self.mask_classes)
+        object.__setattr__(self, "bands", how.bands)
+        object.__setattr__(self, "mask_classes", how.mask_classes)
         for name, value in (("min_confidence", self.min_confidence), ("max_masked", self.max_masked)):
             if not 0 <= value <= 1:
                 raise UsageError(f"`{name}` is {value:g} but must be between 0 and 1")
@@ -115,10 +131,8 @@ class MapSettings:
             redacted: Whether to remove the tokens of signed links, as products require.
         """
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
-        if isinstance(self.datetime, dt.datetime):
+        if isinstance(self.datetime, dt.date):
             values["datetime"] = self.datetime.isoformat()
-        if self.mask_classes is not None:
-            values["mask_classes"] = sorted(self.mask_classes)
         for name in ("mask", "aoi"):
             if values[name] is not None:
                 values[name] = shown(str(values[name])) if redacted else str(values[name])
@@ -135,8 +149,8 @@ class MapSettings:
             return None
         if not isinstance(moment, dt.datetime):
             try:
-                moment = dt.datetime.fromisoformat(moment)
-            except (TypeError, ValueError) as error:
+                moment = dt.datetime.fromisoformat(str(moment))
+            except ValueError as error:
                 raise UsageError(
                     f"`datetime` is {self.datetime!r}, which is not a date; use one such as 2019-04-16 or "
                     "2019-04-16T10:00:31Z"
@@ -159,7 +173,7 @@ class MapOptions(TypedDict, total=False):
     vector: Sequence[str]
     simplify: float
     min_area: float
-    datetime: dt.datetime | str | None
+    datetime: dt.date | str | None
     warp: bool
     allow_no_crs: bool
     bbox: Box | None

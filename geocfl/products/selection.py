@@ -67,9 +67,7 @@ class Selection:
         Raises:
             UsageError: A name is unknown, or a format cannot be written here.
         """
-        for parameter, names in (("products", products), ("vector", vector)):
-            if isinstance(names, str):
-                raise UsageError(f"`{parameter}` is the text {names!r} but must be a sequence, such as ({names!r},)")
+        products, vector = check_names("products", products), check_names("vector", vector)
         chosen, known = {"summary"}, (*PRODUCTS, "default", "all")
         for name in products:
             if name not in known:
@@ -97,7 +95,24 @@ class Selection:
         return frozenset(names.union(*(VECTOR_FILES[format] for format in self.vector)))
 
 
+def check_names(parameter: str, names: Sequence[str]) -> tuple[str, ...]:
+    """The names in a sequence.
+
+    Args:
+        parameter: The parameter, for messages.
+        names: Its value.
+
+    Raises:
+        UsageError: It is not a sequence of texts.
+    """
+    if isinstance(names, str):
+        raise UsageError(f"`{parameter}` is the text {names!r} but must be a sequence, such as ({names!r},)")
+    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+        raise UsageError(f"`{parameter}` is {names!r} but must be a sequence of names")
+    return tuple(names)
+
+
 def _unknown(name: str, known: Sequence[str]) -> str:
     if meant := OTHER_NAMES.get(name.lower()):
-        return f"unknown product {name!r}; did you mean {meant!r}? choose from: {', '.join(known)}"
-    return unknown_name("product", name, known)
+        return f"`products`: unknown product {name!r}; did you mean {meant!r}? choose from: {', '.join(known)}"
+    return f"`products`: {unknown_name('product', name, known)}"

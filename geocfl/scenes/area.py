@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,21 +56,10 @@ class Area:
         Raises:
             UsageError: It is not a box.
         """
-        try:
-            west, south, east, north = (float(side) for side in box)
-        except (TypeError, ValueError):
-            west = south = east = north = math.nan
-        name = f"`bbox` {','.join(map(str, box)) if isinstance(box, Sequence) else box}"
-        if not _is_box(west, south, east, north):
-            swapped = _is_box(south, west, north, east)
-            remedy = (
-                f"latitude and longitude look swapped, so use {south:g},{west:g},{north:g},{east:g}"
-                if swapped
-                else "use one such as 13.2,45.7,13.4,45.8"
-            )
-            raise UsageError(f"{name} is not west,south,east,north in degrees; {remedy}", page="how-to/parts/")
+        west, south, east, north = box = check_box(box)
+        name = f"`bbox` {','.join(map(str, box))}"
         polygon = shapely.box(west, south, east + 360 * (east < west), north)
-        return cls(name, (polygon,), pyproj.CRS.from_epsg(4326), (west, south, east, north))
+        return cls(name, (polygon,), pyproj.CRS.from_epsg(4326), box)
 
     @classmethod
     def of_file(cls, path: str | Path) -> Area:
@@ -163,6 +151,29 @@ class Extent:
         return inside
 
 
+def check_box(box: Box) -> Box:
+    """A box as plain numbers.
+
+    Raises:
+        UsageError: It is not west, south, east, north in degrees.
+    """
+    try:
+        west, south, east, north = (math.nan,) * 4 if isinstance(box, str) else map(float, box)
+    except (TypeError, ValueError):
+        west = south = east = north = math.nan
+    if not _is_box(west, south, east, north):
+        remedy = "use one such as `bbox=(13.2, 45.7, 13.4, 45.8)`"
+        if _is_box(south, west, north, east):
+            remedy = _swapped(west, south, east, north)
+        shown = ",".join(map(str, box)) if isinstance(box, list | tuple) else repr(box)
+        raise UsageError(f"`bbox` {shown} is not west,south,east,north in degrees; {remedy}", page="how-to/parts/")
+    return west, south, east, north
+
+
+def _swapped(west: float, south: float, east: float, north: float) -> str:
+    return f"latitude and longitude look swapped, so use `bbox=({south:g}, {west:g}, {north:g}, {east:g})`"
+
+
 def _is_box(west: float, south: float, east: float, north: float) -> bool:
     return -180 <= west <= 360 and -180 <= east <= 360 and -90 <= south < north <= 90 and west != east
 
@@ -175,7 +186,7 @@ def _remedy(area: Area, dataset: rasterio.DatasetReader) -> str:
             frame = shapely.box(0, 0, dataset.width, dataset.height)
             swapped = Area.of_box((south, west, north, east))
             if shapely.intersects(_in_pixels(swapped, dataset), frame).any():
-                return f"latitude and longitude look swapped, so use {south:g},{west:g},{north:g},{east:g}"
+                return _swapped(west, south, east, north)
     return "choose an area within the scene"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 
 from geocfl.errors import SceneError, UsageError, unknown_name
 
@@ -72,9 +73,24 @@ def find_bands(
     return {name: index for index, name in enumerate(order, start=1)}, note if order else ""
 
 
+def check_bands(chosen: BandNumbers) -> BandNumbers:
+    """The user's choice with plain numbers, as JSON takes it.
+
+    Raises:
+        UsageError: It is neither names in order nor a mapping of names to numbers.
+    """
+    names = list(chosen) if isinstance(chosen, Sequence | Mapping) and not isinstance(chosen, str) else [None]
+    numbers = list(chosen.values()) if isinstance(chosen, Mapping) else []
+    if not all(isinstance(name, str) for name in names) or not all(isinstance(n, Integral) for n in numbers):
+        raise UsageError(
+            f"`bands` is {chosen!r} but must be names in the raster's order, such as ('B04', 'B03', 'B02'), or map "
+            "names to numbers, such as {'B04': 3}"
+        )
+    return dict(zip(chosen, map(int, numbers), strict=True)) if isinstance(chosen, Mapping) else tuple(chosen)
+
+
 def _chosen(path: str, chosen: BandNumbers, count: int) -> dict[str, int]:
-    if isinstance(chosen, str):
-        raise UsageError(f"`bands` is the text {chosen!r} but must map names to numbers, such as {{'B04': 3}}")
+    chosen = check_bands(chosen)
     numbers = chosen if isinstance(chosen, Mapping) else {name: index for index, name in enumerate(chosen, start=1)}
     found = {}
     for name, number in numbers.items():
@@ -83,5 +99,7 @@ def _chosen(path: str, chosen: BandNumbers, count: int) -> dict[str, int]:
             raise UsageError(f"`bands`: {unknown_name('band', name, BANDS)}")
         if not 1 <= number <= count:
             raise SceneError(f"{path}: has no band {number} for {band}, only {count}; correct `bands`")
+        if band in found:
+            raise UsageError(f"`bands` names {band} twice; leave one of them out")
         found[band] = number
     return found

@@ -15,7 +15,7 @@ from geocfl.core.files import refuse_existing, replacing
 from geocfl.core.keywords import declared
 from geocfl.core.progress import Progress, counted, silent
 from geocfl.errors import UsageError
-from geocfl.scenes import Reading, find_source, open_scene
+from geocfl.scenes import Reading, Source, find_source, open_scene
 
 log = logging.getLogger("geocfl")
 
@@ -32,7 +32,7 @@ CLOUD, SHADOW = 1, 2
 
 @declared
 def find_clouds(
-    scene: str | Path,
+    scene: str | Path | Source,
     out: str | Path,
     *,
     bands: Mapping[str, int] | Sequence[str] | None = None,
@@ -58,7 +58,7 @@ def find_clouds(
         progress: Called with the number of strips done.
 
     Raises:
-        UsageError: The network is not installed.
+        UsageError: The network is not installed, or a value is of the wrong type or out of range.
         SceneError: The scene cannot be read, or lacks a band.
         OutputError: `out` exists already, or cannot be written.
     """
@@ -69,11 +69,13 @@ def find_clouds(
             "finding clouds needs ukis-csmask; run: pip install ukis-csmask onnxruntime, or use your own mask",
             page="how-to/clouds/",
         ) from error
+    if buffer < 0:
+        raise UsageError(f"`buffer` is {buffer} but must be 0 or more pixels")
     target = Path(out)
     refuse_existing(target, overwrite=overwrite)
-    source = find_source(scene, bands)
-    needed = tuple(COLORS) if all(band in source.bands for band in COLORS) else NEEDED
     reading = Reading(bands=bands, scale=scale, offset=offset)
+    source = find_source(scene, reading.bands)
+    needed = tuple(COLORS) if all(band in source.bands for band in COLORS) else NEEDED
     with open_scene(source, reading, needed=needed, gsd=GSD) as opened, replacing(target) as partial:
         level = opened.level.lower() if opened.level != "unknown" else "l2a"
         if opened.level == "unknown":

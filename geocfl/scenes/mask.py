@@ -118,7 +118,7 @@ def open_mask(source: Source, how: Reading, grid: rasterio.DatasetReader) -> Mas
     if how.mask is None:
         return None
     classes = None if how.mask_classes is None else frozenset(how.mask_classes)
-    if how.mask_file:
+    if how.mask_file is not None:
         return Mask.over(Band(gdal_path(how.mask_file)), classes, grid)
     if source.scl is None:
         raise SceneError(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 
+from geocfl.core.keywords import check_type
 from geocfl.errors import UsageError
 from geocfl.scenes.area import Area
-from geocfl.scenes.bands import BandNumbers
+from geocfl.scenes.bands import BandNumbers, check_bands
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,10 @@ class Reading:
         Raises:
             UsageError: A value is out of range or of the wrong type.
         """
+        for name, value in (("scale", self.scale), ("offset", self.offset)):
+            check_type(name, value, "float | None")
+        if self.bands is not None:
+            object.__setattr__(self, "bands", check_bands(self.bands))
         if self.scale is not None and not 0 < self.scale < math.inf:
             raise UsageError(
                 f"`scale` is {self.scale:g} but must be above 0, such as 10000", page="how-to/reflectance/"
@@ -53,10 +59,22 @@ class Reading:
             raise UsageError(
                 f"`offset` is {self.offset:g} but must be finite, such as -1000", page="how-to/reflectance/"
             )
-        if self.mask_classes is not None and not all(isinstance(value, int) for value in self.mask_classes):
-            raise UsageError(f"`mask_classes` is {self.mask_classes!r} but must be numbers, such as 3,8,9,10")
+        if self.mask_classes is not None:
+            object.__setattr__(self, "mask_classes", _checked_classes(self.mask_classes))
 
     @property
     def mask_file(self) -> str | None:
         """Path of the mask, if it is a separate raster."""
         return None if self.mask in (None, "scl") else str(self.mask)
+
+
+def _checked_classes(classes: Collection[int] | str) -> tuple[int, ...]:
+    """Values of a mask in rising order.
+
+    Raises:
+        UsageError: They are not whole numbers, or there are none.
+    """
+    values = [] if isinstance(classes, str) or not isinstance(classes, Iterable) else list(classes)
+    if not values or not all(isinstance(value, Integral) for value in values):
+        raise UsageError(f"`mask_classes` is {classes!r} but must be numbers, such as `mask_classes=(3, 8, 9, 10)`")
+    return tuple(sorted(map(int, values)))

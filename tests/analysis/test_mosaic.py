@@ -378,7 +378,7 @@ def test_what_cannot_be_meant_is_refused_in_one_sentence(tmp_path):
         ([a], "X.tif", {}, UsageError, r"must end in _lulc\.tif or _lulc\.vrt, such as .*/X_lulc\.tif"),
         ([a], "X_lulc.png", {}, UsageError, r"must end in _lulc\.tif or _lulc\.vrt, such as .*/X_lulc\.tif"),
         ([a], "A_lulc.tif", {"overwrite": True}, UsageError, "is one of the maps"),
-        ([a], "X_lulc.tif", {"crs": "EPSG:nothing"}, UsageError, "`crs` is EPSG:nothing, which is no coordinate"),
+        ([a], "X_lulc.tif", {"crs": "EPSG:nothing"}, UsageError, "`crs` is EPSG:nothing, which is not a coordinate"),
         ([a, other], "X_lulc.tif", {}, DataError, r"B_lulc\.tif: has other classes than .*A_lulc\.tif"),
         ([a, moved_confidence], "X_lulc.tif", {}, DataError, r"C_confidence\.tif: has other cells"),
         ([a, tmp_path / "E_lulc.tif"], "X_lulc.tif", {}, DataError, "no such file"),
@@ -584,7 +584,7 @@ def test_regions_that_cannot_be_meant_are_refused_in_one_sentence(four, tmp_path
     out = {"out": tmp_path / "out"}
     for options, kind, said in [
         ({"regions": good, **out}, UsageError, r"good\.gpkg: which field .* as `by`"),
-        ({"regions": good, "by": "nom", **out}, UsageError, r"good\.gpkg: has no field 'nom'"),
+        ({"regions": good, "by": "nom", **out}, UsageError, r"`by`: .*good\.gpkg has no field 'nom'"),
         ({"regions": same, "by": "name", **out}, DataError, r"same\.gpkg: the maps of 'a b' and 'A/b' would both"),
         ({"regions": none, "by": "name", **out}, DataError, r"none\.gpkg: holds a region whose name is ''"),
         ({"regions": far, "by": "name", **out}, DataError, r"far\.gpkg: no map has data in any region"),

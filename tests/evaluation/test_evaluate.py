@@ -120,7 +120,7 @@ def test_bad_input_is_refused_and_nothing_is_written(data, run, tmp_path, write_
         ({"batch_size": 0}, UsageError, "`batch_size` is 0 but must be at least 1"),
         ({"seed": -1}, UsageError, "`seed` is -1 but must be a whole number from 0"),
         ({"scale": 0}, UsageError, "`scale` must be a number above 0 and `offset` a number, but they are 0 and None"),
-        ({"offset": "-1000"}, UsageError, "`offset` a number, but they are None and '-1000'"),
+        ({"offset": "-1000"}, UsageError, "`offset` is '-1000' but must be a number or None"),
         ({"device": "gpu"}, UsageError, "did you mean 'cuda'"),
         ({"data": small}, DataError, "patches have 32 x 32 px, but run classifies windows of 64 x 64 px"),
     ]
@@ -137,7 +137,7 @@ def test_swapped_arguments_are_recognized(data, run, tmp_path):
         evaluate(data, data="eurosat-rgb-lite0", out=tmp_path / "out")
     with pytest.raises(UsageError, match=r"EuroSAT\.zip is not a model; pass patches as `data`"):
         evaluate("EuroSAT.zip", data=data, out=tmp_path / "out")
-    with pytest.raises(UsageError, match=r"`model` is <Model run: .* but must be a model folder or the name of"):
+    with pytest.raises(UsageError, match=r"`model` is <Model run: .* but must be a path"):
         evaluate(geocfl.load_model(run.path), data=data, out=tmp_path / "out")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"evaluate\(\): unknown parameter 'part'"):
         evaluate(run.path, data=data, out=tmp_path / "out", part="test")

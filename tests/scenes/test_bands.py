@@ -43,7 +43,7 @@ def test_the_users_choice_counts_before_descriptions() -> None:
     assert find_bands("s.tif", ["B02", "B03"], ["gray"] * 2, ["B08", "B04"]) == ({"B08": 1, "B04": 2}, "")
 
 
-@pytest.mark.parametrize("chosen", ["B04=3", {"B99": 1}, ["gray"]])
+@pytest.mark.parametrize("chosen", ["B04=3", {"B99": 1}, ["gray"], {"B04": 1, "B4": 1}])
 def test_malformed_choices(chosen) -> None:
     with pytest.raises(UsageError, match="`bands`"):
         find_bands("s.tif", ["B02"], ["gray"], chosen)

@@ -37,7 +37,7 @@ def check_vector_format(name: str) -> None:
         UsageError: The format is unknown, or needs a package that is not installed.
     """
     if name not in VECTOR_FORMATS:
-        raise UsageError(unknown_name("vector format", name, VECTOR_FORMATS), page="how-to/products/")
+        raise UsageError(f"`vector`: {unknown_name('vector format', name, VECTOR_FORMATS)}", page="how-to/products/")
     if name == "geoparquet" and not find_spec("pyarrow"):
         raise UsageError(
             "geoparquet in `vector` needs pyarrow; run: pip install pyarrow, or choose another format",
