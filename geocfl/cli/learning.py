@@ -154,7 +154,7 @@ def train(
         log.info("training on %s; the run is written to %s", data or f"the data of {config}", out)
     with bars() as shown:
         run = geocfl.train(
-            data,
+            data or None,
             out,
             config=config,
             device=device,

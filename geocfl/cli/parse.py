@@ -1,4 +1,7 @@
-"""Options that are written as text, such as ``--bbox 13.2,45.7,13.4,45.8``, as the values that the library takes."""
+"""Options that are written as text, such as ``--bbox 13.2,45.7,13.4,45.8``, as the values that the library takes.
+
+An option with an empty text, for example from an unset variable of a shell, counts as not given.
+"""
 
 from __future__ import annotations
 
@@ -78,14 +81,14 @@ def patch_bands(text: str | None) -> tuple[str, ...] | None:
     """``"B08,B04"`` as names; ``"rgb"`` and ``"all"`` as EuroSAT's three or thirteen bands."""
     from geocfl.data.patches import EUROSAT_BANDS, RGB
 
-    if text is None:
+    if not text:
         return None
     return {"rgb": RGB, "all": EUROSAT_BANDS}.get(text.lower()) or names(text)
 
 
 def class_order(text: str | None) -> str | tuple[int, ...] | None:
     """``"3,1,2"`` as class codes; any other text is the name of an order."""
-    if text is None:
+    if not text:
         return None
     codes = names(text)
     return tuple(map(int, codes)) if codes and all(code.isdigit() for code in codes) else text

@@ -102,8 +102,8 @@ def plan(
             scale=scale,
             offset=offset,
             bbox=parse.box(bbox),
-            aoi=aoi,
-            mask=mask,
+            aoi=aoi or None,
+            mask=mask or None,
             mask_classes=parse.mask_classes(mask_classes),
             max_masked=max_masked,
             allow_no_crs=allow_no_crs,
@@ -117,7 +117,7 @@ def plan(
             precision=precision,
             tta=tta,
             batch_size=batch_size,
-            memory=memory,
+            memory=memory or None,
             progress=shown,
         )
     typer.echo(json.dumps(planned.to_json(), indent=2) if as_json else as_options(planned.table()))

@@ -10,8 +10,8 @@ def cut(
     pixels: NDArray[np.float32], window: int, rows: NDArray[np.int64], columns: NDArray[np.int64]
 ) -> NDArray[np.float32]:
     """(n, B, window, window) windows of (B, h, w) pixels, by the `rows` and `columns` of their upper left pixels."""
-    views = np.lib.stride_tricks.sliding_window_view(pixels, (window, window), axis=(1, 2))
-    return views.transpose(1, 2, 0, 3, 4)[rows, columns]
+    windows = np.lib.stride_tricks.sliding_window_view(pixels, (window, window), axis=(1, 2))
+    return windows.transpose(1, 2, 0, 3, 4)[rows, columns]
 
 
 def mirror(start: int, stop: int, size: int) -> NDArray[np.int64]:

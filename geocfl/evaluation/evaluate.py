@@ -95,7 +95,7 @@ def evaluate(
         skip_bad: Leave out patches that cannot be read or differ from the others.
         tta: Test-time augmentation: average over this many rotations and flips, 1, 2, 4 or 8;
             None takes the model's own.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         precision: ``float32``, ``bfloat16`` or ``float16``. Publish metrics in ``float32``.
         batch_size: Patches per batch; None takes a fast number for the device.
         overwrite: Replace an earlier evaluation in `out`.

@@ -105,7 +105,7 @@ def compare(
         imbalances: Imbalances as for `geocfl.train`.
         seeds: Random seeds, each 0..4294967295; every loss is trained with each under each imbalance.
         results: File of finished runs, which is extended; None takes ``out/runs.jsonl``.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         overwrite: Replace the tables of another comparison in `out`.
         progress: Called with the number of finished trainings, and with the progress of each.
         **options: Options of all runs, see `geocfl.TrainSettings`; None means not given.

@@ -48,26 +48,26 @@ class TrainSettings:
         recipe: Name of the recipe that supplied the settings that were not given.
         loss: ``ce``, ``weighted-ce``, ``focal``, ``class-focal``, ``cb-focal``, ``balanced-softmax``,
             ``logit-adjusted``, ``ldam``, or a name from `geocfl.register_loss`.
-        gamma: Focusing parameter of the loss; 0 if it has none.
+        gamma: Focusing parameter of the loss, >= 0; 0 if it has none.
         cfl_form: ``exponent`` or ``factor``: where the class focal loss has the class shares.
         teacher: Models to distill from, folders or names.
         distill: Weight of the teacher's term in the loss, 0..1.
         hint: Weight of the cosine distance between the features of student and teacher, >= 0.
-        mixup: Parameter of mixup's Beta distribution; 0 turns mixup off.
-        epochs: Passes over the training patches.
-        batch_size: Patches per step.
-        lr: Peak learning rate.
+        mixup: Parameter of mixup's Beta distribution, >= 0; 0 turns mixup off.
+        epochs: Passes over the training patches, >= 1.
+        batch_size: Patches per step, >= 2.
+        lr: Peak learning rate, > 0.
         optimizer: ``adam`` or ``adamw``.
-        weight_decay: Weight decay; biases and normalization layers are not decayed.
+        weight_decay: Weight decay, >= 0; biases and normalization layers are not decayed.
         schedule: ``one-cycle`` or ``constant``.
-        dropout: Probability of dropout before the last layer.
-        stage_dropout: Probability of dropping a channel after each stage of a ResNet.
+        dropout: Probability of dropout before the last layer, in [0, 1).
+        stage_dropout: Probability of dropping a channel after each stage of a ResNet, in [0, 1).
         compile: Compile the network with `torch.compile`, which takes minutes and then trains faster.
         augmentation: Random changes of the training patches.
-        input_size: Side in pixels to which windows are scaled.
-        seed: Random seed; the same seed gives the same result.
-        scale: In reflectance = (DN + offset) / scale; None takes the layout's own.
-        offset: In the same formula; None takes the layout's own.
+        input_size: Side in pixels to which windows are scaled, >= 32.
+        seed: Random seed, 0..4294967295; the same seed gives the same result.
+        scale: In reflectance = (DN + offset) / scale, > 0; None takes the layout's own.
+        offset: In the same formula, in digital numbers; None takes the layout's own.
         skip_bad: Leave out patches that cannot be read or differ from the others.
         refit: Run folder of a run with the same settings. Its validation patches become training patches, the last
             epoch is kept, and its temperature and tau are used. Empty for an ordinary run.

@@ -74,7 +74,7 @@ def train(
         out: Run folder to write: the model, ``metrics.json``, ``history.csv``, ``config.json``, figures and
             ``report.html``.
         config: ``config.json`` of an earlier run to repeat; `data` and `options` override it.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         resume: Resume an interrupted run in `out` after its last finished epoch.
         overwrite: Replace a run in `out`.
         progress: Called with the progress of reading and of each epoch.

@@ -1,8 +1,12 @@
 """Options written as text, as the values that the library takes."""
 
-import pytest
+from typing import Any
 
-from geocfl.cli import parse
+import pytest
+from typer.testing import CliRunner
+
+import geocfl
+from geocfl.cli import app, parse
 from geocfl.errors import UsageError
 
 
@@ -46,3 +50,28 @@ def test_mask_classes() -> None:
     assert parse.mask_classes(None) is None
     with pytest.raises(UsageError, match="`mask_classes` is 3,x but must be numbers"):
         parse.mask_classes("3,x")
+
+
+@pytest.mark.parametrize(
+    ("command", "function", "args", "names"),
+    [
+        ("map", "map_scenes", ["s.tif"], ["bands", "bbox", "aoi", "mask", "mask_classes", "memory", "datetime"]),
+        ("plan", "plan", ["s.tif"], ["bands", "bbox", "aoi", "mask", "mask_classes", "memory"]),
+        ("train", "train", ["--out", "run", "--config", "c.json"], ["bands", "class_order"]),
+    ],
+)
+def test_empty_options_are_not_given(
+    command: str, function: str, args: list[str], names: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
+
+    def refuse(*positional: Any, **keywords: Any) -> None:
+        given.update(keywords, data=positional[0])
+        raise UsageError("enough")
+
+    monkeypatch.setattr(geocfl, function, refuse)
+    empty = [part for name in names for part in (f"--{name.replace('_', '-')}", "")]
+    result = CliRunner().invoke(app, [command, *args, *empty, *(["--data", ""] if command == "train" else [])])
+    assert result.exit_code == 2
+    assert {name: given[name] for name in names} == dict.fromkeys(names)
+    assert command != "train" or given["data"] is None
