@@ -16,6 +16,7 @@ from geocfl.errors import DataError, UsageError
 from geocfl.products.files import LULC
 from geocfl.products.scene_map import SceneMap, georeferenced
 from geocfl.products.selection import Selection
+from geocfl.products.storage import in_store, output_folder
 from geocfl.products.summary import ClassTable, format_table
 
 
@@ -90,6 +91,9 @@ def mosaic(
         overwrite: Replace existing files.
         progress: Called with the strips, or the regions, that are done.
 
+    Returns:
+        The files, and what each class covers.
+
     Raises:
         UsageError: `maps` is empty, `out` is named differently or is one of the maps, arguments exclude each other,
             or `regions` has no such layer or field.
@@ -98,7 +102,9 @@ def mosaic(
             has data in any region.
         OutputError: A file exists already or cannot be written; nothing half-written is left.
     """
-    maps, target = [maps] if isinstance(maps, SceneMap | str | Path) else maps, Path(out)
+    maps, target = [maps] if isinstance(maps, SceneMap | str | Path) else maps, output_folder(out)
+    if in_store(target):
+        raise UsageError(f"`out` is {out}, but mosaics are written only to disks; choose a file there")
     polygons = Selection.of(["vector"], vector)
     chosen = parse_crs(crs) if crs else None
     if regions is not None:
@@ -153,7 +159,8 @@ def _open_maps(maps: Sequence[SceneMap | str | Path], targets: Set[Path]) -> lis
         if isinstance(entry, SceneMap):
             entries.setdefault(entry.path.resolve(), entry)
         else:
-            for path in _named(str(entry), targets):
+            place = output_folder(entry)
+            for path in [place] if in_store(place) else _named(str(place), targets):
                 entries.setdefault(path.resolve(), path)
     for path in targets & entries.keys():
         raise UsageError(f"`out` is {path}, which is one of the maps; choose another name")

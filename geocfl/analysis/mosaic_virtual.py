@@ -12,6 +12,7 @@ from geocfl.core.grid import CellGrid
 from geocfl.errors import DataError
 from geocfl.products.formats.qml import lulc_qml, write_style
 from geocfl.products.formats.vrt import Tile, virtual_raster
+from geocfl.products.storage import in_store
 from geocfl.products.summary import ClassTable
 
 
@@ -30,7 +31,7 @@ def write_virtual(
         The files, and what each class covers, without confidences.
 
     Raises:
-        DataError: A map is in another CRS or rotated, or cannot be decoded.
+        DataError: A map is in another CRS, rotated or in an object store, or cannot be decoded.
         OutputError: A file exists already or cannot be written.
     """
     tiles = [_tile(part, grid, target) for part in maps]
@@ -52,10 +53,12 @@ def _tile(part: AlignedMap, grid: CellGrid, target: Path) -> Tile:
     """A map as a tile of the virtual raster.
 
     Raises:
-        DataError: It is in another CRS, or rotated.
+        DataError: It is in another CRS, rotated, or in an object store.
     """
     m, place = part.map, part.place
     remedy = f"use {target.with_suffix('.tif')} as `out`"
+    if in_store(m.path):
+        raise DataError(f"{m.path}: is in an object store, and a virtual raster refers only to files; {remedy}")
     if place is None:
         raise DataError(f"{m.path}: is not in {crs_name(grid.crs)}, and a virtual raster reprojects nothing; {remedy}")
     a, b, c, d, e, f = place[:6]

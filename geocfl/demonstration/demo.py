@@ -71,6 +71,9 @@ def demo(
         overwrite: Whether to replace another scene or map in `out`.
         progress: Called with the progress of the map.
 
+    Returns:
+        The map and its agreement with the true land cover.
+
     Raises:
         GeocflError: The folder or the model cannot be used.
     """

@@ -13,8 +13,6 @@ from geocfl.models.bundle import DEFAULT_MODEL, Bundle, looks_like_model
 from geocfl.scenes import Reading, Scene, open_scene
 from geocfl.scenes.checks import scene_warnings
 
-NODATA_SIDE = 512
-
 
 @declared
 def info(

@@ -138,14 +138,14 @@ def _map_here(
     """Maps in threads, which take turns at classifying. If the caller stops, each stops after its current batch."""
     stopped = threading.Event()
 
-    def told(what: str, done: int, total: int, unit: str) -> None:
+    def report(what: str, done: int, total: int, unit: str) -> None:
         if stopped.is_set():
             raise KeyboardInterrupt
         progress(what, done, total, unit)
 
     with ThreadPoolExecutor(SCENES_AT_ONCE, thread_name_prefix="scene") as pool:
         try:
-            coming = {pool.submit(attempt, mapper, scene, out, overwrite, told): scene.path for scene in listed}
+            coming = {pool.submit(attempt, mapper, scene, out, overwrite, report): scene.path for scene in listed}
             for future in as_completed(list(coming)):
                 path, error = coming.pop(future), future.exception()
                 yield path, unexpected(path, error) if isinstance(error, Exception) else future.result()

@@ -231,6 +231,9 @@ def plan(
         progress: Called with the number of scenes measured.
         **options: Fields of `MapSettings`.
 
+    Returns:
+        The estimate, with the measured cost of each step.
+
     Raises:
         UsageError: There are neither scenes nor `tiles`, or a value is out of range.
         GeocflError: The model cannot be used, or no scene can be mapped.

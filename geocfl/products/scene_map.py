@@ -428,6 +428,10 @@ def open_map(path: str | Path) -> SceneMap:
     Raises:
         DataError: There is no such map, or it has no legend.
     """
+    if str(path).lower().startswith(("https://", "http://")):
+        raise DataError(
+            f"{path}: maps are not opened from web servers; download it and its .aux.xml, and open the copy"
+        )
     lulc = _class_raster(output_folder(path))
     opened = SceneMap(_files_of(lulc))
     _ = opened.grid, opened.legend  # fails here if it is no map

@@ -111,7 +111,7 @@ def class_table_of_rasters(lulc: str | Path, confidence: Path | None, grid: Cell
 
 
 def _read_rasters(lulc: str | Path, confidence: Path | None, grid: CellGrid) -> Iterator[Strip]:
-    """Yields the strips of a work raster; reads several at a time, because a virtual raster opens many files."""
+    """Yields strips of a map's rasters; reads several at a time, because a virtual raster opens many files."""
     step = max(1, STRIP_CELLS // grid.columns)
     with ExitStack() as stack:
         stack.enter_context(rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE))

@@ -57,6 +57,9 @@ def find_clouds(
         overwrite: Replace `out`.
         progress: Called with the number of strips done.
 
+    Returns:
+        `out`.
+
     Raises:
         UsageError: The network is not installed, or a value is of the wrong type or out of range.
         SceneError: The scene cannot be read, or lacks a band.

@@ -367,7 +367,20 @@ def test_a_virtual_mosaic_needs_no_confidence_but_one_crs(tmp_path):
         write_mosaic([b, other], tmp_path / "Y_lulc.vrt")
 
 
-def test_what_cannot_be_meant_is_refused_in_one_sentence(tmp_path):
+def test_maps_in_an_object_store(tmp_path):
+    store = pytest.importorskip("upath").UPath(f"memory://{tmp_path.name}")
+    a = write_map(tmp_path / "A", [[1, 2]])
+    for file in tmp_path.iterdir():
+        (store / file.name).write_bytes(file.read_bytes())
+    for entry in (str(store / a.name), store / a.name, open_map(store)):
+        assert read(write_mosaic([entry], tmp_path / "X_lulc.tif", overwrite=True)[0]).tolist() == [[1, 2]]
+    with pytest.raises(DataError, match=r"A_lulc\.tif: is in an object store, .* refers only to files"):
+        mosaic(str(store / a.name), tmp_path / "X_lulc.vrt")
+    with pytest.raises(UsageError, match=r"`out` is memory:.*, but mosaics are written only to disks"):
+        mosaic(a, f"{store}/X_lulc.tif")
+
+
+def test_wrong_arguments_are_refused_in_one_sentence(tmp_path):
     a = write_map(tmp_path / "A", [[1]])
     two = Legend((LulcClass(1, "Wald", "", "#000000"), LulcClass(2, "Feld", "", "#ffffff")))
     other = write_map(tmp_path / "B", [[1]], legend=two)
@@ -389,7 +402,7 @@ def test_what_cannot_be_meant_is_refused_in_one_sentence(tmp_path):
     assert not list(tmp_path.glob("*X*"))
 
 
-def test_nothing_is_overwritten_unasked(tmp_path):
+def test_nothing_is_overwritten_by_default(tmp_path):
     a = write_map(tmp_path / "A", [[1]])
     for out in ("X_lulc.tif", "V_lulc.vrt"):
         files = write_mosaic([a], tmp_path / out)
@@ -575,7 +588,7 @@ def test_regions_over_utm_zones_and_the_antimeridian(tmp_path, either_side):
         )
 
 
-def test_regions_that_cannot_be_meant_are_refused_in_one_sentence(four, tmp_path):
+def test_wrong_regions_are_refused_in_one_sentence(four, tmp_path):
     here, other = box(600_000, 5_097_000, 601_000, 5_098_000), box(601_000, 5_097_000, 602_000, 5_098_000)
     good = write_regions(tmp_path / "good.gpkg", {"a": here})
     same = write_regions(tmp_path / "same.gpkg", {"a b": here, "A/b": other})
@@ -606,7 +619,7 @@ def test_regions_that_cannot_be_meant_are_refused_in_one_sentence(four, tmp_path
         mosaic([four], tmp_path / "out", regions=good, by="name")
 
 
-def test_what_is_in_the_way_of_a_region_is_said_before_any_is_made(four, tmp_path):
+def test_an_existing_file_of_a_region_is_refused_before_any_is_made(four, tmp_path):
     shapes = {"a": box(600_000, 5_097_000, 601_000, 5_098_000), "b": box(601_000, 5_097_000, 602_000, 5_098_000)}
     regions = write_regions(tmp_path / "regions.gpkg", shapes)
     out = tmp_path / "out"
@@ -620,7 +633,7 @@ def test_what_is_in_the_way_of_a_region_is_said_before_any_is_made(four, tmp_pat
     assert set(mosaic([four], out, regions=regions, by="name").classes) == {"a", "b"}
 
 
-def test_a_region_that_maps_reach_by_slivers_alone_has_no_map(tmp_path, caplog):
+def test_a_region_that_maps_reach_only_by_slivers_has_no_map(tmp_path, caplog):
     """Beside diagonal maps, whose sides bend over its own in degrees: both seem to reach into it, and neither does."""
     west, north, side = 400_000, 5_100_000, 640
     a = write_map(tmp_path / "A", np.ones((4, 4)), pixel=Affine(10, 0, west, 0, -10, north))

@@ -191,3 +191,8 @@ def test_without_a_raster_of_confidence_classes_have_none(finish, grid_of, codes
     opened = open_map(path)
     assert {row["confidence"] for row in opened.classes["classes"]} == {None}
     assert opened.frame().confidence.isna().all()
+
+
+def test_a_map_on_a_web_server_is_to_be_downloaded() -> None:
+    with pytest.raises(DataError, match=r"https://example\.com/S_lulc\.tif: maps are not opened from web servers"):
+        open_map("https://example.com/S_lulc.tif")

@@ -42,7 +42,7 @@ TRUE_COLOR = ("B04", "B03", "B02")
 OFFSET_APPLIED = ("earthsearch:boa_offset_applied", "sentinel:boa_offset_applied")
 """Properties by which Earth Search says that the offset of baseline 04.00 is already applied in its GeoTIFFs, although
 their ``raster:bands`` still name it (Element84/earth-search#9). The JP2s beside them are ESA's and need the offset."""
-UNHARMONISED_BASELINE = 4.0
+UNHARMONIZED_BASELINE = 4.0
 """The first processing baseline whose digital numbers are 1000 higher."""
 STEM_BYTES = 150
 """Maximum bytes of an Item's id in product names, so that these fit any file system."""
@@ -402,7 +402,7 @@ def _notes(item: pystac.Item, name: str, picture: list[_Layer], scaled: bool) ->
     if not re.match(r"sentinel-?2|s2", platform, re.IGNORECASE):
         yield f"{name}: is from {platform}, whose bands differ from those of Sentinel-2 that the models know"
     baseline = str(properties.get("s2:processing_baseline", properties.get("processing:version", "")))
-    if not scaled and re.fullmatch(r"\d\d\.\d\d", baseline) and float(baseline) >= UNHARMONISED_BASELINE:
+    if not scaled and re.fullmatch(r"\d\d\.\d\d", baseline) and float(baseline) >= UNHARMONIZED_BASELINE:
         yield (
             f"{name}: states no offset, and digital numbers of processing baseline {baseline} are 1000 too high "
             "as delivered by ESA; use `offset=-1000` unless that has been subtracted already"
