@@ -77,7 +77,7 @@ Tta = Annotated[
     typer.Option(
         metavar="1|2|4|8",
         help="Test-time augmentation: average over N flips and rotations; N times slower.",
-        show_default="1",
+        show_default="from the model",
         rich_help_panel=SPEED,
     ),
 ]

@@ -150,16 +150,15 @@ def validated_run(settings: TrainSettings) -> Bundle | None:
     Its teacher may differ: the teacher of the first run must not know the validation patches, that of the second may.
 
     Raises:
-        ModelError: It is not a model.
         UsageError: It is not a finished run, or its settings differ.
+        ModelError: Its model cannot be read.
     """
     if not settings.refit:
         return None
-    run = Bundle.load(settings.refit)
     folder = RunFolder(Path(settings.refit))
     if not folder.finished:
         raise UsageError(f"{folder.path}: not a finished run; finish it with `resume=True`, or pass another `refit`")
-    known = read_config(folder.path / "config.json")
+    run, known = Bundle.load(folder.path), read_config(folder.path / "config.json")
     if known != replace(settings, refit="", teacher=known.teacher):
         raise UsageError(f"{folder.path}: this run has other settings; repeat them here, or pass another `refit`")
     return run

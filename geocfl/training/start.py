@@ -79,7 +79,7 @@ def check_network(network: nn.Module, settings: TrainSettings) -> None:
     """Checks that a network, which a user may have registered, has what a training needs.
 
     Raises:
-        UsageError: It has not.
+        UsageError: The network lacks an attribute.
     """
     if settings.freeze or (settings.teacher and settings.hint) or loss_facts(settings.loss).posthoc:
         check_features(network, settings.backbone)

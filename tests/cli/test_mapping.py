@@ -49,7 +49,7 @@ def test_map_writes_every_product(scene: Path, tiny_model: Path, tmp_path: Path)
         (["--datetime", "yesterday"], "--datetime is 'yesterday', which is not a date"),
     ],
 )
-def test_map_refuses_products_that_cannot_be_meant(
+def test_map_refuses_unknown_products(
     scene: Path, tiny_model: Path, tmp_path: Path, options: list[str], message: str
 ) -> None:
     done = run("map", scene, "--out", "maps", "--model", tiny_model, *options, cwd=tmp_path, code=2)

@@ -42,7 +42,7 @@ def test_every_sample_has_its_own_draw(patches):
             assert not torch.allclose(one, other, atol=1e-4), augmentation
 
 
-def test_views_follow_the_generator_alone(patches):
+def test_augmentation_depends_only_on_the_generator(patches):
     augmentation = Augmentation(15, 0.2, 0.06, True, 0.5, 0.1, 0.01)
     torch.manual_seed(1)
     one = augmentation(patches, RGB, 96, rng(3))
@@ -51,7 +51,7 @@ def test_views_follow_the_generator_alone(patches):
     assert not torch.allclose(one, augmentation(patches, RGB, 96, rng(4)))
 
 
-def test_dihedral_views_are_the_eight_symmetries():
+def test_dihedral_augmentation_draws_the_eight_symmetries():
     patch = torch.rand(1, 1, 16, 16, generator=rng())
     symmetries = [torch.rot90(p, k, (2, 3)) for p in (patch, patch.flip(3)) for k in range(4)]
     views = Augmentation(dihedral=True)(patch.expand(200, -1, -1, -1), ("B04",), 16, rng())

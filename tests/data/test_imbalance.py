@@ -162,7 +162,7 @@ def test_a_class_without_training_patches_is_named():
     ("imbalance", "parsed"),
     [("none", ("none", 1)), ("long-tail:50", ("long-tail", 50)), ("step:1", ("step", 1)), ("step:2.5", ("step", 2.5))],
 )
-def test_imbalances_that_can_be_meant(imbalance, parsed):
+def test_valid_imbalances(imbalance, parsed):
     assert parse_imbalance(imbalance) == parsed
 
 

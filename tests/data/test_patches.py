@@ -69,7 +69,7 @@ def test_jpegs_are_read(tmp_path):
     assert np.abs(read_patches(tmp_path, RGB).pixels[0, :, 0, 0].astype(int) - (10, 120, 250)).max() <= 2
 
 
-def test_pictures_give_their_bands_in_the_order_asked_for(tmp_path):
+def test_pictures_give_their_bands_in_the_requested_order(tmp_path):
     for folder in ("A", "B"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "1.png").write_bytes(png((1, 2, 3)))
@@ -214,7 +214,7 @@ def test_another_type_and_missing_bands_can_be_skipped(tmp_path):
 
 
 @pytest.mark.parametrize("skip_bad", [False, True])
-def test_nothing_but_bad_patches_is_an_error(tmp_path, skip_bad):
+def test_only_bad_patches_are_an_error(tmp_path, skip_bad):
     folder = write_pictures(tmp_path, {"A/1.png": 0, "B/1.png": 0})
     with pytest.raises(DataError, match=r"none of the 2 patches can be read; the first: A/1\.png") as caught:
         read_patches(folder, RGB, skip_bad=skip_bad)

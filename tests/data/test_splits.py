@@ -125,7 +125,7 @@ def write_list(folder: Path, *lines: str) -> Path:
     return folder / "list.txt"
 
 
-def test_lists_name_patches_by_class_or_by_file_alone(tmp_path):
+def test_lists_name_patches_with_or_without_the_class(tmp_path):
     lines = ("ClassB_2.jpg", "", "ClassA/ClassA_2.png ", "2750/ClassB/ClassB_1.jpg", "ClassA_1")
     assert listed(patches(2, 3), write_list(tmp_path, *lines)).tolist() == [0, 1, 2, 3]
 

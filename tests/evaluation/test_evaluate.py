@@ -143,7 +143,7 @@ def test_swapped_arguments_are_recognized(data, run, tmp_path):
         evaluate(run.path, data=data, out=tmp_path / "out", part="test")
 
 
-def test_what_is_in_the_way_is_left_alone(data, run, tmp_path):
+def test_existing_files_are_kept(data, run, tmp_path):
     with pytest.raises(OutputError, match="contains a training run"):
         evaluate(run.path, data=data, out=run.path, overwrite=True)
     (tmp_path / "file").write_text("mine")

@@ -158,7 +158,7 @@ def test_bad_grids_are_refused(data, tmp_path):
         compare(data, tmp_path / "other", **TINY | {"imbalances": ["step:5000"], "seeds": (0,), "losses": ["ce"]})
 
 
-def test_what_is_in_the_way_is_left_alone(data, tmp_path):
+def test_existing_files_are_kept(data, tmp_path):
     (tmp_path / "file").write_text("mine")
     (tmp_path / "full").mkdir()
     (tmp_path / "full/thesis.tex").write_text("mine")
@@ -176,7 +176,7 @@ def test_what_is_in_the_way_is_left_alone(data, tmp_path):
         compare(data, tmp_path / "out", **small | {"losses": ["focal"]})
 
 
-def test_a_folder_that_is_no_comparison_is_left_alone(data, tmp_path):
+def test_a_folder_of_other_files_is_kept(data, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/table.csv").write_text("mine")
     for overwrite in (False, True):

@@ -55,7 +55,7 @@ def test_a_difference_that_chance_explains_is_no_verdict():
     assert row.verdict() == "better in 0, worse in 0 of 1 (+3 -2)"
 
 
-def test_imbalances_are_tables_of_their_own():
+def test_each_imbalance_has_its_rows():
     rows = list(summarize([*GRID, finished("focal", 0, 0.5, "step:4")]))
     assert [(row.imbalance, row.loss) for row in rows] == [
         ("none", "ce"),

@@ -52,7 +52,7 @@ def bundle(saved: Model, tmp_path: Path) -> Path:
     return Path(shutil.copytree(saved.path, tmp_path / "copy"))
 
 
-def test_a_saved_model_loads_as_it_was(model, saved):
+def test_a_saved_model_loads_unchanged(model, saved):
     loaded = load_model(saved.path)
     assert loaded == saved == replace(model, path=saved.path)
     state = loaded.network().network.state_dict()

@@ -24,7 +24,7 @@ NETWORK = nn.Linear(5, 3)
 CE = make_loss("ce", [1, 1, 1])
 
 
-def test_alone_it_is_the_criterion():
+def test_without_a_teacher_it_is_the_criterion():
     assert torch.equal(Objective(CE)(NETWORK, X, Y), F.cross_entropy(NETWORK(X), Y))
 
 
@@ -59,7 +59,7 @@ def test_an_imitator_is_its_student_and_a_view_of_it(tiny_model):
     assert projected.shape == (2, 7)
 
 
-def test_mixed_views_have_mixed_labels():
+def test_mixed_patches_have_mixed_labels():
     seen: list[torch.Tensor] = []
 
     def network(x: torch.Tensor) -> torch.Tensor:

@@ -104,7 +104,7 @@ def test_metrics_have_the_form_of_the_contract(run):
     assert np.array(test["confusion"]).sum(1).tolist() == [6, 6, 6]
 
 
-def test_what_is_judged_is_what_ships(run, data):
+def test_the_saved_model_is_evaluated(run, data):
     model = load_model(run.path)
     assert (model.name, model.bands, model.window, model.input_size) == ("tiny", RGB, 64, 64)
     assert model.clip == (0.0, 0.275)
@@ -199,14 +199,14 @@ def test_a_finished_run_is_replaced_only_on_demand_and_only_by_training(data, ru
     assert content(out)["model.safetensors"] == content(unbroken.path)["model.safetensors"]
 
 
-def test_missing_lists_are_told_before_patches_are_read(data, tmp_path, monkeypatch):
+def test_missing_lists_are_reported_before_patches_are_read(data, tmp_path, monkeypatch):
     monkeypatch.delattr("geocfl.data.load.read_patches")
     with pytest.raises(DataError, match=r"eurosat-spatial-train\.txt: the list of the spatial split is missing"):
         train(data, tmp_path / "out", split="spatial", weights="none")
     assert not (tmp_path / "out").exists()
 
 
-def test_other_folders_and_files_are_left_alone(data, tmp_path):
+def test_other_folders_and_files_are_kept(data, tmp_path):
     (tmp_path / "file").write_text("mine")
     (tmp_path / "full").mkdir()
     (tmp_path / "full/thesis.tex").write_text("mine")
@@ -225,7 +225,7 @@ def test_bfloat16_trains_too(data, tmp_path, monkeypatch):
     assert math.isfinite(float(history(run.path)[0]["loss"]))
 
 
-def test_batches_are_an_epoch_of_views(data):
+def test_batches_are_an_epoch_of_augmented_patches(data):
     patches, settings = read_patches(data, RGB), resolve("d", **TINY)
     indices = np.arange(0, 34, 2)
     first, again, second = (list(augmented_batches(patches, indices, settings, epoch)) for epoch in (1, 1, 2))
@@ -431,6 +431,8 @@ def test_a_refit_needs_a_finished_run(data, run, tmp_path):
     half.mkdir()
     for name in ("config.json", "model.json", "model.safetensors"):
         (half / name).write_bytes((run.path / name).read_bytes())
+    with pytest.raises(UsageError, match="nowhere: not a finished run"):
+        train(data, tmp_path / "second", **TINY, refit="nowhere")
     with pytest.raises(UsageError, match="not a finished run"):
         train(data, tmp_path / "second", **TINY, refit=str(half))
 
