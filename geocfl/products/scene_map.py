@@ -61,7 +61,7 @@ class SceneMap:
     def __init__(
         self, paths: Mapping[str, Path], summary: dict[str, Any] | None = None, *, already_done: bool = False
     ) -> None:
-        """Reads nothing.
+        """Takes the files of a map without reading them; `open_map` finds them for you.
 
         Args:
             paths: The map's files.
