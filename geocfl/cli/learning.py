@@ -148,7 +148,7 @@ def train(
     """Train a model on labeled patches; write the model, test metrics, curves and a report.
 
     Use the output folder as geocfl map --model. The default is a ResNet-18 with
-    the class focal loss, which gives more weight to rare classes.
+    the class focal loss: easy patches lose weight, more so in larger classes.
     """
     if data or config:
         log.info("training on %s; the run is written to %s", data or f"the data of {config}", out)
