@@ -19,13 +19,13 @@ def estimate(name: str, grid: CellGrid, gsd: float, share: float, rate: float, m
         memory: Peak memory of the process, bytes.
     """
 
-    def line(stride: int) -> str:
+    def line(stride: int, note: str = "") -> str:
         cells = -(-grid.height // stride) * -(-grid.width // stride)
-        return f"{cells:,} cells of {stride * gsd:g} m, about {_duration(share * cells / rate)}"
+        return f"{cells:,} cells of {stride * gsd:g} m{note}, about {_duration(share * cells / rate)}"
 
     others = [f"`stride={stride}`: {line(stride)}" for stride in COMMON_STRIDES if stride != grid.stride]
-    windows = "" if share > 0.995 else f", {share:.0%} of them with data"
-    return f"{name}: {line(grid.stride)}{windows}, {memory / 1e9:.1f} GB of memory ({'; '.join(others)})"
+    own = line(grid.stride, "" if share > 0.995 else f" ({share:.0%} with data)")
+    return f"{name}: {own}, {memory / 1e9:.1f} GB of memory ({'; '.join(others)})"
 
 
 def _duration(seconds: float) -> str:

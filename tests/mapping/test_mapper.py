@@ -350,9 +350,7 @@ def test_the_estimate_says_what_strides_mean(tmp_path: Path, tiny_model: Path, n
         "s.tif: 512 cells of 640 m, about 5 s, 1.2 GB of memory (`stride=32`: 2,016 cells of 320 m, about 20 s; "
         "`stride=16`: 7,875 cells of 160 m, about 79 s)"
     )
-    assert "512 cells of 640 m, about 3 s, 50% of them with data, 1.2 GB" in estimate(
-        "s.tif", grid, 10, 0.5, 100, 1.2e9
-    )
+    assert "512 cells of 640 m (50% with data), about 3 s, 1.2 GB" in estimate("s.tif", grid, 10, 0.5, 100, 1.2e9)
     with caplog.at_level(logging.INFO, logger="geocfl"):
         geocfl.map_scene(write_scene(tmp_path / "s.tif", noise), tmp_path, model=tiny_model, stride=48)
     assert any("20 cells of 480 m" in r.message for r in caplog.records)
