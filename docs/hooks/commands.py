@@ -44,7 +44,8 @@ def _command(command: Any) -> Iterator[str]:
         if panel and entries:
             yield f"**{panel}**\n"
         for name, text in entries:
-            yield f"`{name}`\n:   {_with_default(text)}\n"
+            metavar = re.sub(r" <.*>$", "", name)  # SCENE <list[str]>
+            yield f"`{metavar}`\n:   {_with_default(text)}\n"
 
 
 def _by_panel(members: Iterable[Any], other: str) -> dict[str, list[Any]]:
