@@ -27,11 +27,11 @@ def _checked_counts(counts: Sequence[int] | Tensor, *, every_class: bool) -> Ten
     """Patches per class as (C,) float64; raises UsageError if they are not counts, or if a needed class has none."""
     checked = torch.as_tensor(counts, dtype=torch.float64)
     if checked.ndim != 1 or not bool(((checked >= 0) & checked.isfinite()).all()) or not float(checked.sum()) > 0:
-        raise UsageError(f"class counts must be a list of numbers >= 0 that are not all 0, got {counts}")
+        raise UsageError(f"`counts` is {counts} but must be a list of numbers >= 0 that are not all 0")
     if every_class and not bool(checked.all()):
         absent = ", ".join(str(i + 1) for i in (checked == 0).nonzero().flatten().tolist())
         raise UsageError(
-            f"this loss needs training patches of every class, but of {len(checked)} classes these have none: "
+            f"this loss needs training patches of every class, but these of the {len(checked)} classes have none: "
             f"no. {absent}; choose class-focal, focal or ce, or remove the class",
             page="how-to/imbalance/",
         )

@@ -370,7 +370,7 @@ def test_log_prior():
 
 @pytest.mark.parametrize("name", COUNTS_NEEDED)
 def test_losses_that_need_every_class_refuse_an_absent_one(name):
-    with pytest.raises(UsageError, match=r"of 4 classes these have none: no\. 2, 4"):
+    with pytest.raises(UsageError, match=r"these of the 4 classes have none: no\. 2, 4"):
         make_loss(name, [5, 0, 5, 0])
 
 

@@ -85,7 +85,7 @@ def check_type(name: str, value: object, annotation: str, classes: Mapping[str, 
             matches, word = _KINDS[part]
         else:
             expected = (classes or {}).get(part)
-            if not isinstance(expected, type) or getattr(expected, "_is_protocol", False):
+            if not isinstance(expected, type) or expected is Any or getattr(expected, "_is_protocol", False):
                 return
             matches, word = partial(_is_instance, expected), f"a {part}"
         if matches(value):

@@ -68,7 +68,7 @@ def _chosen_scaling(scale: float | None, offset: float | None) -> Scaling | None
         return None
     try:
         return Scaling(SENTINEL2.scale if scale is None else scale, offset or 0.0)
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise UsageError(
             f"`scale` must be a number above 0 and `offset` a number, but they are {scale!r} and {offset!r}"
         ) from error

@@ -70,7 +70,6 @@ class Bundle:
 
         Raises:
             ModelError: There is no such bundle, a file is missing, or the facts are corrupt or in a newer format.
-            UsageError: `model` is neither a path nor a name.
         """
         path = _find(model)
         file = path / FACTS
@@ -201,8 +200,6 @@ class Bundle:
 
 def _find(model: str | Path) -> Path:
     """The folder of a bundle, checked to hold both files."""
-    if not isinstance(model, str | Path):
-        raise UsageError(f"`model` is {model!r} but must be a model folder or the name of a built-in model")
     path = Path(model)
     if not path.exists() and (BUNDLED / str(model)).is_dir():
         path = BUNDLED / str(model)
@@ -222,14 +219,12 @@ def _find(model: str | Path) -> Path:
     return path
 
 
-def looks_like_model(path: object) -> bool:
+def looks_like_model(path: str | Path) -> bool:
     """Whether a path is a model folder, even an incomplete one, or the name of a built-in model, even misspelled."""
-    if not isinstance(path, str | Path):
-        return False
     folder = Path(path)
     if folder.exists():
         return any((folder / name).is_file() for name in (FACTS, WEIGHTS))
-    return bool(did_you_mean(str(path), bundled_models()))
+    return not folder.suffix and bool(did_you_mean(str(path), bundled_models()))
 
 
 def bundled_models() -> list[str]:

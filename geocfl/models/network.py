@@ -384,13 +384,12 @@ def symmetries(x: Tensor, count: int) -> Tensor:
     return torch.cat([torch.rot90(x if n < 4 else x.flip(3), n % 4, (2, 3)) for n in range(count)])
 
 
-def choose_device(name: str | torch.device) -> torch.device:
+def choose_device(name: str) -> torch.device:
     """The torch device of a name; ``auto`` is a GPU if there is one.
 
     Raises:
         UsageError: The name is unknown, or the device is not available.
     """
-    name = str(name)
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")

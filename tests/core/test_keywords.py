@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import pytest
@@ -66,3 +66,13 @@ def test_numbers_of_numpy_and_paths_of_stores_pass() -> None:
     draw("o", Legend(()), cells=np.int64(2), scale=np.float32(0.5))
     draw(Path("o"), scale=1)
     draw(pytest.importorskip("upath").UPath("memory://maps"))
+
+
+@declared
+def keep(value: Any, *, again: Any = None) -> tuple[Any, Any]:
+    """Returns its arguments."""
+    return value, again
+
+
+def test_any_is_not_checked() -> None:
+    assert keep("x", again=3) == ("x", 3)

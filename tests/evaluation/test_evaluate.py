@@ -137,7 +137,7 @@ def test_swapped_arguments_are_recognized(data, run, tmp_path):
         evaluate(data, data="eurosat-rgb-lite0", out=tmp_path / "out")
     with pytest.raises(UsageError, match=r"EuroSAT\.zip is not a model; pass patches as `data`"):
         evaluate("EuroSAT.zip", data=data, out=tmp_path / "out")
-    with pytest.raises(UsageError, match=r"`model` is <Model run: .* but must be a path"):
+    with pytest.raises(UsageError, match="`model` is of type Model but must be a path"):
         evaluate(geocfl.load_model(run.path), data=data, out=tmp_path / "out")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"evaluate\(\): unknown parameter 'part'"):
         evaluate(run.path, data=data, out=tmp_path / "out", part="test")

@@ -58,3 +58,5 @@ def test_a_folder_that_is_no_model(tmp_path: Path) -> None:
 def test_a_misspelled_model_is_suggested() -> None:
     with pytest.raises(ModelError, match="eurosat-rgb-lite: no such model; did you mean 'eurosat-rgb-lite0'"):
         geocfl.info("eurosat-rgb-lite")
+    with pytest.raises(SceneError, match=r"eurosat-rgb\.tif: no such file"):
+        geocfl.info("eurosat-rgb.tif")
