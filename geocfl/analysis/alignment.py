@@ -119,14 +119,14 @@ def place_maps(maps: Sequence[SceneMap], crs: rasterio.CRS) -> tuple[CellGrid, l
     # No map loses detail to coarser ones.
     finest = min(inside, key=lambda m: abs(m.grid.cell_transform.determinant), default=None)
     lattice = finest.grid.cell_transform if finest else _squares(maps[0], crs)
-    nearby = outline(finest or maps[0], crs, None)[0, 0]
+    nearby = map_outline(finest or maps[0], crs, None)[0, 0]
     bounds, places = [], []
     for m in maps:
         place = ~lattice @ m.grid.cell_transform if m.grid.crs == crs else None
         if place is not None:
             corners = np.array([place @ (x, y) for x in (0, m.grid.columns) for y in (0, m.grid.rows)])
         else:
-            corners = np.column_stack(~lattice @ tuple(outline(m, crs, nearby).T))
+            corners = np.column_stack(~lattice @ tuple(map_outline(m, crs, nearby).T))
         if not np.isfinite(corners).all():
             raise DataError(f"{m.path}: lies where {crs_name(crs)} is undefined; choose another `crs`")
         bounds.append([*np.floor(corners.min(axis=0) + ALIGNED), *np.ceil(corners.max(axis=0) - ALIGNED)])
@@ -180,7 +180,7 @@ def _squares(example: SceneMap, crs: rasterio.CRS) -> Affine:
     return Affine(side, 0, 0, 0, -side, 0)
 
 
-def outline(m: SceneMap, crs: rasterio.CRS, nearby: float | None) -> NDArray[np.float64]:
+def map_outline(m: SceneMap, crs: rasterio.CRS, nearby: float | None) -> NDArray[np.float64]:
     """(n, 2) points around a map in a CRS, infinite where it is undefined.
 
     Args:

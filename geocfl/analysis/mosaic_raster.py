@@ -34,7 +34,7 @@ from geocfl.products.staging import Staging
 from geocfl.products.storage import open_raster
 from geocfl.products.summary import GDAL_CACHE, ClassTable, class_table, class_table_of_rasters
 
-STRIP_CELLS = 8_000_000
+PASTED_CELLS = 8_000_000
 """Cells pasted at a time, some 60 MB: the higher a strip, the fewer times each map is opened."""
 NAMED = 100
 """Maps that a mosaic names in its metadata, which readers fetch before any cell."""
@@ -146,7 +146,7 @@ def _write_polygons(
 def _paste(grid: CellGrid, maps: Sequence[AlignedMap], cells: Path, region: Any, progress: Progress, name: str) -> None:
     """Writes the work raster, strip by strip with one map open at a time."""
     scratch.write_header(cells, grid.rows, grid.columns)
-    step = max(1, STRIP_CELLS // grid.columns)
+    step = max(1, PASTED_CELLS // grid.columns)
     with cells.open("wb") as file:
         for first in counted(range(0, grid.rows, step), progress, name, -(-grid.rows // step), "strip"):
             last = min(first + step, grid.rows)

@@ -15,7 +15,7 @@ import rasterio
 import shapely
 from shapely.affinity import translate
 
-from geocfl.analysis.alignment import outline
+from geocfl.analysis.alignment import map_outline
 from geocfl.analysis.reproject import Polygons, longest_side, onto_map, polygonal, untorn
 from geocfl.analysis.zones import read_zones
 from geocfl.core.grid import CellGrid
@@ -84,8 +84,8 @@ class Regions:
         """
         footprints, numbers = [], []
         for number, m in enumerate(maps):
-            points = outline(m, WGS84, None)
-            points = outline(m, WGS84, points[0, 0])
+            points = map_outline(m, WGS84, None)
+            points = map_outline(m, WGS84, points[0, 0])
             points = points[np.isfinite(points).all(axis=1)]
             if len(points) < 3:
                 continue

@@ -39,7 +39,7 @@ def read_zones(path: Path, layer: str | None, by: str | None) -> tuple[list[int]
         fields = list(pyogrio.read_info(path, layer=layer)["fields"])
         if by is not None and by not in fields:
             has = f"it has: {', '.join(fields)}" if fields else "it has none"
-            raise UsageError(f"`by`: {path} has no field {by!r}; {did_you_mean(by, fields)}{has}")
+            raise UsageError(f"{path}: has no field {by!r} for `by`; {did_you_mean(by, fields)}{has}")
         frame = pyogrio.read_dataframe(path, layer=layer, columns=[by] if by else [], force_2d=True)
     except (DataSourceError, DataLayerError) as error:
         raise DataError(f"{path}: not a vector file that GDAL reads; pass polygons, such as a GeoPackage") from error
@@ -72,7 +72,7 @@ def _choose_layer(path: Path, layer: str | None) -> str:
         raise UsageError(f"{path}: has several layers; choose one as `layer`: {', '.join(spatial)}")
     if layer is not None and layer not in spatial:
         remedy = f"{did_you_mean(layer, spatial)}choose from: {', '.join(spatial)}"
-        raise UsageError(f"`layer`: {path} has no layer {layer!r} of geometries; {remedy}")
+        raise UsageError(f"{path}: has no layer {layer!r} of geometries for `layer`; {remedy}")
     return layer or spatial[0]
 
 

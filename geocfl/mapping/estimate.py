@@ -7,7 +7,7 @@ from geocfl.core.grid import CellGrid
 COMMON_STRIDES = (64, 32, 16)
 
 
-def estimate(name: str, grid: CellGrid, gsd: float, share: float, rate: float, memory: int) -> str:
+def stride_estimate(name: str, grid: CellGrid, gsd: float, share: float, rate: float, memory: int) -> str:
     """One line with cell size, cells and time at the chosen stride and at the common ones, and the memory needed.
 
     Args:

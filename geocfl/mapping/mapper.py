@@ -24,7 +24,7 @@ from geocfl.errors import SceneError, UsageError
 from geocfl.mapping.blocks import Blocks
 from geocfl.mapping.checkpoint import CHECKPOINT, Checkpoint
 from geocfl.mapping.encode import Decision
-from geocfl.mapping.estimate import estimate
+from geocfl.mapping.estimate import stride_estimate
 from geocfl.mapping.memory import RESERVE, choose_cell_rows, memory_budget, resident, strip_bytes
 from geocfl.mapping.pipeline import classify_scene
 from geocfl.mapping.provenance import Provenance
@@ -329,7 +329,7 @@ class Mapper:
         memory = self._held + strip_bytes(grid, bands, itemsize, rows, scene.block_rows)
         level = logging.INFO if self._scenes_at_once == 1 else logging.DEBUG  # too much for a run of thousands
         log.log(level, "%r", self.backend)
-        log.log(level, "%s", estimate(scene.name, grid, self.model.gsd, scene.data_share(), self.rate, memory))
+        log.log(level, "%s", stride_estimate(scene.name, grid, self.model.gsd, scene.data_share(), self.rate, memory))
 
     def _taken(self, scene: Scene) -> dt.datetime | None:
         """When the scene was taken, from the settings or the scene; None if neither says so.

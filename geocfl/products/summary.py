@@ -23,7 +23,7 @@ READ_AT_ONCE = 8
 GDAL_CACHE = 64
 """Megabytes that GDAL may keep of decoded blocks."""
 
-Strip = tuple[int, NDArray[np.uint8], NDArray[np.uint8]]
+_Rows = tuple[int, NDArray[np.uint8], NDArray[np.uint8]]
 """First row, then class codes and confidences in percent, each (rows, columns)."""
 
 
@@ -110,7 +110,7 @@ def class_table_of_rasters(lulc: str | Path, confidence: Path | None, grid: Cell
     return table
 
 
-def _read_rasters(lulc: str | Path, confidence: Path | None, grid: CellGrid) -> Iterator[Strip]:
+def _read_rasters(lulc: str | Path, confidence: Path | None, grid: CellGrid) -> Iterator[_Rows]:
     """Yields strips of a map's rasters; reads several at a time, because a virtual raster opens many files."""
     step = max(1, STRIP_CELLS // grid.columns)
     with ExitStack() as stack:
@@ -124,7 +124,7 @@ def _read_rasters(lulc: str | Path, confidence: Path | None, grid: CellGrid) -> 
                 yield top + first, bands[0][rows], bands[-1][rows]
 
 
-def _tabulate(strips: Iterable[Strip], grid: CellGrid, legend: Legend) -> ClassTable:
+def _tabulate(strips: Iterable[_Rows], grid: CellGrid, legend: Legend) -> ClassTable:
     column_pixels, row_pixels, row_hectares = grid.column_pixels(), grid.row_pixels(), grid.row_hectares()
     joint = np.zeros((256, 256), np.int64)  # cells by (code, percent)
     pixels, hectares = np.zeros(256, np.int64), np.zeros(256)

@@ -44,7 +44,7 @@ def assemble(name: str, bands: Mapping[str, Band], nodata: float | None) -> str:
     """
     with ExitStack() as stack:
         rasters = {
-            name: _Raster(stack.enter_context(open_raster(name, band.path)), band) for name, band in bands.items()
+            name: _Raster(stack.enter_context(_open_band(name, band.path)), band) for name, band in bands.items()
         }
         finest = min(rasters.values(), key=lambda raster: raster.pixel)
         for raster in rasters.values():
@@ -52,7 +52,7 @@ def assemble(name: str, bands: Mapping[str, Band], nodata: float | None) -> str:
         return _virtual(rasters, finest.dataset, nodata)
 
 
-def open_raster(name: str, path: str) -> rasterio.DatasetReader:
+def _open_band(name: str, path: str) -> rasterio.DatasetReader:
     """Opens one raster of a scene.
 
     Raises:

@@ -147,7 +147,7 @@ def test_aligned_maps_are_as_an_array_would_have_them(tmp_path_factory, data, st
         )
         placed.append((left, top, codes, sure))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mosaic_raster, "STRIP_CELLS", strip)
+        patch.setattr(mosaic_raster, "PASTED_CELLS", strip)
         files = write_mosaic(maps, folder / "X_lulc.tif")
     left, top = min(p[0] for p in placed), min(p[1] for p in placed)
     expected = np.zeros((20, 20), int)
@@ -536,7 +536,7 @@ def test_a_region_is_what_of_the_mosaic_has_its_center_inside(tmp_path_factory, 
         return
     regions = write_regions(folder / "regions.gpkg", {"one": shape})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mosaic_raster, "STRIP_CELLS", 40)
+        patch.setattr(mosaic_raster, "PASTED_CELLS", 40)
         result = mosaic([a, b], folder / "out", regions=regions, by="name")
     with rasterio.open(result.paths[0]) as dataset:
         column, row = ~PIXEL @ dataset.transform @ (0, 0)
@@ -597,7 +597,7 @@ def test_wrong_regions_are_refused_in_one_sentence(four, tmp_path):
     out = {"out": tmp_path / "out"}
     for options, kind, said in [
         ({"regions": good, **out}, UsageError, r"good\.gpkg: which field .* as `by`"),
-        ({"regions": good, "by": "nom", **out}, UsageError, r"`by`: .*good\.gpkg has no field 'nom'"),
+        ({"regions": good, "by": "nom", **out}, UsageError, r"good\.gpkg: has no field 'nom' for `by`"),
         ({"regions": same, "by": "name", **out}, DataError, r"same\.gpkg: the maps of 'a b' and 'A/b' would both"),
         ({"regions": none, "by": "name", **out}, DataError, r"none\.gpkg: holds a region whose name is ''"),
         ({"regions": far, "by": "name", **out}, DataError, r"far\.gpkg: no map has data in any region"),
@@ -735,7 +735,7 @@ def test_broken_maps_are_named_and_nothing_is_left(four, tmp_path):
 
 
 def test_progress_is_told_to_whoever_asks(four, tmp_path, monkeypatch):
-    monkeypatch.setattr(mosaic_raster, "STRIP_CELLS", 100)
+    monkeypatch.setattr(mosaic_raster, "PASTED_CELLS", 100)
     told = []
     mosaic([four], tmp_path / "X_lulc.tif", progress=lambda *step: told.append(step))
     assert told == [("X_lulc.tif", done, 4, "strip") for done in range(5)]

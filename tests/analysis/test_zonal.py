@@ -377,7 +377,7 @@ def test_unusable_zones_are_refused_in_one_sentence(tmp_path, codes):
         ("empty.gpkg", {}, DataError, "holds no features"),
         ("two.gpkg", {}, UsageError, "`layer`: fields, farms"),
         ("two.gpkg", {"layer": "fern"}, UsageError, "no layer 'fern' .*: fields, farms"),
-        ("two.gpkg", {"layer": "fields", "by": "name"}, UsageError, "no field 'name'; it has: owner"),
+        ("two.gpkg", {"layer": "fields", "by": "name"}, UsageError, "no field 'name' for `by`; it has: owner"),
         ("two.gpkg", {"layer": "farms", "by": "name"}, UsageError, "it has none"),
     ]:
         with pytest.raises(kind, match=rf"{name}: .*{said}") as error:

@@ -24,7 +24,7 @@ from shapely import box
 import geocfl
 from geocfl.core.grid import CellGrid
 from geocfl.errors import GeocflError, ModelError, OutputError, SceneError, UsageError
-from geocfl.mapping.estimate import estimate
+from geocfl.mapping.estimate import stride_estimate
 from geocfl.products.files import FILES
 from geocfl.products.formats.vector import VECTOR_FORMATS
 from geocfl.products.selection import Selection
@@ -345,12 +345,14 @@ def test_a_scene_without_a_place(tmp_path: Path, tiny_model: Path, noise: np.nda
 
 def test_the_estimate_says_what_strides_mean(tmp_path: Path, tiny_model: Path, noise: np.ndarray, caplog) -> None:
     grid = CellGrid(1000, 2000, 64, 64, TRANSFORM, rasterio.CRS.from_epsg(32633))
-    line = estimate("s.tif", grid, 10, share=1.0, rate=100, memory=1_234_000_000)
+    line = stride_estimate("s.tif", grid, 10, share=1.0, rate=100, memory=1_234_000_000)
     assert line == (
         "s.tif: 512 cells of 640 m, about 5 s, 1.2 GB of memory (`stride=32`: 2,016 cells of 320 m, about 20 s; "
         "`stride=16`: 7,875 cells of 160 m, about 79 s)"
     )
-    assert "512 cells of 640 m (50% with data), about 3 s, 1.2 GB" in estimate("s.tif", grid, 10, 0.5, 100, 1.2e9)
+    assert "512 cells of 640 m (50% with data), about 3 s, 1.2 GB" in stride_estimate(
+        "s.tif", grid, 10, 0.5, 100, 1.2e9
+    )
     with caplog.at_level(logging.INFO, logger="geocfl"):
         geocfl.map_scene(write_scene(tmp_path / "s.tif", noise), tmp_path, model=tiny_model, stride=48)
     assert any("20 cells of 480 m" in r.message for r in caplog.records)

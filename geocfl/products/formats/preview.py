@@ -93,7 +93,7 @@ class _Ground:
         return cls(across * grid.width, down * grid.height, b == d == 0 and e < 0 < grid.transform.a)
 
 
-Box = tuple[float, float, float, float]
+_Inches = tuple[float, float, float, float]
 """Left, top, width and height in inches, from the figure's upper left corner."""
 
 
@@ -103,9 +103,9 @@ class _Layout:
 
     width: float
     height: float
-    scene: Box
-    map: Box
-    legend: Box
+    scene: _Inches
+    map: _Inches
+    legend: _Inches
 
     @classmethod
     def of(cls, ground: _Ground, lines: int) -> _Layout:
@@ -130,7 +130,7 @@ class _Layout:
             legend=legend,
         )
 
-    def axes(self, figure: Figure, box: Box) -> Axes:
+    def axes(self, figure: Figure, box: _Inches) -> Axes:
         """Axes that fill a box."""
         left, top, width, height = box
         return figure.add_axes(
@@ -208,7 +208,7 @@ def _write_header(figure: Figure, layout: _Layout, title: str, subtitle: str) ->
         drawn.set_fontsize(size * min(1.0, (layout.width - 2 * MARGIN) / max(needed, 1e-6)))
 
 
-def _panel(figure: Figure, layout: _Layout, box: Box, grid: CellGrid, heading: str) -> Axes:
+def _panel(figure: Figure, layout: _Layout, box: _Inches, grid: CellGrid, heading: str) -> Axes:
     """Axes in pixels of the scene, hatched as no data until something is drawn."""
     axes = layout.axes(figure, box)
     axes.set(xticks=[], yticks=[])

@@ -14,7 +14,7 @@ import rasterio
 from geocfl.errors import SceneError
 from geocfl.scenes.acquisition import find_datetime
 from geocfl.scenes.bands import BANDS
-from geocfl.scenes.formats.safe import NODATA, metadata_above
+from geocfl.scenes.formats.safe import NODATA_DN, metadata_above
 from geocfl.scenes.source import Band, Source
 
 ENDINGS = (".jp2", ".tif", ".tiff", ".vrt")
@@ -161,7 +161,7 @@ def _source(path: str, images: Sequence[_Image]) -> Source:
         level=metadata.level if metadata else level[0] if level else "L2A" if scl else "unknown",
         taken=(metadata.taken if metadata else None) or find_datetime(stem, {}),
         scl=Band(scl) if scl else None,
-        nodata=NODATA if metadata else None,
+        nodata=NODATA_DN if metadata else None,
         notes=(f"{path}: {metadata.note}",) if metadata and metadata.note else (),
     )
 

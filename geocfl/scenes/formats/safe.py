@@ -22,7 +22,7 @@ from geocfl.scenes.acquisition import find_datetime
 from geocfl.scenes.bands import BANDS
 from geocfl.scenes.source import Band, Source
 
-NODATA = 0
+NODATA_DN = 0
 """Digital number of pixels without data, at every level and baseline."""
 OFFSETS_SINCE = "04.00"
 """The first processing baseline whose digital numbers are 1000 higher, as its metadata states."""
@@ -163,7 +163,7 @@ def _describe(path: str, product: _Place, name: str) -> Source:
         level=metadata.level,
         taken=metadata.taken,
         scl=scl,
-        nodata=NODATA,
+        nodata=NODATA_DN,
         notes=tuple(f"{path}: {note}" for note in notes),
     )
 
