@@ -98,6 +98,17 @@ def test_a_process_without_the_backbone_says_how_to_add_it(run: geocfl.Run) -> N
     assert last.endswith("model.json: unknown backbone 'mine'; add it with geocfl.register_backbone first")
 
 
+def test_a_cosine_head_and_a_teacher_fit_a_network_with_a_layer_before_the_last(
+    run: geocfl.Run, tmp_path: Path
+) -> None:
+    geocfl.register_backbone("mobile", "mobilenetv3_small_050", input_size=32)
+    options: dict[str, Any] = {"backbone": "mobile", "epochs": 1, "batch_size": 8, "device": "cpu"}
+    data = run.path.parent / "data"
+    geocfl.train(data, tmp_path / "ldam", loss="ldam", **options)
+    student = geocfl.train(data, tmp_path / "student", loss="ce", teacher=(tmp_path / "ldam",), **options)
+    assert student.model.origin["teacher"] == str(tmp_path / "ldam")
+
+
 def test_a_network_of_timm_needs_its_name_only() -> None:
     geocfl.register_backbone("vit", "test_vit", input_size=160)
     network = build_network("vit", 4, 5, head="cosine").eval()
@@ -118,7 +129,7 @@ def test_a_backbone_without_features_is_refused_before_the_training(
     if "teacher" in options:
         options = options | {"loss": "ce", "teacher": (run.path,)}
     data = run.path.parent / "data"
-    with pytest.raises(geocfl.UsageError, match="the backbone mine has no num_features, forward_features"):
+    with pytest.raises(geocfl.UsageError, match="the backbone mine has no forward_features"):
         geocfl.train(data, tmp_path / "out", backbone="mine", device="cpu", **options)
     assert not (tmp_path / "out").exists()
 

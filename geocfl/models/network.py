@@ -92,7 +92,7 @@ def register_backbone(name: str, make: Any = None, *, input_size: int = 64, weig
         weights: Initial weights by default: ``"none"``, the path of a weights file, or ``"imagenet"`` for a network
             of timm. Weights other than ``"none"``, frozen training, a teacher's features and the losses ``"ldam"`` and
             ``"logit-adjusted"`` need a timm network, or one with the same attributes: ``pretrained_cfg``,
-            ``num_features``, ``forward_features``, ``forward_head`` and ``get_classifier``.
+            ``forward_features``, ``forward_head`` and ``get_classifier``.
 
     Returns:
         `make`, or the decorator.
@@ -191,8 +191,10 @@ def build_network(
     else:
         network = make(bands, classes, dropout)
     if head == "cosine":
-        parent, _, name = layer_names(network, backbone)[1].rpartition(".")
-        setattr(network.get_submodule(parent), name, CosineHead(network.num_features, classes))  # type: ignore[arg-type]
+        last = layer_names(network, backbone)[1]
+        parent, _, name = last.rpartition(".")
+        features = feature_count(network.get_submodule(last))
+        setattr(network.get_submodule(parent), name, CosineHead(features, classes))
     if stage_dropout:
         stages = [getattr(network, f"layer{i}", None) for i in range(1, 5)]
         if not all(isinstance(stage, nn.Module) for stage in stages):
@@ -203,6 +205,11 @@ def build_network(
                 lambda module, _, output: F.dropout2d(output, stage_dropout, module.training)
             )
     return network
+
+
+def feature_count(head: nn.Module) -> int:
+    """Number of features that a last layer reads; a network's ``num_features`` may be that of an earlier layer."""
+    return int(head.weight.shape[1])  # type: ignore[index]
 
 
 def layer_names(network: nn.Module, backbone: str) -> tuple[str, str]:
@@ -235,7 +242,7 @@ def check_features(network: nn.Module, backbone: str) -> None:
     Raises:
         UsageError: An attribute is missing.
     """
-    needed = ("num_features", "forward_features", "forward_head", "get_classifier")
+    needed = ("forward_features", "forward_head", "get_classifier")
     if missing := [name for name in needed if not hasattr(network, name)]:
         raise UsageError(
             f"the backbone {backbone} has no {', '.join(missing)}, which a teacher, a frozen backbone and the loss "

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from geocfl.data.patches import Patches
 from geocfl.errors import UsageError
 from geocfl.models.bundle import Bundle
-from geocfl.models.network import Reflectance, check_features, load_network
+from geocfl.models.network import Reflectance, check_features, feature_count, load_network
 
 Teacher = Callable[[Tensor], tuple[Tensor, Tensor]]
 """From (N, B, H, W) reflectance to (N, C) probabilities and (N, D) features before the last layer."""
@@ -29,7 +29,7 @@ class Imitator(nn.Module):
     def __init__(self, student: Reflectance, features: int) -> None:
         super().__init__()
         self.student = student
-        self.projection = nn.Linear(student.network.num_features, features)  # type: ignore[arg-type]
+        self.projection = nn.Linear(feature_count(student.head), features)
 
     def forward(self, reflectance: Tensor) -> tuple[Tensor, Tensor]:
         """(N, C) logits and (N, D) projected features of (N, B, H, W) reflectance."""
