@@ -84,9 +84,9 @@ def load_backend(
 @cache
 def _recommend_openvino() -> None:
     """Says once per process that another back end is faster on a CPU."""
-    # Windows per second of the built-in model: 2.0 times (bfloat16) and 2.4 times (float32); a ResNet-18: 1.5 times.
+    # benchmarks/backends.py: 2.4 times with the built-in model in bfloat16; a ResNet-18 in float32: about 1.5 times.
     remedy = "use `backend=openvino`" if find_spec("openvino") else f"run: pip install {_INSTALL['openvino']}"
-    log.info("OpenVINO is about 1.5 to 2.4 times as fast as torch on a CPU; %s", remedy)
+    log.info("OpenVINO is about twice as fast as torch on a CPU; %s", remedy)
 
 
 def has_gpu() -> bool:
