@@ -15,7 +15,7 @@ from geocfl.cli import completion, options, parse
 from geocfl.cli.bars import bars
 from geocfl.cli.completion import a_model, one_of, some_of
 from geocfl.cli.entry import LEARN, app, examples
-from geocfl.cli.options import DATA, TEACHER, TRAINING
+from geocfl.cli.options import DATA, NETWORK, TEACHER, TRAINING
 
 log = logging.getLogger("geocfl")
 
@@ -88,6 +88,14 @@ def train(
     ] = None,
     backbone: options.BackboneName = None,
     weights: options.Weights = None,
+    dense: Annotated[
+        bool | None,
+        typer.Option(
+            "--dense",
+            help="Train a dense model on mosaics of patches: it maps fine cells at the cost of coarse ones.",
+            rich_help_panel=NETWORK,
+        ),
+    ] = None,
     freeze: options.Freeze = None,
     input_size: options.InputSize = None,
     loss: Annotated[
@@ -103,6 +111,15 @@ def train(
     ] = None,
     gamma: options.Gamma = None,
     cfl_form: options.CflForm = None,
+    label_smoothing: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Share of the loss that treats all classes as equally right, which makes a model less certain.",
+            show_default="0; 0.05 with --dense",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
     mixup: Annotated[
         float | None,
         typer.Option(
@@ -170,6 +187,7 @@ def train(
             skip_bad=skip_bad,
             backbone=backbone,
             weights=weights,
+            dense=dense,
             freeze=freeze,
             input_size=input_size,
             loss=loss,
@@ -178,6 +196,7 @@ def train(
             teacher=parse.names(teacher) if teacher is not None else None,
             distill=distill,
             hint=hint,
+            label_smoothing=label_smoothing,
             mixup=mixup,
             epochs=epochs,
             batch_size=batch_size,

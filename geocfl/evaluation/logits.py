@@ -1,6 +1,8 @@
-"""The logits of labeled patches."""
+"""The logits of labeled patches, alone or side by side."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -8,8 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geocfl.core.progress import Progress, silent
+from geocfl.data.mosaics import TILES, assemble
 from geocfl.data.patches import Patches
-from geocfl.models.network import Reflectance, autocast, fast_batch_size
+from geocfl.models.network import DenseReflectance, Reflectance, autocast, fast_batch_size
 
 
 @torch.inference_mode()
@@ -45,3 +48,46 @@ def patch_logits(
             rows.append(module(x.to(device, memory_format=torch.channels_last)).float().cpu())
         progress("classifying", min(start + batch_size, len(indices)), len(indices), "img")
     return torch.cat(rows)
+
+
+@torch.inference_mode()
+def mosaic_logits(
+    module: DenseReflectance,
+    patches: Patches,
+    indices: NDArray[np.int64],
+    *,
+    alike: bool = False,
+    change: Callable[[Tensor], Tensor] = lambda mosaics: mosaics,
+    seed: int = 0,
+    precision: str = "float32",
+) -> Tensor:
+    """Classifies patches inside random mosaics, as a dense model meets them in a scene.
+
+    Args:
+        module: The network, on the device where it computes; it is left in evaluation mode.
+        patches: The data set.
+        indices: (n,) which of its patches to classify.
+        alike: Sort every mosaic by class, so that neighbors are often alike.
+        change: Applied to (1, B, H, W) reflectance of each mosaic, such as a blur.
+        seed: Decides which patches share a mosaic.
+        precision: As for `patch_logits`.
+
+    Returns:
+        (n, C) float32 logits on the CPU, in the order of `indices`.
+    """
+    device = next(module.parameters()).device
+    module.eval()
+    rng = np.random.default_rng(seed)
+    order = np.resize(rng.permutation(len(indices)), -(-len(indices) // TILES) * TILES)
+    if alike:  # patches of a class lie together, in groups of ten mosaics
+        groups = (order[start : start + 10 * TILES] for start in range(0, len(order), 10 * TILES))
+        order = np.concatenate([group[patches.labels[indices[group]].argsort(kind="stable")] for group in groups])
+    rows = []
+    for start in range(0, len(order), TILES):
+        mosaic = change(assemble(torch.from_numpy(patches.reflectance(indices[order[start : start + TILES]]))))
+        with autocast(device, precision):
+            rows.append(module.patches_of(mosaic.to(device, memory_format=torch.channels_last)).float().cpu())
+    logits = torch.cat(rows)
+    result = torch.empty(len(indices), logits.shape[1])
+    result[order] = logits
+    return result

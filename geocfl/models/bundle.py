@@ -42,6 +42,8 @@ class Bundle:
         head: Its last layer, ``"linear"`` or ``"cosine"``.
         tta: Test-time augmentation: the logits of a window are averaged over this many rotations and flips, 1, 2, 4 or
             8.
+        feature_stride: Pixels of a scene between the features of a dense model, which computes them for a whole scene
+            at once; 0 for a model that classifies window by window.
         path: Folder of the bundle; None before it is saved.
     """
 
@@ -59,6 +61,7 @@ class Bundle:
     origin: dict[str, Any] = field(default_factory=dict)
     head: str = "linear"
     tta: int = 1
+    feature_stride: int = 0
     path: Path | None = None
 
     @classmethod
@@ -102,6 +105,8 @@ class Bundle:
             raise ValueError("gsd, window, input_size, temperature and std must be above 0")
         if self.tta not in TTA:
             raise ValueError(f"tta must be one of {TTA}")
+        if self.feature_stride and (self.feature_stride < 0 or self.window % self.feature_stride):
+            raise ValueError("feature_stride must divide the window")
 
     def with_tta(self, tta: int | None) -> Self:
         """The same model with test-time augmentation: more accurate, and that many times slower.

@@ -47,6 +47,8 @@ BACKBONES = {
 }
 """The backbones by name; `register_backbone` adds to them."""
 
+REDUCTION = 32
+"""Pixels of a dense network's input between its features, along each axis: that of ResNet and EfficientNet."""
 HEADS = ("linear", "cosine")
 
 
@@ -336,6 +338,49 @@ class Reflectance(nn.Module):
         return head
 
 
+class DenseReflectance(Reflectance):
+    """A network whose trunk runs over images of any size; a window's features are those that lie in it.
+
+    For windows alone it works like any other `Reflectance`.
+
+    Args:
+        network: As for `Reflectance`, with timm's ``forward_features`` and ``get_classifier``.
+        bundle: The model; its `feature_stride` is that of the network.
+    """
+
+    def __init__(self, network: nn.Module, bundle: Bundle) -> None:
+        super().__init__(network, bundle.clip, bundle.mean, bundle.std, bundle.input_size, bundle.tta)
+        self.scale = bundle.input_size / bundle.window
+        self.cells = bundle.window // bundle.feature_stride
+
+    def normalize(self, reflectance: Tensor) -> Tensor:
+        """(N, B, scale * H, scale * W) input of the network from (N, B, H, W) reflectance; NaN becomes the mean."""
+        x = torch.where(torch.isnan(reflectance), self.mean, reflectance)
+        x = (x.clamp(*self.clip) - self.mean) / self.std
+        return F.interpolate(x, scale_factor=self.scale, mode="bilinear", align_corners=False)
+
+    def window_features(self, image: Tensor, step: int = 1) -> Tensor:
+        """Pooled features of the windows of images.
+
+        Args:
+            image: (N, B, H, W) reflectance, both sides multiples of the model's `feature_stride` s.
+            step: Distance between windows in multiples of s.
+
+        Returns:
+            (N, rows, columns, D); the window (i, j) starts at pixel (i * step * s, j * step * s).
+        """
+        spatial = self.network.forward_features(self.normalize(image))  # type: ignore[operator]
+        pooled: Tensor = F.avg_pool2d(spatial, self.cells, step).movedim(1, -1)
+        return pooled
+
+    def patches_of(self, mosaics: Tensor) -> Tensor:
+        """(M * n, C) logits of the n windows that tile each of M mosaics (M, B, H, W), row by row."""
+        features = self.window_features(mosaics, self.cells).flatten(0, 2)
+        rate = float(self.network.drop_rate)  # type: ignore[arg-type]
+        logits: Tensor = self.head(F.dropout(features, rate, self.training))
+        return logits
+
+
 class Probabilities(nn.Module):
     """(N, C) calibrated probabilities of (N, B, H, W) reflectance, for export.
 
@@ -356,6 +401,9 @@ class Probabilities(nn.Module):
 
 def with_reflectance(network: nn.Module, bundle: Bundle) -> Reflectance:
     """A network from `build_network` behind the clipping, resizing and normalization of a model."""
+    if bundle.feature_stride:
+        check_features(network, bundle.backbone)
+        return DenseReflectance(network, bundle)
     return Reflectance(network, bundle.clip, bundle.mean, bundle.std, bundle.input_size, bundle.tta)
 
 

@@ -11,6 +11,7 @@ from typing import Any, TypedDict
 
 from geocfl.data.augmentation import Augmentation
 from geocfl.data.imbalance import check_order, parse_imbalance
+from geocfl.data.mosaics import TILES
 from geocfl.data.patches import RGB
 from geocfl.data.splits import train_share
 from geocfl.errors import UsageError, unknown_name
@@ -18,8 +19,17 @@ from geocfl.losses import loss_facts
 from geocfl.models.network import backbone_facts
 
 AUGMENTATION = Augmentation(rotation=15, zoom=0.2, shift=0.06, dihedral=True, surface=0.5, gain=0.05, haze=0.005)
+DENSE = {
+    "augmentation": replace(AUGMENTATION, veil=0.55, flatten=0.7, blur=1.7),
+    "batch_size": 32,
+    "label_smoothing": 0.05,
+    "lr": 6e-4,
+}
+"""What the default recipe does otherwise for a dense model."""
 EPOCHS = {"fine-tuned": 4, "from scratch": 30, "frozen": 30}
 """Epochs of the default recipe. Longer fine-tuning forgets what the weights knew of other places."""
+DENSE_INPUT = 128
+"""Side in pixels to which the window of a dense model is scaled: then there are 4 x 4 features in each."""
 FROZEN_LR = 3e-3
 """A linear layer on fixed features tolerates a higher peak learning rate than a whole network."""
 OPTIMIZERS = ("adam", "adamw")
@@ -44,6 +54,8 @@ class TrainSettings:
         bands: Bands that the network reads, in this order.
         backbone: ``resnet18``, ``resnet34``, ``resnet50``, ``lite0``, or a name from `geocfl.register_backbone`.
         weights: Initial weights: ``imagenet``, a torchgeo name, a file, or ``none``.
+        dense: Train a model whose trunk runs over a whole scene: on mosaics of patches, blurred and under different
+            atmospheres.
         freeze: Train only the last layer, on the backbone's features of the patches without augmentation.
         recipe: Name of the recipe that supplied the settings that were not given.
         loss: ``ce``, ``weighted-ce``, ``focal``, ``class-focal``, ``cb-focal``, ``balanced-softmax``,
@@ -53,6 +65,7 @@ class TrainSettings:
         teacher: Models to distill from, folders or names.
         distill: Weight of the teacher's term in the loss, 0..1.
         hint: Weight of the cosine distance between the features of student and teacher, >= 0.
+        label_smoothing: Share of the loss that treats all classes as equally right, in [0, 1).
         mixup: Parameter of mixup's Beta distribution, >= 0; 0 turns mixup off.
         epochs: Passes over the training patches, >= 1.
         batch_size: Patches per step, >= 2.
@@ -80,6 +93,7 @@ class TrainSettings:
     bands: tuple[str, ...] = RGB
     backbone: str = "resnet18"
     weights: str = ""
+    dense: bool = False
     freeze: bool = False
     recipe: str = "default"
     loss: str = "class-focal"
@@ -88,6 +102,7 @@ class TrainSettings:
     teacher: tuple[str, ...] = ()
     distill: float = 0.9
     hint: float = 2.0
+    label_smoothing: float = 0.0
     mixup: float = 0.0
     epochs: int = 0
     batch_size: int = 64
@@ -150,7 +165,9 @@ class GridOptions(TypedDict, total=False):
 class TrainOptions(GridOptions, total=False):
     """Options of `geocfl.train`: the fields of `TrainSettings` except `data`. None means not given."""
 
+    dense: bool | None
     imbalance: str | None
+    label_smoothing: float | None
     loss: str | None
     seed: int | None
     refit: str | Path | None
@@ -217,7 +234,7 @@ def _from_recipe(chosen: dict[str, Any]) -> TrainSettings:
         raise UsageError(unknown_name("`recipe`", recipe, RECIPES))
     if "data" not in chosen:
         raise UsageError("no training data; pass `data`, or the `config` of an earlier run")
-    values = RECIPES[recipe] | chosen
+    values = RECIPES[recipe] | (DENSE if chosen.get("dense") and recipe == "default" else {}) | chosen
     settings = TrainSettings(**values)
     backbone, loss = backbone_facts(settings.backbone), loss_facts(settings.loss)
     weights = settings.weights or backbone.weights
@@ -226,7 +243,7 @@ def _from_recipe(chosen: dict[str, Any]) -> TrainSettings:
         settings,
         weights=weights,
         gamma=settings.gamma if "gamma" in values else (loss.gamma or 0.0),
-        input_size=settings.input_size or backbone.input_size,
+        input_size=settings.input_size or (DENSE_INPUT if settings.dense else backbone.input_size),
         epochs=settings.epochs if "epochs" in values else EPOCHS[kind],
         lr=FROZEN_LR if settings.freeze and "lr" not in chosen else settings.lr,
     )
@@ -296,6 +313,8 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "freeze": (_flag, "be True or False"),
     "gamma": (_not_negative, "be a number of at least 0"),
     "distill": (lambda value: _number(value) and 0 <= value <= 1, "be a number from 0 to 1"),
+    "dense": (_flag, "be True or False"),
+    "label_smoothing": (_probability, "be at least 0 and below 1"),
     "hint": (_not_negative, "be a number of at least 0"),
     "mixup": (_not_negative, "be a number of at least 0"),
     "epochs": (lambda value: _whole(value, 1), "be a whole number of at least 1"),
@@ -334,5 +353,12 @@ def _check(settings: TrainSettings) -> None:
     if settings.freeze and (settings.mixup or settings.teacher):
         unusable = "mixup" if settings.mixup else "teacher"
         raise UsageError(f"`{unusable}` cannot be used with a frozen backbone; leave out `{unusable}` or `freeze`")
+    for name in ("freeze", "mixup", "teacher"):
+        if settings.dense and getattr(settings, name):
+            raise UsageError(f"`{name}` cannot be used for a dense model; leave out `{name}` or `dense`")
+    if settings.dense and settings.batch_size % TILES:
+        raise UsageError(
+            f"`batch_size` is {settings.batch_size} but must be a multiple of {TILES}, the patches of a mosaic"
+        )
     if settings.freeze and settings.weights == "none":
         raise UsageError("a frozen backbone needs initial weights; leave out `weights` or `freeze`")

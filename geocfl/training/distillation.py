@@ -51,12 +51,16 @@ class Objective:
     distillation: A good teacher is patient and consistent", CVPR 2022 (same augmented patches, mixup); Zhang et al.,
     "mixup: Beyond Empirical Risk Minimization", ICLR 2018.
 
+    Label smoothing replaces the criterion L by (1 - s) * L + s * mean_c(-log softmax(z)_c) (Szegedy et al., "Rethinking
+    the Inception Architecture for Computer Vision", CVPR 2016), so that no class becomes certain.
+
     Args:
         criterion: From (N, C) float32 logits and (N,) int64 labels to a scalar.
         mixup: Both parameters of the Beta distribution of lambda; 0 turns mixup off.
         teacher: None trains on labels only.
         weight: *w*, 0..1.
         hint: Weight of the cosine distance between projected and teacher's features, >= 0.
+        smoothing: *s*, in [0, 1).
     """
 
     def __init__(
@@ -66,12 +70,14 @@ class Objective:
         teacher: Teacher | None = None,
         weight: float = 0.0,
         hint: float = 0.0,
+        smoothing: float = 0.0,
     ) -> None:
         self.criterion = criterion
         self.mixup = mixup
         self.teacher = teacher
         self.weight = weight
         self.hint = hint
+        self.smoothing = smoothing
 
     def __call__(self, network: Callable[[Tensor], Any], x: Tensor, y: Tensor) -> Tensor:
         """The scalar loss of `network` on (N, ...) inputs and (N,) int64 labels."""
@@ -86,6 +92,8 @@ class Objective:
         loss: Tensor = share * self.criterion(logits, y)
         if share < 1:
             loss = loss + (1 - share) * self.criterion(logits, other)
+        if self.smoothing:
+            loss = (1 - self.smoothing) * loss - self.smoothing * logits.log_softmax(1).mean()
         if self.teacher is None:
             return loss
         with torch.no_grad():

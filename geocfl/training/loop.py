@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from geocfl.core.progress import Progress, silent
+from geocfl.data.mosaics import mosaic_batches
 from geocfl.data.patches import Patches
 from geocfl.data.splits import Split
 from geocfl.errors import OutputError
-from geocfl.evaluation.logits import patch_logits
+from geocfl.evaluation.logits import mosaic_logits, patch_logits
 from geocfl.losses import make_loss
 from geocfl.models.bundle import Bundle
-from geocfl.models.network import Reflectance, has_fast_bfloat16
+from geocfl.models.network import DenseReflectance, Reflectance, has_fast_bfloat16
 from geocfl.training.config import TrainSettings
+from geocfl.training.depthwise import Float32Backward
 from geocfl.training.distillation import Imitator, Objective, load_teacher
 from geocfl.training.features import read_features
 
@@ -46,6 +49,18 @@ class Learner:
     objective: Objective
 
 
+class MosaicStudent(nn.Module):
+    """A dense network in training: from mosaics to the logits of their patches."""
+
+    def __init__(self, network: DenseReflectance) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, mosaics: Tensor) -> Tensor:
+        """See `geocfl.models.network.DenseReflectance.patches_of`."""
+        return self.network.patches_of(mosaics)
+
+
 def make_learner(
     module: Reflectance,
     model: Bundle,
@@ -61,6 +76,15 @@ def make_learner(
     """
     device = next(module.parameters()).device
     criterion = make_loss(settings.loss, patches.counts(split.train), settings.gamma, settings.cfl_form)
+    if isinstance(module, DenseReflectance):
+        return Learner(
+            MosaicStudent(module),
+            lambda epoch: mosaic_batches(
+                patches, split.train, settings.augmentation, settings.batch_size, _generator(settings, epoch)
+            ),
+            lambda indices: mosaic_logits(module, patches, indices),
+            Objective(criterion, smoothing=settings.label_smoothing),
+        )
     if not settings.freeze:
         teacher = load_teacher(settings.teacher, model, patches, device)
         student: nn.Module = module
@@ -72,7 +96,9 @@ def make_learner(
             student,
             lambda epoch: augmented_batches(patches, split.train, settings, epoch),
             lambda indices: patch_logits(module, patches, indices),
-            Objective(criterion, settings.mixup, teacher, settings.distill, settings.hint),
+            Objective(
+                criterion, settings.mixup, teacher, settings.distill, settings.hint, smoothing=settings.label_smoothing
+            ),
         )
     features = read_features(module, patches, progress=progress).to(device)
     labels = torch.from_numpy(patches.labels)
@@ -88,7 +114,7 @@ def make_learner(
         rows: Tensor = head(features[indices]).float().cpu()
         return rows
 
-    return Learner(head, batches, logits, Objective(criterion))
+    return Learner(head, batches, logits, Objective(criterion, smoothing=settings.label_smoothing))
 
 
 def _generator(settings: TrainSettings, epoch: int) -> torch.Generator:
@@ -183,7 +209,9 @@ def train_step(
     """Takes one step of the optimizer and returns the batch's mean loss."""
     device = next(learner.module.parameters()).device
     x = x.to(device, memory_format=torch.channels_last) if x.ndim == 4 else x.to(device)
-    with torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bfloat16(device)):
+    half = has_fast_bfloat16(device)
+    faster = Float32Backward() if half and device.type == "cpu" and network is learner.module else nullcontext()
+    with torch.autocast(device.type, torch.bfloat16, enabled=half), faster:
         loss = learner.objective(network, x, y.to(device))
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]

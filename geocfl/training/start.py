@@ -16,10 +16,10 @@ from geocfl.core.progress import Progress, silent
 from geocfl.data.load import load_patches, load_split
 from geocfl.data.patches import Patches
 from geocfl.data.splits import Split
-from geocfl.errors import DataError
+from geocfl.errors import DataError, UsageError
 from geocfl.losses import loss_facts
 from geocfl.models.bundle import Bundle
-from geocfl.models.network import Reflectance, build_network, check_features, with_reflectance
+from geocfl.models.network import REDUCTION, Reflectance, build_network, check_features, with_reflectance
 from geocfl.models.weights import load_weights
 from geocfl.training.config import TrainSettings
 
@@ -81,7 +81,7 @@ def check_network(network: nn.Module, settings: TrainSettings) -> None:
     Raises:
         UsageError: The network lacks an attribute.
     """
-    if settings.freeze or (settings.teacher and settings.hint) or loss_facts(settings.loss).posthoc:
+    if settings.freeze or settings.dense or (settings.teacher and settings.hint) or loss_facts(settings.loss).posthoc:
         check_features(network, settings.backbone)
 
 
@@ -103,6 +103,7 @@ def describe_model(settings: TrainSettings, patches: Patches, split: Split, name
         std=std,
         legend=patches.legend,
         head=loss_facts(settings.loss).head,
+        feature_stride=feature_stride(settings, patches) if settings.dense else 0,
         origin={
             "data": patches.source,
             "split": settings.split,
@@ -112,6 +113,7 @@ def describe_model(settings: TrainSettings, patches: Patches, split: Split, name
             "loss": settings.loss,
             "gamma": settings.gamma,
             "recipe": settings.recipe,
+            "dense": settings.dense,
             "freeze": settings.freeze,
             "teacher": ",".join(settings.teacher),
             "epochs": settings.epochs,
@@ -124,6 +126,22 @@ def describe_model(settings: TrainSettings, patches: Patches, split: Split, name
             "license": "MIT",
         },
     )
+
+
+def feature_stride(settings: TrainSettings, patches: Patches) -> int:
+    """Pixels of a patch between the features of a dense model.
+
+    Raises:
+        UsageError: The patches do not hold a whole number of features.
+    """
+    window = int(patches.pixels.shape[-1])
+    stride, rest = divmod(window * REDUCTION, settings.input_size)
+    if rest or window % stride:
+        raise UsageError(
+            f"`input_size` is {settings.input_size} but must be {REDUCTION}, {2 * REDUCTION} or {4 * REDUCTION} for a "
+            f"dense model, and divide {REDUCTION} times the patches' side of {window} px"
+        )
+    return stride
 
 
 def reflectance_range(patches: Patches) -> tuple[float, float]:
