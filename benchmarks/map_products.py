@@ -27,7 +27,7 @@ from geocfl.products.formats.raster import write_lulc, write_probabilities
 from geocfl.products.formats.vector import VECTOR_FORMATS, write_polygons, write_windows
 from geocfl.products.generalize import merge_small
 from geocfl.products.polygons import dissolve, simplify
-from geocfl.products.scratch import write_header
+from geocfl.products.scratch import BANDS, ENTROPY, PROBABILITY, write_header
 
 SIDE, STRIDE = 10_980, 16
 GRID = CellGrid(SIDE, SIDE, STRIDE, 64, Affine(10, 0, 600_000, 0, -10, 5_100_000), CRS.from_epsg(32633))
@@ -43,7 +43,7 @@ def draw(cells: Path, patchy: bool) -> None:
     probability = 100 * weights / weights.sum(axis=0)
     values = np.stack([codes, probability.max(axis=0), probability.max(axis=0), *probability]).astype(np.uint8)
     cells.write_bytes(values.transpose(1, 0, 2).tobytes())
-    write_header(cells, GRID.rows, GRID.columns, len(values))
+    write_header(cells, GRID.rows, GRID.columns, [*BANDS, ENTROPY, *[PROBABILITY] * len(EUROSAT)])
 
 
 def run(step: str, cells: Path, out: Path) -> None:

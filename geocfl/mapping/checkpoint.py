@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geocfl.core.grid import CellGrid
-from geocfl.products.scratch import CONFIDENCE, write_header
+from geocfl.products.scratch import BANDS, write_header
 
 CHECKPOINT = "checkpoint.jsonl"
 _COUNTS = ("row", "windows", "masked")
@@ -32,7 +32,7 @@ class Checkpoint:
         shown: Indices of the bands that the thumbnail keeps.
         facts: What decides how cells are computed, such as the back end and the strip height. A checkpoint with other
             facts starts over.
-        cell_bands: Bands of the work raster.
+        cell_bands: Names of the work raster's bands.
         thumbnail_pixels: Maximum length of the thumbnail's longer side.
         first: First row of cells, if it belongs to a block of a scene.
 
@@ -50,13 +50,13 @@ class Checkpoint:
         shown: Sequence[int],
         facts: dict[str, Any],
         *,
-        cell_bands: int = CONFIDENCE,
+        cell_bands: Sequence[str] = BANDS,
         thumbnail_pixels: int = 1024,
         first: int = 0,
     ) -> None:
         self.cells = folder / "cells"
         self._thumbnail, self._log = folder / "thumbnail", folder / CHECKPOINT
-        self._grid, self._shown, self._cell_bands = grid, list(shown), cell_bands
+        self._grid, self._shown, self._cell_bands = grid, list(shown), len(cell_bands)
         self._facts = facts
         self._first = first
         self._step = -(-max(grid.height, grid.width) // thumbnail_pixels)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geocfl.core.legend import UNCLASSIFIED
-from geocfl.products.scratch import CONFIDENCE, FIRST_PROBABILITY
+from geocfl.products.scratch import BANDS, ENTROPY, PROBABILITY
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Decision:
     detail: bool = False
 
     @property
-    def bands(self) -> int:
-        """Number of values per cell, see `geocfl.products.scratch`."""
-        return FIRST_PROBABILITY - 1 + self.classes if self.detail else CONFIDENCE
+    def bands(self) -> tuple[str, ...]:
+        """Names of the values of a cell, see `geocfl.products.scratch`."""
+        return (*BANDS, ENTROPY, *[PROBABILITY] * self.classes) if self.detail else BANDS
 
     def of(self, probability: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Values of cells from the probabilities of their windows.

@@ -98,7 +98,7 @@ def classify_strip(
     Returns:
         (bands, k, columns) uint8 cells of a work raster.
     """
-    cells = np.full((decision.bands, *strip.valid.shape), NO_CONFIDENCE, np.uint8)
+    cells = np.full((len(decision.bands), *strip.valid.shape), NO_CONFIDENCE, np.uint8)
     cells[0] = NODATA
     rows, columns = np.nonzero(strip.valid)
     advance(strip.valid.size - len(rows))

@@ -232,7 +232,7 @@ def _write(
         thumbnail = _repeated(shown, -(-part.height // step), -(-part.width // step)).transpose(1, 2, 0)
         with mapper.staging(source, folder / str(next(count)), DIGEST, overwrite=True) as staging:
             work = staging.folder / "cells"
-            write_header(work, part.rows, part.columns, len(cells))
+            write_header(work, part.rows, part.columns, mapper.decision.bands)
             work.write_bytes(_repeated(cells, part.rows, part.columns).transpose(1, 0, 2).tobytes())
             facts = origin.facts(
                 part, digest=DIGEST, when=ACQUIRED, warnings=warnings, classifier=repr(mapper.backend), masked=0

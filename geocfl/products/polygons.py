@@ -16,7 +16,7 @@ from rasterio.features import shapes
 
 from geocfl.core.grid import CellGrid
 from geocfl.core.legend import Legend, shown_classes
-from geocfl.products.scratch import open_cells, read_strips
+from geocfl.products.scratch import CONFIDENCE, open_cells, read_strips
 
 GEOMETRY = "geom"
 """Name of the geometry column."""
@@ -191,7 +191,7 @@ def _confidence_above(cells: Path, rows: NDArray[np.int64], columns: NDArray[np.
     order = np.argsort(rows, kind="stable")
     sorted_rows = rows[order]
     above: NDArray[np.int64] | None = None
-    for first, _, confidence in read_strips(cells):
+    for first, (confidence,) in read_strips(cells, [CONFIDENCE]):
         table = np.zeros((confidence.shape[0] + 1, confidence.shape[1] + 1), np.int64)
         np.cumsum(confidence, axis=0, out=table[1:, 1:])
         np.cumsum(table, axis=1, out=table)

@@ -1,14 +1,15 @@
 """The work raster: the results of classification, one pixel per cell.
 
 Plain bytes, row by row and, within a row, band by band: class codes (0 no data, 1..N, 255 unclassified), confidences in
-percent (255 no data) and, if needed, entropies and the probability of every class, also in percent. An ENVI header
-beside them lets GDAL read them. Finished rows are appended; those of an interrupted run are kept.
+percent (255 no data) and, if needed, other values, such as entropies and the probability of every class, also in
+percent. An ENVI header beside them names the bands and lets GDAL read them. Finished rows are appended; those of an
+interrupted run are kept.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,25 +20,30 @@ from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window
 
-CODE, CONFIDENCE, ENTROPY, FIRST_PROBABILITY = 1, 2, 3, 4
-"""Bands of a work raster, from 1. It has the first two, or all and a band of probability for each class."""
+CODE, CONFIDENCE = 1, 2
+"""Numbers of the two bands that every work raster has."""
+BANDS = ("code", "confidence")
+"""Their names."""
+ENTROPY, PROBABILITY = "entropy", "probability"
+"""Names of bands that it may have, too; of probability there is one for each class."""
 NO_CONFIDENCE = 255
-"""Confidence, entropy and probabilities of cells without data."""
+"""Value of cells without data in every band but that of the codes."""
 STRIP_CELLS = 1_000_000
 """Cells in memory at a time: a few tens of megabytes with the integers made from them."""
 
 
-def write_header(cells: Path, rows: int, columns: int, bands: int = CONFIDENCE) -> None:
+def write_header(cells: Path, rows: int, columns: int, bands: Sequence[str] = BANDS) -> None:
     """Writes the ENVI header of a work raster, whose rows may then be appended as plain bytes.
 
     Args:
         cells: The work raster's path; the header is beside it, ``<cells>.hdr``.
         rows: Rows of cells in the finished raster.
         columns: Columns of cells.
-        bands: Values per cell.
+        bands: Names of the values of a cell, in order.
     """
     facts = {
-        "samples": columns, "lines": rows, "bands": bands, "header offset": 0, "data type": 1, "interleave": "bil"
+        "samples": columns, "lines": rows, "bands": len(bands), "header offset": 0, "data type": 1, "interleave": "bil",
+        "band names": f"{{{', '.join(bands)}}}",
     }  # fmt: skip
     lines = ["ENVI", *(f"{name} = {value}" for name, value in facts.items())]
     cells.with_name(cells.name + ".hdr").write_text("".join(f"{line}\n" for line in lines))
@@ -52,22 +58,28 @@ def open_cells(path: Path) -> Iterator[Any]:
             yield dataset
 
 
-def read_strips(path: Path) -> Iterator[tuple[int, NDArray[np.uint8], NDArray[np.uint8]]]:
+def band_numbers(path: Path, name: str) -> list[int]:
+    """Numbers of the bands of a work raster that have a name, in order; none if it has no such band."""
+    with open_cells(path) as dataset:
+        return [number for number, found in enumerate(dataset.descriptions, start=1) if found == name]
+
+
+def read_strips(path: Path, bands: Sequence[int] = (CODE, CONFIDENCE)) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """Reads a work raster from top to bottom in strips of its full width.
 
     Args:
         path: The work raster.
+        bands: Numbers of the bands to read.
 
     Yields:
-        First row, then class codes and confidences in percent, each (rows, columns) uint8.
+        First row, then the values, (bands, rows, columns) uint8.
     """
     with open_cells(path) as dataset:
         block = dataset.block_shapes[0][0]
         step = max(1, STRIP_CELLS // dataset.width // block) * block
         for row in range(0, dataset.height, step):
             window = Window(0, row, dataset.width, min(step, dataset.height - row))
-            codes, confidence = dataset.read([CODE, CONFIDENCE], window=window)
-            yield row, codes, confidence
+            yield row, dataset.read(list(bands), window=window)
 
 
 def count_values(path: Path, band: int) -> NDArray[np.int64]:

@@ -23,8 +23,8 @@ READ_AT_ONCE = 8
 GDAL_CACHE = 64
 """Megabytes that GDAL may keep of decoded blocks."""
 
-_Rows = tuple[int, NDArray[np.uint8], NDArray[np.uint8]]
-"""First row, then class codes and confidences in percent, each (rows, columns)."""
+_Rows = tuple[int, NDArray[np.uint8]]
+"""First row, then class codes and confidences in percent, (2, rows, columns)."""
 
 
 class Cover(TypedDict):
@@ -121,14 +121,14 @@ def _read_rasters(lulc: str | Path, confidence: Path | None, grid: CellGrid) -> 
             bands = [dataset.read(1, window=window) for dataset in datasets]
             for first in range(0, len(bands[0]), step):
                 rows = slice(first, first + step)
-                yield top + first, bands[0][rows], bands[-1][rows]
+                yield top + first, np.stack([bands[0][rows], bands[-1][rows]])
 
 
 def _tabulate(strips: Iterable[_Rows], grid: CellGrid, legend: Legend) -> ClassTable:
     column_pixels, row_pixels, row_hectares = grid.column_pixels(), grid.row_pixels(), grid.row_hectares()
     joint = np.zeros((256, 256), np.int64)  # cells by (code, percent)
     pixels, hectares = np.zeros(256, np.int64), np.zeros(256)
-    for first, codes, confidence in strips:
+    for first, (codes, confidence) in strips:
         rows = slice(first, first + len(codes))
         joint += np.bincount(codes.ravel() * np.int32(256) + confidence.ravel(), minlength=1 << 16).reshape(256, 256)
         bins = codes + 256 * np.arange(len(codes), dtype=np.int32)[:, None]

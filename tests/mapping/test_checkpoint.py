@@ -74,8 +74,8 @@ def test_garbage_begins_anew(tmp_path: Path) -> None:
 
 
 def test_cells_may_have_more_values(tmp_path: Path) -> None:
-    checkpoint = Checkpoint(tmp_path, GRID, [0], FACTS, cell_bands=4)
+    checkpoint = Checkpoint(tmp_path, GRID, [0], FACTS, cell_bands=[*"abcd"])
     values = np.arange(12, dtype=np.uint8).reshape(4, 1, 3)
     checkpoint.append(values, np.zeros((1, 64, 192), np.float32), windows=3)
     assert checkpoint.cells.read_bytes() == bytes(range(12))
-    assert Checkpoint(tmp_path, GRID, [0], FACTS, cell_bands=4).row == 1
+    assert Checkpoint(tmp_path, GRID, [0], FACTS, cell_bands=[*"abcd"]).row == 1

@@ -34,7 +34,7 @@ def test_detail_is_entropy_and_all_probabilities(weights):
     probability /= probability.sum(axis=1, keepdims=True)
     decision = Decision(4, detail=True)
     values = decision.of(probability.astype(np.float32))
-    assert values.shape == (decision.bands, 5) == (7, 5)
+    assert values.shape == (len(decision.bands), 5) == (7, 5)
     np.testing.assert_allclose(values[2], 100 * entropy(probability, base=4, axis=1), atol=0.51)
     np.testing.assert_allclose(values[3:].T, 100 * probability, atol=0.51)
     assert (values[1] == values[3:].max(axis=0)).all()

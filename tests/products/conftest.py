@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,19 @@ from affine import Affine
 from rasterio.crs import CRS
 
 from geocfl.core.grid import CellGrid
+from geocfl.products.scratch import BANDS, ENTROPY, PROBABILITY
 
 
-def write_cells(path: Path, codes: np.ndarray, confidence: np.ndarray | None = None, *detail: np.ndarray) -> Path:
+def write_cells(
+    path: Path,
+    codes: np.ndarray,
+    confidence: np.ndarray | None = None,
+    *detail: np.ndarray,
+    names: Sequence[str] | None = None,
+) -> Path:
     """Writes a work raster as the mapping engine does; confidence is 50 % where it does not matter.
 
-    `detail` are entropy and the probabilities, in percent.
+    `detail` are entropy and the probabilities, in percent, unless `names` says otherwise.
     """
     if confidence is None:
         confidence = np.where(codes == 0, 255, 50)
@@ -30,6 +37,7 @@ def write_cells(path: Path, codes: np.ndarray, confidence: np.ndarray | None = N
         warnings.simplefilter("ignore")  # no georeference
         with rasterio.open(path, "w", **profile) as dataset:
             dataset.write(bands)
+            dataset.descriptions = [*BANDS, *(names or [ENTROPY, *[PROBABILITY] * len(detail)][: len(detail)])]
     return path
 
 
@@ -43,7 +51,7 @@ def make_grid(codes: np.ndarray, stride: int = 64, cut: tuple[int, int] = (0, 0)
 @pytest.fixture
 def cells_of(tmp_path: Path) -> Callable[..., Path]:
     """Writes a work raster from arrays."""
-    return lambda *bands: write_cells(tmp_path / "cells.tif", *bands)
+    return lambda *bands, **named: write_cells(tmp_path / "cells.tif", *bands, **named)
 
 
 @pytest.fixture

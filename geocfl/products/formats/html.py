@@ -168,7 +168,7 @@ def _thin(cells: Path) -> _Cells:
         height = dataset.height
     # GDAL's average would count the 255 of cells without data.
     sums, counts = np.zeros(shape[0] * shape[1]), np.zeros(shape[0] * shape[1], np.int64)
-    for first, _, confidence in read_strips(cells):
+    for first, (confidence,) in read_strips(cells, [CONFIDENCE]):
         rows = np.arange(first, first + len(confidence)) * shape[0] // height
         known = confidence != NO_CONFIDENCE
         target = (rows[:, None] * shape[1] + columns)[known]
@@ -184,7 +184,7 @@ def _thin(cells: Path) -> _Cells:
 def _confidence_bins(cells: Path) -> NDArray[np.int64]:
     """(256, `BINS`) cells by code and confidence; 100 percent is in the last bin, no data is not counted."""
     joint = np.zeros((256, BINS), np.int64)
-    for _, codes, confidence in read_strips(cells):
+    for _, (codes, confidence) in read_strips(cells):
         known = confidence != NO_CONFIDENCE
         bins = np.minimum(confidence[known] // (100 // BINS), BINS - 1)
         joint += np.bincount(codes[known] * np.int32(BINS) + bins, minlength=joint.size).reshape(joint.shape)

@@ -16,8 +16,9 @@ from geocfl.products.scratch import (
     CODE,
     CONFIDENCE,
     ENTROPY,
-    FIRST_PROBABILITY,
     NO_CONFIDENCE,
+    PROBABILITY,
+    band_numbers,
     count_values,
     open_cells,
 )
@@ -80,7 +81,8 @@ def write_entropy(cells: Path, path: Path, grid: CellGrid, tags: Mapping[str, st
         grid: Where the cells lie.
         tags: GeoTIFF metadata.
     """
-    _write_cog(cells, path, grid, tags, [_percent_band(cells, ENTROPY, "entropy")], overviews="AVERAGE")
+    bands = [_percent_band(cells, number, "entropy") for number in band_numbers(cells, ENTROPY)]
+    _write_cog(cells, path, grid, tags, bands, overviews="AVERAGE")
 
 
 def write_probabilities(cells: Path, path: Path, grid: CellGrid, legend: Legend, tags: Mapping[str, str]) -> None:
@@ -93,7 +95,8 @@ def write_probabilities(cells: Path, path: Path, grid: CellGrid, legend: Legend,
         legend: Names of the classes.
         tags: GeoTIFF metadata.
     """
-    bands = [_percent_band(cells, FIRST_PROBABILITY + index, c.name) for index, c in enumerate(legend)]
+    numbers = band_numbers(cells, PROBABILITY)
+    bands = [_percent_band(cells, number, c.name) for number, c in zip(numbers, legend, strict=True)]
     _write_cog(cells, path, grid, tags, bands, overviews="AVERAGE")
 
 

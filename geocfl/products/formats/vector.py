@@ -20,7 +20,7 @@ from geocfl.core.grid import CellGrid
 from geocfl.core.legend import NODATA, Legend, shown_classes
 from geocfl.errors import UsageError, unknown_name
 from geocfl.products.polygons import GEOMETRY
-from geocfl.products.scratch import CODE, CONFIDENCE, FIRST_PROBABILITY, open_cells
+from geocfl.products.scratch import CODE, CONFIDENCE, PROBABILITY, band_numbers, open_cells
 
 VECTOR_FORMATS = ("gpkg", "geoparquet", "flatgeobuf", "geojson")
 POLYGONS, WINDOWS = "lulc", "windows"
@@ -89,7 +89,7 @@ def write_windows(cells: Path, path: Path, grid: CellGrid, legend: Legend) -> No
     for c in shown_classes(legend, unclassified=True):
         names[c.code] = c.name
     fields = probability_fields(legend)
-    bands = [CODE, CONFIDENCE, *range(FIRST_PROBABILITY, FIRST_PROBABILITY + len(legend))]
+    bands = [CODE, CONFIDENCE, *band_numbers(cells, PROBABILITY)]
     with open_cells(cells) as dataset, fixed_date():
         step = max(1, WINDOWS_AT_A_TIME // grid.columns)
         for first in range(0, grid.rows, step):
