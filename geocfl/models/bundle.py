@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -20,6 +21,10 @@ TTA = (1, 2, 4, 8)
 """Numbers of rotations and flips that test-time augmentation can average over; a square has eight."""
 BUNDLED = Path(__file__).parent / "bundled"
 DEFAULT_MODEL = "eurosat-rgb-lite0"
+NOVELTY = "novelty."
+"""Start of the names of the tensors in the weights file that are not the network's: those of its novelty."""
+PERCENTILES = 101
+"""Quantiles of novelty in a bundle: those of 0, 1, ... 100 percent."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -44,6 +49,10 @@ class Bundle:
             8.
         feature_stride: Pixels of a scene between the features of a dense model, which computes them for a whole scene
             at once; 0 for a model that classifies window by window.
+        novelty: Quantiles of the novelty of validation patches, those of 0, 1, ... 100 percent. With them the residual
+            of a window (`geocfl.models.novelty.Residual`) becomes a percentile. Empty for a model without novelty.
+        conformal: Threshold of each class for prediction sets, 0..1: a class is in the set of a window if 1 - its
+            probability is at most its threshold. Empty for a model without prediction sets.
         path: Folder of the bundle; None before it is saved.
     """
 
@@ -62,6 +71,8 @@ class Bundle:
     head: str = "linear"
     tta: int = 1
     feature_stride: int = 0
+    novelty: tuple[float, ...] = ()
+    conformal: tuple[float, ...] = ()
     path: Path | None = None
 
     @classmethod
@@ -89,6 +100,8 @@ class Bundle:
                 facts["origin"] = {"license" if key == "licence" else key: v for key, v in facts["origin"].items()}
             for name in ("bands", "clip", "mean", "std"):
                 facts[name] = tuple(facts[name])
+            for name in ("novelty", "conformal"):  # bundles of geocfl 0.1 have neither
+                facts[name] = tuple(facts.get(name, ()))
             bundle = cls(**{**facts, "legend": Legend.from_json(facts["legend"])}, path=path)
             bundle._check()
             return bundle
@@ -107,6 +120,12 @@ class Bundle:
             raise ValueError(f"tta must be one of {TTA}")
         if self.feature_stride and (self.feature_stride < 0 or self.window % self.feature_stride):
             raise ValueError("feature_stride must divide the window")
+        if not all(map(math.isfinite, (*self.novelty, *self.conformal))):
+            raise ValueError("novelty and conformal must be finite")
+        if self.novelty and (len(self.novelty) != PERCENTILES or list(self.novelty) != sorted(self.novelty)):
+            raise ValueError(f"novelty must be {PERCENTILES} ascending quantiles")
+        if self.conformal and (len(self.conformal) != len(self.legend) or not all(0 <= t <= 1 for t in self.conformal)):
+            raise ValueError("conformal must be one threshold from 0 to 1 per class")
 
     def with_tta(self, tta: int | None) -> Self:
         """The same model with test-time augmentation: more accurate, and that many times slower.

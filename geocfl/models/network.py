@@ -17,6 +17,7 @@ from geocfl.core.keywords import declared
 from geocfl.errors import ModelError, UsageError, did_you_mean, unknown_name
 from geocfl.losses import COSINE_SCALE
 from geocfl.models.bundle import FACTS, WEIGHTS, Bundle
+from geocfl.models.novelty import Residual, without_residual
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 """Precisions that a network can compute in; its weights are float32."""
@@ -152,8 +153,8 @@ class CosineHead(nn.Module):
             self.weight.copy_(F.normalize(torch.randn_like(self.weight)))
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, C) logits in -scale..scale of (N, D) features."""
-        return self.scale * F.linear(F.normalize(features), F.normalize(self.weight))
+        """(..., C) logits in -scale..scale of (..., D) features."""
+        return self.scale * F.linear(F.normalize(features, dim=-1), F.normalize(self.weight))
 
 
 def build_network(
@@ -289,6 +290,7 @@ class Reflectance(nn.Module):
         std: B band standard deviations, reflectance.
         input_size: S.
         tta: Number of rotations and flips whose logits are averaged, one of `geocfl.models.bundle.TTA`.
+        residual: The novelty of features; None for a model without it.
     """
 
     mean: Tensor
@@ -302,9 +304,11 @@ class Reflectance(nn.Module):
         std: tuple[float, ...],
         input_size: int,
         tta: int = 1,
+        residual: Residual | None = None,
     ) -> None:
         super().__init__()
         self.network = network
+        self.residual = residual
         self.clip = clip
         self.input_size = input_size
         self.tta = tta
@@ -325,9 +329,29 @@ class Reflectance(nn.Module):
         logits: Tensor = self.network(x if self.tta == 1 else symmetries(x, self.tta))
         return logits if self.tta == 1 else logits.view(self.tta, -1, logits.shape[1]).mean(0)
 
+    def scores(self, reflectance: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Logits and novelty of windows from one pass of the network.
+
+        Args:
+            reflectance: (N, B, H, W).
+
+        Returns:
+            (N, C) logits and (N,) float32 residuals, averaged over rotations and flips; no residuals without novelty.
+        """
+        if self.residual is None:
+            return self(reflectance), None
+        x = self.normalize(reflectance)
+        features = self._pooled(x if self.tta == 1 else symmetries(x, self.tta))
+        logits, residuals = self.head(features), self.residual(features)
+        return logits.view(self.tta, -1, logits.shape[1]).mean(0), residuals.view(self.tta, -1).mean(0)
+
     def features(self, reflectance: Tensor) -> Tensor:
         """(N, D) pooled features, the input of the network's last layer, of (N, B, H, W) reflectance."""
-        spatial = self.network.forward_features(self.normalize(reflectance))  # type: ignore[operator]
+        return self._pooled(self.normalize(reflectance))
+
+    def _pooled(self, x: Tensor) -> Tensor:
+        """(N, D) pooled features of the network's input."""
+        spatial = self.network.forward_features(x)  # type: ignore[operator]
         pooled: Tensor = self.network.forward_head(spatial, pre_logits=True)  # type: ignore[operator]
         return pooled
 
@@ -346,10 +370,11 @@ class DenseReflectance(Reflectance):
     Args:
         network: As for `Reflectance`, with timm's ``forward_features`` and ``get_classifier``.
         bundle: The model; its `feature_stride` is that of the network.
+        residual: As for `Reflectance`.
     """
 
-    def __init__(self, network: nn.Module, bundle: Bundle) -> None:
-        super().__init__(network, bundle.clip, bundle.mean, bundle.std, bundle.input_size, bundle.tta)
+    def __init__(self, network: nn.Module, bundle: Bundle, residual: Residual | None = None) -> None:
+        super().__init__(network, bundle.clip, bundle.mean, bundle.std, bundle.input_size, bundle.tta, residual)
         self.scale = bundle.input_size / bundle.window
         self.cells = bundle.window // bundle.feature_stride
 
@@ -369,7 +394,29 @@ class DenseReflectance(Reflectance):
         Returns:
             (N, rows, columns, D); the window (i, j) starts at pixel (i * step * s, j * step * s).
         """
-        spatial = self.network.forward_features(self.normalize(image))  # type: ignore[operator]
+        return self._windows(self.normalize(image), step)
+
+    def window_scores(self, image: Tensor, step: int = 1) -> tuple[Tensor, Tensor | None]:
+        """Logits and novelty of the windows of images from one pass of the network, or one for each rotation and flip.
+
+        Args:
+            image: As for `window_features`.
+            step: As for `window_features`.
+
+        Returns:
+            (N, rows, columns, C) logits and (N, rows, columns) float32 residuals, averaged over rotations and flips; no
+            residuals without novelty.
+        """
+        x = self.normalize(image)
+        views = [self._windows(x, step, view) for view in range(self.tta)]  # they differ in shape: not one batch
+        logits = torch.stack([self.head(features) for features in views]).mean(0)
+        if self.residual is None:
+            return logits, None
+        return logits, torch.stack([self.residual(features) for features in views]).mean(0)
+
+    def _windows(self, x: Tensor, step: int, view: int = 0) -> Tensor:
+        """(N, rows, columns, D) features of the windows of the network's input, seen in one of its symmetries."""
+        spatial = unturned(self.network.forward_features(turned(x, view)), view)  # type: ignore[operator]
         pooled: Tensor = F.avg_pool2d(spatial, self.cells, step).movedim(1, -1)
         return pooled
 
@@ -399,12 +446,12 @@ class Probabilities(nn.Module):
         return torch.softmax(self.network(reflectance) / self.temperature, dim=1)
 
 
-def with_reflectance(network: nn.Module, bundle: Bundle) -> Reflectance:
+def with_reflectance(network: nn.Module, bundle: Bundle, residual: Residual | None = None) -> Reflectance:
     """A network from `build_network` behind the clipping, resizing and normalization of a model."""
     if bundle.feature_stride:
         check_features(network, bundle.backbone)
-        return DenseReflectance(network, bundle)
-    return Reflectance(network, bundle.clip, bundle.mean, bundle.std, bundle.input_size, bundle.tta)
+        return DenseReflectance(network, bundle, residual)
+    return Reflectance(network, bundle.clip, bundle.mean, bundle.std, bundle.input_size, bundle.tta, residual)
 
 
 def load_network(bundle: Bundle) -> Reflectance:
@@ -423,10 +470,16 @@ def load_network(bundle: Bundle) -> Reflectance:
     state = {name: value.float() if value.is_floating_point() else value for name, value in read_weights(file).items()}
     network = build_network(bundle.backbone, len(bundle.bands), len(bundle.legend), head=bundle.head)
     try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
+        weights, residual = without_residual(state)
+        network.load_state_dict(weights)
+        if bool(bundle.novelty) != (residual is not None):
+            raise ValueError("novelty has quantiles or components, but not both")
+        module = with_reflectance(network, bundle, residual)
+        if residual is not None and feature_count(module.head) != len(residual.mean):
+            raise ValueError("the components of novelty are not those of the network's features")
+    except (RuntimeError, ValueError) as error:
         raise ModelError(f"{file}: not the weights of the {bundle.backbone} in {FACTS}; restore the file") from error
-    return with_reflectance(network, bundle).eval()
+    return module.eval()
 
 
 def example_input(bundle: Bundle) -> Tensor:
@@ -436,7 +489,18 @@ def example_input(bundle: Bundle) -> Tensor:
 
 def symmetries(x: Tensor, count: int) -> Tensor:
     """(count * N, B, S, S) from (N, B, S, S): as it is, rotated by 90, 180 and 270 degrees, then all four mirrored."""
-    return torch.cat([torch.rot90(x if n < 4 else x.flip(3), n % 4, (2, 3)) for n in range(count)])
+    return torch.cat([turned(x, n) for n in range(count)])
+
+
+def turned(x: Tensor, n: int) -> Tensor:
+    """(N, B, H, W) images in symmetry n of a square's eight: n quarter turns, of the mirrored images from n = 4 on."""
+    return torch.rot90(x if n < 4 else x.flip(3), n % 4, (2, 3))
+
+
+def unturned(x: Tensor, n: int) -> Tensor:
+    """The inverse of `turned`."""
+    x = torch.rot90(x, -(n % 4), (2, 3))
+    return x if n < 4 else x.flip(3)
 
 
 def choose_device(name: str) -> torch.device:

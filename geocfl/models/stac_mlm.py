@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 
 from geocfl.core.legend import Legend
 from geocfl.errors import ModelError
-from geocfl.models.bundle import FACTS, WEIGHTS, Bundle
+from geocfl.models.bundle import FACTS, NOVELTY, WEIGHTS, Bundle
 from geocfl.products.formats.stac import class_names, relative_href, to_text
 from geocfl.scenes.acquisition import LAUNCH
 
@@ -223,6 +223,7 @@ def _parameters(bundle: Bundle) -> int:
     try:
         with safe_open(file, "numpy") as tensors:
             names = [name for name in tensors.keys() if not name.endswith(BUFFERS)]  # noqa: SIM118, no dict
-            return sum(math.prod(tensors.get_slice(name).get_shape()) for name in names)
+            learned = [name for name in names if not name.startswith(NOVELTY)]
+            return sum(math.prod(tensors.get_slice(name).get_shape()) for name in learned)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{file}: not readable weights; restore the file") from error

@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from geocfl.errors import ModelError, UsageError, unknown_name
+from geocfl.models.bundle import NOVELTY
 from geocfl.models.network import backbone_facts, layer_names, read_weights
 
 FILE_ENDINGS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
@@ -44,7 +45,7 @@ def load_weights(network: nn.Module, backbone: str, weights: str, bands: tuple[s
     else:
         state, their_bands = _torchgeo(backbone, weights)
     state = {name.removeprefix("module.").removeprefix("backbone."): value for name, value in state.items()}
-    body = {name: value for name, value in state.items() if not name.startswith(f"{last}.")}
+    body = {name: value for name, value in state.items() if not name.startswith((f"{last}.", NOVELTY))}
     stem = f"{first}.weight"
     if stem in body:
         body[stem] = _fit_stem(body[stem], bands, their_bands)

@@ -105,6 +105,15 @@ def test_the_field_views_of_older_bundles_is_read_as_tta(bundle):
     assert load_model(bundle).tta == 4
 
 
+def test_older_bundles_have_neither_novelty_nor_prediction_sets(bundle):
+    file = bundle / "model.json"
+    facts = json.loads(file.read_text())
+    assert (facts.pop("novelty"), facts.pop("conformal")) == ([], [])
+    file.write_text(json.dumps(facts))
+    assert (load_model(bundle).novelty, load_model(bundle).conformal) == ((), ())
+    assert load_model(bundle).network().residual is None
+
+
 def test_the_licence_of_older_bundles_is_read_as_license(bundle):
     file = bundle / "model.json"
     facts = json.loads(file.read_text()) | {"origin": {"seed": 0, "licence": "MIT", "metrics": {}}}
@@ -149,6 +158,14 @@ def test_missing_parts_are_named(bundle, missing):
         {"tta": 3},
         {"legend": [{"code": 1, "name": "A", "folder": "A", "color": "red"}]},
         {"legend": [{"code": 7, "name": "A", "folder": "A", "color": "#123456"}]},
+        {"novelty": [0.0, 1.0]},
+        {"novelty": [1.0, 0.5, *[2.0] * 99]},
+        {"novelty": [float("nan")] * 101},
+        {"novelty": 1},
+        {"conformal": [0.5]},
+        {"conformal": [0.5, 1.5]},
+        {"conformal": [0.5, float("nan")]},
+        {"conformal": ["a", "b"]},
         {"unheard_of": 1},
     ],
 )
