@@ -58,7 +58,7 @@ Precision = Annotated[
     typer.Option(
         metavar="NAME",
         help="Numeric precision: float32, bfloat16 or float16; auto is the fastest on the device. Half precision "
-        "changes a few cells.",
+        "changes the class of some cells (1.6% in one scene).",
         autocompletion=one_of(completion.PRECISIONS),
         rich_help_panel=SPEED,
     ),

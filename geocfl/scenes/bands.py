@@ -11,6 +11,8 @@ from geocfl.errors import SceneError, UsageError, unknown_name
 BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
 BandNumbers = Mapping[str, int] | Sequence[str]
 """Which band of a raster is which: name to number from 1, or the names in the raster's order."""
+FINE_BANDS = ("B02", "B03", "B04", "B08")
+"""Those that Sentinel-2 takes in pixels of 10 m."""
 COLORS = {"red": "B04", "green": "B03", "blue": "B02", "nir": "B08"}
 ORDERS = {
     3: ("B04", "B03", "B02"),

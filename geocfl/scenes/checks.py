@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from geocfl.scenes.bands import FINE_BANDS
 from geocfl.scenes.reader import Scene
 from geocfl.scenes.scaling import EIGHT_BIT, OPTIONS
 
@@ -13,11 +14,27 @@ UNHARMONIZED_DN = 1000
 """A 0.1 percentile of B04 above this, without an offset, looks like the DN + 1000 of processing baseline 04.00."""
 NEGATIVE_SHARE = 0.05
 """A larger share of reflectance below 0 looks like an offset applied twice."""
+COARSE_M = 15.0
+"""Pixels of this side and more are too coarse for models trained at 10 m."""
+RIGHT = {"10 m": 0.952, "20 m": 0.797}
+"""Share of the spatial test patches that the built-in model classifies correctly, as they are and resampled from pixels
+of 20 m (`benchmarks/resolution.py`, docs/explanation/limits.md)."""
 
 
 def scene_warnings(scene: Scene) -> list[str]:
-    """What was assumed of a scene, and what looks wrong with its reflectance, from a sample of B04."""
-    return [*scene.notes, *(f"{scene.path}: {warning}" for warning in _radiometry(scene))]
+    """What was assumed of a scene, and what looks wrong with its pixels' size or, from a sample of B04, reflectance."""
+    return [*scene.notes, *(f"{scene.path}: {warning}" for warning in (*_resolution(scene), *_radiometry(scene)))]
+
+
+def _resolution(scene: Scene) -> Iterator[str]:
+    coarse = {band: side for band, side in scene.pixels.items() if band in FINE_BANDS and side >= COARSE_M}
+    if coarse:
+        yield (
+            f"its pixels of {max(coarse.values()):.3g} m ({', '.join(coarse)}) are coarser than the 10 m of the "
+            "training data, so the map is less accurate: of test patches resampled from 20 m, the built-in model "
+            f"classifies {RIGHT['20 m']:.1%} correctly instead of {RIGHT['10 m']:.1%}; use bands of 10 m if you have "
+            "them"
+        )
 
 
 def _radiometry(scene: Scene) -> Iterator[str]:

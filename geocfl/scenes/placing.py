@@ -11,6 +11,7 @@ from rasterio.crs import CRS
 from geocfl.errors import SceneError
 from geocfl.scenes.reading import Reading
 from geocfl.scenes.source import Source
+from geocfl.scenes.stack import coarseness
 from geocfl.scenes.warp import ground, to_model_grid
 
 LOCAL = CRS.from_wkt('LOCAL_CS["pixels in metres",UNIT["metre",1]]')  # codespell:ignore metre,metres
@@ -26,12 +27,15 @@ class Placing:
         transform: Pixel (column, row) to coordinates.
         block_rows: Pixel rows of the file's blocks, which are decoded whole.
         notes: A sentence about resampling, if there was any.
+        pixels: For each band, the side of its own pixels before any resampling, in meters on the ground; empty if
+            unknown.
     """
 
     crs: CRS | None
     transform: Affine
     block_rows: int
     notes: tuple[str, ...] = ()
+    pixels: tuple[float, ...] = ()
 
 
 def place(
@@ -49,9 +53,8 @@ def place(
         SceneError: It has no CRS or another grid, and `how` does not allow that.
     """
     block_rows = int(max(shape[0] for shape in dataset.block_shapes))
-    as_it_is = Placing(dataset.crs, dataset.transform, block_rows)
     if gsd is None:
-        return dataset, as_it_is
+        return dataset, Placing(dataset.crs, dataset.transform, block_rows, pixels=_pixels(dataset))
     try:
         if dataset.crs is None:
             if not how.allow_no_crs:
@@ -63,7 +66,7 @@ def place(
             return dataset, Placing(LOCAL, Affine.scale(gsd, -gsd), block_rows)
         found = ground(dataset)
         if found.fits(gsd):
-            return dataset, as_it_is
+            return dataset, Placing(dataset.crs, dataset.transform, block_rows, pixels=_pixels(dataset))
         pixels = f"pixels of {found.across:.3g} x {found.down:.3g} m"
         turned = f", turned by {found.skew:.3g} degrees" if found.turned else ""
         if not how.warp:
@@ -79,7 +82,14 @@ def place(
     note = (
         f"{source.path}: warped from {pixels} in {_crs_name(dataset.crs)}{turned} to {gsd:g} m in {_crs_name(view.crs)}"
     )
-    return view, Placing(view.crs, view.transform, block_rows, (note,))
+    return view, Placing(view.crs, view.transform, block_rows, (note,), _pixels(dataset))
+
+
+def _pixels(dataset: rasterio.DatasetReader) -> tuple[float, ...]:
+    if dataset.crs is None:
+        return ()
+    found = ground(dataset)
+    return tuple(max(found.across, found.down) * coarser for coarser in coarseness(dataset))
 
 
 def _crs_name(crs: CRS) -> str:

@@ -49,6 +49,7 @@ class Scene:
         extent: The part that is read.
         crs: Coordinate reference system; None if it has none.
         transform: Pixel (column, row) of the part to coordinates.
+        pixels: Band name to the side of its own pixels, before any resampling, in meters; empty without a CRS.
         mask: Masked pixels; None for no mask.
         block_rows: Pixel rows of the file's blocks, which are decoded whole.
     """
@@ -64,6 +65,7 @@ class Scene:
     extent: Extent
     crs: CRS | None
     transform: Affine
+    pixels: dict[str, float] = field(default_factory=dict)
     mask: Mask | None = None
     block_rows: int = 1
     _dataset: rasterio.DatasetReader = field(repr=False, default=None)
@@ -266,9 +268,10 @@ def open_scene(
             raise
     names = source.bands if source.bands else {}
     one = len(paths) == 1
+    numbers = {name: band.index if one else number for number, (name, band) in enumerate(names.items(), start=1)}
     return Scene(
         path=source.path,
-        bands={name: band.index if one else number for number, (name, band) in enumerate(names.items(), start=1)},
+        bands=numbers,
         scaling=scaling,
         scaling_source=said,
         level=source.level,
@@ -278,6 +281,7 @@ def open_scene(
         extent=extent,
         crs=placing.crs,
         transform=placing.transform @ Affine.translation(extent.column, extent.row),
+        pixels={name: placing.pixels[number - 1] for name, number in numbers.items()} if placing.pixels else {},
         mask=mask,
         block_rows=placing.block_rows,
         _dataset=dataset,

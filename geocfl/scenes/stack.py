@@ -15,6 +15,17 @@ from geocfl.scenes.source import Band
 
 HALF_PIXEL = 0.5
 """Maximum distance between the edges of two bands, pixels of the coarser one."""
+COARSER = "GEOCFL_COARSER"
+"""Tag of a band in a virtual raster: how many times as large its own pixels are."""
+# GDAL's names of data types are capitalized: uint16 is UInt16.
+KINDS = {
+    "uint8": "Byte",
+    "int8": "Int8",
+    "uint16": "UInt16",
+    "int16": "Int16",
+    "uint32": "UInt32",
+    "int32": "Int32",
+}
 
 
 @dataclass(frozen=True)
@@ -32,7 +43,7 @@ class _Raster:
 def assemble(name: str, bands: Mapping[str, Band], nodata: float | None) -> str:
     """The text of a virtual raster with all bands of a scene, which GDAL opens like a file.
 
-    Its grid is that of the finest band; coarser ones are resampled bilinearly.
+    Its grid is that of the finest band; coarser ones are resampled with cubic convolution.
 
     Args:
         name: What the user passed, for messages.
@@ -49,7 +60,12 @@ def assemble(name: str, bands: Mapping[str, Band], nodata: float | None) -> str:
         finest = min(rasters.values(), key=lambda raster: raster.pixel)
         for raster in rasters.values():
             _refuse_elsewhere(name, raster, finest)
-        return _virtual(rasters, finest.dataset, nodata)
+        return _virtual(rasters, finest, nodata)
+
+
+def coarseness(dataset: rasterio.DatasetReader) -> tuple[float, ...]:
+    """For each band of a dataset, how many times as large as the dataset's pixels its own are; 1 unless assembled."""
+    return tuple(float(dataset.tags(number).get(COARSER, 1)) for number in dataset.indexes)
 
 
 def _open_band(name: str, path: str) -> rasterio.DatasetReader:
@@ -100,37 +116,56 @@ def _crs(dataset: rasterio.DatasetReader) -> str:
     return dataset.crs.to_string() if dataset.crs else "no CRS"
 
 
-def _virtual(rasters: Mapping[str, _Raster], grid: rasterio.DatasetReader, nodata: float | None) -> str:
-    vrt = ET.Element("VRTDataset", rasterXSize=str(grid.width), rasterYSize=str(grid.height))
-    if grid.crs:
-        ET.SubElement(vrt, "SRS", dataAxisToSRSAxisMapping="1,2").text = grid.crs.to_wkt()
-    ET.SubElement(vrt, "GeoTransform").text = ", ".join(map(repr, grid.transform.to_gdal()))
-    # GDAL's names of data types are capitalized: uint16 is UInt16.
-    kinds = {
-        "uint8": "Byte",
-        "int8": "Int8",
-        "uint16": "UInt16",
-        "int16": "Int16",
-        "uint32": "UInt32",
-        "int32": "Int32",
-    }
-    kind = kinds.get(grid.dtypes[0], "Float64" if grid.dtypes[0] == "float64" else "Float32")
+def _virtual(rasters: Mapping[str, _Raster], finest: _Raster, nodata: float | None) -> str:
+    grid = finest.dataset
+    vrt = _empty(grid)
     for number, (name, raster) in enumerate(rasters.items(), start=1):
-        dataset, index = raster.dataset, raster.band.index
-        missing = dataset.nodatavals[index - 1]
-        missing = nodata if missing is None else missing
-        band = ET.SubElement(vrt, "VRTRasterBand", dataType=kind, band=str(number))
+        dataset, path, index = raster.dataset, raster.band.path, raster.band.index
+        declared = dataset.nodatavals[index - 1]
+        missing = nodata if declared is None else declared
+        band = _add_band(vrt, number, grid, missing)
         ET.SubElement(band, "Description").text = name
-        if missing is not None:
-            ET.SubElement(band, "NoDataValue").text = repr(missing)
-        same = dataset.shape == grid.shape
-        source = ET.SubElement(
-            band, "ComplexSource", {} if same else {"resampling": "nearest" if name == "SCL" else "bilinear"}
-        )
-        ET.SubElement(source, "SourceFilename", relativeToVRT="0").text = raster.band.path
-        ET.SubElement(source, "SourceBand").text = str(index)
+        resampling = {}
+        if dataset.shape != grid.shape:
+            resampling = {"resampling": "nearest" if name == "SCL" else "cubic"}
+            metadata = ET.SubElement(band, "Metadata")
+            ET.SubElement(metadata, "MDI", key=COARSER).text = repr(raster.pixel / finest.pixel)
+            if declared is None:
+                path, index = _declaring(raster, missing), 1
+        source = _add_source(band, path, index, resampling)
         for tag, shape in (("SrcRect", dataset.shape), ("DstRect", grid.shape)):
             ET.SubElement(source, tag, xOff="0", yOff="0", xSize=str(shape[1]), ySize=str(shape[0]))
         if missing is not None:
             ET.SubElement(source, "NODATA").text = repr(missing)
     return ET.tostring(vrt, encoding="unicode")
+
+
+def _declaring(raster: _Raster, missing: float | None) -> str:
+    """The text of a virtual raster of one band that declares its nodata value, so that resampling leaves it out."""
+    vrt = _empty(raster.dataset)
+    _add_source(_add_band(vrt, 1, raster.dataset, missing), raster.band.path, raster.band.index, {})
+    return ET.tostring(vrt, encoding="unicode")
+
+
+def _empty(grid: rasterio.DatasetReader) -> ET.Element:
+    """A virtual raster without bands."""
+    vrt = ET.Element("VRTDataset", rasterXSize=str(grid.width), rasterYSize=str(grid.height))
+    if grid.crs:
+        ET.SubElement(vrt, "SRS", dataAxisToSRSAxisMapping="1,2").text = grid.crs.to_wkt()
+    ET.SubElement(vrt, "GeoTransform").text = ", ".join(map(repr, grid.transform.to_gdal()))
+    return vrt
+
+
+def _add_band(vrt: ET.Element, number: int, grid: rasterio.DatasetReader, missing: float | None) -> ET.Element:
+    kind = KINDS.get(grid.dtypes[0], "Float64" if grid.dtypes[0] == "float64" else "Float32")
+    band = ET.SubElement(vrt, "VRTRasterBand", dataType=kind, band=str(number))
+    if missing is not None:
+        ET.SubElement(band, "NoDataValue").text = repr(missing)
+    return band
+
+
+def _add_source(band: ET.Element, path: str, index: int, resampling: Mapping[str, str]) -> ET.Element:
+    source = ET.SubElement(band, "ComplexSource", dict(resampling))
+    ET.SubElement(source, "SourceFilename", relativeToVRT="0").text = path
+    ET.SubElement(source, "SourceBand").text = str(index)
+    return source

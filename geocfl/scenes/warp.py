@@ -74,7 +74,9 @@ def to_model_grid(dataset: rasterio.DatasetReader, gsd: float) -> WarpedVRT:
         gsd: Meters per pixel.
 
     Returns:
-        The view, resampled bilinearly, or averaged from much finer pixels. Pixels without data in all bands stay so.
+        The view, resampled with cubic convolution, or averaged from pixels less than half as large. Cubic values may
+        lie slightly outside the range of their neighbors; a valid value never becomes the nodata value. Pixels without
+        data in all bands stay so, and no value of a pixel without data enters its neighbors.
     """
     crs = _utm_zone(dataset)
     xs, ys = outline(dataset, pyproj.CRS.from_wkt(crs.to_wkt()))
@@ -85,18 +87,23 @@ def to_model_grid(dataset: rasterio.DatasetReader, gsd: float) -> WarpedVRT:
     south, north = y + gsd * np.floor(round((min(ys) - y) / gsd, 3)), y + gsd * np.ceil(round((max(ys) - y) / gsd, 3))
     finer = gsd / max(found.across, found.down) > 2
     masked = MaskFlags.per_dataset in dataset.mask_flag_enums[0]
-    nodata = dataset.nodata if dataset.nodata is not None else 0
+    declared = dataset.nodata is not None
+    nodata = dataset.nodata if declared else 0
     return WarpedVRT(
         dataset,
         crs=crs,
         transform=Affine(gsd, 0, west, 0, -gsd, north),
         width=round((east - west) / gsd),
         height=round((north - south) / gsd),
-        resampling=Resampling.average if finer else Resampling.bilinear,
+        resampling=Resampling.average if finer else Resampling.cubic,
         add_alpha=masked,
         src_nodata=None if masked else nodata,
         nodata=None if masked else nodata,
-        UNIFIED_SRC_NODATA="YES",
+        # A pixel that lacks one band: the others keep it, unless 0 is only assumed to be nodata and may be dark land.
+        UNIFIED_SRC_NODATA="PARTIAL" if declared else "YES",
+        # GDAL's own estimate takes the bounding box of rotated pixels for their size, and blurs them.
+        XSCALE=found.across / gsd,
+        YSCALE=found.down / gsd,
         tolerance=TOLERANCE,
         NUM_THREADS="ALL_CPUS",
     )

@@ -329,6 +329,8 @@ def test_a_coarser_scene_is_warped(tmp_path: Path, tiny_model: Path, noise: np.n
     assert sum("warped from pixels of 20 x 20 m" in record.getMessage() for record in caplog.records) == 1
     assert result.summary["scene"]["width"] == 400
     assert any("warped" in warning for warning in result.summary["warnings"])
+    assert any("its pixels of 20 m" in warning for warning in result.summary["warnings"])
+    assert any("its pixels of 20 m" in record.getMessage() for record in caplog.records)
     assert sum(row["hectares"] for row in result.summary["classes"]) == pytest.approx(300 * 400 / 100)
 
 

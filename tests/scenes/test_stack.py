@@ -70,9 +70,53 @@ def test_coarser_bands_are_brought_to_the_finest(tmp_path: Path) -> None:
     with open_scene(source({"B11": Band(coarse), "B04": Band(fine)})) as scene:
         assert (scene.height, scene.width) == (120, 160)
         got = scene.read(("B11", "B04"), 0, 120) * 10_000
-    assert (np.diff(got[0, 50, 4:-4]) > 0).all()  # bilinear: no steps of two
+    assert (np.diff(got[0, 50, 4:-4]) > 0).all()  # no steps of two
     assert got[0, 50, 80] == pytest.approx(100 + 20 * 39.75, abs=1)
     np.testing.assert_allclose(got[1], 900, rtol=1e-6)
+
+
+def test_coarser_bands_keep_what_is_sharp(tmp_path: Path) -> None:
+    def waves(side: int, shape: tuple[int, int]) -> np.ndarray:
+        rows, columns = ((np.indices(shape) + 0.5) * side) * 2 * np.pi
+        return 5000 + 2000 * np.sin(columns / 100) * np.cos(rows / 90)
+
+    fine = write(tmp_path / "B04.tif", np.full((120, 160), 900, np.uint16))
+    coarse = write(tmp_path / "B11.tif", np.rint(waves(20, (60, 80))).astype(np.uint16), size=20)
+    with open_scene(source({"B11": Band(coarse), "B04": Band(fine)})) as scene:
+        got = scene.read(("B11",), 0, 120)[0] * 10_000
+        assert scene.pixels == {"B11": pytest.approx(20, rel=0.002), "B04": pytest.approx(10, rel=0.002)}
+    error = (got - waves(10, (120, 160)))[6:-6, 6:-6]
+    assert np.sqrt(np.mean(error**2)) < 120  # about 270 with bilinear resampling
+
+
+@pytest.mark.parametrize("declared", [True, False])
+@pytest.mark.parametrize("nodata", [0, 65535])
+def test_no_data_of_a_coarser_band_does_not_bleed(tmp_path: Path, nodata: int, declared: bool) -> None:
+    fine = write(tmp_path / "B04.tif", np.full((120, 160), 900, np.uint16))
+    dn = np.full((60, 80), 1000, np.uint16)
+    dn[:, :40] = nodata
+    dn[20:30, 60:70] = nodata
+    coarse = write(tmp_path / "B11.tif", dn, size=20, nodata=nodata if declared else None)
+    with open_scene(source({"B11": Band(coarse), "B04": Band(fine)}, nodata=nodata)) as scene:
+        pixels = scene.read(("B11", "B04"), 0, 120)[0]
+        strips = np.concatenate([scene.read(("B11", "B04"), r, r + 17)[0] for r in range(0, 119, 17)])
+    np.testing.assert_array_equal(strips, pixels[:119])
+    np.testing.assert_allclose(pixels[np.isfinite(pixels)], 0.1, rtol=1e-6)
+    assert np.isnan(pixels[:, :79]).all()
+    assert np.isfinite(pixels[:38, 80:]).all()
+    assert np.isnan(pixels[41:59, 121:139]).all()
+
+
+def test_overshoots_of_a_coarser_band_stay_valid(tmp_path: Path) -> None:
+    fine = write(tmp_path / "B04.tif", np.full((120, 160), 900, np.uint16))
+    dn = np.random.default_rng(0).choice(np.array([1, 65_535], np.uint16), (60, 80))
+    coarse = write(tmp_path / "B11.tif", dn, size=20)
+    with open_scene(source({"B11": Band(coarse, scaling=Scaling(1)), "B04": Band(fine)})) as scene:
+        pixels = scene.read(("B11",), 0, 120)[0]
+    assert np.isfinite(pixels).all()
+    whole = dn.repeat(2, 0).repeat(2, 1)
+    assert pixels[whole == 1].mean() < 0.2 * 65_535  # nothing wrapped around
+    assert pixels[whole == 65_535].mean() > 0.8 * 65_535
 
 
 def test_no_data_of_one_band_is_no_data_of_the_pixel(tmp_path: Path, dn: np.ndarray) -> None:
