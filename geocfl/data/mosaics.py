@@ -68,12 +68,19 @@ def mosaic_batches(
         (M, B, SIDE * H, SIDE * W) float32 reflectance of the mosaics, and (M * TILES,) int64 labels of their patches,
         row by row.
     """
-    size = patches.pixels.shape[-1]
     for chosen in arrange(patches.labels, indices, batch_size, rng):
-        x = augmentation.geometry(torch.from_numpy(patches.reflectance(chosen)), size, rng, mode="bicubic")
-        if augmentation.flatten:
-            x = augmentation.flattened(x, rng)
-        x = assemble(x)
-        if augmentation.blur:
-            x = augmentation.blurred(x, rng)
-        yield augmentation.radiometry(x, patches.bands, rng), torch.from_numpy(patches.labels[chosen])
+        yield augmented_mosaics(patches, chosen, augmentation, rng), torch.from_numpy(patches.labels[chosen])
+
+
+def augmented_mosaics(
+    patches: Patches, indices: NDArray[np.int64], augmentation: Augmentation, rng: torch.Generator
+) -> Tensor:
+    """(M, B, SIDE * H, SIDE * W) augmented mosaics of the patches at (M * TILES,) indices; see `mosaic_batches`."""
+    size = patches.pixels.shape[-1]
+    x = augmentation.geometry(torch.from_numpy(patches.reflectance(indices)), size, rng, mode="bicubic")
+    if augmentation.flatten:
+        x = augmentation.flattened(x, rng)
+    x = assemble(x)
+    if augmentation.blur:
+        x = augmentation.blurred(x, rng)
+    return augmentation.radiometry(x, patches.bands, rng)

@@ -185,7 +185,7 @@ def _train(
     counts = patches.counts(split.train)
     labels = torch.from_numpy(patches.labels[split.test])
     for settings in group:
-        tuned = calibrate(model, module, learner, patches, split, settings)
+        tuned = calibrate(model, module, learner, patches, split, settings, sets=False)
         logits = learner.logits(split.test)
         metrics = compute_metrics(logits, labels, patches.legend, tuned.temperature)
         recall = [row["accuracy"] for row in metrics["per_class"]]

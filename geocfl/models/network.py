@@ -51,6 +51,8 @@ BACKBONES = {
 REDUCTION = 32
 """Pixels of a dense network's input between its features, along each axis: that of ResNet and EfficientNet."""
 HEADS = ("linear", "cosine")
+FEATURE_METHODS = ("forward_features", "forward_head", "get_classifier")
+"""Methods of timm's networks that give the features and the last layer."""
 
 
 @overload
@@ -235,6 +237,11 @@ def layer_names(network: nn.Module, backbone: str) -> tuple[str, str]:
     return first, last
 
 
+def has_features(network: nn.Module) -> bool:
+    """Whether the features and the last layer of a network can be reached, as in timm's networks."""
+    return all(hasattr(network, name) for name in FEATURE_METHODS)
+
+
 def check_features(network: nn.Module, backbone: str) -> None:
     """Checks that the features and the last layer of a network can be reached, as in timm's networks.
 
@@ -245,8 +252,7 @@ def check_features(network: nn.Module, backbone: str) -> None:
     Raises:
         UsageError: An attribute is missing.
     """
-    needed = ("forward_features", "forward_head", "get_classifier")
-    if missing := [name for name in needed if not hasattr(network, name)]:
+    if missing := [name for name in FEATURE_METHODS if not hasattr(network, name)]:
         raise UsageError(
             f"the backbone {backbone} has no {', '.join(missing)}, which a teacher, a frozen backbone and the loss "
             "logit-adjusted need; add them as in timm's networks",
@@ -341,15 +347,15 @@ class Reflectance(nn.Module):
         if self.residual is None:
             return self(reflectance), None
         x = self.normalize(reflectance)
-        features = self._pooled(x if self.tta == 1 else symmetries(x, self.tta))
+        features = self.pooled(x if self.tta == 1 else symmetries(x, self.tta))
         logits, residuals = self.head(features), self.residual(features)
         return logits.view(self.tta, -1, logits.shape[1]).mean(0), residuals.view(self.tta, -1).mean(0)
 
     def features(self, reflectance: Tensor) -> Tensor:
         """(N, D) pooled features, the input of the network's last layer, of (N, B, H, W) reflectance."""
-        return self._pooled(self.normalize(reflectance))
+        return self.pooled(self.normalize(reflectance))
 
-    def _pooled(self, x: Tensor) -> Tensor:
+    def pooled(self, x: Tensor) -> Tensor:
         """(N, D) pooled features of the network's input."""
         spatial = self.network.forward_features(x)  # type: ignore[operator]
         pooled: Tensor = self.network.forward_head(spatial, pre_logits=True)  # type: ignore[operator]

@@ -22,6 +22,7 @@ from geocfl.models.predict import Model, load_model
 from geocfl.training.calibrate import calibrate
 from geocfl.training.config import TrainOptions, resolve
 from geocfl.training.loop import fit, make_learner
+from geocfl.training.novelty import with_novelty
 from geocfl.training.run_folder import RunFolder, validated_run
 from geocfl.training.start import start, training_patches, training_split
 
@@ -115,7 +116,9 @@ def train(
             folder.discard()
         raise
     model = calibrate(model, module, learner, patches, split, settings, validated)
-    model = model.save(folder.path, module.network.state_dict())
+    first_split = training_split(patches, replace(settings, refit=""))
+    model, novelty = with_novelty(model, module, patches, first_split, validated=validated, seed=settings.seed)
+    model = model.save(folder.path, {**module.network.state_dict(), **novelty})
     metrics, logits = _evaluate(model, patches, split, torch_device)
     model = _with_metrics(model, metrics, validated)
     folder.finish(model, metrics, history=history, patches=patches, test=split.test, logits=logits)

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import avg_pool2d
+
+from geocfl.core.legend import EUROSAT
+from geocfl.core.radiometry import EUROSAT_RGB
+from geocfl.data.augmentation import Augmentation
+from geocfl.data.patches import RGB, Patches
+from geocfl.evaluation.held_out import augmented_logits, patch_features
+from geocfl.evaluation.logits import mosaic_logits, patch_logits
+from geocfl.models.bundle import Bundle
+from geocfl.models.network import DenseReflectance, Reflectance, load_network
+
+
+@pytest.fixture(scope="module")
+def patches() -> Patches:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 3, 64, 64), dtype=np.uint8)
+    pixels //= np.arange(1, 41, dtype=np.uint8)[:, None, None, None]  # patches differ in brightness
+    names = tuple(f"patch{i}" for i in range(40))
+    return Patches(pixels, np.arange(40) * 7 % 10, names, RGB, EUROSAT_RGB, EUROSAT, "test")
+
+
+@pytest.fixture(scope="module", params=["windowed", "dense"])
+def module(request, tiny_model) -> Any:
+    bundle = Bundle.load(tiny_model)
+    return load_network(replace(bundle, input_size=64, feature_stride=32 if request.param == "dense" else 0))
+
+
+def rows(values: torch.Tensor) -> np.ndarray:
+    return np.array(sorted(values.round(decimals=3).tolist()))
+
+
+def test_every_patch_is_classified_once_and_in_order(module, patches, monkeypatch):
+    """Means of patches stand for their logits."""
+    monkeypatch.setattr(DenseReflectance, "patches_of", lambda _, x: avg_pool2d(x, 64).movedim(1, -1).flatten(0, 2))
+    monkeypatch.setattr(Reflectance, "forward", lambda _, x: x.mean((2, 3)))
+    indices = np.arange(3, 22)[::-1].copy()
+    means = torch.from_numpy(patches.reflectance(indices)).mean((2, 3))
+    torch.testing.assert_close(augmented_logits(module, patches, indices, Augmentation(), 0), means, atol=1e-5, rtol=0)
+    changed = augmented_logits(module, patches, indices, Augmentation(gain=0.3), 0)
+    assert ((changed - means).abs() > 1e-4).any(1).all()
+    torch.testing.assert_close(augmented_logits(module, patches, indices, Augmentation(gain=0.3), 0), changed)
+
+
+def test_features_give_the_logits_of_the_same_patches(module, patches):
+    indices = np.arange(16)
+    features = patch_features(module, patches, indices, seed=5)
+    dense = hasattr(module, "window_features")
+    expected = mosaic_logits(module, patches, indices, seed=5) if dense else patch_logits(module, patches, indices)
+    with torch.inference_mode():
+        np.testing.assert_allclose(rows(module.head(features)), rows(expected), atol=2e-3)
+    assert patch_features(module, patches, np.arange(35)).shape == (35, 1280)
