@@ -35,6 +35,10 @@ log = logging.getLogger("geocfl")
             "the same with another loss",
             "geocfl train --config runs/mine/config.json --loss ce --out runs/ce",
         ),
+        (
+            "a dense model, which maps fine cells at the cost of coarse ones",
+            "geocfl train --data EuroSAT.zip --split spatial --backbone lite0 --dense --out runs/dense",
+        ),
         ("then map with it", "geocfl map scene.tif --model runs/mine"),
     ),
 )
@@ -254,6 +258,14 @@ def evaluate(
             rich_help_panel=DATA,
         ),
     ] = "test",
+    mosaics: Annotated[
+        bool,
+        typer.Option(
+            "--mosaics",
+            help="Evaluate a dense model on patches inside random mosaics, as in a scene, instead of each alone.",
+            rich_help_panel=DATA,
+        ),
+    ] = False,
     seed: Annotated[
         int | None,
         typer.Option(
@@ -277,6 +289,7 @@ def evaluate(
             out=out,
             split=split,
             subset=subset,
+            mosaics=mosaics,
             seed=seed,
             scale=scale,
             offset=offset,

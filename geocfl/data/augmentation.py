@@ -68,7 +68,9 @@ class Augmentation:
         Returns:
             (N, B, size, size) float32 reflectance; pixels outside the patch are mirrored.
         """
-        return self.geometry(self.radiometry(reflectance, bands, rng), size, rng)
+        x = self.flattened(reflectance, rng) if self.flatten else reflectance
+        x = self.blurred(x, rng) if self.blur else x
+        return self.geometry(self.radiometry(x, bands, rng), size, rng)
 
     def radiometry(self, x: Tensor, bands: tuple[str, ...], rng: torch.Generator) -> Tensor:
         """(N, B, H, W) reflectance under N other atmospheres, each the same for all pixels of an image."""

@@ -19,10 +19,10 @@ from geocfl.data.load import load_patches, load_split
 from geocfl.data.patches import Patches
 from geocfl.data.splits import listed, train_share
 from geocfl.errors import DataError, OutputError, UsageError, unknown_name
-from geocfl.evaluation.logits import patch_logits
-from geocfl.evaluation.metrics import compute_metrics, describe_metrics, format_metrics, metrics_html
+from geocfl.evaluation.logits import mosaic_logits, patch_logits
+from geocfl.evaluation.metrics import MOSAICS, compute_metrics, describe_metrics, format_metrics, metrics_html
 from geocfl.models.bundle import DEFAULT_MODEL, FACTS, Bundle, looks_like_model
-from geocfl.models.network import autocast, choose_device, load_network
+from geocfl.models.network import DenseReflectance, autocast, choose_device, load_network
 from geocfl.models.predict import Model, load_model
 
 logger = logging.getLogger("geocfl")
@@ -37,7 +37,8 @@ class Evaluation:
 
     Attributes:
         path: Folder of its files.
-        metrics: Content of ``metrics.json``: the metrics of one subset, under its name.
+        metrics: Content of ``metrics.json``: the metrics of one subset, under its name, such as ``test`` or
+            ``test_mosaics``.
         model: The evaluated model.
     """
 
@@ -69,6 +70,7 @@ def evaluate(
     out: str | Path,
     split: str | Path | None = None,
     subset: str = "test",
+    mosaics: bool = False,
     seed: int | None = None,
     scale: float | None = None,
     offset: float | None = None,
@@ -89,6 +91,8 @@ def evaluate(
         split: ``paper``, ``spatial`` or ``random:FRACTION``; ``all`` for every patch; or a text file of patch names,
             such as a run's ``test_patches.txt``. None takes the model's own split.
         subset: ``test``, ``validation`` or ``train``: which patches of the split.
+        mosaics: Evaluate a dense model on patches inside random mosaics of 4 x 4, as it meets them in a scene, instead
+            of each patch alone.
         seed: Random seed of a random split, 0..4294967295; None takes the model's own.
         scale: In reflectance = (DN + offset) / scale, > 0; None takes the layout's own.
         offset: In the same formula, in digital numbers; None takes the layout's own.
@@ -116,6 +120,8 @@ def evaluate(
         raise UsageError(unknown_name("`subset`", subset, SUBSETS))
     _check_arguments(model, data)
     bundle, out = load_model(model).with_tta(tta), Path(out)
+    if mosaics:
+        _check_mosaics(bundle, batch_size)
     torch_device = choose_device(device)
     autocast(torch_device, precision)  # refuses an unknown precision before the patches are read
     _claim(out, overwrite)
@@ -146,7 +152,11 @@ def evaluate(
             "%s may have been trained on some of these patches: its own split is %s with seed %s", bundle.name, *trained
         )
     module = load_network(bundle).to(torch_device).to(memory_format=torch.channels_last)
-    logits = patch_logits(module, patches, indices, batch_size, progress, precision)
+    if mosaics and isinstance(module, DenseReflectance):
+        subset += MOSAICS
+        logits = mosaic_logits(module, patches, indices, progress=progress, precision=precision)
+    else:
+        logits = patch_logits(module, patches, indices, batch_size, progress, precision)
     labels = torch.from_numpy(patches.labels[indices])
     metrics = {subset: compute_metrics(logits, labels, bundle.legend, bundle.temperature)}
     _write(out, bundle, metrics, patches, indices, logits)
@@ -159,6 +169,16 @@ def _check_arguments(model: str | Path, data: str | Path) -> None:
         raise UsageError(f"{data} is a model and {model} is not: swap them, the model first and the patches as `data`")
     if str(model).lower().endswith(".zip"):
         raise UsageError(f"{model} is not a model; pass patches as `data`, and a model folder first")
+
+
+def _check_mosaics(model: Bundle, batch_size: int | None) -> None:
+    """Refuses what cannot be evaluated inside mosaics."""
+    if not model.feature_stride:
+        raise UsageError(f"{model.name} is not a dense model, so it classifies each patch alone; leave out `mosaics`")
+    if model.tta != 1:
+        raise UsageError("mosaics are classified without test-time augmentation; pass `tta=1`, or leave out `mosaics`")
+    if batch_size is not None:
+        raise UsageError("mosaics are classified one at a time; leave out `batch_size` or `mosaics`")
 
 
 def _claim(out: Path, overwrite: bool) -> None:

@@ -59,6 +59,7 @@ def mosaic_logits(
     alike: bool = False,
     change: Callable[[Tensor], Tensor] = lambda mosaics: mosaics,
     seed: int = 0,
+    progress: Progress = silent,
     precision: str = "float32",
 ) -> Tensor:
     """Classifies patches inside random mosaics, as a dense model meets them in a scene.
@@ -70,6 +71,7 @@ def mosaic_logits(
         alike: Sort every mosaic by class, so that neighbors are often alike.
         change: Applied to (1, B, H, W) reflectance of each mosaic, such as a blur.
         seed: Decides which patches share a mosaic.
+        progress: As for `patch_logits`.
         precision: As for `patch_logits`.
 
     Returns:
@@ -87,7 +89,8 @@ def mosaic_logits(
         mosaic = change(assemble(torch.from_numpy(patches.reflectance(indices[order[start : start + TILES]]))))
         with autocast(device, precision):
             rows.append(module.patches_of(mosaic.to(device, memory_format=torch.channels_last)).float().cpu())
-    logits = torch.cat(rows)
-    result = torch.empty(len(indices), logits.shape[1])
-    result[order] = logits
-    return result
+        progress("classifying", min(start + TILES, len(indices)), len(indices), "img")
+    logits = torch.cat(rows).numpy()
+    result = np.empty((len(indices), logits.shape[1]), np.float32)
+    result[order] = logits  # of a patch that fills up the last mosaic, the last counts
+    return torch.from_numpy(result)

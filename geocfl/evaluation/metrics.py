@@ -14,6 +14,9 @@ from geocfl.core.legend import Legend
 from geocfl.core.table import align
 from geocfl.evaluation.calibration import calibration_metrics, reliability
 
+MOSAICS = "_mosaics"
+"""End of the name of a subset that was evaluated inside random mosaics; without it, each patch was evaluated alone."""
+
 
 def metrics_at(logits: Tensor, labels: Tensor, legend: Legend, temperature: float = 1.0) -> dict[str, Any]:
     """Metrics at one temperature.
@@ -105,6 +108,19 @@ def describe_metrics(metrics: Mapping[str, Any]) -> str:
         f"accuracy {metrics['accuracy']:.1%}, macro F1 {metrics['macro_f1']:.3f}, calibration error "
         f"{metrics['ece']:.3f} on {metrics['n']:,} patches"
     )
+
+
+def subset_title(subset: str) -> str:
+    """The name of a subset in words, such as "test in mosaics"."""
+    name = subset.removesuffix(MOSAICS)
+    return name if name == subset else f"{name} in mosaics"
+
+
+def describe_subset(subset: str, patches: int) -> str:
+    """A subset and its number of patches in words, such as "5,400 test patches in mosaics"."""
+    name = subset.removesuffix(MOSAICS)
+    words = f"all {patches:,} patches" if name == "all" else f"{patches:,} {name} patches"
+    return words if name == subset else f"{words} in mosaics"
 
 
 def metrics_html(metrics: Mapping[str, Any], legend: Legend, caption: str) -> str:

@@ -18,7 +18,7 @@ from torch import Tensor
 from geocfl.core.legend import EUROSAT, Legend
 from geocfl.data.patches import Patches
 from geocfl.evaluation import paper
-from geocfl.evaluation.metrics import worst_class
+from geocfl.evaluation.metrics import MOSAICS, describe_subset, subset_title, worst_class
 from geocfl.evaluation.plots import (
     MAX_ERRORS,
     MAX_ERRORS_PER_PAIR,
@@ -56,14 +56,14 @@ def write_report(
     Args:
         out: Folder; the report shows the settings of a ``config.json`` in it.
         model: The evaluated model.
-        result: Content of ``metrics.json``, by split, see `geocfl.evaluation.metrics.compute_metrics`; the figures show
-            the last split, which is the test.
+        result: Content of ``metrics.json``, by subset, see `geocfl.evaluation.metrics.compute_metrics`; the figures
+            show the test patches, each alone, or the only subset.
         history: One row per epoch, as in ``history.csv``; empty for an evaluation.
         patches: The data set, with labels in the order of the model's legend.
-        indices: (n,) indices of the patches of the last split.
+        indices: (n,) indices of the patches that the figures show.
         logits: (n, C) of these patches, not divided by the temperature.
     """
-    metrics = list(result.values())[-1]
+    metrics = result[_shown(result)]
     probabilities = (logits.double() / model.temperature).softmax(1).numpy()
     with mpl.rc_context(STYLE):
         figures: dict[str, Figure | None] = {
@@ -81,6 +81,11 @@ def write_report(
     settings = json.loads(config.read_text()) if config.is_file() else {}
     images = {name: _image(out / "figures", name) for name in drawn}
     (out / "report.html").write_text(_page(model, settings, history, result, images), encoding="utf-8")
+
+
+def _shown(result: Mapping[str, Mapping[str, Any]]) -> str:
+    """The subset that the figures show."""
+    return "test" if "test" in result else next(iter(result))
 
 
 def _image(folder: Path, name: str) -> str:
@@ -132,7 +137,9 @@ def _page(
     result: Mapping[str, Mapping[str, Any]],
     images: Mapping[str, str],
 ) -> str:
-    split, metrics = list(result.items())[-1]
+    split = _shown(result)
+    metrics = result[split]
+    patches = describe_subset(split, metrics["n"])
     captions = _captions(model, split, metrics, validated=all("validation_accuracy" in row for row in history))
 
     def figure(name: str) -> str:
@@ -141,8 +148,8 @@ def _page(
     parts = [
         f"<h1>{_text(model.name)}</h1>",
         f"<p class='muted'>{_text(_summary(model))}</p>",
-        _cards(split, metrics),
-        _section(f"Classes ({split} patches)", _class_table(metrics, model.legend), figure("per_class")),
+        _cards(split, result),
+        _section(f"Classes ({patches})", _class_table(metrics, model.legend), figure("per_class")),
         _section("Confusion matrix", figure("confusion")),
         _section("Misclassified patches", figure("gallery") or "<p>No patch was misclassified.</p>"),
         _section(
@@ -168,27 +175,26 @@ def _section(title: str, *parts: str) -> str:
     return f"<section>\n<h2>{_text(title)}</h2>\n{body}\n</section>"
 
 
-def _cards(split: str, metrics: Mapping[str, Any]) -> str:
+def _cards(split: str, result: Mapping[str, Mapping[str, Any]]) -> str:
+    metrics, inside = result[split], result.get(split + MOSAICS)
     worst = worst_class(metrics)
     cards = [
-        (f"{metrics['accuracy']:.2%}", f"accuracy on {_patches(split, metrics)}"),
+        (f"{metrics['accuracy']:.2%}", f"accuracy on {describe_subset(split, metrics['n'])}"),
         (f"{metrics['balanced_accuracy']:.2%}", "balanced accuracy"),
         (f"{metrics['worst_class_recall']:.2%}", f"lowest class accuracy ({worst['name']})"),
         (f"{metrics['macro_f1']:.4f}", "macro F1"),
         (f"{metrics['ece']:.4f}", "expected calibration error"),
         (f"{metrics['brier']:.4f}", "Brier score (0 to 2)"),
     ]
+    if inside:
+        cards.insert(1, (f"{inside['accuracy']:.2%}", f"accuracy on {describe_subset(split + MOSAICS, inside['n'])}"))
     return "<ul class='cards'>" + "".join(f"<li><b>{value}</b>{_text(word)}</li>" for value, word in cards) + "</ul>"
-
-
-def _patches(split: str, metrics: Mapping[str, Any]) -> str:
-    """The evaluated patches in words."""
-    return f"all {metrics['n']:,} patches" if split == "all" else f"{metrics['n']:,} {split} patches"
 
 
 def _captions(model: Bundle, split: str, metrics: Mapping[str, Any], *, validated: bool) -> dict[str, str]:
     """The captions of the figures, which are also their alternative texts."""
     errors = metrics["n"] - sum(row["correct"] for row in metrics["per_class"])
+    shown = describe_subset(split, metrics["n"])
     per_class = "Accuracy and F1 of every class, in percent."
     if model.legend == EUROSAT:
         own = f"; this model's split is '{model.origin['split']}'" if "split" in model.origin else ""
@@ -203,10 +209,10 @@ def _captions(model: Bundle, split: str, metrics: Mapping[str, Any], *, validate
     return {
         "per_class": per_class,
         "confusion": "Confusion matrix: number of patches, and their share of the true class.",
-        "gallery": f"The most confident of the {errors:,} errors on {_patches(split, metrics)} (at most {MAX_ERRORS}, "
+        "gallery": f"The most confident of the {errors:,} errors on {shown} (at most {MAX_ERRORS}, "
         f"and at most {MAX_ERRORS_PER_PAIR} with the same true and predicted class).",
         "reliability": f"{reliability} Where bars reach the dashed line, confidence equals accuracy.",
-        "samples": f"Up to {SAMPLES} patches of {whose}, drawn at random from {_patches(split, metrics)}.",
+        "samples": f"Up to {SAMPLES} patches of {whose}, drawn at random from {shown}.",
         "convergence": f"Convergence: loss, and {kept}" if validated else "Convergence: loss over the epochs.",
     }
 
@@ -276,7 +282,8 @@ def _calibration_table(result: Mapping[str, Mapping[str, Any]]) -> str:
         titles += [f"{name} before", f"{name} after"] if scaled else [name]
     rows = []
     for split, part in result.items():
-        row, before = [_text(split), f"{part['n']:,}", f"{part['accuracy']:.4f}"], part.get("uncalibrated", {})
+        row = [_text(subset_title(split)), f"{part['n']:,}", f"{part['accuracy']:.4f}"]
+        before = part.get("uncalibrated", {})
         for key in names:
             if scaled:
                 row.append(f"{before[key]:.4f}" if key in before else "-")

@@ -254,8 +254,8 @@ def check_features(network: nn.Module, backbone: str) -> None:
     """
     if missing := [name for name in FEATURE_METHODS if not hasattr(network, name)]:
         raise UsageError(
-            f"the backbone {backbone} has no {', '.join(missing)}, which a teacher, a frozen backbone and the loss "
-            "logit-adjusted need; add them as in timm's networks",
+            f"the backbone {backbone} has no {', '.join(missing)}, which a dense model, a teacher, a frozen backbone "
+            "and the loss logit-adjusted need; add them as in timm's networks",
             page="how-to/extending/",
         )
 

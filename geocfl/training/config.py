@@ -250,13 +250,18 @@ def _from_recipe(chosen: dict[str, Any]) -> TrainSettings:
 
 
 def _from_config(path: Path, chosen: dict[str, Any]) -> TrainSettings:
-    """The settings of a run, adapted if another loss or backbone is chosen."""
+    """The settings of a run, adapted if another loss or backbone, or a dense model, is chosen."""
     known = read_config(path)
+    dense = chosen.get("dense", known.dense)
+    if dense != known.dense:
+        changes = DENSE if dense else {name: getattr(TrainSettings(data=""), name) for name in DENSE}
+        size = DENSE_INPUT if dense else backbone_facts(known.backbone).input_size
+        chosen = (changes if known.recipe == "default" else {}) | {"input_size": size} | chosen
     if "loss" in chosen and chosen["loss"] != known.loss:
         chosen = {"gamma": loss_facts(chosen["loss"]).gamma or 0.0, "cfl_form": "exponent"} | chosen
     if "backbone" in chosen and chosen["backbone"] != known.backbone:
         backbone = backbone_facts(chosen["backbone"])
-        chosen = {"weights": backbone.weights, "input_size": backbone.input_size} | chosen
+        chosen = {"weights": backbone.weights, "input_size": DENSE_INPUT if dense else backbone.input_size} | chosen
     return replace(known, **chosen)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -26,9 +26,17 @@ class Float32Backward(TorchFunctionMode):
         if func is not torch.conv2d or kwargs or len(args) < 7:
             return func(*args, **(kwargs or {}))
         x, weight, bias, stride, padding, dilation, groups = args
-        if bias is not None or groups == 1 or (weight.shape[-1] <= 3 and max(stride) == 1) or isinstance(padding, str):
+        if bias is not None or groups == 1 or isinstance(padding, str):
             return func(*args)
-        return _Depthwise.apply(x.bfloat16(), weight.bfloat16(), list(stride), list(padding), list(dilation), groups)
+        if weight.shape[-1] <= 3 and max(_pair(stride)) == 1:
+            return func(*args)
+        how = _pair(stride), _pair(padding), _pair(dilation)
+        return _Depthwise.apply(x.bfloat16(), weight.bfloat16(), *how, groups)
+
+
+def _pair(value: int | Sequence[int]) -> list[int]:
+    """A size along both axes; networks also give one number for the two."""
+    return [value, value] if isinstance(value, int) else list(value)
 
 
 class _Depthwise(torch.autograd.Function):

@@ -186,7 +186,7 @@ def fit(
             total += train_step(network, learner, optimizer, x, y) * len(y)
             scheduler.step()
             seen += len(y)
-            progress(f"epoch {epoch}/{settings.epochs}", seen, shown, "img")
+            progress(f"epoch {epoch}/{settings.epochs}", min(seen, shown), shown, "img")  # mosaics use some twice
         row = {"epoch": epoch, "loss": total / seen}
         if len(labels):
             logits = learner.logits(split.validation)

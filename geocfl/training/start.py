@@ -19,7 +19,15 @@ from geocfl.data.splits import Split
 from geocfl.errors import DataError, UsageError
 from geocfl.losses import loss_facts
 from geocfl.models.bundle import Bundle
-from geocfl.models.network import REDUCTION, Reflectance, build_network, check_features, with_reflectance
+from geocfl.models.network import (
+    REDUCTION,
+    DenseReflectance,
+    Reflectance,
+    build_network,
+    check_features,
+    example_input,
+    with_reflectance,
+)
 from geocfl.models.weights import load_weights
 from geocfl.training.config import TrainSettings
 
@@ -72,7 +80,32 @@ def start(
     check_network(network, settings)
     load_weights(network, settings.backbone, settings.weights, settings.bands)
     module: Reflectance = with_reflectance(network, model).to(device).to(memory_format=torch.channels_last)
+    if isinstance(module, DenseReflectance):
+        check_dense(module, model, device)
     return model, module
+
+
+@torch.no_grad()
+def check_dense(module: DenseReflectance, model: Bundle, device: torch.device) -> None:
+    """Checks that the features of a window alone are those that a dense model averages in it.
+
+    Raises:
+        UsageError: The network has features of another kind, as user-registered ones may.
+    """
+    window = example_input(model).to(device)
+    module.eval()
+    try:
+        module.patches_of(window)
+        same = torch.allclose(module.features(window), module.window_features(window).flatten(0, 2), 1e-3, 1e-3)
+    except (AttributeError, RuntimeError):
+        same = False
+    if not same:
+        raise UsageError(
+            f"the backbone {model.backbone} cannot be dense: between its features there must be {REDUCTION} px of its "
+            "input, its last layer must read their mean, and it needs timm's drop_rate; leave out `dense`, or pass "
+            "another `backbone`, such as lite0",
+            page="how-to/training/",
+        )
 
 
 def check_network(network: nn.Module, settings: TrainSettings) -> None:
@@ -137,9 +170,10 @@ def feature_stride(settings: TrainSettings, patches: Patches) -> int:
     window = int(patches.pixels.shape[-1])
     stride, rest = divmod(window * REDUCTION, settings.input_size)
     if rest or window % stride:
+        sizes = [str(REDUCTION * n) for n in range(1, 9) if window % n == 0]
         raise UsageError(
-            f"`input_size` is {settings.input_size} but must be {REDUCTION}, {2 * REDUCTION} or {4 * REDUCTION} for a "
-            f"dense model, and divide {REDUCTION} times the patches' side of {window} px"
+            f"`input_size` is {settings.input_size}, but a dense model of patches of {window} px needs a size of "
+            f"{', '.join(sizes)}, so that each patch holds a whole number of features"
         )
     return stride
 

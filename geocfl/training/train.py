@@ -14,10 +14,10 @@ from geocfl.core.keywords import declared
 from geocfl.core.progress import Progress, silent
 from geocfl.data.patches import Patches
 from geocfl.data.splits import Split
-from geocfl.evaluation.logits import patch_logits
-from geocfl.evaluation.metrics import compute_metrics, describe_metrics, format_metrics, metrics_html
+from geocfl.evaluation.logits import mosaic_logits, patch_logits
+from geocfl.evaluation.metrics import MOSAICS, compute_metrics, describe_metrics, format_metrics, metrics_html
 from geocfl.models.bundle import Bundle
-from geocfl.models.network import choose_device, load_network
+from geocfl.models.network import DenseReflectance, choose_device, load_network
 from geocfl.models.predict import Model, load_model
 from geocfl.training.calibrate import calibrate
 from geocfl.training.config import TrainOptions, resolve
@@ -36,7 +36,8 @@ class Run:
     Attributes:
         path: The run folder.
         model: Its model.
-        metrics: Content of ``metrics.json``: ``validation`` (without `refit`) and ``test``.
+        metrics: Content of ``metrics.json``: ``validation`` (without `refit`) and ``test``. A dense model has
+            ``validation_mosaics`` and ``test_mosaics`` too, for the same patches inside random mosaics.
     """
 
     path: Path
@@ -45,7 +46,9 @@ class Run:
 
     def table(self) -> str:
         """The metrics on the test patches as plain text."""
-        return format_metrics(self.metrics["test"])
+        table = format_metrics(self.metrics["test"])
+        inside = self.metrics.get("test" + MOSAICS)
+        return f"{table}\n\nInside random mosaics: {describe_metrics(inside)}." if inside else table
 
     def __repr__(self) -> str:
         """One line: the metrics and the folder."""
@@ -129,10 +132,15 @@ def _evaluate(model: Bundle, patches: Patches, split: Split, device: torch.devic
     """Metrics by subset, and the logits of the test patches, of the model as it was saved, in half precision."""
     module = load_network(model).to(device).to(memory_format=torch.channels_last)
     subsets = {name: rows for name, rows in (("validation", split.validation), ("test", split.test)) if len(rows)}
-    logits = {name: patch_logits(module, patches, rows) for name, rows in subsets.items()}
-    labels = {name: torch.from_numpy(patches.labels[rows]) for name, rows in subsets.items()}
-    metrics = {name: compute_metrics(logits[name], labels[name], model.legend, model.temperature) for name in subsets}
-    return metrics, logits["test"]
+    metrics = {}
+    for name, rows in subsets.items():
+        labels = torch.from_numpy(patches.labels[rows])
+        logits = patch_logits(module, patches, rows)
+        metrics[name] = compute_metrics(logits, labels, model.legend, model.temperature)
+        if isinstance(module, DenseReflectance):
+            inside = mosaic_logits(module, patches, rows)
+            metrics[name + MOSAICS] = compute_metrics(inside, labels, model.legend, model.temperature)
+    return metrics, logits  # the test patches come last
 
 
 def _with_metrics(model: Bundle, metrics: dict[str, Any], validated: Bundle | None) -> Bundle:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from types import SimpleNamespace
 from urllib.error import URLError
 
@@ -13,8 +14,10 @@ from torch.nn import functional as F
 
 from geocfl.data.patches import EUROSAT_BANDS, RGB
 from geocfl.errors import ModelError, UsageError
+from geocfl.models.bundle import Bundle
 from geocfl.models.network import (
     BACKBONES,
+    DenseReflectance,
     Reflectance,
     backbone_facts,
     build_network,
@@ -23,6 +26,7 @@ from geocfl.models.network import (
     layer_names,
     read_weights,
     symmetries,
+    with_reflectance,
 )
 from geocfl.models.weights import load_weights
 
@@ -318,3 +322,53 @@ def test_torchgeo_weights_of_a_resnet50(monkeypatch):
     load_weights(network, "resnet50", "SENTINEL2_RGB_MOCO", ("B04", "B03", "B02"))
     assert torch.equal(network.layer4[2].conv3.weight, donor.layer4[2].conv3.weight)
     assert not network.fc.weight.any()
+
+
+@pytest.fixture(scope="module", params=["lite0", "resnet18"])
+def dense(request, tiny_model) -> DenseReflectance:
+    """A dense network of random weights that reads windows of 64 px scaled to 128, 4 x 4 features in each."""
+    torch.manual_seed(0)
+    bundle = replace(Bundle.load(tiny_model), backbone=request.param, input_size=128, feature_stride=16)
+    module = with_reflectance(build_network(request.param, 3, 10), bundle).eval()
+    assert isinstance(module, DenseReflectance)
+    return module
+
+
+@torch.inference_mode()
+def test_a_window_alone_is_that_of_a_windowed_model(dense, tiny_model):
+    bundle = replace(Bundle.load(tiny_model), input_size=128)
+    windowed = with_reflectance(dense.network, bundle).eval()
+    assert not isinstance(windowed, DenseReflectance)
+    x = 0.3 * torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    x[0, :, :5] = torch.nan
+    torch.testing.assert_close(dense(x), windowed(x))
+    torch.testing.assert_close(dense.features(x), windowed.features(x))
+    torch.testing.assert_close(dense.patches_of(x), windowed(x), atol=1e-4, rtol=1e-4)
+
+
+@torch.inference_mode()
+def test_windows_are_means_of_the_features_in_them(dense):
+    image = 0.3 * torch.rand(2, 3, 128, 192, generator=torch.Generator().manual_seed(0))
+    spatial = dense.network.forward_features(dense.normalize(image))
+    assert spatial.shape[2:] == (8, 12), "one every 16 px"
+    features = dense.window_features(image)
+    assert features.shape[:3] == (2, 5, 9)
+    for i, j in ((0, 0), (2, 3), (4, 8)):
+        torch.testing.assert_close(features[:, i, j], spatial[:, :, i : i + 4, j : j + 4].mean((2, 3)))
+    torch.testing.assert_close(dense.window_features(image, 4), features[:, ::4, ::4])
+    logits = dense.patches_of(image)
+    torch.testing.assert_close(logits, dense.head(features[:, ::4, ::4].reshape(12, -1)))
+
+
+def test_dropout_of_dense_features_acts_in_training_only(tiny_model):
+    bundle = replace(Bundle.load(tiny_model), backbone="resnet18", input_size=64, feature_stride=32)
+    module = with_reflectance(build_network("resnet18", 3, 10, dropout=0.5), bundle).eval()
+    assert isinstance(module, DenseReflectance)
+    image = torch.rand(1, 3, 64, 128) * 0.3
+    with torch.inference_mode():
+        assert torch.equal(module.patches_of(image), module.patches_of(image))
+        module.train()
+        for layer in module.modules():
+            if isinstance(layer, torch.nn.BatchNorm2d):
+                layer.eval()
+        assert not torch.equal(module.patches_of(image), module.patches_of(image))

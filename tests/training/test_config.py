@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -28,6 +28,40 @@ def test_the_paper_recipe_is_the_papers():
     )
     assert (settings.split, settings.bands, settings.loss) == ("paper", RGB, "class-focal")
     assert settings.augmentation == Augmentation(rotation=180, zoom=0.2)
+
+
+def test_a_dense_model_has_its_own_recipe():
+    dense, plain = resolve("d", backbone="lite0", dense=True), resolve("d", backbone="lite0")
+    assert (dense.input_size, dense.batch_size, dense.lr, dense.label_smoothing) == (128, 32, 6e-4, 0.05)
+    assert (plain.input_size, plain.batch_size, plain.lr, plain.label_smoothing) == (96, 64, 1e-3, 0.0)
+    assert dense.augmentation == replace(plain.augmentation, veil=0.55, flatten=0.7, blur=1.7)
+    assert resolve("d", dense=True, batch_size=64, augmentation=Augmentation()).augmentation == Augmentation()
+    assert resolve("d", dense=True, recipe="paper").augmentation == resolve("d", recipe="paper").augmentation
+
+
+def test_a_dense_run_is_repeated_from_its_config_and_a_windowed_one_becomes_dense(tmp_path):
+    dense, plain = resolve("d", backbone="lite0", dense=True), resolve("d", backbone="lite0", seed=3)
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(dense.to_json()))
+    assert resolve(config=config) == dense
+    assert resolve(config=config, backbone="resnet18").input_size == 128
+    assert resolve(config=config, dense=False) == replace(plain, seed=0)
+    config.write_text(json.dumps(plain.to_json()))
+    assert resolve(config=config, dense=True) == replace(dense, seed=3)
+    assert resolve(config=config, dense=True, input_size=64, lr=1e-2).input_size == 64
+    config.write_text(json.dumps(resolve("d", recipe="paper").to_json()))
+    paper = resolve(config=config, dense=True)
+    assert (paper.input_size, paper.batch_size, paper.augmentation.blur) == (128, 64, 0)
+
+
+def test_a_config_from_before_dense_models_is_read(tmp_path):
+    values = resolve("d").to_json()
+    for name in ("dense", "label_smoothing"):
+        del values[name]
+    for name in ("veil", "flatten", "blur"):
+        del values["augmentation"][name]
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    assert resolve(config=tmp_path / "config.json") == resolve("d")
 
 
 def test_options_override_the_recipe():
@@ -75,6 +109,13 @@ def test_options_override_the_recipe():
         ({"class_order": (1, 1)}, "`class_order` is .* but must name every class code once"),
         ({"class_order": (1, "2")}, "`class_order` is .* but must name every class code once"),
         ({"class_order": 3}, "`class_order` is 3 but must name every class code once"),
+        ({"dense": True, "freeze": True}, "`freeze` cannot be used for a dense model; leave out `freeze` or `dense`"),
+        ({"dense": True, "mixup": 0.2}, "`mixup` cannot be used for a dense model"),
+        ({"dense": True, "teacher": ("runs/a",)}, "`teacher` cannot be used for a dense model"),
+        ({"dense": True, "batch_size": 24}, "`batch_size` is 24 but must be a multiple of 16, the patches of a mosaic"),
+        ({"dense": True, "recipe": "paper", "batch_size": 40}, "`batch_size` is 40 but must be a multiple of 16"),
+        ({"dense": 1}, "`dense` is 1 but must be True or False"),
+        ({"label_smoothing": 1.0}, "`label_smoothing` is 1.0 but must be at least 0 and below 1"),
         ({"cfl_form": "power"}, "unknown `cfl_form` 'power'; choose from: exponent, factor"),
         ({"cfl_form": "factor", "loss": "ce"}, "`cfl_form` applies only to the loss class-focal, not to ce"),
         ({"loss": "ce", "gamma": 2.0}, "the loss ce has no gamma"),

@@ -28,6 +28,17 @@ def test_without_a_teacher_it_is_the_criterion():
     assert torch.equal(Objective(CE)(NETWORK, X, Y), F.cross_entropy(NETWORK(X), Y))
 
 
+def test_label_smoothing_gives_every_class_its_share():
+    loss = Objective(CE, smoothing=0.2)(NETWORK, X, Y)
+    torch.testing.assert_close(loss, F.cross_entropy(NETWORK(X), Y, label_smoothing=0.2))
+    focal = make_loss("focal", [1, 1, 1], gamma=2.0)
+    expected = 0.8 * focal(NETWORK(X), Y) - 0.2 * NETWORK(X).log_softmax(1).mean()
+    torch.testing.assert_close(Objective(focal, smoothing=0.2)(NETWORK, X, Y), expected)
+    q = torch.softmax(torch.randn(6, 3, generator=torch.Generator().manual_seed(1)), 1)
+    taught = Objective(CE, teacher=lambda x: (q, x), weight=0.5, smoothing=0.2)(NETWORK, X, Y)
+    torch.testing.assert_close(taught, 0.5 * loss + 0.5 * F.kl_div(NETWORK(X).log_softmax(1), q, reduction="batchmean"))
+
+
 def test_a_teacher_takes_its_part():
     q = torch.softmax(torch.randn(6, 3, generator=torch.Generator().manual_seed(1)), 1)
     log_p = NETWORK(X).log_softmax(1)
