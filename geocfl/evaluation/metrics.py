@@ -13,6 +13,7 @@ from geocfl.core.display import html_table
 from geocfl.core.legend import Legend
 from geocfl.core.table import align
 from geocfl.evaluation.calibration import calibration_metrics, reliability
+from geocfl.evaluation.significance import wilson_interval
 
 MOSAICS = "_mosaics"
 """End of the name of a subset that was evaluated inside random mosaics; without it, each patch was evaluated alone."""
@@ -91,15 +92,30 @@ def format_metrics(metrics: Mapping[str, Any]) -> str:
         The table of classes, a sentence on balanced accuracy and the worst class, and calibration, before and after
         temperature scaling if `metrics` has ``uncalibrated``.
     """
-    lines = [("code", "class", "correct", "patches", "accuracy", "F1")]
+    lines = [("code", "class", "correct", "patches", "accuracy", "95% interval", "F1")]
     for row in metrics["per_class"]:
         counts = f"{row['correct']:,}", f"{row['count']:,}"
-        lines.append((str(row["code"]), row["name"], *counts, f"{row['accuracy']:.2%}", f"{row['f1']:.4f}"))
+        interval = accuracy_interval(row["correct"], row["count"])
+        lines.append((str(row["code"]), row["name"], *counts, f"{row['accuracy']:.2%}", interval, f"{row['f1']:.4f}"))
     correct = sum(row["correct"] for row in metrics["per_class"])
-    total = f"{correct:,}", f"{metrics['n']:,}", f"{metrics['accuracy']:.2%}", f"{metrics['macro_f1']:.4f}"
+    total = (
+        f"{correct:,}",
+        f"{metrics['n']:,}",
+        f"{metrics['accuracy']:.2%}",
+        accuracy_interval(correct, metrics["n"]),
+        f"{metrics['macro_f1']:.4f}",
+    )
     lines.append(("", "All (F1: mean of the classes)", *total))
     parts = [align(lines, text_columns=[1]), _format_balance(metrics), _format_calibration(metrics)]
     return "\n\n".join(part for part in parts if part)
+
+
+def accuracy_interval(correct: int, patches: int) -> str:
+    """Wilson's 95 % interval of an accuracy in percent, such as "63.4-79.5"; "-" without patches."""
+    if not patches:
+        return "-"
+    low, high = wilson_interval(correct, patches)
+    return f"{100 * low:.1f}-{100 * high:.1f}"
 
 
 def describe_metrics(metrics: Mapping[str, Any]) -> str:

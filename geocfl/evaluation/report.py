@@ -18,7 +18,7 @@ from torch import Tensor
 from geocfl.core.legend import EUROSAT, Legend
 from geocfl.data.patches import Patches
 from geocfl.evaluation import paper
-from geocfl.evaluation.metrics import MOSAICS, describe_subset, subset_title, worst_class
+from geocfl.evaluation.metrics import MOSAICS, accuracy_interval, describe_subset, subset_title, worst_class
 from geocfl.evaluation.plots import (
     MAX_ERRORS,
     MAX_ERRORS_PER_PAIR,
@@ -263,13 +263,20 @@ def _class_table(metrics: Mapping[str, Any], legend: Legend) -> str:
             f"{row['correct']:,}",
             f"{row['count']:,}",
             f"{row['accuracy']:.4f}",
+            accuracy_interval(row["correct"], row["count"]),
             f"{row['f1']:.4f}",
         )
         for lulc, row in zip(legend, metrics["per_class"], strict=True)
     ]
     correct = sum(row["correct"] for row in metrics["per_class"])
-    total = f"{correct:,}", f"{metrics['n']:,}", f"{metrics['accuracy']:.4f}", f"{metrics['macro_f1']:.4f}"
-    titles = ("Class", "True predictions", "Label count", "Accuracy", "F1")
+    total = (
+        f"{correct:,}",
+        f"{metrics['n']:,}",
+        f"{metrics['accuracy']:.4f}",
+        accuracy_interval(correct, metrics["n"]),
+        f"{metrics['macro_f1']:.4f}",
+    )
+    titles = ("Class", "True predictions", "Label count", "Accuracy", "95% interval, %", "F1")
     return _table(titles, rows, ("All (F1: mean of the classes)", *total))
 
 

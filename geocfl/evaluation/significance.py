@@ -28,6 +28,25 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, flo
     return mean, float(t.ppf((1 + level) / 2, n - 1) * np.std(values, ddof=1) / math.sqrt(n))
 
 
+def wilson_interval(correct: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a proportion, such as the accuracy of a class.
+
+    Source: Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927.
+
+    Args:
+        correct: Number of successes.
+        n: Number of trials, >= 1.
+        level: Coverage, 0..1.
+
+    Returns:
+        Its ends, 0..1. They assume independent trials; patches of one region are more alike than that.
+    """
+    from scipy.stats import binomtest
+
+    interval = binomtest(correct, n).proportion_ci(level, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
 def mcnemar(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> tuple[int, int, float]:
     """McNemar's exact test of two classifiers on the same patches.
 

@@ -35,7 +35,14 @@ METRICS = {
 }
 """Columns of the table, in percent."""
 CHARTED = ("balanced_accuracy", "ece")
-TITLES = ["imbalance", "loss", "seeds", *METRICS.values(), "McNemar against cross-entropy, by seed"]
+TITLES = [
+    "imbalance",
+    "loss",
+    "seeds",
+    *METRICS.values(),
+    "accuracy minus cross-entropy's",
+    "McNemar against cross-entropy, by seed",
+]
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,9 @@ class Row:
         loss: Name of the loss.
         seeds: Number of runs.
         intervals: Mean and half width of the 95 % t interval over seeds for each of `METRICS`; None if undefined.
+        differences: The same for the difference to cross-entropy with the same seed, which has the same training
+            patches. Its interval is narrower than those of the two losses, since what a seed adds to both cancels.
+            Empty for cross-entropy, and if the grid lacks cross-entropy.
         tests: For each seed the test patches that only this loss classifies correctly, those that only cross-entropy
             does, and the p-value of McNemar's test, Holm-corrected over all losses and seeds of the imbalance. Empty
             for cross-entropy, and if the grid lacks cross-entropy.
@@ -56,16 +66,21 @@ class Row:
     loss: str
     seeds: int
     intervals: dict[str, tuple[float, float] | None]
+    differences: dict[str, tuple[float, float] | None]
     tests: tuple[tuple[int, int, float], ...]
 
     def to_json(self) -> dict[str, Any]:
         """The row as plain numbers; undefined ones are None."""
-        metrics = {
-            name: None if value is None else [None if np.isnan(part) else part for part in value]
-            for name, value in self.intervals.items()
-        }
+        metrics, differences = (
+            {
+                name: None if value is None else [None if np.isnan(part) else part for part in value]
+                for name, value in intervals.items()
+            }
+            for intervals in (self.intervals, self.differences)
+        )
         tests = [dict(zip(("better", "worse", "p_holm"), test, strict=True)) for test in self.tests]
-        return {"imbalance": self.imbalance, "loss": self.loss, "seeds": self.seeds, **metrics, "mcnemar": tests}
+        row = {"imbalance": self.imbalance, "loss": self.loss, "seeds": self.seeds}
+        return {**row, **metrics, "differences": differences, "mcnemar": tests}
 
     def verdict(self) -> str:
         """McNemar's tests in words."""
@@ -96,17 +111,25 @@ def summarize(runs: Iterable[FinishedRun]) -> Iterator[Row]:
         }
         corrected = dict(zip(tests, holm([p for _, _, p in tests.values()]), strict=True))
         for loss, by_seed in by_loss.items():
-            values = {name: [run.metrics[name] for run in by_seed.values()] for name in METRICS}
+            paired = [(by_seed[seed], reference[seed]) for seed in by_seed if loss != REFERENCE and seed in reference]
             yield Row(
                 imbalance,
                 loss,
                 len(by_seed),
-                {
-                    name: None if None in row else t_interval([v for v in row if v is not None])
-                    for name, row in values.items()
-                },
+                {name: _t_interval([run.metrics[name] for run in by_seed.values()]) for name in METRICS},
+                {name: _difference(paired, name) for name in METRICS if paired},
                 tuple((*tests[loss, s][:2], corrected[loss, s]) for s in by_seed if (loss, s) in tests),
             )
+
+
+def _t_interval(values: Sequence[float | None]) -> tuple[float, float] | None:
+    known = [value for value in values if value is not None]
+    return t_interval(known) if len(known) == len(values) else None
+
+
+def _difference(paired: Sequence[tuple[FinishedRun, FinishedRun]], name: str) -> tuple[float, float] | None:
+    values = [(run.metrics[name], reference.metrics[name]) for run, reference in paired]
+    return _t_interval([None if ours is None or theirs is None else ours - theirs for ours, theirs in values])
 
 
 def _test(run: FinishedRun, reference: FinishedRun) -> tuple[int, int, float]:
@@ -134,30 +157,46 @@ def rows_html(rows: Sequence[Row]) -> str:
 
 
 def rows_frame(rows: Sequence[Row]) -> pd.DataFrame:
-    """The rows as numbers, indexed by imbalance and loss; ``_half_width`` is that of a metric's 95 % interval."""
+    """The rows as numbers, indexed by imbalance and loss.
+
+    ``_half_width`` is that of the 95 % interval of a metric or of its paired ``_difference`` to cross-entropy.
+    """
     import pandas as pd
 
     records = []
     for row in rows:
-        intervals = {name: row.intervals[name] or (np.nan, np.nan) for name in METRICS}
-        numbers = {
-            key: v
-            for name, pair in intervals.items()
-            for key, v in zip((name, f"{name}_half_width"), pair, strict=True)
-        }
+        numbers = {name: np.nan if value is None else value for name, value in _numbers(row).items()}
         records.append({"imbalance": row.imbalance, "loss": row.loss, "seeds": row.seeds, **numbers})
     return pd.DataFrame(records).set_index(["imbalance", "loss"])
 
 
+def _numbers(row: Row) -> dict[str, float | None]:
+    """All means and half widths of a row by name; undefined ones are None."""
+    named = {**row.intervals, **{f"{name}_difference": row.differences.get(name) for name in METRICS}}
+    return {
+        key: value
+        for name, pair in named.items()
+        for key, value in zip((name, f"{name}_half_width"), pair or (None, None), strict=True)
+    }
+
+
 def _texts(row: Row) -> list[str]:
-    return [row.imbalance, row.loss, str(row.seeds), *(_interval(row.intervals[n]) for n in METRICS), row.verdict()]
+    metrics = (_interval(row.intervals[name]) for name in METRICS)
+    difference = _interval(row.differences.get("accuracy"), sign="+")
+    return [row.imbalance, row.loss, str(row.seeds), *metrics, difference, row.verdict()]
 
 
-def _interval(interval: tuple[float, float] | None) -> str:
+def _interval(interval: tuple[float, float] | None, sign: str = "") -> str:
     if interval is None:
         return "-"
     mean, half = interval
-    return f"{100 * mean:.2f}" if np.isnan(half) else f"{100 * mean:.2f} ± {100 * half:.2f}"
+    return f"{100 * mean:{sign}.2f}" if np.isnan(half) else f"{100 * mean:{sign}.2f} ± {100 * half:.2f}"
+
+
+def rows_markdown(rows: Sequence[Row]) -> str:
+    """The rows as a table in Markdown."""
+    lines = ["| " + " | ".join(TITLES) + " |", "|" + " --- |" * len(TITLES)]
+    return "\n".join(lines + ["| " + " | ".join(_texts(row)) + " |" for row in rows])
 
 
 def write_tables(out: Path, rows: Sequence[Row]) -> None:
@@ -173,22 +212,23 @@ def write_tables(out: Path, rows: Sequence[Row]) -> None:
 
     with (out / "table.csv").open("w", newline="") as file:
         writer = csv.writer(file)
-        columns = [part for name in METRICS for part in (name, f"{name}_half_width")]
+        columns = [
+            f"{name}{kind}{part}" for kind in ("", "_difference") for name in METRICS for part in ("", "_half_width")
+        ]
         writer.writerow(["imbalance", "loss", "seeds", *columns, "mcnemar_better", "mcnemar_worse", "mcnemar_p_holm"])
         for row in rows:
-            numbers = [value for name in METRICS for value in (row.intervals[name] or ("", ""))]
+            numbers = ["" if value is None else value for value in _numbers(row).values()]
             tests = [" ".join(format(test[i], ".4g") for test in row.tests) for i in range(3)]
             writer.writerow([row.imbalance, row.loss, row.seeds, *numbers, *tests])
     texts = [_texts(row) for row in rows]
     note = (
-        "In percent: mean ± half width of the 95 % t interval over seeds. Minority classes have fewer than half the "
+        "In percent: mean ± half width of the 95 % t interval over seeds. The difference to cross-entropy is paired: "
+        "runs with the same seed have the same training patches. Minority classes have fewer than half the "
         "mean number of training patches. McNemar's test is Holm-corrected over the losses and seeds of an imbalance, "
         f"at level {LEVEL}; + counts the test patches that only this loss classifies correctly, - those that only "
         "cross-entropy does."
     )
-    lines = ["| " + " | ".join(TITLES) + " |", "|" + " --- |" * len(TITLES)]
-    lines += ["| " + " | ".join(row) + " |" for row in texts]
-    (out / "table.md").write_text("\n".join([*lines, "", note, ""]), encoding="utf-8")
+    (out / "table.md").write_text(f"{rows_markdown(rows)}\n\n{note}\n", encoding="utf-8")
     imbalances = list(dict.fromkeys(row.imbalance for row in rows))
     panels = [
         (how, [(row.loss, *(row.intervals[name] or (np.nan, np.nan))) for row in rows if row.imbalance == how])

@@ -112,9 +112,10 @@ def test_separable_and_hopeless_logits_have_a_finite_temperature(scale):
 def test_metrics_as_text():
     text = format_metrics(metrics_at(logits_of([[0.9, 0.05, 0.05], [0.1, 0.8, 0.1]]), torch.tensor([0, 2]), LEGEND))
     rows = [line.split() for line in text.splitlines()]
-    assert rows[0] == ["code", "class", "correct", "patches", "accuracy", "F1"]
-    assert rows[2] == ["1", "A", "1", "1", "100.00%", "1.0000"]
-    assert rows[4] == ["3", "C", "0", "1", "0.00%", "0.0000"]
+    assert rows[0] == ["code", "class", "correct", "patches", "accuracy", "95%", "interval", "F1"]
+    assert rows[2] == ["1", "A", "1", "1", "100.00%", "20.7-100.0", "1.0000"]
+    assert rows[3] == ["2", "B", "0", "0", "0.00%", "-", "0.0000"]
+    assert rows[4] == ["3", "C", "0", "1", "0.00%", "0.0-79.3", "0.0000"]
     assert "50.00%" in rows[5]
     assert "Balanced accuracy (mean of the classes' accuracies): 50.00%; lowest: 0.00%, C." in text
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from statsmodels.stats import contingency_tables, multitest
+from statsmodels.stats import contingency_tables, multitest, proportion
 
-from geocfl.evaluation.significance import holm, mcnemar, t_interval
+from geocfl.evaluation.significance import holm, mcnemar, t_interval, wilson_interval
 
 
 def test_the_t_interval_is_the_textbooks():
@@ -27,6 +27,17 @@ def test_intervals_hold_the_true_mean_as_often_as_they_say():
     intervals = [t_interval(rng.normal(5, 2, 4)) for _ in range(2000)]
     held = np.mean([abs(mean - 5) <= half for mean, half in intervals])
     assert held == pytest.approx(0.95, abs=0.02)
+
+
+@given(st.integers(1, 5000), st.floats(0, 1), st.floats(0.5, 0.999))
+def test_wilsons_interval_is_that_of_statsmodels(n, share, level):
+    correct = round(share * n)
+    expected = proportion.proportion_confint(correct, n, 1 - level, method="wilson")
+    assert wilson_interval(correct, n, level) == pytest.approx(expected, abs=1e-9)
+
+
+def test_wilsons_interval_of_pasture():
+    assert wilson_interval(83, 115) == pytest.approx((0.634, 0.796), abs=1e-3)
 
 
 @given(hnp.arrays(bool, (2, 40)))

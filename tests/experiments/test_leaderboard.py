@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from geocfl.errors import DataError
-from geocfl.experiments.leaderboard import METRICS, format_rows, minority_recall, summarize, write_tables
+from geocfl.experiments.leaderboard import METRICS, format_rows, minority_recall, rows_frame, summarize, write_tables
 from geocfl.experiments.results import FinishedRun
 
 
@@ -48,6 +48,32 @@ def test_losses_are_tested_against_cross_entropy_seed_by_seed_and_corrected():
     assert ldam.verdict().startswith("better in 0, worse in 0 of 3")
 
 
+def test_differences_to_cross_entropy_are_paired_by_seed():
+    gains = (0.01, 0.02, 0.03)
+    grid = [
+        *(finished("ce", seed, value) for seed, value in enumerate((0.5, 0.9, 0.7))),
+        *(finished("focal", 2 - seed, value + gains[seed]) for seed, value in enumerate((0.7, 0.9, 0.5))),
+        finished("focal", 7, 0.1),
+        finished("ldam", 0, 0.4, ece=None),
+    ]
+    ce, focal, ldam = summarize(grid)
+    assert ce.differences == {}
+    mean, half = focal.differences["accuracy"]
+    assert mean == pytest.approx(0.02)
+    assert half == pytest.approx(4.3027 * 0.01 / 3**0.5, rel=1e-4), "a seed without cross-entropy has no difference"
+    assert focal.intervals["accuracy"][1] > 10 * half
+    assert ldam.differences["accuracy"][0] == pytest.approx(-0.1)
+    assert ldam.differences["ece"] is None
+    texts = format_rows([ce, focal, ldam]).splitlines()
+    assert "+2.00 ± 2.48" in texts[-2]
+    assert "-10.00" in texts[-1]
+    facts = json.loads(json.dumps(ldam.to_json(), allow_nan=False))["differences"]
+    assert facts["accuracy"] == [pytest.approx(-0.1), None]
+    frame = rows_frame([ce, focal, ldam])
+    assert frame.loc[("none", "focal"), "accuracy_difference_half_width"] == pytest.approx(half)
+    assert np.isnan(frame.loc[("none", "ce"), "accuracy_difference"])
+
+
 def test_a_difference_that_chance_explains_is_no_verdict():
     better = finished("focal", 0, 0.9)
     better.correct[[0, 1, 995, 996, 997]] = [False, False, True, True, True]
@@ -84,7 +110,8 @@ def test_the_table_is_written_for_programs_and_for_people(tmp_path):
     assert [line["loss"] for line in lines] == ["ce", "focal", "ldam", "a<b"]
     assert float(lines[1]["accuracy"]) == pytest.approx(0.96)
     assert float(lines[1]["accuracy_half_width"]) == pytest.approx(rows[1].intervals["accuracy"][1])
-    assert lines[0]["minority_recall"] == ""
+    assert float(lines[1]["accuracy_difference"]) == pytest.approx(0.05)
+    assert lines[0]["accuracy_difference"] == lines[0]["minority_recall"] == ""
     assert float(lines[3]["minority_recall"]) == 0.25
     assert lines[1]["mcnemar_better"] == "50 50 50"
     markdown = (tmp_path / "table.md").read_text()
