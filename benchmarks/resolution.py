@@ -125,13 +125,14 @@ def main() -> None:
     indices = np.random.default_rng(0).permutation(getattr(split, options.subset))[: options.limit]
     labels = torch.from_numpy(patches.labels[indices])
     print(f"{model.name}: {len(indices):,} {options.subset} patches of the split {options.split}\n")
+    present = [lulc for lulc in model.legend if lulc.code - 1 in labels]
     for number, (name, change) in enumerate(CHANGES.items()):
         found = dict(measured(module, patches, indices, change))
         right = {how: logits.argmax(1) == labels for how, logits in found.items()}
         if number == 0:
             print(f"| patches | {' | '.join(f'right {how}' for how in right)} | lowest class alone |")
             print(f"| --- |{' ---: |' * len(right)} --- |")
-        recalls = {lulc.name: float(right["alone"][labels == lulc.code - 1].float().mean()) for lulc in model.legend}
+        recalls = {lulc.name: float(right["alone"][labels == lulc.code - 1].float().mean()) for lulc in present}
         worst = min(recalls, key=lambda name: recalls[name])
         shares = " | ".join(f"{share.float().mean():.1%}" for share in right.values())
         print(f"| {name} | {shares} | {worst} {recalls[worst]:.0%} |", flush=True)

@@ -311,7 +311,7 @@ Weights = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Initial weights: imagenet, a torchgeo weight name, a local file, or none.",
+        help="Initial weights: imagenet, a torchgeo weight name, a local file, a model folder, or none.",
         show_default="by backbone",
         autocompletion=one_of(completion.WEIGHTS),
         rich_help_panel=NETWORK,

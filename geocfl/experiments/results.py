@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from geocfl.data.patches import Patches
 from geocfl.errors import DataError, OutputError
+from geocfl.models.weights import weights_file
 from geocfl.training.config import TrainSettings
 
 FORMAT_VERSION = 2
@@ -111,8 +112,9 @@ def _complete(size: int, file: Any) -> int:
 def relevant_settings(settings: TrainSettings) -> dict[str, Any]:
     """The settings that decide the result of a training; a file of weights is known by its content."""
     facts = {name: value for name, value in settings.to_json().items() if name not in IRRELEVANT}
-    if Path(settings.weights).is_file():
-        facts["weights"] = f"sha256:{hashlib.sha256(Path(settings.weights).read_bytes()).hexdigest()}"
+    file = weights_file(settings.weights)
+    if file and file.is_file():
+        facts["weights"] = f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}"
     return facts
 
 

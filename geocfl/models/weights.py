@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from geocfl.errors import ModelError, UsageError, unknown_name
-from geocfl.models.bundle import NOVELTY
+from geocfl.models.bundle import FACTS, NOVELTY, WEIGHTS, Bundle
 from geocfl.models.network import backbone_facts, layer_names, read_weights
 
 FILE_ENDINGS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
@@ -24,8 +24,8 @@ def load_weights(network: nn.Module, backbone: str, weights: str, bands: tuple[s
     Args:
         network: From `geocfl.models.network.build_network`.
         backbone: Its name.
-        weights: A name of torchgeo's such as ``SENTINEL2_RGB_MOCO``, ``imagenet``, ``none``, or a local
-            ``.safetensors`` or ``.pth`` file.
+        weights: A name of torchgeo's such as ``SENTINEL2_RGB_MOCO``, ``imagenet``, ``none``, a local ``.safetensors``
+            or ``.pth`` file, or the folder of a model.
         bands: The network's bands; weights for other bands are fitted to them.
 
     Raises:
@@ -35,11 +35,11 @@ def load_weights(network: nn.Module, backbone: str, weights: str, bands: tuple[s
     if weights == "none":
         return
     first, last = layer_names(network, backbone)
-    path = Path(weights)
+    file = weights_file(weights)
     state: Mapping[str, Tensor]
     their_bands: tuple[str, ...] | None = None
-    if path.suffix in FILE_ENDINGS or path.is_file():
-        state = read_weights(path)
+    if file:
+        state = read_weights(file)
     elif weights == "imagenet":
         state = _imagenet(backbone, network)
     else:
@@ -63,6 +63,24 @@ def load_weights(network: nn.Module, backbone: str, weights: str, bands: tuple[s
     if isinstance(head, nn.Linear):
         nn.init.zeros_(head.weight)
         nn.init.zeros_(head.bias)
+
+
+def weights_file(weights: str) -> Path | None:
+    """The file of initial weights, which may be missing; None for the name of weights that are published."""
+    path = Path(weights)
+    if (path / FACTS).is_file():
+        return path / WEIGHTS
+    return path if path.suffix in FILE_ENDINGS or path.is_file() else None
+
+
+def weights_model(weights: str) -> Bundle | None:
+    """The model that initial weights are from: the one in whose folder their file lies; None for other weights.
+
+    Raises:
+        ModelError: The folder has a model description that cannot be read.
+    """
+    file = weights_file(weights)
+    return Bundle.load(file.parent) if file and (file.parent / FACTS).is_file() else None
 
 
 def _imagenet(backbone: str, network: nn.Module) -> Mapping[str, Tensor]:

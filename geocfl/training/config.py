@@ -53,7 +53,7 @@ class TrainSettings:
             ``random``, or every class code once.
         bands: Bands that the network reads, in this order.
         backbone: ``resnet18``, ``resnet34``, ``resnet50``, ``lite0``, or a name from `geocfl.register_backbone`.
-        weights: Initial weights: ``imagenet``, a torchgeo name, a file, or ``none``.
+        weights: Initial weights: ``imagenet``, a torchgeo name, a file, a model folder, or ``none``.
         dense: Train a model whose trunk runs over a whole scene: on mosaics of patches, blurred and under different
             atmospheres.
         freeze: Train only the last layer, on the backbone's features of the patches without augmentation.

@@ -13,6 +13,7 @@ from geocfl.data.patches import Patches
 from geocfl.errors import UsageError
 from geocfl.models.bundle import Bundle
 from geocfl.models.network import Reflectance, check_features, feature_count, load_network
+from geocfl.training.unseen import check_unseen
 
 Teacher = Callable[[Tensor], tuple[Tensor, Tensor]]
 """From (N, B, H, W) reflectance to (N, C) probabilities and (N, D) features before the last layer."""
@@ -143,19 +144,4 @@ def _check_teacher(name: str, model: Bundle, student: Bundle, patches: Patches) 
         raise UsageError(
             f"{name}: the teacher reads {', '.join(model.bands)}; pass the same `bands`, or another `teacher`"
         )
-    for part in ("split",) if student.origin["split"] == "spatial" else ("split", "seed"):
-        if model.origin.get(part) != student.origin[part]:
-            raise UsageError(
-                f"{name}: the teacher was trained on {part} {model.origin.get(part)}, not "
-                f"{student.origin[part]}, so it may have seen these test patches; pass a teacher of the same {part}"
-            )
-    theirs, ours = (origin.get("patches", {}).get("test") for origin in (model.origin, student.origin))
-    if theirs != ours:
-        raise UsageError(
-            f"{name}: the teacher was tested on {theirs} patches, not on the {ours} of {patches.source}, so it may "
-            "have seen these; pass a teacher that was trained on the same data"
-        )
-    if "refit_of" in model.origin and student.origin["patches"]["validation"]:
-        raise UsageError(
-            f"{name}: the teacher was also trained on the validation patches; pass the run that it refits as `teacher`"
-        )
+    check_unseen("teacher", name, model, student)

@@ -28,8 +28,9 @@ from geocfl.models.network import (
     example_input,
     with_reflectance,
 )
-from geocfl.models.weights import load_weights
+from geocfl.models.weights import load_weights, weights_model
 from geocfl.training.config import TrainSettings
+from geocfl.training.unseen import check_unseen
 
 
 def training_patches(settings: TrainSettings, progress: Progress = silent) -> Patches:
@@ -65,9 +66,13 @@ def start(
 
     Raises:
         ModelError: The weights cannot be found or do not fit.
-        UsageError: The network lacks something that the settings need.
+        UsageError: The network lacks something that the settings need, or the weights are from a model that may have
+            seen the validation or test patches.
     """
     model = describe_model(settings, patches, split, name)
+    source = weights_model(settings.weights)
+    if source:
+        check_unseen("weights", settings.weights, source, model)
     torch.manual_seed(settings.seed)
     network = build_network(
         settings.backbone,

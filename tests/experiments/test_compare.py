@@ -222,3 +222,8 @@ def test_local_weights_are_known_by_their_content(tmp_path):
         settings = resolve("d", backbone="lite0", weights=str(weights))
         names.add(run_name(settings, "data"))
     assert len(names) == 2
+
+
+def test_a_model_and_its_weights_file_are_the_same_initial_weights(tiny_model):
+    both = (tiny_model, tiny_model / "model.safetensors")
+    assert len({run_name(resolve("d", backbone="lite0", weights=path), "data") for path in both}) == 1

@@ -98,7 +98,8 @@ def bundle(tiny_model: Path, folder: Path, **origin: object) -> str:
     """A copy of the tiny model that says another origin."""
     folder.mkdir()
     facts = json.loads((tiny_model / "model.json").read_text())
-    facts["origin"] = {"split": "spatial", "seed": 0, "patches": {"validation": 0, "test": 4}} | origin
+    facts["origin"] = {"data": "made up", "split": "spatial", "seed": 0, "patches": {"validation": 0, "test": 4}}
+    facts["origin"] |= origin
     (folder / "model.json").write_text(json.dumps(facts))
     (folder / "model.safetensors").write_bytes((tiny_model / "model.safetensors").read_bytes())
     return str(folder)
