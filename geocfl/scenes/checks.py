@@ -14,8 +14,8 @@ UNHARMONIZED_DN = 1000
 """A 0.1 percentile of B04 above this, without an offset, looks like the DN + 1000 of processing baseline 04.00."""
 NEGATIVE_SHARE = 0.05
 """A larger share of reflectance below 0 looks like an offset applied twice."""
-COARSE_M = 15.0
-"""Pixels of this side and more are too coarse for models trained at 10 m."""
+COARSE_M = 15
+"""Pixels of this side and more, in whole meters, are too coarse for models trained at 10 m."""
 RIGHT = {"10 m": 0.952, "20 m": 0.797}
 """Share of the spatial test patches that the built-in model classifies correctly, as they are and resampled from pixels
 of 20 m (`benchmarks/resolution.py`, docs/explanation/limits.md)."""
@@ -27,7 +27,7 @@ def scene_warnings(scene: Scene) -> list[str]:
 
 
 def _resolution(scene: Scene) -> Iterator[str]:
-    coarse = {band: side for band, side in scene.pixels.items() if band in FINE_BANDS and side >= COARSE_M}
+    coarse = {band: side for band, side in scene.pixels.items() if band in FINE_BANDS and round(side) >= COARSE_M}
     if coarse:
         yield (
             f"its pixels of {max(coarse.values()):.3g} m ({', '.join(coarse)}) are coarser than the 10 m of the "

@@ -32,7 +32,7 @@ def write(path: Path, side: float, bands: tuple[str, ...], crs: str | None = "EP
     [
         (10, "EPSG:32633", None),
         (14, "EPSG:32633", None),
-        (15.1, "EPSG:32633", "15.1 m"),
+        (15, "EPSG:32633", "15 m"),
         (20, "EPSG:32633", "20 m"),
         (60, "EPSG:32633", "60 m"),
         (30, "EPSG:4326", "30 m"),
