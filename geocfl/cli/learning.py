@@ -37,7 +37,7 @@ log = logging.getLogger("geocfl")
         ),
         (
             "a dense model, which maps fine cells at the cost of coarse ones",
-            "geocfl train --data EuroSAT.zip --split spatial --backbone lite0 --dense --out runs/dense",
+            "geocfl train --data EuroSAT.zip --backbone lite0 --dense --out runs/dense",
         ),
         ("then map with it", "geocfl map scene.tif --model runs/mine"),
     ),

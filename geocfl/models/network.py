@@ -97,7 +97,8 @@ def register_backbone(name: str, make: Any = None, *, input_size: int = 64, weig
         weights: Initial weights by default: ``"none"``, the path of a weights file, or ``"imagenet"`` for a network
             of timm. Weights other than ``"none"``, frozen training, a teacher's features and the losses ``"ldam"`` and
             ``"logit-adjusted"`` need a timm network, or one with the same attributes: ``pretrained_cfg``,
-            ``forward_features``, ``forward_head`` and ``get_classifier``.
+            ``forward_features``, ``forward_head`` and ``get_classifier``. A dense model also needs ``drop_rate``, one
+            feature for every 32 x 32 pixels of its input, and a last layer that reads the mean of the features.
 
     Returns:
         `make`, or the decorator.
