@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from statsmodels.stats.proportion import proportion_confint
 
 from geocfl.core.legend import EUROSAT, Legend
 from geocfl.core.radiometry import EUROSAT_RGB
@@ -109,10 +110,16 @@ def test_the_page_has_the_table_of_the_paper(report):
     page = (report / "report.html").read_text()
     assert "True predictions" in page
     for row in made_up(EUROSAT)["result"]["test"]["per_class"]:
+        low, high = proportion_confint(row["correct"], 20, method="wilson")
         cells = (
-            f"{row['name']}</td><td>{row['correct']}</td><td>20</td><td>{row['accuracy']:.4f}</td><td>{row['f1']:.4f}"
+            row["name"],
+            str(row["correct"]),
+            "20",
+            f"{row['accuracy']:.4f}",
+            f"{100 * low:.1f}-{100 * high:.1f}",
+            f"{row['f1']:.4f}",
         )
-        assert cells in page
+        assert "</td><td>".join(cells) in page
     assert "a &lt;b&gt; &amp; c" in page
     assert "<td>batch size</td><td>64</td>" in page
     assert "<td>scale</td><td>default</td>" in page
