@@ -28,6 +28,7 @@ from geocfl.mapping.estimate import stride_estimate
 from geocfl.mapping.memory import RESERVE, choose_cell_rows, memory_budget, resident, strip_bytes
 from geocfl.mapping.pipeline import classify_scene
 from geocfl.mapping.provenance import Provenance
+from geocfl.mapping.refine import Refinement
 from geocfl.mapping.settings import MapOptions, MapSettings
 from geocfl.models.backends import load_backend
 from geocfl.models.backends.base import Backend, measure_rate
@@ -131,7 +132,10 @@ class Mapper:
         self.model = model.with_tta(settings.tta)
         self.settings = replace(settings, tta=self.model.tta)
         self.selection = Selection.of(settings.products, settings.vector)
-        self.decision = Decision(len(model.legend), settings.min_confidence, self.selection.detail)
+        self.refinement = Refinement.of(settings, model)
+        self.decision = Decision(
+            len(model.legend), settings.min_confidence, self.selection.detail, logits=bool(self.refinement)
+        )
         self.reading = reading or settings.reading()
         self.device, self.batch_size, self.memory = device, batch_size, memory
         self._bytes = memory_budget(memory, sharers)
@@ -235,10 +239,19 @@ class Mapper:
         with _WRITING:
             started = time.perf_counter()
             how = self.settings
+            finished = replace(finished, cells=self.refined(finished.cells, finished.grid))
             summary = write_products(
                 finished, self.selection, staging, simplify_m=how.simplify, min_area_ha=how.min_area
             )
             return summary, time.perf_counter() - started
+
+    def refined(self, cells: Path, grid: CellGrid) -> Path:
+        """The work raster that the products are made from: that of the classification, or another beside it."""
+        if not self.refinement:
+            return cells
+        refined = cells.with_name("refined")
+        self.refinement.apply(cells, refined, grid, self.decision)
+        return refined
 
     def provenance(self, scene: Scene) -> Provenance:
         """What a map of this scene is made from."""
@@ -312,6 +325,7 @@ class Mapper:
             checkpoint,
             self.settings.max_masked,
             last=last,
+            interpolate=self.settings.interpolate,
             progress=progress,
             turn=self._classifying,
         )
@@ -321,7 +335,8 @@ class Mapper:
         with self._loading:
             memory = self.strip_memory
         bands, itemsize = len(self.model.bands), np.dtype(scene.dtype).itemsize
-        return choose_cell_rows(grid, bands, itemsize, scene.block_rows, memory)
+        multiple = 2 if self.settings.interpolate else 1
+        return choose_cell_rows(grid, bands, itemsize, scene.block_rows, memory, multiple)
 
     def _announce(self, scene: Scene, grid: CellGrid, rows: int) -> None:
         """Logs what is about to happen."""

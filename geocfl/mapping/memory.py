@@ -63,7 +63,9 @@ def strip_bytes(grid: CellGrid, bands: int, itemsize: int, cell_rows: int, block
     return strips + reading + cached
 
 
-def choose_cell_rows(grid: CellGrid, bands: int, itemsize: int, block_rows: int, budget: int) -> int:
+def choose_cell_rows(
+    grid: CellGrid, bands: int, itemsize: int, block_rows: int, budget: int, multiple: int = 1
+) -> int:
     """Rows of cells per strip: as many as are efficient and fit into memory.
 
     Args:
@@ -72,19 +74,20 @@ def choose_cell_rows(grid: CellGrid, bands: int, itemsize: int, block_rows: int,
         itemsize: Bytes of a digital number.
         block_rows: Pixel rows of the file's blocks.
         budget: Bytes for strips.
+        multiple: What the number of rows must be a multiple of.
 
     Raises:
-        UsageError: Not even one row of cells fits.
+        UsageError: Not even the fewest rows of cells fit.
     """
 
     def fits(rows: int) -> bool:
         return strip_bytes(grid, bands, itemsize, rows, block_rows) <= budget
 
-    rows = min(grid.rows, max(1, STRIP_ROWS // grid.stride))
-    while rows > 1 and not fits(rows):
-        rows = rows // 2
+    rows = max(1, min(-(-grid.rows // multiple), STRIP_ROWS // grid.stride // multiple)) * multiple
+    while rows > multiple and not fits(rows):
+        rows = max(1, rows // 2 // multiple) * multiple
     if not fits(rows):
-        needed = strip_bytes(grid, bands, itemsize, 1, block_rows) - budget
+        needed = strip_bytes(grid, bands, itemsize, rows, block_rows) - budget
         raise UsageError(
             f"`memory` is {needed / 1e6:.0f} MB too little for a scene of this width; raise it, or if you did not "
             "set it, close other programs",

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geocfl.core.grid import CellGrid
-from geocfl.core.legend import NODATA
+from geocfl.core.legend import NODATA, UNCLASSIFIED
 from geocfl.core.progress import Progress, silent
 from geocfl.mapping.checkpoint import Checkpoint
 from geocfl.mapping.encode import Decision
@@ -35,6 +35,7 @@ def classify_scene(
     max_masked: float = 0.5,
     *,
     last: int | None = None,
+    interpolate: bool = False,
     progress: Progress = silent,
     turn: AbstractContextManager[Any] | None = None,
 ) -> float:
@@ -50,6 +51,7 @@ def classify_scene(
         checkpoint: Receives the results, strip by strip.
         max_masked: Fraction of a cell's pixels that may be masked, 0..1.
         last: Row of cells to stop before, a multiple of `cell_rows`; None for all.
+        interpolate: Whether to classify only the cells that the others can be interpolated from; `cell_rows` is even.
         progress: Called with the windows done; an exception that it raises stops the work after a batch.
         turn: A lock if several scenes share the back end: held while windows are classified, but not while the first
             strip is read.
@@ -60,7 +62,7 @@ def classify_scene(
     Raises:
         SceneError: The scene cannot be decoded.
     """
-    strips = scene_strips(scene, bands, grid, cell_rows, checkpoint.row, max_masked, last)
+    strips = scene_strips(scene, bands, grid, cell_rows, checkpoint.row, max_masked, last, interpolate=interpolate)
     total, done = grid.rows * grid.columns, checkpoint.row * grid.columns
 
     def advance(cells: int) -> None:
@@ -73,7 +75,7 @@ def classify_scene(
         advance(0)
         for strip, placed in coming:
             cells = classify_strip(strip, placed, grid.stride, backend, decision, advance)
-            checkpoint.append(cells, strip.inside, int(strip.valid.sum()), int(strip.masked.sum()))
+            checkpoint.append(cells, strip.inside, int(strip.chosen.sum()), int(strip.masked.sum()))
     return time.perf_counter() - started
 
 
@@ -85,7 +87,7 @@ def classify_strip(
     decision: Decision,
     advance: Callable[[int], object] = lambda _: None,
 ) -> NDArray[np.uint8]:
-    """Classifies the cells of a strip that have data.
+    """Classifies the cells of a strip that are to be classified; others with data are left unclassified.
 
     Args:
         strip: From `scene_strips`.
@@ -99,8 +101,8 @@ def classify_strip(
         (bands, k, columns) uint8 cells of a work raster.
     """
     cells = np.full((len(decision.bands), *strip.valid.shape), NO_CONFIDENCE, np.uint8)
-    cells[0] = NODATA
-    rows, columns = np.nonzero(strip.valid)
+    cells[0] = np.where(strip.valid, UNCLASSIFIED, NODATA)
+    rows, columns = np.nonzero(strip.chosen)
     advance(strip.valid.size - len(rows))
     done = 0
     for probability in backend.classify(placed, rows * stride, columns * stride):

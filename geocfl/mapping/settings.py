@@ -34,6 +34,10 @@ class MapSettings:
             device, else float32.
         tta: Test-time augmentation: average over this many rotations and flips, 1, 2, 4 or 8.
             None is the model's own.
+        interpolate: Whether to classify only every second cell in each direction, and to interpolate the logits of the
+            others.
+        smooth: Whether each cell gets the mean of the windows that cover it, in which sure windows count more.
+        smooth_keep: Names of classes whose cells are not smoothed, such as ``("Highway", "River")``.
         min_confidence: Cells below this confidence (0..1) are unclassified.
         products: What to write: ``"lulc"``, ``"confidence"``, ``"vector"``, ``"preview"``, ``"summary"`` (these five
             are ``"default"``), ``"windows"``, ``"probabilities"``, ``"entropy"``, ``"sld"``, ``"truecolor"``,
@@ -60,6 +64,9 @@ class MapSettings:
     backend: str = "auto"
     precision: str = "auto"
     tta: int | None = None
+    interpolate: bool = False
+    smooth: bool = False
+    smooth_keep: Sequence[str] = ()
     min_confidence: float = 0.0
     products: Sequence[str] = ("default",)
     vector: Sequence[str] = ("gpkg",)
@@ -85,7 +92,7 @@ class MapSettings:
             check_type(field.name, value, str(field.type))
             if isinstance(value, np.generic):
                 object.__setattr__(self, field.name, value.item())
-        for name in ("products", "vector"):
+        for name in ("products", "vector", "smooth_keep"):
             object.__setattr__(self, name, check_names(name, getattr(self, name)))
         if self.bbox is not None:
             object.__setattr__(self, "bbox", check_box(self.bbox))
@@ -100,6 +107,8 @@ class MapSettings:
         for name, value, unit in (("simplify", self.simplify, "meters"), ("min_area", self.min_area, "hectares")):
             if not 0 <= value < float("inf"):
                 raise UsageError(f"`{name}` is {value:g} but must be 0 or more {unit}")
+        if self.smooth_keep and not self.smooth:
+            raise UsageError("`smooth_keep` has no effect without smoothing; add `smooth=True`")
         self.taken()
 
     def reading(self) -> Reading:
@@ -168,6 +177,9 @@ class MapOptions(TypedDict, total=False):
     backend: str
     precision: str
     tta: int | None
+    interpolate: bool
+    smooth: bool
+    smooth_keep: Sequence[str]
     min_confidence: float
     products: Sequence[str]
     vector: Sequence[str]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from geocfl.core.grid import CellGrid
 from geocfl.core.windows import has_data, mirror, share
+from geocfl.mapping.interpolate import cells_to_classify
 from geocfl.scenes import Scene
 
 
@@ -22,8 +23,9 @@ class Strip:
         pixels: (B, h, w) float32 reflectance, NaN is no data, mirrored beyond the scene. The window of cell (k, j) of
             the strip starts at (k * stride, j * stride).
         inside: (B, h', width) of the cells' own pixels; a view.
-        valid: (k, columns) bool, which cells are classified: at least half of their pixels inside the scene have data
-            and lie in the area to map, and no more are masked than allowed.
+        valid: (k, columns) bool, which cells have data: at least half of their pixels inside the scene do and lie in
+            the area to map, and no more are masked than allowed.
+        chosen: (k, columns) bool, which of these are classified: all, unless the others are to be interpolated.
         masked: (k, columns) bool, which cells are left empty only because of the mask.
     """
 
@@ -31,6 +33,7 @@ class Strip:
     pixels: NDArray[np.float32]
     inside: NDArray[np.float32]
     valid: NDArray[np.bool_]
+    chosen: NDArray[np.bool_]
     masked: NDArray[np.bool_]
 
 
@@ -42,6 +45,8 @@ def scene_strips(
     first: int = 0,
     max_masked: float = 0.5,
     last: int | None = None,
+    *,
+    interpolate: bool = False,
 ) -> Iterator[Strip]:
     """Reads a scene from top to bottom, each pixel once: rows that the next strip needs are kept.
 
@@ -55,6 +60,7 @@ def scene_strips(
         first: Row of cells to start at, a multiple of `cell_rows`.
         max_masked: Fraction of a cell's pixels that may be masked, 0..1.
         last: Row of cells to stop before, a multiple of `cell_rows`; None for all.
+        interpolate: Whether to choose only the cells that the others can be interpolated from; `cell_rows` is even.
 
     Yields:
         Strips that together cover every row of cells from `first` to `last`.
@@ -87,7 +93,8 @@ def scene_strips(
         below = min(grid.height, (row + cell_rows) * grid.stride)
         inside = held[:, row * grid.stride - top : below - top, left : left + grid.width]
         valid, masked = _wanted_cells(scene, ~np.isnan(inside[0]), row * grid.stride, below, grid.stride, max_masked)
-        yield Strip(first=row, pixels=_take(held, rows - top), inside=inside, valid=valid, masked=masked)
+        chosen = cells_to_classify(valid, grid.rows - row) if interpolate else valid
+        yield Strip(row, _take(held, rows - top), inside, valid, chosen, masked)
 
 
 def _wanted_cells(

@@ -179,7 +179,7 @@ def _read(mapper: Mapper, scene: Scene, grid: CellGrid) -> tuple[_Clock, Strip, 
     """
     rows = mapper.cell_rows(scene, grid)
     middle = max(0, -(-grid.rows // rows) // 2 - 1) * rows
-    strips = scene_strips(scene, mapper.model.bands, grid, rows, middle, mapper.settings.max_masked)
+    strips = scene_strips(scene, mapper.model.bands, grid, rows, middle, mapper.settings.max_masked, interpolate=mapper.settings.interpolate)
     if middle + rows < grid.rows:
         next(strips)
     with _Clock() as clock:
@@ -203,7 +203,7 @@ def _classify(mapper: Mapper, strip: Strip, placed: Any) -> tuple[Stage, NDArray
     valid[:, first : first + width] = strip.valid[:, first : first + width]
     with _Clock() as clock:
         cells = classify_strip(
-            replace(strip, valid=valid), placed, mapper.settings.stride, mapper.backend, mapper.decision
+            replace(strip, valid=valid, chosen=valid & strip.chosen), placed, mapper.settings.stride, mapper.backend, mapper.decision
         )
     cells = cells[:, :, first : first + width]
     if not valid.any():  # use the rate measured on noise
@@ -241,6 +241,7 @@ def _write(
             finished = ClassifiedScene(source.stem, work, part, mapper.model.legend, thumbnail, tags, facts, ACQUIRED)
             how = mapper.settings
             with _Clock() as clock:
+                finished = replace(finished, cells=mapper.refined(work, part))
                 summary = write_products(
                     finished, mapper.selection, staging, simplify_m=how.simplify, min_area_ha=how.min_area
                 )

@@ -26,6 +26,8 @@ BANDS = ("code", "confidence")
 """Their names."""
 ENTROPY, PROBABILITY = "entropy", "probability"
 """Names of bands that it may have, too; of probability there is one for each class."""
+LOGITS = "logits"
+"""Name of the last bands while a map is to be refined: two for each class, the bytes of a number in half precision."""
 NO_CONFIDENCE = 255
 """Value of cells without data in every band but that of the codes."""
 STRIP_CELLS = 1_000_000
