@@ -7,7 +7,9 @@ from geocfl.core.grid import CellGrid
 COMMON_STRIDES = (64, 32, 16)
 
 
-def stride_estimate(name: str, grid: CellGrid, gsd: float, share: float, rate: float, memory: int) -> str:
+def stride_estimate(
+    name: str, grid: CellGrid, gsd: float, share: float, rate: float, memory: int, *, interpolate: bool = False
+) -> str:
     """One line with cell size, cells and time at the chosen stride and at the common ones, and the memory needed.
 
     Args:
@@ -17,11 +19,13 @@ def stride_estimate(name: str, grid: CellGrid, gsd: float, share: float, rate: f
         share: Share of the scene's pixels with data, 0..1; windows without data are not classified.
         rate: Windows per second.
         memory: Peak memory of the process, bytes.
+        interpolate: Whether only a quarter of the cells is classified, where the stride allows it.
     """
 
     def line(stride: int, note: str = "") -> str:
         cells = -(-grid.height // stride) * -(-grid.width // stride)
-        return f"{cells:,} cells of {stride * gsd:g} m{note}, about {_duration(share * cells / rate)}"
+        windows = cells / 4 if interpolate and 2 * stride <= grid.window else cells
+        return f"{cells:,} cells of {stride * gsd:g} m{note}, about {_duration(share * windows / rate)}"
 
     others = [f"`stride={stride}`: {line(stride)}" for stride in COMMON_STRIDES if stride != grid.stride]
     own = line(grid.stride, "" if share > 0.995 else f" ({share:.0%} with data)")

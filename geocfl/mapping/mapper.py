@@ -344,7 +344,16 @@ class Mapper:
         memory = self._held + strip_bytes(grid, bands, itemsize, rows, scene.block_rows)
         level = logging.INFO if self._scenes_at_once == 1 else logging.DEBUG  # too much for a run of thousands
         log.log(level, "%r", self.backend)
-        log.log(level, "%s", stride_estimate(scene.name, grid, self.model.gsd, scene.data_share(), self.rate, memory))
+        estimate = stride_estimate(
+            scene.name,
+            grid,
+            self.model.gsd,
+            scene.data_share(),
+            self.rate,
+            memory,
+            interpolate=self.settings.interpolate,
+        )
+        log.log(level, "%s", estimate)
 
     def _taken(self, scene: Scene) -> dt.datetime | None:
         """When the scene was taken, from the settings or the scene; None if neither says so.

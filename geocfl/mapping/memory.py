@@ -63,9 +63,7 @@ def strip_bytes(grid: CellGrid, bands: int, itemsize: int, cell_rows: int, block
     return strips + reading + cached
 
 
-def choose_cell_rows(
-    grid: CellGrid, bands: int, itemsize: int, block_rows: int, budget: int, multiple: int = 1
-) -> int:
+def choose_cell_rows(grid: CellGrid, bands: int, itemsize: int, block_rows: int, budget: int, multiple: int = 1) -> int:
     """Rows of cells per strip: as many as are efficient and fit into memory.
 
     Args:

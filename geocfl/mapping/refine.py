@@ -51,8 +51,8 @@ class Refinement:
             )
         if settings.interpolate and 2 * stride > window:
             raise UsageError(
-                f"`interpolate` needs a stride of at most {window // 2} px, half of the model's window, but `stride` is "
-                f"{stride}"
+                f"`interpolate` needs a `stride` of at most {window // 2} px, half of the model's window; use such a "
+                "stride, or leave it out"
             )
         if settings.smooth and stride >= window:
             raise UsageError(

@@ -1,4 +1,4 @@
-"""Smooths the probabilities of cells: each becomes the mean of its windows and of those around it, the sure ones first."""
+"""Smooths a map: each cell gets the mean of the windows that cover it, in which sure windows count more."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def smooth(
 ) -> NDArray[np.float32]:
     """Replaces each cell's probabilities by the mean over the windows that cover the cell.
 
-    The mean is P(u) ~ sum_j K(u - c_j) (max P_j)^q P_j over the cells j whose windows cover a part of cell u, with their
-    centers c_j, a Gaussian K and the sharpness q.
+    The mean is P(u) ~ sum_j K(u - c_j) (max P_j)^q P_j over all cells j whose windows cover a part of cell u. K is a
+    Gaussian of the distance to their centers c_j, and q the sharpness.
 
     Args:
         probability: (rows, columns, classes), each cell's sum to 1; ignored where a cell is not valid.

@@ -136,9 +136,9 @@ def measure_scene(mapper: Mapper, source: Source, folder: Path, stand_in: bool =
         if stand_in:
             grid, known = replace(own, height=SIDE, width=SIDE), 1.0
         pixels, windows = grid.height * grid.width, known * grid.rows * grid.columns
-        windows = round(windows * _wanted(scene, own, settings.max_masked))
         larger = pixels / (own.height * own.width)
         read, strip, placed = _read(mapper, scene, own)
+        windows = round(windows * _wanted(scene, own, settings.max_masked) * _not_interpolated(strip))
         classify, cells = _classify(mapper, strip, placed)
         write, written = _write(mapper, source, scene, grid, strip, cells, folder / source.stem)
         stored = stored_bytes(chosen_bands(source, model.bands))
@@ -171,6 +171,11 @@ def _wanted(scene: Scene, grid: CellGrid, max_masked: float) -> float:
     return float(np.mean(left))
 
 
+def _not_interpolated(strip: Strip) -> float:
+    """Share of a strip's cells with data that are classified, 0..1."""
+    return float(strip.chosen.sum() / strip.valid.sum()) if strip.valid.any() else 1.0
+
+
 def _read(mapper: Mapper, scene: Scene, grid: CellGrid) -> tuple[_Clock, Strip, Any]:
     """Reads a strip in the middle of a scene as the pipeline does, after the strip before it, which shares blocks.
 
@@ -179,7 +184,8 @@ def _read(mapper: Mapper, scene: Scene, grid: CellGrid) -> tuple[_Clock, Strip, 
     """
     rows = mapper.cell_rows(scene, grid)
     middle = max(0, -(-grid.rows // rows) // 2 - 1) * rows
-    strips = scene_strips(scene, mapper.model.bands, grid, rows, middle, mapper.settings.max_masked, interpolate=mapper.settings.interpolate)
+    how = mapper.settings
+    strips = scene_strips(scene, mapper.model.bands, grid, rows, middle, how.max_masked, interpolate=how.interpolate)
     if middle + rows < grid.rows:
         next(strips)
     with _Clock() as clock:
@@ -203,7 +209,7 @@ def _classify(mapper: Mapper, strip: Strip, placed: Any) -> tuple[Stage, NDArray
     valid[:, first : first + width] = strip.valid[:, first : first + width]
     with _Clock() as clock:
         cells = classify_strip(
-            replace(strip, valid=valid, chosen=valid & strip.chosen), placed, mapper.settings.stride, mapper.backend, mapper.decision
+            replace(strip, valid=valid, chosen=valid), placed, mapper.settings.stride, mapper.backend, mapper.decision
         )
     cells = cells[:, :, first : first + width]
     if not valid.any():  # use the rate measured on noise

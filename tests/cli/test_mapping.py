@@ -46,6 +46,10 @@ def test_map_writes_every_product(scene: Path, tiny_model: Path, tmp_path: Path)
         (["--min-confidence", "50"], "--min-confidence is 50 but must be between 0 and 1"),
         (["--min-area", "-1"], "--min-area is -1 but must be 0 or more hectares"),
         (["--simplify", "nan"], "--simplify is nan but must be 0 or more meters"),
+        (["--smooth"], "--smooth needs windows that overlap; use a --stride of less than"),
+        (["--interpolate"], "--interpolate needs a --stride of at most 32 px"),
+        (["--smooth-keep", "River"], "--smooth-keep has no effect without smoothing; add --smooth"),
+        (["--stride", "16", "--smooth", "--smooth-keep", "Rivr"], "--smooth-keep: unknown class 'Rivr'; did you mean"),
         (["--datetime", "yesterday"], "--datetime is 'yesterday', which is not a date"),
     ],
 )

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,8 +37,13 @@ def mapper(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Mapper:
     return Mapper(geocfl.load_model(tiny_model), settings, memory="4GB")
 
 
-@pytest.mark.parametrize("windows", [1, 200, 900])
-def test_joined_blocks_are_the_scene(tmp_path: Path, source: Source, mapper: Mapper, windows: int) -> None:
+@pytest.mark.parametrize(("windows", "refined"), [(1, False), (200, False), (900, False), (200, True)])
+def test_joined_blocks_are_the_scene(
+    tmp_path: Path, source: Source, mapper: Mapper, windows: int, refined: bool
+) -> None:
+    if refined:
+        settings = replace(mapper.settings, interpolate=True, smooth=True)
+        mapper = Mapper(mapper.model, settings, memory="4GB")
     blocks = divide(mapper, source, tmp_path / "blocks", overwrite=False, windows=windows)
     assert blocks is not None
     starts, stops = zip(*blocks.rows, strict=True)

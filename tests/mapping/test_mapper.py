@@ -355,6 +355,9 @@ def test_the_estimate_says_what_strides_mean(tmp_path: Path, tiny_model: Path, n
     assert "512 cells of 640 m (50% with data), about 3 s, 1.2 GB" in stride_estimate(
         "s.tif", grid, 10, 0.5, 100, 1.2e9
     )
+    quarter = stride_estimate("s.tif", grid, 10, share=1.0, rate=100, memory=1_234_000_000, interpolate=True)
+    assert "512 cells of 640 m, about 5 s" in quarter
+    assert "7,875 cells of 160 m, about 20 s" in quarter
     with caplog.at_level(logging.INFO, logger="geocfl"):
         geocfl.map_scene(write_scene(tmp_path / "s.tif", noise), tmp_path, model=tiny_model, stride=48)
     assert any("20 cells of 480 m" in r.message for r in caplog.records)

@@ -143,7 +143,7 @@ def test_a_disturbance_of_one_of_the_parts_is_not_scaled_up(tmp_path, tiny_model
         _, strip, _ = profiling._read(how, scene, grid)
         monkeypatch.setattr(profiling, "WRITTEN_CELLS", 12 * grid.columns)
         monkeypatch.setattr(profiling, "_Clock", Disturbed)
-        cells = np.ones((how.decision.bands, 3, 3), np.uint8)
+        cells = np.ones((len(how.decision.bands), 3, 3), np.uint8)
         stage, _ = profiling._write(how, source, scene, grid, strip, cells, tmp_path / "out")
     assert stage.seconds == pytest.approx(1 + (grid.rows - 12) * 0.5 / 6)
 
