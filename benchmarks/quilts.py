@@ -151,7 +151,7 @@ def thin(scene: str, model: str) -> None:
     p[~valid] = 1  # says nothing
     p /= p.sum(axis=-1, keepdims=True)
     names = ("Highway", "River")
-    codes = [c.code for name in names for c in found.legend if c.name == name]
+    codes = [c.code for name in names for c in geocfl.load_model(model).legend if c.name == name]
     print(f"\n{Path(scene).name}, {valid.sum():,} cells\n")
     print(f"| | {' | '.join(names)} | isolated cells |\n| --- | ---: | ---: | ---: |")
     for name, smoother in smoothers().items():
@@ -178,7 +178,7 @@ def main() -> None:
     parser.add_argument("--model", default="eurosat-rgb-lite0")
     parser.add_argument("--quilts", type=int, default=4)
     parser.add_argument("--side", type=int, default=24, help="patches along each side of a quilt")
-    parser.add_argument("--area", type=float, default=9, help="mean area of a region, in patches")
+    parser.add_argument("--area", type=float, default=4, help="mean area of a region, in patches")
     parser.add_argument("--scene", help="a real scene, to see what remains of thin classes")
     options = parser.parse_args()
     quilts = list(maps(options))
@@ -193,7 +193,7 @@ def main() -> None:
         accuracy, f1, lone = np.mean(scores, axis=0)
         print(f"| {name} | {accuracy:.1%} | {f1:.2f} | {lone:.2%} |")
     same = np.mean([(interpolated(p).argmax(axis=-1) == p.argmax(axis=-1)).mean() for p, _ in quilts])
-    print(f"\ninterpolated: {same:.1%} of the cells have the class of the plain map")
+    print(f"\ninterpolated: {same:.1%} of the cells have the class of the plain map", flush=True)
     if options.scene:
         thin(options.scene, options.model)
 
