@@ -29,26 +29,25 @@ def patch_features(
         precision: One of `geocfl.models.network.PRECISIONS`.
 
     Returns:
-        (n, D) float32 features on the CPU, in random order.
+        (n, D) float32 features on the CPU, in the order of `indices`.
     """
     device = next(module.parameters()).device
     module.eval()
     dense = isinstance(module, DenseReflectance)
     batch_size = TILES if dense else fast_batch_size(device)
-    order = indices[np.random.default_rng(seed).permutation(len(indices))]
-    count = len(order)
+    places = np.random.default_rng(seed).permutation(len(indices)) if dense else np.arange(len(indices))
     if dense:
-        order = np.resize(order, -(-count // TILES) * TILES)
+        places = np.resize(places, -(-len(places) // TILES) * TILES)
     rows = []
-    for start in range(0, len(order), batch_size):
-        x = torch.from_numpy(patches.reflectance(order[start : start + batch_size]))
+    for start in range(0, len(places), batch_size):
+        x = torch.from_numpy(patches.reflectance(indices[places[start : start + batch_size]]))
         with autocast(device, precision):
             if isinstance(module, DenseReflectance):
                 found = module.window_features(assemble(x).to(device), module.cells).flatten(0, 2)
             else:
                 found = module.features(x.to(device))
         rows.append(found.float().cpu())
-    return torch.cat(rows)[:count]
+    return in_order(torch.cat(rows), places)
 
 
 @torch.inference_mode()
@@ -80,8 +79,13 @@ def augmented_logits(
             x = augmentation(x, patches.bands, module.input_size, rng)
             rows.append(module(x.to(device, memory_format=torch.channels_last)))
         places.append(chosen)
-    _, first = np.unique(np.concatenate(places), return_index=True)  # some fill up the last mosaic
-    return torch.cat(rows).float().cpu()[torch.from_numpy(first)]
+    return in_order(torch.cat(rows).float().cpu(), np.concatenate(places))
+
+
+def in_order(rows: Tensor, places: NDArray[np.int64]) -> Tensor:
+    """Rows sorted by their places; of a patch that fills up the last mosaic too, the first counts."""
+    _, first = np.unique(places, return_index=True)
+    return rows[torch.from_numpy(first)]
 
 
 def _batches(module: Reflectance, labels: NDArray[np.int64], rng: torch.Generator) -> Iterator[NDArray[np.int64]]:
