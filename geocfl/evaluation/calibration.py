@@ -8,6 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 ECE_BINS = 15
+MOST_DAMPING = 2.0
+"""Largest exponent with which a temperature may grow with novelty."""
 
 
 def reliability(logits: Tensor, labels: Tensor) -> list[dict[str, float]]:
@@ -69,15 +71,36 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     Returns:
         T > 0; probabilities are ``softmax(logits / T)``.
     """
-    logits, log_t = logits.double(), torch.zeros((), dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS([log_t], max_iter=100, line_search_fn="strong_wolfe")
+    return fit_damping(logits, labels)[0]
+
+
+def fit_damping(logits: Tensor, labels: Tensor, ratio: Tensor | None = None) -> tuple[float, float]:
+    """The temperature, and how fast it grows with novelty, that minimize the negative log-likelihood.
+
+    Args:
+        logits: (N, C) float32 of patches that were not used for training.
+        labels: (N,) int64.
+        ratio: (N,) novelty as a multiple of its median, >= 1; None to fit the temperature only.
+
+    Returns:
+        T > 0 and d in 0..`MOST_DAMPING`; probabilities are ``softmax(logits / (T * ratio ** d))``.
+    """
+    logits = logits.double()
+    growth = torch.zeros(len(logits), dtype=torch.float64) if ratio is None else ratio.double().log()
+    fitted = torch.zeros(2, dtype=torch.float64, requires_grad=True)  # log T and d
+    optimizer = torch.optim.LBFGS([fitted], max_iter=100, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = F.cross_entropy(logits / log_t.exp(), labels)
+        loss = F.cross_entropy(logits / (fitted[0] + fitted[1] * growth).exp()[:, None], labels)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
     # If the logits are separable there is no minimum: the loss keeps falling as T approaches 0.
-    return float(log_t.detach().clamp(-3, 3).exp())
+    best = fitted.detach().nan_to_num()
+    temperature, damping = float(best[0].clamp(-3, 3).exp()), float(best[1])
+    if 0 <= damping <= MOST_DAMPING:
+        return temperature, damping
+    damping = min(max(damping, 0.0), MOST_DAMPING)  # the best temperature for the nearest damping that is allowed
+    return fit_damping(logits / (damping * growth).exp()[:, None], labels)[0], damping

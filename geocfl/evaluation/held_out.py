@@ -51,9 +51,9 @@ def patch_features(
 
 
 @torch.inference_mode()
-def augmented_logits(
+def augmented_scores(
     module: Reflectance, patches: Patches, indices: NDArray[np.int64], augmentation: Augmentation, seed: int
-) -> Tensor:
+) -> tuple[Tensor, Tensor | None]:
     """Classifies patches once each under random changes: those of a dense model inside random mosaics.
 
     Args:
@@ -64,22 +64,26 @@ def augmented_logits(
         seed: Decides them.
 
     Returns:
-        (n, C) float32 logits on the CPU, in the order of `indices`.
+        (n, C) float32 logits and (n,) float32 residuals on the CPU, in the order of `indices`; see
+        `geocfl.models.network.Reflectance.scores`.
     """
     device = next(module.parameters()).device
     module.eval()
     rng = torch.Generator().manual_seed(seed)
-    rows, places = [], []
+    rows, unlike, places = [], [], []
     for chosen in _batches(module, patches.labels[indices], rng):
         if isinstance(module, DenseReflectance):
             x = augmented_mosaics(patches, indices[chosen], augmentation, rng)
-            rows.append(module.patches_of(x.to(device, memory_format=torch.channels_last)))
+            logits, residuals = module.patch_scores(x.to(device, memory_format=torch.channels_last))
         else:
             x = torch.from_numpy(patches.reflectance(indices[chosen]))
             x = augmentation(x, patches.bands, module.input_size, rng)
-            rows.append(module(x.to(device, memory_format=torch.channels_last)))
+            logits, residuals = module.scores(x.to(device, memory_format=torch.channels_last))
+        rows.append(logits.float().cpu())
+        unlike += [] if residuals is None else [residuals.cpu()]
         places.append(chosen)
-    return in_order(torch.cat(rows).float().cpu(), np.concatenate(places))
+    order = np.concatenate(places)
+    return in_order(torch.cat(rows), order), in_order(torch.cat(unlike), order) if unlike else None
 
 
 def in_order(rows: Tensor, places: NDArray[np.int64]) -> Tensor:

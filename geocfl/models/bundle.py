@@ -51,6 +51,8 @@ class Bundle:
             at once; 0 for a model that classifies window by window.
         novelty: Quantiles of the novelty of validation patches, those of 0, 1, ... 100 percent. With them the residual
             of a window (`geocfl.models.novelty.Residual`) becomes a percentile. Empty for a model without novelty.
+        damping: How fast the temperature grows with novelty. Logits are divided by `temperature` times max(1, r / m) to
+            this power, where r is the residual of a window and m its median, the quantile of 50 percent.
         conformal: Threshold of each class for prediction sets, 0..1: a class is in the set of a window if 1 - its
             probability is at most its threshold. Empty for a model without prediction sets.
         path: Folder of the bundle; None before it is saved.
@@ -72,6 +74,7 @@ class Bundle:
     tta: int = 1
     feature_stride: int = 0
     novelty: tuple[float, ...] = ()
+    damping: float = 0.0
     conformal: tuple[float, ...] = ()
     path: Path | None = None
 
@@ -120,10 +123,12 @@ class Bundle:
             raise ValueError(f"tta must be one of {TTA}")
         if self.feature_stride and (self.feature_stride < 0 or self.window % self.feature_stride):
             raise ValueError("feature_stride must divide the window")
-        if not all(map(math.isfinite, (*self.novelty, *self.conformal))):
-            raise ValueError("novelty and conformal must be finite")
+        if not all(map(math.isfinite, (*self.novelty, *self.conformal, self.damping))):
+            raise ValueError("novelty, conformal and damping must be finite")
         if self.novelty and (len(self.novelty) != PERCENTILES or list(self.novelty) != sorted(self.novelty)):
             raise ValueError(f"novelty must be {PERCENTILES} ascending quantiles")
+        if self.damping < 0 or (self.damping and not (self.novelty and self.novelty[PERCENTILES // 2] > 0)):
+            raise ValueError("damping must not be negative, and needs novelty")
         if self.conformal and (len(self.conformal) != len(self.legend) or not all(0 <= t <= 1 for t in self.conformal)):
             raise ValueError("conformal must be one threshold from 0 to 1 per class")
 

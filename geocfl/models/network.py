@@ -331,7 +331,9 @@ class Reflectance(nn.Module):
         return x
 
     def forward(self, reflectance: Tensor) -> Tensor:
-        """(N, C) logits of (N, B, H, W) reflectance, averaged over its rotations and flips."""
+        """(N, C) logits of (N, B, H, W) reflectance, as those of `scores`."""
+        if self.residual is not None and self.residual.damping:
+            return self.scores(reflectance)[0]
         x = self.normalize(reflectance)
         logits: Tensor = self.network(x if self.tta == 1 else symmetries(x, self.tta))
         return logits if self.tta == 1 else logits.view(self.tta, -1, logits.shape[1]).mean(0)
@@ -344,13 +346,15 @@ class Reflectance(nn.Module):
 
         Returns:
             (N, C) logits and (N,) float32 residuals, averaged over rotations and flips; no residuals without novelty.
+            The logits are damped where the residuals are large, if the model says so.
         """
         if self.residual is None:
             return self(reflectance), None
         x = self.normalize(reflectance)
         features = self.pooled(x if self.tta == 1 else symmetries(x, self.tta))
         logits, residuals = self.head(features), self.residual(features)
-        return logits.view(self.tta, -1, logits.shape[1]).mean(0), residuals.view(self.tta, -1).mean(0)
+        logits, residuals = logits.view(self.tta, -1, logits.shape[1]).mean(0), residuals.view(self.tta, -1).mean(0)
+        return self.residual.damp(logits, residuals), residuals
 
     def features(self, reflectance: Tensor) -> Tensor:
         """(N, D) pooled features, the input of the network's last layer, of (N, B, H, W) reflectance."""
@@ -411,15 +415,15 @@ class DenseReflectance(Reflectance):
             step: As for `window_features`.
 
         Returns:
-            (N, rows, columns, C) logits and (N, rows, columns) float32 residuals, averaged over rotations and flips; no
-            residuals without novelty.
+            (N, rows, columns, C) logits and (N, rows, columns) float32 residuals, as those of `scores`.
         """
         x = self.normalize(image)
         views = [self._windows(x, step, view) for view in range(self.tta)]  # they differ in shape: not one batch
         logits = torch.stack([self.head(features) for features in views]).mean(0)
         if self.residual is None:
             return logits, None
-        return logits, torch.stack([self.residual(features) for features in views]).mean(0)
+        residuals = torch.stack([self.residual(features) for features in views]).mean(0)
+        return self.residual.damp(logits, residuals), residuals
 
     def _windows(self, x: Tensor, step: int, view: int = 0) -> Tensor:
         """(N, rows, columns, D) features of the windows of the network's input, seen in one of its symmetries."""
@@ -429,10 +433,24 @@ class DenseReflectance(Reflectance):
 
     def patches_of(self, mosaics: Tensor) -> Tensor:
         """(M * n, C) logits of the n windows that tile each of M mosaics (M, B, H, W), row by row."""
+        return self.patch_scores(mosaics)[0]
+
+    def patch_scores(self, mosaics: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Logits and novelty of the n windows that tile each of M mosaics, row by row; with dropout in training.
+
+        Args:
+            mosaics: (M, B, H, W) reflectance.
+
+        Returns:
+            (M * n, C) logits and (M * n,) float32 residuals, as those of `scores` without rotations and flips.
+        """
         features = self.window_features(mosaics, self.cells).flatten(0, 2)
         rate = float(self.network.drop_rate)  # type: ignore[arg-type]
         logits: Tensor = self.head(F.dropout(features, rate, self.training))
-        return logits
+        if self.residual is None:
+            return logits, None
+        residuals = self.residual(features)
+        return self.residual.damp(logits, residuals), residuals
 
 
 class Probabilities(nn.Module):
@@ -477,10 +495,8 @@ def load_network(bundle: Bundle) -> Reflectance:
     state = {name: value.float() if value.is_floating_point() else value for name, value in read_weights(file).items()}
     network = build_network(bundle.backbone, len(bundle.bands), len(bundle.legend), head=bundle.head)
     try:
-        weights, residual = without_residual(state)
+        weights, residual = without_residual(state, bundle)
         network.load_state_dict(weights)
-        if bool(bundle.novelty) != (residual is not None):
-            raise ValueError("novelty has quantiles or components, but not both")
         module = with_reflectance(network, bundle, residual)
         if residual is not None and feature_count(module.head) != len(residual.mean):
             raise ValueError("the components of novelty are not those of the network's features")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from geocfl.models.bundle import NOVELTY
+from geocfl.models.bundle import NOVELTY, PERCENTILES, Bundle
 
 
 class Residual(nn.Module):
@@ -21,13 +21,16 @@ class Residual(nn.Module):
     Args:
         mean: (D,) mean of the training patches' features.
         components: (K, D) principal components, orthonormal rows.
+        median: Residual up to which logits are not damped, > 0.
+        damping: Exponent of the damping, >= 0; 0 turns it off.
     """
 
     mean: Tensor
     components: Tensor
 
-    def __init__(self, mean: Tensor, components: Tensor) -> None:
+    def __init__(self, mean: Tensor, components: Tensor, median: float = 1.0, damping: float = 0.0) -> None:
         super().__init__()
+        self.median, self.damping = median, damping
         self.register_buffer("mean", mean.float(), persistent=False)
         self.register_buffer("components", components.float(), persistent=False)
 
@@ -40,18 +43,27 @@ class Residual(nn.Module):
             )
             return residuals
 
+    def damp(self, logits: Tensor, residuals: Tensor) -> Tensor:
+        """(..., C) logits divided by max(1, residual / median) ** damping: less confident where land is new."""
+        if not self.damping:
+            return logits
+        return logits / (residuals / self.median).clamp_min(1).pow(self.damping)[..., None]
 
-def without_residual(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Residual | None]:
+
+def without_residual(tensors: Mapping[str, Tensor], bundle: Bundle) -> tuple[dict[str, Tensor], Residual | None]:
     """The tensors of a bundle's network, and the residual that is stored beside them; None if there is none.
 
     Args:
         tensors: Content of the weights file.
+        bundle: The model.
 
     Raises:
-        ValueError: One of the residual's tensors is missing, has another shape, or is not finite.
+        ValueError: The model's facts and the tensors do not fit together.
     """
     network = {name: value for name, value in tensors.items() if not name.startswith(NOVELTY)}
     stored = {name.removeprefix(NOVELTY): value for name, value in tensors.items() if name.startswith(NOVELTY)}
+    if bool(stored) != bool(bundle.novelty):
+        raise ValueError("novelty has quantiles or components, but not both")
     if not stored:
         return network, None
     mean, components = stored.get("mean"), stored.get("components")
@@ -59,4 +71,4 @@ def without_residual(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], 
         raise ValueError("the mean and the components of novelty do not fit together")
     if not all(bool(value.isfinite().all()) for value in (mean, components)):
         raise ValueError("the tensors of novelty are not finite")
-    return network, Residual(mean, components)
+    return network, Residual(mean, components, bundle.novelty[PERCENTILES // 2], bundle.damping)

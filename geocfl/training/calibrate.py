@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from geocfl.data.augmentation import Augmentation
 from geocfl.data.patches import Patches
 from geocfl.data.splits import Split
-from geocfl.evaluation.calibration import fit_temperature
+from geocfl.evaluation.calibration import fit_damping, fit_temperature
 from geocfl.evaluation.conformal import fit_thresholds
-from geocfl.evaluation.held_out import augmented_logits
+from geocfl.evaluation.held_out import augmented_scores
 from geocfl.losses import fit_tau, log_prior, loss_facts
-from geocfl.models.bundle import Bundle
+from geocfl.models.bundle import PERCENTILES, Bundle
 from geocfl.models.network import Reflectance
 from geocfl.training.config import TrainSettings
 from geocfl.training.loop import Learner
@@ -32,23 +35,22 @@ def calibrate(
 ) -> Bundle:
     """Tunes a trained model on its validation patches.
 
-    The temperature is that of patches without augmentation; for a dense model, of patches in mosaics, once without and
-    once with augmentation, because scenes are less sharp than patches and have other atmospheres. The thresholds of
+    The temperature is that of patches without augmentation; for a dense model see `calibrate_dense`. The thresholds of
     prediction sets are those of patches with augmentation.
 
     Args:
         model: The model as `geocfl.training.start.describe_model` describes it.
-        module: Its trained network. If the loss is the post-hoc logit adjustment, the bias of its last layer is
-            changed, so that it gives adjusted logits from now on.
+        module: Its trained network, with its residual if it has novelty. If the loss is the post-hoc logit adjustment,
+            the bias of its last layer is changed, so that it gives adjusted logits from now on.
         learner: What was trained.
         patches: The data set.
         split: Its split.
         settings: Those of the run.
-        validated: The model whose temperature, thresholds and tau are used if there are no validation patches.
+        validated: The model whose temperature, damping, thresholds and tau are used if there are no validation patches.
         sets: Fit the thresholds of prediction sets too.
 
     Returns:
-        The model with its temperature and thresholds, and with tau in its origin if the logits are adjusted.
+        The model with its temperature, damping and thresholds, and with tau in its origin if the logits are adjusted.
     """
     labels, counts = torch.from_numpy(patches.labels), patches.counts(split.train)
     if loss_facts(settings.loss).posthoc:
@@ -59,16 +61,55 @@ def calibrate(
         _shift_bias(module.head, -tau * log_prior(counts))
         model = replace(model, origin={**model.origin, "tau": tau})
     if validated:
-        return replace(model, temperature=validated.temperature, conformal=validated.conformal)
-    logits, truth = learner.logits(split.validation), labels[split.validation]
-    if not sets:
-        return replace(model, temperature=fit_temperature(logits, truth))
-    shifted = augmented_logits(module, patches, split.validation, settings.augmentation, settings.seed)
+        return replace(
+            model, temperature=validated.temperature, damping=validated.damping, conformal=validated.conformal
+        )
     if settings.dense:
-        temperature = fit_temperature(torch.cat([logits, shifted]), torch.cat([truth, truth]))
-    else:
-        temperature = fit_temperature(logits, truth)
+        return calibrate_dense(model, module, patches, split.validation, settings.augmentation, settings.seed)
+    truth = labels[split.validation]
+    temperature = fit_temperature(learner.logits(split.validation), truth)
+    if not sets:
+        return replace(model, temperature=temperature)
+    shifted, _ = augmented_scores(module, patches, split.validation, settings.augmentation, settings.seed)
     return replace(model, temperature=temperature, conformal=fit_thresholds(shifted / temperature, truth))
+
+
+def calibrate_dense(
+    model: Bundle,
+    module: Reflectance,
+    patches: Patches,
+    validation: NDArray[np.int64],
+    augmentation: Augmentation,
+    seed: int,
+) -> Bundle:
+    """Tunes a dense model on patches in mosaics, each once without and once with augmentation.
+
+    Scenes are less sharp than patches and have other atmospheres. Fitted on both, the temperature grows with novelty,
+    so that confidence is lower where the model is wrong more often.
+
+    Args:
+        model: The model, with its novelty.
+        module: Its network, with its residual, on the device where it computes. Its residual does not damp yet.
+        patches: The data set.
+        validation: (n,) indices of the patches, which the network was not trained on.
+        augmentation: That of the training.
+        seed: Decides the mosaics and the changes.
+
+    Returns:
+        The model with its temperature, damping and thresholds.
+    """
+    truth = torch.from_numpy(patches.labels[validation])
+    clean, usual = augmented_scores(module, patches, validation, Augmentation(), seed)
+    shifted, unlike = augmented_scores(module, patches, validation, augmentation, seed)
+    logits, twice = torch.cat([clean, shifted]), torch.cat([truth, truth])
+    if usual is None or unlike is None:
+        temperature, damping = fit_temperature(logits, twice), 0.0
+    else:
+        ratio = (torch.cat([usual, unlike]) / model.novelty[PERCENTILES // 2]).clamp_min(1)
+        temperature, damping = fit_damping(logits, twice, ratio)
+        shifted = shifted / ratio[len(truth) :, None] ** damping
+    thresholds = fit_thresholds(shifted / temperature, truth)
+    return replace(model, temperature=temperature, damping=damping, conformal=thresholds)
 
 
 @torch.no_grad()

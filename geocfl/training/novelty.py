@@ -38,7 +38,7 @@ def with_novelty(
 
     Args:
         model: The model.
-        module: Its trained network, on the device where it computes.
+        module: Its trained network, on the device where it computes. It gets the residual.
         patches: The data set.
         split: Which of the patches give the components (training) and the quantiles (validation). For a refit, that of
             the validated run.
@@ -60,11 +60,12 @@ def with_novelty(
     if validated:
         known = load_network(validated).to(device)
         before = known.residual(_features(known, patches, split.train, seed).to(device))  # type: ignore[misc]
-        ratio = float(residual(training).median()) / float(before.median() or 1)
+        ratio = float(residual(training).median()) / (float(before.median()) or 1.0)
         quantiles = ratio * np.array(validated.novelty)
     else:
         residuals = residual(_features(module, patches, split.validation, seed))
         quantiles = np.quantile(residuals.double().numpy(), np.linspace(0, 1, PERCENTILES))
+    module.residual = residual.to(device)
     tensors = {f"{NOVELTY}{name}": value for name, value in residual.named_buffers()}
     return replace(model, novelty=tuple(quantiles.round(6).tolist())), tensors
 

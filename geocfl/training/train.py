@@ -118,9 +118,9 @@ def train(
         if not folder.checkpoint.exists():  # nothing to resume from
             folder.discard()
         raise
-    model = calibrate(model, module, learner, patches, split, settings, validated)
     first_split = training_split(patches, replace(settings, refit=""))
     model, novelty = with_novelty(model, module, patches, first_split, validated=validated, seed=settings.seed)
+    model = calibrate(model, module, learner, patches, split, settings, validated)
     model = model.save(folder.path, {**module.network.state_dict(), **novelty})
     metrics, logits = _evaluate(model, patches, split, torch_device)
     model = _with_metrics(model, metrics, validated)

@@ -12,7 +12,7 @@ from geocfl.core.legend import EUROSAT
 from geocfl.core.radiometry import EUROSAT_RGB
 from geocfl.data.augmentation import Augmentation
 from geocfl.data.patches import RGB, Patches
-from geocfl.evaluation.held_out import augmented_logits, patch_features
+from geocfl.evaluation.held_out import augmented_scores, patch_features
 from geocfl.evaluation.logits import mosaic_logits, patch_logits
 from geocfl.models.bundle import Bundle
 from geocfl.models.network import DenseReflectance, Reflectance, load_network
@@ -34,14 +34,21 @@ def module(request, tiny_model) -> Any:
 
 def test_every_patch_is_classified_once_and_in_order(module, patches, monkeypatch):
     """Means of patches stand for their logits."""
-    monkeypatch.setattr(DenseReflectance, "patches_of", lambda _, x: avg_pool2d(x, 64).movedim(1, -1).flatten(0, 2))
-    monkeypatch.setattr(Reflectance, "forward", lambda _, x: x.mean((2, 3)))
+
+    def means_of(_: Any, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        means = avg_pool2d(x, 64).movedim(1, -1).flatten(0, 2)
+        return means, 2 * means[:, 0]
+
+    monkeypatch.setattr(DenseReflectance, "patch_scores", means_of)
+    monkeypatch.setattr(Reflectance, "scores", means_of)
     indices = np.arange(3, 22)[::-1].copy()
     means = torch.from_numpy(patches.reflectance(indices)).mean((2, 3))
-    torch.testing.assert_close(augmented_logits(module, patches, indices, Augmentation(), 0), means, atol=1e-5, rtol=0)
-    changed = augmented_logits(module, patches, indices, Augmentation(gain=0.3), 0)
+    logits, residuals = augmented_scores(module, patches, indices, Augmentation(), 0)
+    torch.testing.assert_close(logits, means, atol=1e-5, rtol=0)
+    torch.testing.assert_close(residuals, 2 * means[:, 0], atol=1e-5, rtol=0)
+    changed, _ = augmented_scores(module, patches, indices, Augmentation(gain=0.3), 0)
     assert ((changed - means).abs() > 1e-4).any(1).all()
-    torch.testing.assert_close(augmented_logits(module, patches, indices, Augmentation(gain=0.3), 0), changed)
+    torch.testing.assert_close(augmented_scores(module, patches, indices, Augmentation(gain=0.3), 0)[0], changed)
 
 
 def test_features_give_the_logits_of_the_same_patches(module, patches):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from geocfl.core.legend import Legend
-from geocfl.evaluation.calibration import fit_temperature, reliability
+from geocfl.evaluation.calibration import MOST_DAMPING, fit_damping, fit_temperature, reliability
 from geocfl.evaluation.metrics import compute_metrics, format_metrics, metrics_at
 
 LEGEND = Legend.from_folders(["A", "B", "C"])
@@ -152,3 +152,26 @@ def test_the_confusion_matrix_is_that_of_torchmetrics():
     logits, labels = torch.randn(200, 3, generator=rng), torch.randint(2, (200,), generator=rng)
     expected = reference.multiclass_confusion_matrix(logits, labels, num_classes=3)
     assert metrics_at(logits, labels, Legend.from_folders(["A", "B", "C"]))["confusion"] == expected.tolist()
+
+
+@pytest.mark.parametrize("damping", [0.0, 0.4, 1.5])
+def test_the_damping_is_recovered(damping):
+    rng = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(40_000, 5, generator=rng)
+    ratio = 1 + 3 * torch.rand(len(logits), generator=rng).square()
+    labels = torch.distributions.Categorical(logits=logits / (1.3 * ratio[:, None] ** damping)).sample()
+    temperature, found = fit_damping(logits, labels, ratio)
+    assert temperature == pytest.approx(1.3, rel=0.05)
+    assert found == pytest.approx(damping, abs=0.05)
+
+
+def test_the_temperature_never_falls_with_novelty():
+    rng = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(5_000, 3, generator=rng)
+    ratio = 1 + torch.rand(len(logits), generator=rng)
+    for sharper, expected in ((-1, 0.0), (9, MOST_DAMPING)):
+        labels = torch.distributions.Categorical(logits=logits / ratio[:, None] ** sharper).sample()
+        temperature, found = fit_damping(logits, labels, ratio)
+        assert found == expected
+        rest = logits / ratio[:, None] ** expected
+        assert temperature == pytest.approx(fit_temperature(rest, labels), rel=1e-3)

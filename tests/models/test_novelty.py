@@ -9,7 +9,7 @@ from torch import Tensor
 
 from geocfl.errors import ModelError
 from geocfl.models.bundle import NOVELTY, Bundle
-from geocfl.models.network import DenseReflectance, build_network, load_network
+from geocfl.models.network import DenseReflectance, Probabilities, build_network, load_network
 from geocfl.models.novelty import Residual, without_residual
 from geocfl.models.predict import load_model
 from geocfl.models.stac_mlm import _parameters
@@ -88,6 +88,35 @@ def test_window_scores_average_the_symmetries_of_a_scene(bundle):
     torch.testing.assert_close(thinned, logits[:, ::3, ::3], atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("kind", ["windowed", "dense"])
+def test_logits_are_damped_where_land_is_new(bundle, kind):
+    """The median is so small here that all windows lie beyond it."""
+    bundle = bundle if kind == "dense" else replace(bundle, feature_stride=0)
+    damped = replace(bundle, novelty=tuple(value / 1000 for value in QUANTILES), damping=0.5)
+    plain, module, windows = load_network(bundle), load_network(damped), image(64, 128).view(2, 3, 64, 64)
+    with torch.inference_mode():
+        logits, residuals = plain.scores(windows)
+        assert float(residuals.min()) > 0.05
+        expected = logits / (residuals / 0.05).sqrt()[:, None]
+        torch.testing.assert_close(module.scores(windows)[0], expected)
+        torch.testing.assert_close(module(windows), expected)
+        torch.testing.assert_close(Probabilities(damped)(windows), (expected / bundle.temperature).softmax(1))
+        if isinstance(module, DenseReflectance) and isinstance(plain, DenseReflectance):
+            logits, residuals = plain.window_scores(image(128, 192), 2)
+            expected = logits / (residuals / 0.05).sqrt()[..., None]
+            torch.testing.assert_close(module.window_scores(image(128, 192), 2)[0], expected)
+            logits, residuals = plain.patch_scores(image(128, 192))
+            expected = logits / (residuals / 0.05).sqrt()[:, None]
+            torch.testing.assert_close(module.patches_of(image(128, 192)), expected)
+
+
+def test_logits_up_to_the_median_are_not_damped():
+    residual = Residual(torch.zeros(2), torch.zeros(0, 2), median=2.0, damping=1.0)
+    logits = torch.tensor([[1.0, 2.0], [1.0, 2.0], [1.0, 2.0]])
+    damped = residual.damp(logits, torch.tensor([0.0, 2.0, 8.0]))
+    torch.testing.assert_close(damped, logits / torch.tensor([1.0, 1.0, 4.0])[:, None])
+
+
 def test_models_without_novelty_have_no_residuals(tiny_model):
     module = load_network(Bundle.load(tiny_model))
     with torch.inference_mode():
@@ -131,6 +160,6 @@ def test_tensors_without_quantiles_are_refused(bundle, tmp_path):
         load_model(tmp_path / "odd").network()
 
 
-def test_the_tensors_of_other_networks_are_left_alone():
+def test_the_tensors_of_other_networks_are_left_alone(tiny_model):
     tensors = {"a.weight": torch.zeros(1)}
-    assert without_residual(tensors) == (tensors, None)
+    assert without_residual(tensors, Bundle.load(tiny_model)) == (tensors, None)
