@@ -23,6 +23,7 @@ from geocfl.evaluation.logits import mosaic_logits
 from geocfl.models import network
 from geocfl.models.bundle import Bundle
 from geocfl.training import loop
+from geocfl.training.calibrate import calibrate_dense
 from geocfl.training.config import resolve
 from geocfl.training.start import check_dense, describe_model, start, training_patches, training_split
 from geocfl.training.train import Run, train
@@ -141,6 +142,30 @@ def test_a_refit_trains_on_the_validation_patches_too(run, data, tmp_path):
     assert second.model.origin["patches"]["train"] == parts["train"] + parts["validation"]
     assert second.model.temperature == run.model.temperature
     assert second.model.feature_stride == 32
+
+
+def test_a_run_has_novelty_prediction_sets_and_a_calibration_of_shifted_patches(run, data):
+    model, module = run.model, run.model.network()
+    assert len(model.novelty) == 101
+    assert len(model.conformal) == 3
+    assert model.damping >= 0
+    settings = resolve(data, **TINY)
+    patches = training_patches(settings)
+    validation = training_split(patches, settings).validation
+    module.residual.damping = 0.0
+    again = calibrate_dense(model, module, patches, validation, settings.augmentation, settings.seed)
+    assert again.temperature == pytest.approx(model.temperature, rel=0.02), "of the stored weights, in half precision"
+    assert again.damping == pytest.approx(model.damping, abs=0.02)
+    assert again.conformal == pytest.approx(model.conformal, abs=0.02)
+
+
+def test_a_refit_keeps_the_calibration_and_scales_the_novelty(run, data, tmp_path):
+    second = train(data, tmp_path / "second", **TINY, refit=run.path).model
+    first = run.model
+    assert (second.temperature, second.damping, second.conformal) == (first.temperature, first.damping, first.conformal)
+    ratio = np.array(second.novelty) / np.array(first.novelty)
+    np.testing.assert_allclose(ratio, ratio[50], rtol=1e-3)
+    assert second.network().residual.median == second.novelty[50]
 
 
 def test_batches_depend_on_seed_and_epoch_alone(data):
