@@ -66,7 +66,7 @@ def assemble(name: str, bands: Mapping[str, Band], nodata: float | None) -> str:
 def coarseness(dataset: rasterio.DatasetReader) -> tuple[float, ...]:
     """For each band of a dataset, how many times as large as the dataset's pixels its own are; 1 unless assembled."""
     if dataset.driver != "VRT":  # whose tags may cost requests to a server
-        return (1.0,) * dataset.count
+        return tuple(1.0 for _ in dataset.indexes)
     return tuple(float(dataset.tags(number).get(COARSER, 1)) for number in dataset.indexes)
 
 
