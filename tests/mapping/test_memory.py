@@ -53,3 +53,18 @@ def test_strips_are_as_high_as_fits(width: int, stride: int, block_rows: int) ->
 def test_too_little_is_said_with_what_is_missing() -> None:
     with pytest.raises(UsageError, match=r"`memory` is \d+ MB too little for a scene of this width"):
         choose_cell_rows(grid(40_000), 3, 2, 512, 10**7)
+
+
+@pytest.mark.parametrize("stride", [7, 16, 30])
+def test_strips_of_an_even_number_of_rows(stride: int) -> None:
+    cells = grid(10_980, stride)
+    for megabytes in range(60, 1500, 20):
+        budget = megabytes * 10**6
+        if strip_bytes(cells, 3, 2, 2, 512) > budget:
+            with pytest.raises(UsageError, match="too little"):
+                choose_cell_rows(cells, 3, 2, 512, budget, multiple=2)
+            continue
+        rows = choose_cell_rows(cells, 3, 2, 512, budget, multiple=2)
+        assert rows % 2 == 0
+        assert strip_bytes(cells, 3, 2, rows, 512) <= budget
+    assert choose_cell_rows(grid(640, 30, height=70), 3, 2, 512, 10**9, multiple=2) == 4
