@@ -51,7 +51,7 @@ from geocfl.training.novelty import fit_residual
 
 RGB = ("B04", "B03", "B02")
 NEIGHBORS = 10
-TRAINING_PATCHES = 8192
+PATCHES = 8192
 ROWS = 4
 """Rows of windows of a scene that a dense model sees at a time."""
 
@@ -227,7 +227,7 @@ def held_out(
         elif (runs / lulc.folder).is_dir():
             module = load_network(Bundle.load(runs / lulc.folder))
             without = split.train[patches.labels[split.train] != c]
-            scores = Scores(patch_sample(module, patches, without, TRAINING_PATCHES), module.head)
+            scores = Scores(patch_sample(module, patches, without, limit), module.head)
             known = novel = patch_sample(module, patches, split.test, limit)
         else:
             continue
@@ -253,13 +253,13 @@ def main() -> None:
     parser.add_argument("scenes", type=Path)
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--runs", type=Path, help="folder of models that were trained without a class")
-    parser.add_argument("--limit", type=int, default=TRAINING_PATCHES, help="use at most this many test patches")
+    parser.add_argument("--limit", type=int, default=PATCHES, help="use at most this many training and test patches")
     options = parser.parse_args()
     model = Bundle.load(options.model)
     module = load_network(model)
     patches = load_patches(options.data, model.bands, split="spatial")
     split = load_split(patches, options.data, "spatial", 0)
-    train = patch_sample(module, patches, split.train, TRAINING_PATCHES)
+    train = patch_sample(module, patches, split.train, options.limit)
     test = patch_sample(module, patches, split.test, options.limit)
     scores = Scores(train, module.head)
     names = list(scores(test.features[:1]))

@@ -158,7 +158,7 @@ def evaluate(
     else:
         logits = patch_logits(module, patches, indices, batch_size, progress, precision)
     labels = torch.from_numpy(patches.labels[indices])
-    metrics = {subset: compute_metrics(logits, labels, bundle.legend, bundle.temperature)}
+    metrics = {subset: compute_metrics(logits, labels, bundle.legend, bundle.temperature, bundle.conformal)}
     _write(out, bundle, metrics, patches, indices, logits)
     return Evaluation(out, metrics, bundle)
 

@@ -13,6 +13,7 @@ from geocfl.core.display import html_table
 from geocfl.core.legend import Legend
 from geocfl.core.table import align
 from geocfl.evaluation.calibration import calibration_metrics, reliability
+from geocfl.evaluation.conformal import set_metrics
 from geocfl.evaluation.significance import wilson_interval
 
 MOSAICS = "_mosaics"
@@ -32,7 +33,8 @@ def metrics_at(logits: Tensor, labels: Tensor, legend: Legend, temperature: floa
         ``n``, ``accuracy``, ``balanced_accuracy`` (mean recall of the classes that have patches),
         ``worst_class_recall`` (the lowest of these recalls), ``macro_f1`` (mean over all classes; F1 of a class without
         patches or predictions is 0), ``ece``, ``nll`` and ``brier`` (see
-        `geocfl.evaluation.calibration.calibration_metrics`), ``per_class``, ``confusion`` (rows are true classes,
+        `geocfl.evaluation.calibration.calibration_metrics`), ``per_class`` (its ``ece`` is that of the patches that are
+        called the class, 0 if there are none), ``confusion`` (rows are true classes,
         columns predicted ones) and ``reliability`` (see `geocfl.evaluation.calibration.reliability`).
     """
     # torchmetrics is not used: importing it takes seconds.
@@ -56,6 +58,7 @@ def metrics_at(logits: Tensor, labels: Tensor, legend: Legend, temperature: floa
                 "correct": int(correct[c.code - 1]),
                 "accuracy": float(recall[c.code - 1]),
                 "f1": float(f1[c.code - 1]),
+                "ece": _calibration_error(scaled, labels, c.code - 1),
             }
             for c in legend
         ],
@@ -64,7 +67,14 @@ def metrics_at(logits: Tensor, labels: Tensor, legend: Legend, temperature: floa
     }
 
 
-def compute_metrics(logits: Tensor, labels: Tensor, legend: Legend, temperature: float) -> dict[str, Any]:
+def _calibration_error(logits: Tensor, labels: Tensor, predicted: int) -> float:
+    called = logits.argmax(1) == predicted
+    return calibration_metrics(logits[called], labels[called])["ece"] if called.any() else 0.0
+
+
+def compute_metrics(
+    logits: Tensor, labels: Tensor, legend: Legend, temperature: float, thresholds: tuple[float, ...] = ()
+) -> dict[str, Any]:
     """The metrics of one subset as ``metrics.json`` has them, before and after calibration.
 
     Args:
@@ -72,14 +82,17 @@ def compute_metrics(logits: Tensor, labels: Tensor, legend: Legend, temperature:
         labels: (N,) int64, legend code - 1; N >= 1.
         legend: The C classes.
         temperature: The model's; > 0.
+        thresholds: The model's, for prediction sets; empty if it has none.
 
     Returns:
         `metrics_at` `temperature`, with ``ece``, ``nll``, ``brier`` and ``reliability`` at temperature 1 under
-        ``uncalibrated``. The other metrics do not depend on the temperature.
+        ``uncalibrated``. The other metrics do not depend on the temperature. With thresholds, ``sets`` has those of
+        `geocfl.evaluation.conformal.set_metrics`.
     """
     raw = metrics_at(logits, labels, legend)
     uncalibrated = {key: raw[key] for key in ("ece", "nll", "brier", "reliability")}
-    return {**metrics_at(logits, labels, legend, temperature), "uncalibrated": uncalibrated}
+    found = {**metrics_at(logits, labels, legend, temperature), "uncalibrated": uncalibrated}
+    return {**found, "sets": set_metrics(logits / temperature, labels, thresholds)} if thresholds else found
 
 
 def format_metrics(metrics: Mapping[str, Any]) -> str:
@@ -89,14 +102,16 @@ def format_metrics(metrics: Mapping[str, Any]) -> str:
         metrics: From `metrics_at` or `compute_metrics`. Metrics that an older ``metrics.json`` lacks are left out.
 
     Returns:
-        The table of classes, a sentence on balanced accuracy and the worst class, and calibration, before and after
-        temperature scaling if `metrics` has ``uncalibrated``.
+        The table of classes, a sentence on balanced accuracy and the worst class, calibration, before and after
+        temperature scaling if `metrics` has ``uncalibrated``, and a sentence on prediction sets if it has ``sets``.
     """
-    lines = [("code", "class", "correct", "patches", "accuracy", "95% interval", "F1")]
+    calibrated = all("ece" in row for row in metrics["per_class"])
+    lines = [("code", "class", "correct", "patches", "accuracy", "95% interval", "F1", *["ECE"] * calibrated)]
     for row in metrics["per_class"]:
         counts = f"{row['correct']:,}", f"{row['count']:,}"
         interval = accuracy_interval(row["correct"], row["count"])
-        lines.append((str(row["code"]), row["name"], *counts, f"{row['accuracy']:.2%}", interval, f"{row['f1']:.4f}"))
+        scores = f"{row['accuracy']:.2%}", interval, f"{row['f1']:.4f}"
+        lines.append((str(row["code"]), row["name"], *counts, *scores, *[f"{row.get('ece', 0):.4f}"] * calibrated))
     correct = sum(row["correct"] for row in metrics["per_class"])
     total = (
         f"{correct:,}",
@@ -105,8 +120,13 @@ def format_metrics(metrics: Mapping[str, Any]) -> str:
         accuracy_interval(correct, metrics["n"]),
         f"{metrics['macro_f1']:.4f}",
     )
-    lines.append(("", "All (F1: mean of the classes)", *total))
-    parts = [align(lines, text_columns=[1]), _format_balance(metrics), _format_calibration(metrics)]
+    lines.append(("", "All (F1: mean of the classes)", *total, *[f"{metrics.get('ece', 0):.4f}"] * calibrated))
+    parts = [
+        align(lines, text_columns=[1]),
+        _format_balance(metrics),
+        _format_calibration(metrics),
+        describe_sets(metrics),
+    ]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -123,6 +143,18 @@ def describe_metrics(metrics: Mapping[str, Any]) -> str:
     return (
         f"accuracy {metrics['accuracy']:.1%}, macro F1 {metrics['macro_f1']:.3f}, calibration error "
         f"{metrics['ece']:.3f} on {metrics['n']:,} patches"
+    )
+
+
+def describe_sets(metrics: Mapping[str, Any]) -> str:
+    """The coverage and size of prediction sets in one sentence; empty without them."""
+    if "sets" not in metrics:
+        return ""
+    sets = metrics["sets"]
+    return (
+        f"Prediction sets contain the class of {sets['coverage']:.1%} of the patches, and of "
+        f"{sets['worst_class_coverage']:.1%} in the class where they do so least often; they hold "
+        f"{sets['mean_size']:.2f} classes on average."
     )
 
 

@@ -220,6 +220,8 @@ def _captions(model: Bundle, split: str, metrics: Mapping[str, Any], *, validate
 def _temperature(model: Bundle) -> str:
     """Where the temperature comes from, if the model states it."""
     sentence = f"Logits are divided by a temperature of {model.temperature:.4f}"
+    if model.damping:
+        sentence += f" times max(1, novelty / median novelty) to the power {model.damping:.4f}"
     if "refit_of" in model.origin:
         return (
             f"{sentence}, fitted on the validation patches of the first run; this model was then trained again with "
@@ -256,6 +258,7 @@ def _summary(model: Bundle) -> str:
 
 
 def _class_table(metrics: Mapping[str, Any], legend: Legend) -> str:
+    calibrated = all("ece" in row for row in metrics["per_class"])
     rows = [
         (
             f"<span class='swatch' style='background:{lulc.color}'></span>"
@@ -265,6 +268,7 @@ def _class_table(metrics: Mapping[str, Any], legend: Legend) -> str:
             f"{row['accuracy']:.4f}",
             accuracy_interval(row["correct"], row["count"]),
             f"{row['f1']:.4f}",
+            *([f"{row['ece']:.4f}"] if calibrated else []),
         )
         for lulc, row in zip(legend, metrics["per_class"], strict=True)
     ]
@@ -275,8 +279,9 @@ def _class_table(metrics: Mapping[str, Any], legend: Legend) -> str:
         f"{metrics['accuracy']:.4f}",
         accuracy_interval(correct, metrics["n"]),
         f"{metrics['macro_f1']:.4f}",
+        *([f"{metrics['ece']:.4f}"] if calibrated else []),
     )
-    titles = ("Class", "True predictions", "Label count", "Accuracy", "95% interval, %", "F1")
+    titles = ("Class", "True predictions", "Label count", "Accuracy", "95% interval, %", "F1", *["ECE"] * calibrated)
     return _table(titles, rows, ("All (F1: mean of the classes)", *total))
 
 

@@ -136,10 +136,10 @@ def _evaluate(model: Bundle, patches: Patches, split: Split, device: torch.devic
     for name, rows in subsets.items():
         labels = torch.from_numpy(patches.labels[rows])
         logits = patch_logits(module, patches, rows)
-        metrics[name] = compute_metrics(logits, labels, model.legend, model.temperature)
+        metrics[name] = compute_metrics(logits, labels, model.legend, model.temperature, model.conformal)
         if isinstance(module, DenseReflectance):
             inside = mosaic_logits(module, patches, rows)
-            metrics[name + MOSAICS] = compute_metrics(inside, labels, model.legend, model.temperature)
+            metrics[name + MOSAICS] = compute_metrics(inside, labels, model.legend, model.temperature, model.conformal)
     return metrics, logits  # the test patches come last
 
 

@@ -112,10 +112,10 @@ def test_separable_and_hopeless_logits_have_a_finite_temperature(scale):
 def test_metrics_as_text():
     text = format_metrics(metrics_at(logits_of([[0.9, 0.05, 0.05], [0.1, 0.8, 0.1]]), torch.tensor([0, 2]), LEGEND))
     rows = [line.split() for line in text.splitlines()]
-    assert rows[0] == ["code", "class", "correct", "patches", "accuracy", "95%", "interval", "F1"]
-    assert rows[2] == ["1", "A", "1", "1", "100.00%", "20.7-100.0", "1.0000"]
-    assert rows[3] == ["2", "B", "0", "0", "0.00%", "-", "0.0000"]
-    assert rows[4] == ["3", "C", "0", "1", "0.00%", "0.0-79.3", "0.0000"]
+    assert rows[0] == ["code", "class", "correct", "patches", "accuracy", "95%", "interval", "F1", "ECE"]
+    assert rows[2] == ["1", "A", "1", "1", "100.00%", "20.7-100.0", "1.0000", "0.1000"]
+    assert rows[3] == ["2", "B", "0", "0", "0.00%", "-", "0.0000", "0.8000"]
+    assert rows[4] == ["3", "C", "0", "1", "0.00%", "0.0-79.3", "0.0000", "0.0000"]
     assert "50.00%" in rows[5]
     assert "Balanced accuracy (mean of the classes' accuracies): 50.00%; lowest: 0.00%, C." in text
 
@@ -175,3 +175,24 @@ def test_the_temperature_never_falls_with_novelty():
         assert found == expected
         rest = logits / ratio[:, None] ** expected
         assert temperature == pytest.approx(fit_temperature(rest, labels), rel=1e-3)
+
+
+def test_calibration_errors_of_classes_are_those_of_the_patches_called_so():
+    logits = logits_of([[0.8, 0.1, 0.1], [0.8, 0.1, 0.1], [0.1, 0.6, 0.3], [0.2, 0.6, 0.2]])
+    rows = metrics_at(logits, torch.tensor([0, 1, 1, 1]), LEGEND)["per_class"]
+    assert [row["ece"] for row in rows] == pytest.approx([0.3, 0.4, 0.0])
+
+
+def test_metrics_without_errors_of_classes_are_shown_without_them():
+    metrics = metrics_at(logits_of([[0.9, 0.05, 0.05]]), torch.tensor([0]), LEGEND)
+    for row in metrics["per_class"]:
+        del row["ece"]
+    assert "ECE" not in format_metrics(metrics)
+
+
+def test_prediction_sets_have_their_metrics_and_a_sentence():
+    logits, labels = logits_of([[0.8, 0.1, 0.1], [0.4, 0.5, 0.1]]), torch.tensor([0, 0])
+    assert "sets" not in compute_metrics(logits, labels, LEGEND, 1.0)
+    found = compute_metrics(logits, labels, LEGEND, 1.0, (0.5, 0.55, 0.95))
+    assert found["sets"] == {"coverage": 0.5, "worst_class_coverage": 0.5, "mean_size": 2.0}
+    assert "Prediction sets contain the class of 50.0% of the patches" in format_metrics(found)
