@@ -42,7 +42,15 @@ def test_absent_classes_count_as_0():
     result = metrics_at(logits_of([[0.9, 0.05, 0.05]]), torch.tensor([0]), LEGEND)
     assert result["macro_f1"] == pytest.approx(1 / 3)
     assert (result["balanced_accuracy"], result["worst_class_recall"]) == (1, 1), "no patches, no recall"
-    assert result["per_class"][1] == {"code": 2, "name": "B", "count": 0, "correct": 0, "accuracy": 0.0, "f1": 0.0}
+    assert result["per_class"][1] == {
+        "code": 2,
+        "name": "B",
+        "count": 0,
+        "correct": 0,
+        "accuracy": 0.0,
+        "f1": 0.0,
+        "ece": 0.0,
+    }
 
 
 @pytest.mark.parametrize("temperature", [0.05, 1.0, 2.0])
