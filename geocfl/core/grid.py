@@ -27,6 +27,7 @@ class CellGrid:
         window: Side of a window, pixels.
         transform: Pixel (column, row) to coordinates of `crs`.
         crs: The scene's coordinate reference system.
+        context: Pixels around a window that a dense model sees as well.
     """
 
     height: int
@@ -35,6 +36,7 @@ class CellGrid:
     window: int
     transform: Affine
     crs: CRS
+    context: int = 0
 
     @property
     def rows(self) -> int:
@@ -47,9 +49,14 @@ class CellGrid:
         return -(-self.width // self.stride)
 
     @property
+    def footprint(self) -> int:
+        """Side in pixels of a window with the context around it."""
+        return self.window + 2 * self.context
+
+    @property
     def margin(self) -> int:
-        """Pixels by which a window starts above and left of its cell; 0 at stride = window."""
-        return -((self.stride - self.window) // 2)
+        """Pixels by which a footprint starts above and left of its cell; 0 at stride = window without context."""
+        return self.context - (self.stride - self.window) // 2
 
     @property
     def cell_transform(self) -> Affine:

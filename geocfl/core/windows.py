@@ -18,11 +18,11 @@ def mirror(start: int, stop: int, size: int) -> NDArray[np.int64]:
     """Indices start..stop-1 reflected into 0..size-1 about the edge pixels, like numpy's ``reflect`` padding.
 
     Args:
-        start: May be negative, down to 1 - size.
-        stop: May exceed size, up to 2 * size - 1.
-        size: At least 1.
+        start: May be negative.
+        stop: May exceed size.
+        size: At least 2.
     """
-    indices = np.abs(np.arange(start, stop))
+    indices = np.abs(np.arange(start, stop)) % (2 * (size - 1))
     return np.where(indices < size, indices, 2 * (size - 1) - indices)
 
 
@@ -33,7 +33,7 @@ def fill(windows: NDArray[np.float32]) -> NDArray[np.float32]:
     window are used, so the class of a cell does not depend on how the scene is read.
 
     Args:
-        windows: (n, B, S, S) reflectance, filled in place; NaN in all bands is no data. Where the mirror image has no
+        windows: (n, B, H, W) reflectance, filled in place; NaN in all bands is no data. Where the mirror image has no
             data either, the nearest pixel with data is used. A window without any data is left as it is.
 
     Returns:
@@ -47,15 +47,16 @@ def fill(windows: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _sources(known: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """(S * S,) index of the source of each pixel of an (S, S) window."""
+    """(H * W,) index of the source of each pixel of an (H, W) window."""
     from scipy.ndimage import distance_transform_edt  # slow to import, and most scenes have no missing pixels
 
     nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
     mirrored = 2 * nearest - np.indices(known.shape)
-    row, column = mirrored.clip(0, len(known) - 1)
-    usable = (mirrored >= 0).all(axis=0) & (mirrored < len(known)).all(axis=0) & known[row, column]
+    last = np.array(known.shape)[:, None, None] - 1
+    row, column = mirrored.clip(0, last)
+    usable = ((mirrored >= 0) & (mirrored <= last)).all(axis=0) & known[row, column]
     row, column = np.where(usable, mirrored, nearest)
-    sources: NDArray[np.intp] = (row * len(known) + column).ravel()
+    sources: NDArray[np.intp] = (row * known.shape[1] + column).ravel()
     return sources
 
 

@@ -8,7 +8,15 @@ COMMON_STRIDES = (64, 32, 16)
 
 
 def stride_estimate(
-    name: str, grid: CellGrid, gsd: float, share: float, rate: float, memory: int, *, interpolate: bool = False
+    name: str,
+    grid: CellGrid,
+    gsd: float,
+    share: float,
+    rate: float,
+    memory: int,
+    *,
+    interpolate: bool = False,
+    dense: bool = False,
 ) -> str:
     """One line with cell size, cells and time at the chosen stride and at the common ones, and the memory needed.
 
@@ -20,11 +28,14 @@ def stride_estimate(
         rate: Windows per second.
         memory: Peak memory of the process, bytes.
         interpolate: Whether only a quarter of the cells is classified, where the stride allows it.
+        dense: Whether the model is dense: its time does not depend on the stride.
     """
 
     def line(stride: int, note: str = "") -> str:
         cells = -(-grid.height // stride) * -(-grid.width // stride)
         windows = cells / 4 if interpolate and 2 * stride <= grid.window else cells
+        if dense:
+            windows = cells * (stride / grid.window) ** 2
         return f"{cells:,} cells of {stride * gsd:g} m{note}, about {_duration(share * windows / rate)}"
 
     others = [f"`stride={stride}`: {line(stride)}" for stride in COMMON_STRIDES if stride != grid.stride]

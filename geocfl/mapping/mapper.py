@@ -32,6 +32,7 @@ from geocfl.mapping.refine import Refinement
 from geocfl.mapping.settings import MapOptions, MapSettings
 from geocfl.models.backends import load_backend
 from geocfl.models.backends.base import Backend, measure_rate
+from geocfl.models.backends.jobs import tile_rows
 from geocfl.models.bundle import DEFAULT_MODEL, Bundle
 from geocfl.products.files import FILES
 from geocfl.products.formats.truecolor import PICTURE_PIXELS, PREVIEW_PIXELS
@@ -123,10 +124,7 @@ class Mapper:
         sharers: int = 1,
         reading: Reading | None = None,
     ) -> None:
-        if not 1 <= settings.stride <= model.window:
-            raise UsageError(
-                f"`stride` is {settings.stride} but must be between 1 and the model's window, {model.window} px"
-            )
+        model.check_stride(settings.stride)
         if batch_size is not None and batch_size < 1:
             raise UsageError(f"`batch_size` is {batch_size} but must be at least 1")
         self.model = model.with_tta(settings.tta)
@@ -272,7 +270,7 @@ class Mapper:
                 needed=self.model.bands,
                 gsd=self.model.gsd,
                 stride=self.settings.stride,
-                window=self.model.window,
+                window=self.model.footprint,
             ) as scene,
         ):
             yield scene
@@ -335,7 +333,7 @@ class Mapper:
         with self._loading:
             memory = self.strip_memory
         bands, itemsize = len(self.model.bands), np.dtype(scene.dtype).itemsize
-        multiple = 2 if self.settings.interpolate else 1
+        multiple = tile_rows(grid.stride) if self.model.feature_stride else 2 if self.settings.interpolate else 1
         return choose_cell_rows(grid, bands, itemsize, scene.block_rows, memory, multiple)
 
     def _announce(self, scene: Scene, grid: CellGrid, rows: int) -> None:
@@ -352,6 +350,7 @@ class Mapper:
             self.rate,
             memory,
             interpolate=self.settings.interpolate,
+            dense=self.model.feature_stride > 0,
         )
         log.log(level, "%s", estimate)
 
@@ -388,7 +387,7 @@ def cells_of(scene: Scene, model: Bundle, stride: int) -> CellGrid:
             f"{scene.path}: {scene.width} x {scene.height} px is smaller than the model's window of {model.window} px; "
             "use a larger scene"
         )
-    return CellGrid(scene.height, scene.width, stride, model.window, scene.transform, scene.crs)
+    return CellGrid(scene.height, scene.width, stride, model.window, scene.transform, scene.crs, model.context)
 
 
 def _refuse_empty(scene: Scene, checkpoint: Checkpoint) -> None:

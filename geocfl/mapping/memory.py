@@ -51,10 +51,10 @@ def strip_bytes(grid: CellGrid, bands: int, itemsize: int, cell_rows: int, block
         cell_rows: Rows of cells in a strip.
         block_rows: Pixel rows of the file's blocks.
     """
-    width = grid.width + 2 * grid.window
+    width = grid.width + 2 * grid.footprint
     own = min(grid.height, cell_rows * grid.stride)
     aligned = block_rows if block_rows <= own else 0
-    held = own + grid.window + aligned
+    held = own + grid.footprint + aligned
     # One strip is in use, and the next is made from it, its digital numbers and its masks. If the file's blocks are
     # higher than strips, GDAL caches a row of blocks.
     strips = 3 * held * width * bands * 4

@@ -104,12 +104,9 @@ def classify_strip(
     cells[0] = np.where(strip.valid, UNCLASSIFIED, NODATA)
     rows, columns = np.nonzero(strip.chosen)
     advance(strip.valid.size - len(rows))
-    done = 0
-    for probability in backend.classify(placed, rows * stride, columns * stride):
-        chosen = slice(done, done + len(probability))
-        cells[:, rows[chosen], columns[chosen]] = decision.of(probability)
-        done += len(probability)
-        advance(len(probability))
+    for found in backend.classify(placed, rows, columns, stride):
+        cells[:, rows[found.windows], columns[found.windows]] = decision.of(found.probabilities)
+        advance(len(found.probabilities))
     return cells
 
 

@@ -20,8 +20,8 @@ class Strip:
 
     Attributes:
         first: Index of the first cell row.
-        pixels: (B, h, w) float32 reflectance, NaN is no data, mirrored beyond the scene. The window of cell (k, j) of
-            the strip starts at (k * stride, j * stride).
+        pixels: (B, h, w) float32 reflectance, NaN is no data, mirrored beyond the scene. The footprint of cell (k, j)
+            of the strip starts at (k * stride, j * stride).
         inside: (B, h', width) of the cells' own pixels; a view.
         valid: (k, columns) bool, which cells have data: at least half of their pixels inside the scene do and lie in
             the area to map, and no more are masked than allowed.
@@ -69,7 +69,7 @@ def scene_strips(
         SceneError: The scene cannot be decoded.
     """
     left = grid.margin
-    columns = mirror(-left, (grid.columns - 1) * grid.stride - left + grid.window, grid.width)
+    columns = mirror(-left, (grid.columns - 1) * grid.stride - left + grid.footprint, grid.width)
     outside = np.flatnonzero((np.arange(len(columns)) < left) | (np.arange(len(columns)) >= left + grid.width))
     align = scene.block_rows if scene.block_rows <= cell_rows * grid.stride else 1
 
@@ -119,7 +119,7 @@ def _pixel_rows(grid: CellGrid, row: int, cell_rows: int) -> NDArray[np.int64]:
     """Pixel rows of the scene, mirrored at its edges, that the windows of some rows of cells read."""
     start = row * grid.stride - grid.margin
     count = min(cell_rows, grid.rows - row)
-    return mirror(start, start + (count - 1) * grid.stride + grid.window, grid.height)
+    return mirror(start, start + (count - 1) * grid.stride + grid.footprint, grid.height)
 
 
 def _take(pixels: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -21,6 +21,8 @@ TTA = (1, 2, 4, 8)
 """Numbers of rotations and flips that test-time augmentation can average over; a square has eight."""
 BUNDLED = Path(__file__).parent / "bundled"
 DEFAULT_MODEL = "eurosat-rgb-lite0"
+DEFAULT_WINDOWED = "eurosat-rgb-lite0"
+"""The built-in model that classifies window by window."""
 NOVELTY = "novelty."
 """Start of the names of the tensors in the weights file that are not the network's: those of its novelty."""
 PERCENTILES = 101
@@ -131,6 +133,37 @@ class Bundle:
             raise ValueError("damping must not be negative, and needs novelty")
         if self.conformal and (len(self.conformal) != len(self.legend) or not all(0 <= t <= 1 for t in self.conformal)):
             raise ValueError("conformal must be one threshold from 0 to 1 per class")
+
+    @property
+    def context(self) -> int:
+        """Pixels around a window that a dense model sees as well; 0 for other models."""
+        return self.feature_stride
+
+    @property
+    def footprint(self) -> int:
+        """Side in pixels of a window with the context around it."""
+        return self.window + 2 * self.context
+
+    def strides(self) -> range:
+        """The cell sizes that this model can map, in pixels."""
+        step = self.feature_stride or 1
+        return range(step, self.window + 1, step)
+
+    def check_stride(self, stride: int) -> None:
+        """Checks that the model can map cells of `stride` pixels.
+
+        Raises:
+            UsageError: It cannot.
+        """
+        if stride in self.strides():
+            return
+        if not self.feature_stride:
+            raise UsageError(f"`stride` is {stride} but must be between 1 and the model's window, {self.window} px")
+        known = ", ".join(map(str, self.strides()))
+        raise UsageError(
+            f"`stride` is {stride}, but {self.name} is a dense model, which maps strides {known}; use one of them, or "
+            f"`model={DEFAULT_WINDOWED}`, which maps any stride"
+        )
 
     def with_tta(self, tta: int | None) -> Self:
         """The same model with test-time augmentation: more accurate, and that many times slower.

@@ -376,7 +376,7 @@ class Reflectance(nn.Module):
 class DenseReflectance(Reflectance):
     """A network whose trunk runs over images of any size; a window's features are those that lie in it.
 
-    For windows alone it works like any other `Reflectance`.
+    Windows by themselves get the context that they need by mirroring their pixels.
 
     Args:
         network: As for `Reflectance`, with timm's ``forward_features`` and ``get_classifier``.
@@ -388,6 +388,25 @@ class DenseReflectance(Reflectance):
         super().__init__(network, bundle.clip, bundle.mean, bundle.std, bundle.input_size, bundle.tta, residual)
         self.scale = bundle.input_size / bundle.window
         self.cells = bundle.window // bundle.feature_stride
+        self.context = bundle.context
+        self.center = bundle.context // bundle.feature_stride
+
+    def forward(self, reflectance: Tensor) -> Tensor:
+        """(N, C) logits of (N, B, window, window) reflectance, averaged over its rotations and flips."""
+        return self.scores(reflectance)[0]
+
+    def scores(self, reflectance: Tensor) -> tuple[Tensor, Tensor | None]:
+        """As for `Reflectance`; the windows are (N, B, window, window)."""
+        logits, residuals = self.window_scores(self._with_context(reflectance))
+        here = self.center
+        return logits[:, here, here], None if residuals is None else residuals[:, here, here]
+
+    def features(self, reflectance: Tensor) -> Tensor:
+        """(N, D) pooled features of (N, B, window, window) reflectance."""
+        return self.window_features(self._with_context(reflectance))[:, self.center, self.center]
+
+    def _with_context(self, windows: Tensor) -> Tensor:
+        return F.pad(windows, [self.context] * 4, mode="reflect")
 
     def normalize(self, reflectance: Tensor) -> Tensor:
         """(N, B, scale * H, scale * W) input of the network from (N, B, H, W) reflectance; NaN becomes the mean."""
@@ -453,6 +472,31 @@ class DenseReflectance(Reflectance):
         return self.residual.damp(logits, residuals), residuals
 
 
+class BackendNetwork(nn.Module):
+    """What the back ends run: calibrated probabilities, and residuals if the model has novelty.
+
+    From (N, B, window, window) reflectance to (N, C) and (N,). A dense model takes tiles (N, B, H, W), whose sides are
+    multiples of its `feature_stride`, and gives (N, rows, columns, C) and (N, rows, columns).
+
+    Args:
+        bundle: The model.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        super().__init__()
+        network = load_network(bundle)
+        self.scores = network.window_scores if isinstance(network, DenseReflectance) else network.scores
+        self.network = network
+        self.temperature = bundle.temperature
+        self.eval()
+
+    def forward(self, reflectance: Tensor) -> tuple[Tensor, ...]:
+        """Runs the network."""
+        logits, residuals = self.scores(reflectance)
+        probabilities = torch.softmax(logits / self.temperature, dim=-1)
+        return (probabilities,) if residuals is None else (probabilities, residuals)
+
+
 class Probabilities(nn.Module):
     """(N, C) calibrated probabilities of (N, B, H, W) reflectance, for export.
 
@@ -506,8 +550,10 @@ def load_network(bundle: Bundle) -> Reflectance:
 
 
 def example_input(bundle: Bundle) -> Tensor:
-    """Two windows of reflectance to trace a network with."""
-    return torch.full((2, len(bundle.bands), bundle.window, bundle.window), 0.1)
+    """Two windows of reflectance, or tiles of a dense model, to trace a network with."""
+    # Different sides, so that the exporter does not take them for one.
+    sides = (bundle.footprint, bundle.footprint + bundle.feature_stride)
+    return torch.full((2, len(bundle.bands), *sides), 0.1)
 
 
 def symmetries(x: Tensor, count: int) -> Tensor:

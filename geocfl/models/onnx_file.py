@@ -18,7 +18,9 @@ from geocfl.models.bundle import Bundle
 
 log = logging.getLogger("geocfl")
 
-INPUT, OUTPUT = "reflectance", "probabilities"
+INPUT, OUTPUT, NOVELTY = "reflectance", "probabilities", "residuals"
+SIDES = {2: "height", 3: "width"}
+"""Axes of a dense model's input that have no fixed size."""
 OPSET = 18
 """The oldest that torch's exporter writes without conversion, so most programs can read it."""
 
@@ -65,16 +67,19 @@ def _write(bundle: Bundle, path: Path) -> None:
     import onnx
     import torch
 
-    from geocfl.models.network import Probabilities, example_input
+    from geocfl.models.network import BackendNetwork, example_input
 
+    dims = {0: torch.export.Dim("windows")}
+    if step := bundle.feature_stride:
+        dims |= {axis: step * torch.export.Dim(name, min=bundle.footprint // step) for axis, name in SIDES.items()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecations inside the exporter
         program = torch.onnx.export(
-            Probabilities(bundle),
+            BackendNetwork(bundle),
             (example_input(bundle),),
             input_names=[INPUT],
-            output_names=[OUTPUT],
-            dynamic_shapes=({0: torch.export.Dim("windows")},),
+            output_names=[OUTPUT, NOVELTY] if bundle.novelty else [OUTPUT],
+            dynamic_shapes=(dims,),
             opset_version=OPSET,
             dynamo=True,
             verbose=False,

@@ -171,16 +171,21 @@ class Model(Bundle):
             )
         if batch_size is not None and batch_size < 1:
             raise UsageError(f"`batch_size` is {batch_size} but must be at least 1")
-        jobs, known = _windows(self, pixels, stride) if pixels.ndim == 4 else _cells(self, pixels, stride)
+        stack = pixels.ndim == 4
+        known = _known_windows(self, pixels, stride) if stack else _known_cells(self, pixels, stride or self.window)
         probabilities = np.full((known.size, len(self.legend)), np.nan, np.float32)
         wanted, done = np.flatnonzero(known), 0
         with self._backends.lock:
             classifier = self._backends.load(self, backend, device, precision, batch_size)
-            for strip, rows, columns in jobs:
-                for batch in classifier.classify(classifier.place(strip), rows, columns):
-                    probabilities[wanted[done : done + len(batch)]] = batch
-                    done += len(batch)
-                    progress("classifying", done, len(wanted), "window")
+            found = (
+                _classify_windows(classifier, pixels, wanted)
+                if stack
+                else _classify_cells(self, classifier, pixels, known, stride or self.window)
+            )
+            for cells, batch in found:
+                probabilities[wanted[cells]] = batch
+                done += len(batch)
+                progress("classifying", done, len(wanted), "window")
         return Prediction(probabilities.reshape(*known.shape, len(self.legend)), self.legend, self.name)
 
     def network(self) -> Reflectance:
@@ -218,6 +223,10 @@ def load_model(model: str | Path = DEFAULT_MODEL) -> Model:
     return Model.load(model)
 
 
+_Found = tuple[slice | NDArray[np.int64], NDArray[np.float32]]
+"""Which of the wanted windows were classified, and their (m, classes) probabilities."""
+
+
 class _Backends:
     """The loaded back ends of a model; `lock` is held while one is used."""
 
@@ -234,14 +243,8 @@ class _Backends:
         return self._loaded[how]
 
 
-_Job = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]
-"""(B, h, w) pixels, and the rows and columns of the upper left pixels of the windows to classify."""
-
-
-def _windows(
-    model: Bundle, windows: NDArray[np.float32], stride: int | None
-) -> tuple[Iterator[_Job], NDArray[np.bool_]]:
-    """The jobs for windows (N, B, window, window), and (N,) which of them have data."""
+def _known_windows(model: Bundle, windows: NDArray[np.float32], stride: int | None) -> NDArray[np.bool_]:
+    """(N,) which of the windows (N, B, window, window) have data."""
     side = model.window
     if windows.shape[2:] != (side, side):
         height, width = windows.shape[2:]
@@ -251,37 +254,42 @@ def _windows(
         )
     if stride is not None:
         raise UsageError(f"`stride={stride}` is for an image (bands, height, width); leave it out for windows")
-    known = (~np.isnan(windows[:, 0])).mean(axis=(1, 2)) >= 0.5
-
-    def jobs() -> Iterator[_Job]:
-        wanted = np.flatnonzero(known)
-        for start in range(0, len(wanted), WINDOWS_AT_A_TIME):
-            chosen = windows[wanted[start : start + WINDOWS_AT_A_TIME]]
-            strip = chosen.swapaxes(0, 1).reshape(chosen.shape[1], -1, side)
-            yield strip, side * np.arange(len(chosen)), np.zeros(len(chosen), np.int64)
-
-    return jobs(), known
+    known: NDArray[np.bool_] = (~np.isnan(windows[:, 0])).mean(axis=(1, 2)) >= 0.5
+    return known
 
 
-def _cells(model: Bundle, image: NDArray[np.float32], stride: int | None) -> tuple[Iterator[_Job], NDArray[np.bool_]]:
-    """The job for an image (B, height, width), and (rows, columns) which of its cells have data."""
+def _classify_windows(classifier: Backend, windows: NDArray[np.float32], wanted: NDArray[np.int64]) -> Iterator[_Found]:
+    """Classifies some of the windows (N, B, window, window)."""
+    for start in range(0, len(wanted), WINDOWS_AT_A_TIME):
+        for found in classifier.classify_windows(windows[wanted[start : start + WINDOWS_AT_A_TIME]]):
+            yield np.arange(start, start + WINDOWS_AT_A_TIME)[found.windows], found.probabilities
+
+
+def _known_cells(model: Bundle, image: NDArray[np.float32], stride: int) -> NDArray[np.bool_]:
+    """(rows, columns) which of the cells of an image (B, height, width) have data."""
     side, (height, width) = model.window, image.shape[1:]
-    stride = side if stride is None else stride
-    if not 1 <= stride <= side:
-        raise UsageError(f"`stride` is {stride} but must be between 1 and the model's window of {side} px")
+    model.check_stride(stride)
     if min(height, width) < side:
         raise UsageError(
             f"an image of {height} x {width} px is smaller than the window of {side} px that {model.name} "
             "classifies; pass a larger one"
         )
-    known = has_data(~np.isnan(image[0]), stride)
-    margin = (side - stride + 1) // 2  # as in geocfl.core.grid.CellGrid
+    return has_data(~np.isnan(image[0]), stride)
+
+
+def _classify_cells(
+    model: Bundle, classifier: Backend, image: NDArray[np.float32], known: NDArray[np.bool_], stride: int
+) -> Iterator[_Found]:
+    """Classifies some of the cells of an image (B, height, width)."""
+    margin = model.context - (stride - model.window) // 2  # as in geocfl.core.grid.CellGrid
     down, across = (
-        mirror(-margin, (cells - 1) * stride - margin + side, size)
-        for cells, size in zip(known.shape, (height, width), strict=True)
+        mirror(-margin, (cells - 1) * stride - margin + model.footprint, size)
+        for cells, size in zip(known.shape, image.shape[1:], strict=True)
     )
     rows, columns = np.nonzero(known)
-    return iter([(image[:, down[:, None], across], rows * stride, columns * stride)]), known
+    placed = classifier.place(image[:, down[:, None], across])
+    for found in classifier.classify(placed, rows, columns, stride):
+        yield found.windows, found.probabilities
 
 
 def reflectance_of(array: ArrayLike) -> NDArray[np.float32]:

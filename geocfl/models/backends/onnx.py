@@ -8,9 +8,8 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from geocfl.core.windows import cut, fill
 from geocfl.errors import UsageError
-from geocfl.models.backends.base import CPU_BATCH_SIZE
+from geocfl.models.backends.base import CPU_BATCH_SIZE, Classified, Scores, classify, classify_windows
 from geocfl.models.bundle import Bundle
 from geocfl.models.onnx_file import cached_onnx
 
@@ -38,22 +37,28 @@ class OnnxBackend:
         self.batch_size = batch_size or CPU_BATCH_SIZE // bundle.tta
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads or 0  # 0: as many as there are cores
+        self._bundle = bundle
         self._session = ort.InferenceSession(cached_onnx(bundle), options, providers=["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
-        self._window, self._name = bundle.window, bundle.name
 
     def __repr__(self) -> str:
-        return f"{self._name} on cpu in float32 through onnxruntime {ort.__version__}"
+        return f"{self._bundle.name} on cpu in float32 through onnxruntime {ort.__version__}"
 
     def place(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         """Returns them unchanged."""
         return pixels
 
     def classify(
-        self, placed: NDArray[np.float32], rows: NDArray[np.int64], columns: NDArray[np.int64]
-    ) -> Iterator[NDArray[np.float32]]:
+        self, placed: NDArray[np.float32], rows: NDArray[np.int64], columns: NDArray[np.int64], stride: int
+    ) -> Iterator[Classified]:
         """See `geocfl.models.backends.base.Backend`."""
-        for start in range(0, len(rows), self.batch_size):
-            chosen = slice(start, start + self.batch_size)
-            windows = fill(cut(placed, self._window, rows[chosen], columns[chosen]))
-            yield self._session.run(None, {self._input: windows})[0]
+        return classify(self._run, self._bundle, placed, rows, columns, stride, self.batch_size)
+
+    def classify_windows(self, windows: NDArray[np.float32]) -> Iterator[Classified]:
+        """See `geocfl.models.backends.base.Backend`."""
+        return classify_windows(self._run, self._bundle, windows, self.batch_size)
+
+    def _run(self, inputs: Iterator[NDArray[np.float32]]) -> Iterator[Scores]:
+        for pixels in inputs:
+            probabilities, *residuals = self._session.run(None, {self._input: pixels})
+            yield probabilities, residuals[0] if residuals else None

@@ -8,9 +8,9 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from geocfl.core.windows import cut, fill
 from geocfl.errors import UsageError
-from geocfl.models.backends.base import CPU_BATCH_SIZE
+from geocfl.models.backends.base import CPU_BATCH_SIZE, Classified, Scores, classify, classify_windows
+from geocfl.models.backends.jobs import TILE
 from geocfl.models.bundle import Bundle
 from geocfl.models.onnx_file import cached_onnx
 
@@ -47,37 +47,48 @@ class OpenVinoBackend:
             hints["INFERENCE_PRECISION_HINT"] = TYPES[precision]
         self.batch_size = batch_size or CPU_BATCH_SIZE // bundle.tta
         network = core.read_model(cached_onnx(bundle))
-        side = bundle.window
-        network.reshape([ov.Dimension(1, self.batch_size), len(bundle.bands), side, side])
+        bands = len(bundle.bands)
+        if bundle.feature_stride:
+            side = ov.Dimension(bundle.footprint, TILE + bundle.footprint)
+            network.reshape([ov.Dimension(1, self.batch_size), bands, side, side])
+        else:
+            network.reshape([ov.Dimension(1, self.batch_size), bands, bundle.window, bundle.window])
         compiled = core.compile_model(network, "CPU", hints)
         found = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         self.precision = {code: name for name, code in TYPES.items()}.get(found, found)
         self._jobs = ov.AsyncInferQueue(compiled)
-        self._window, self._name = side, bundle.name
+        self._bundle = bundle
 
     def __repr__(self) -> str:
-        return f"{self._name} on cpu in {self.precision} through openvino {ov.__version__.partition('-')[0]}"
+        return f"{self._bundle.name} on cpu in {self.precision} through openvino {ov.__version__.partition('-')[0]}"
 
     def place(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         """Returns them unchanged."""
         return pixels
 
     def classify(
-        self, placed: NDArray[np.float32], rows: NDArray[np.int64], columns: NDArray[np.int64]
-    ) -> Iterator[NDArray[np.float32]]:
+        self, placed: NDArray[np.float32], rows: NDArray[np.int64], columns: NDArray[np.int64], stride: int
+    ) -> Iterator[Classified]:
         """See `geocfl.models.backends.base.Backend`."""
-        done: dict[int, NDArray[np.float32]] = {}
+        return classify(self._run, self._bundle, placed, rows, columns, stride, self.batch_size)
 
-        def keep(request: ov.InferRequest, start: int) -> None:
-            done[start] = request.get_output_tensor(0).data.copy()
+    def classify_windows(self, windows: NDArray[np.float32]) -> Iterator[Classified]:
+        """See `geocfl.models.backends.base.Backend`."""
+        return classify_windows(self._run, self._bundle, windows, self.batch_size)
+
+    def _run(self, inputs: Iterator[NDArray[np.float32]]) -> Iterator[Scores]:
+        done: dict[int, Scores] = {}
+
+        def keep(request: ov.InferRequest, number: int) -> None:
+            probabilities, *residuals = (tensor.data.copy() for tensor in request.output_tensors)
+            done[number] = probabilities, residuals[0] if residuals else None
 
         self._jobs.set_callback(keep)
         wanted = 0
-        for start in range(0, len(rows), self.batch_size):
-            chosen = slice(start, start + self.batch_size)
-            self._jobs.start_async({0: fill(cut(placed, self._window, rows[chosen], columns[chosen]))}, start)
+        for number, pixels in enumerate(inputs):
+            self._jobs.start_async({0: pixels}, number)
             while wanted in done:
                 yield done.pop(wanted)
-                wanted += self.batch_size
+                wanted += 1
         self._jobs.wait_all()
-        yield from (done[start] for start in sorted(done))
+        yield from (done[number] for number in sorted(done))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -12,8 +13,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geocfl.core.windows import cut, fill
+from geocfl.models.backends.base import Classified, Scores, classify_windows, of_tile, percentile
+from geocfl.models.backends.jobs import Tile, batches, tiles
 from geocfl.models.bundle import Bundle
-from geocfl.models.network import autocast, choose_device, fast_batch_size, has_fast_bfloat16, load_network
+from geocfl.models.network import (
+    DenseReflectance,
+    autocast,
+    choose_device,
+    fast_batch_size,
+    has_fast_bfloat16,
+    load_network,
+)
 
 
 class DeviceStrip(NamedTuple):
@@ -59,7 +69,7 @@ class TorchBackend:
         autocast(self.device, precision)  # raises before the weights are read
         self.precision = precision
         self.batch_size = batch_size or fast_batch_size(self.device) // bundle.tta
-        self._window, self._temperature, self._name = bundle.window, bundle.temperature, bundle.name
+        self._bundle = bundle
         if threads:
             torch.set_num_threads(threads)
         self._network = load_network(bundle).to(self.device).to(memory_format=torch.channels_last)
@@ -68,7 +78,7 @@ class TorchBackend:
         self._copying = torch.cuda.Stream(self.device) if on_cuda else None  # type: ignore[no-untyped-call]
 
     def __repr__(self) -> str:
-        return f"{self._name} on {self.device} in {self.precision} through torch {torch.__version__}"
+        return f"{self._bundle.name} on {self.device} in {self.precision} through torch {torch.__version__}"
 
     @torch.inference_mode()
     def place(self, pixels: NDArray[np.float32]) -> DeviceStrip:
@@ -84,28 +94,66 @@ class TorchBackend:
 
     @torch.inference_mode()
     def classify(
-        self, placed: DeviceStrip, rows: NDArray[np.int64], columns: NDArray[np.int64]
-    ) -> Iterator[NDArray[np.float32]]:
+        self, placed: DeviceStrip, rows: NDArray[np.int64], columns: NDArray[np.int64], stride: int
+    ) -> Iterator[Classified]:
         """See `geocfl.models.backends.base.Backend`."""
-        waiting: deque[Callable[[], NDArray[np.float32]]] = deque()
-        for start in range(0, len(rows), self.batch_size):
-            chosen = slice(start, start + self.batch_size)
-            batch = self._cut(placed, rows[chosen], columns[chosen]).contiguous(memory_format=torch.channels_last)
-            with autocast(self.device, self.precision):
-                logits = self._network(batch)
-            waiting.append(self._fetch(torch.softmax(logits.float() / self._temperature, dim=1)))
+        waiting: deque[Callable[[], Classified]] = deque()
+        for job in self._jobs(placed, rows, columns, stride):
+            waiting.append(job)
             # A GPU computes this batch while the caller processes the previous one.
             if self.device.type == "cpu" or len(waiting) > 1:
                 yield waiting.popleft()()
         for arrived in waiting:
             yield arrived()
 
-    def _fetch(self, probability: Tensor) -> Callable[[], NDArray[np.float32]]:
+    @torch.inference_mode()
+    def classify_windows(self, windows: NDArray[np.float32]) -> Iterator[Classified]:
+        """See `geocfl.models.backends.base.Backend`."""
+        yield from classify_windows(self._run, self._bundle, windows, self.batch_size)
+
+    def _run(self, inputs: Iterator[NDArray[np.float32]]) -> Iterator[Scores]:
+        for pixels in inputs:
+            yield self._start(torch.from_numpy(pixels).to(self.device))()
+
+    def _jobs(
+        self, placed: DeviceStrip, rows: NDArray[np.int64], columns: NDArray[np.int64], stride: int
+    ) -> Iterator[Callable[[], Classified]]:
+        """Starts one batch or tile after the other; each result waits for its copy to the host."""
+        if not self._bundle.feature_stride:
+            for part in batches(len(rows), self.batch_size):
+                scores = self._start(self._cut(placed, rows[part] * stride, columns[part] * stride))
+                yield partial(self._windows, scores, part)
+            return
+        height, width = placed.strip.shape[1:]
+        for tile in tiles(rows, columns, stride, self._bundle, (height, width)):
+            scores = self._start(self._cut_tile(placed, tile.rows, tile.columns))
+            yield partial(self._tile, scores, tile)
+
+    def _windows(self, scores: Callable[[], Scores], part: slice) -> Classified:
+        probabilities, residuals = scores()
+        return Classified(probabilities, percentile(residuals, self._bundle), part)
+
+    def _tile(self, scores: Callable[[], Scores], tile: Tile) -> Classified:
+        return of_tile(scores(), tile.windows, 0, tile.row, tile.column, self._bundle)
+
+    def _start(self, pixels: Tensor) -> Callable[[], Scores]:
+        """Starts to classify a batch. The returned function waits for its results only, not for later work."""
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        with autocast(self.device, self.precision):
+            if isinstance(self._network, DenseReflectance):
+                logits, residuals = self._network.window_scores(pixels)
+            else:
+                logits, residuals = self._network.scores(pixels)
+        probability = self._fetch(torch.softmax(logits.float() / self._bundle.temperature, dim=-1))
+        residual = None if residuals is None else self._fetch(residuals)
+        return lambda: (probability(), None if residual is None else residual())
+
+    def _fetch(self, result: Tensor) -> Callable[[], NDArray[np.float32]]:
         """Starts to copy a result to the host. The returned function waits for this copy only, not for later work."""
         if self.device.type != "cuda":
-            return lambda: probability.cpu().numpy()
-        host = torch.empty(probability.shape, pin_memory=True)
-        host.copy_(probability, non_blocking=True)
+            return lambda: result.cpu().numpy()
+        host = torch.empty(result.shape, pin_memory=True)
+        host.copy_(result, non_blocking=True)
         copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
         copied.record()
 
@@ -115,15 +163,24 @@ class TorchBackend:
 
         return arrived
 
+    def _cut_tile(self, placed: DeviceStrip, rows: slice, columns: slice) -> Tensor:
+        """(1, B, height, width) pixels of a tile, cut on the device, with missing pixels filled."""
+        if self._on_host or placed.gapped is not None:
+            pixels = placed.strip.numpy() if self._on_host else placed.gapped
+            return torch.from_numpy(fill(pixels[None, :, rows, columns].copy())).to(self.device)  # type: ignore[index]
+        return placed.strip[None, :, rows, columns]
+
     def _cut(self, placed: DeviceStrip, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Tensor:
         """(n, B, window, window) windows, cut on the device, with missing pixels filled."""
         if self._on_host:
-            return torch.from_numpy(fill(cut(placed.strip.numpy(), self._window, rows, columns)))
-        unfolded = placed.strip.unfold(1, self._window, 1).unfold(2, self._window, 1).permute(1, 2, 0, 3, 4)
+            return torch.from_numpy(fill(cut(placed.strip.numpy(), self._bundle.window, rows, columns)))
+        unfolded = (
+            placed.strip.unfold(1, self._bundle.window, 1).unfold(2, self._bundle.window, 1).permute(1, 2, 0, 3, 4)
+        )
         windows = unfolded[torch.from_numpy(rows).to(self.device), torch.from_numpy(columns).to(self.device)]
         if placed.gapped is not None:
-            first = cut(placed.gapped[:1], self._window, rows, columns)
+            first = cut(placed.gapped[:1], self._bundle.window, rows, columns)
             gaps = np.flatnonzero(np.isnan(first).any(axis=(1, 2, 3)))
-            filled = fill(cut(placed.gapped, self._window, rows[gaps], columns[gaps]))
+            filled = fill(cut(placed.gapped, self._bundle.window, rows[gaps], columns[gaps]))
             windows[torch.from_numpy(gaps).to(self.device)] = torch.from_numpy(filled).to(self.device)
         return windows
