@@ -58,15 +58,15 @@ def main() -> None:
         with stage("read: decode, convert, find no data"):
             strips = sum(1 for _ in scene_strips(scene, model.bands, grid, cell_rows))
         strip = next(scene_strips(scene, model.bands, grid, cell_rows))
-    rows, columns = (options.stride * index for index in np.nonzero(strip.valid))
+    rows, columns = np.nonzero(strip.valid)
     with stage("cut windows (one strip, times all)"):
         for _ in range(strips):
             for start in range(0, len(rows), backend.batch_size):
                 chosen = slice(start, start + backend.batch_size)
-                cut(strip.pixels, model.window, rows[chosen], columns[chosen])
+                cut(strip.pixels, model.window, rows[chosen] * options.stride, columns[chosen] * options.stride)
     with stage("cut and classify (one strip, times all)"):
         for _ in range(strips):
-            for _ in backend.classify(backend.place(strip.pixels), rows, columns):
+            for _ in backend.classify(backend.place(strip.pixels), rows, columns, options.stride):
                 pass
     with tempfile.TemporaryDirectory() as out, stage("the whole map, start-up included"):
         options_ = {"model": options.model, "stride": options.stride, "backend": options.backend, "device": "cpu"}

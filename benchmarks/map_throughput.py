@@ -286,7 +286,7 @@ def through_backend(
 
     def classify(batches: int) -> None:
         cells = np.arange(batches * batch_size) % (across * down)
-        for _ in loaded.classify(placed, SIDE * (cells // across), SIDE * (cells % across)):
+        for _ in loaded.classify(placed, cells // across, cells % across, SIDE):
             pass
 
     return paced(classify, batch_size, seconds)

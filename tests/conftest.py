@@ -121,3 +121,25 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model") / "tiny"
     model.save(folder, build_network("lite0", 3, len(EUROSAT)).state_dict())
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_dense(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dense bundle with random weights and novelty: it has a feature every 16 pixels."""
+    from dataclasses import replace
+
+    import torch
+
+    from geocfl.models.bundle import Bundle
+    from geocfl.models.network import build_network
+
+    torch.manual_seed(0)
+    quantiles = tuple(float(q) for q in torch.linspace(0, 20, 101))
+    model = replace(Bundle.load(tiny_model), name="tiny-dense", input_size=128, feature_stride=16, novelty=quantiles)
+    network = build_network("lite0", 3, 10)
+    with torch.no_grad():
+        network.classifier.weight.mul_(20)  # else all classes are about as probable
+    novelty = {"novelty.mean": torch.zeros(1280), "novelty.components": torch.eye(1280)[:4]}
+    folder = tmp_path_factory.mktemp("model") / "tiny-dense"
+    model.save(folder, network.state_dict() | novelty)
+    return folder

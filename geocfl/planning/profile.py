@@ -22,6 +22,7 @@ from geocfl.demonstration.landscape import BANDS, write_synthetic_scene
 from geocfl.mapping.mapper import Mapper, cells_of
 from geocfl.mapping.pipeline import classify_strip
 from geocfl.mapping.strips import Strip, scene_strips
+from geocfl.models.backends.jobs import tile_rows
 from geocfl.models.bundle import Bundle
 from geocfl.planning.stored_size import stored_bytes
 from geocfl.products.files import FILES
@@ -201,19 +202,21 @@ def _classify(mapper: Mapper, strip: Strip, placed: Any) -> tuple[Stage, NDArray
         The cost of a window, and the (bands, k, n) values of the cells, some of which are classified.
     """
     rows, columns = strip.valid.shape
-    budget = max(mapper.backend.batch_size, int(SECONDS * mapper.rate))
-    width = min(columns, -(-budget // rows))
+    stride, model = mapper.settings.stride, mapper.model
+    unit = tile_rows(stride) if model.feature_stride else 1  # a dense model computes whole tiles
+    per_second = mapper.rate * (model.window / stride) ** 2 if model.feature_stride else mapper.rate
+    budget = max(mapper.backend.batch_size, int(SECONDS * per_second))
+    width = min(columns, -(-budget // (rows * unit)) * unit)
     filled = np.concatenate([[0], np.cumsum(strip.valid.sum(axis=0))])
-    first = int((filled[width:] - filled[:-width]).argmax())
+    first = int((filled[width:] - filled[:-width])[::unit].argmax()) * unit
     valid = np.zeros_like(strip.valid)
     valid[:, first : first + width] = strip.valid[:, first : first + width]
     with _Clock() as clock:
-        cells = classify_strip(
-            replace(strip, valid=valid, chosen=valid), placed, mapper.settings.stride, mapper.backend, mapper.decision
-        )
+        chosen = replace(strip, valid=valid, chosen=valid)
+        cells = classify_strip(chosen, placed, stride, mapper.backend, mapper.decision)
     cells = cells[:, :, first : first + width]
     if not valid.any():  # use the rate measured on noise
-        return Stage(1 / mapper.rate, cores() / mapper.rate), cells
+        return Stage(1 / per_second, cores() / per_second), cells
     return clock.stage(1 / int(valid.sum())), cells
 
 

@@ -16,6 +16,7 @@ from geocfl.errors import SceneError
 from geocfl.mapping.checkpoint import Checkpoint
 from geocfl.mapping.encode import Decision
 from geocfl.mapping.pipeline import ahead, classify_scene
+from geocfl.models.backends.base import Classified
 from geocfl.products.scratch import open_cells
 from geocfl.scenes import open_scene
 
@@ -33,15 +34,15 @@ class Brightness:
     def place(self, pixels: np.ndarray) -> np.ndarray:
         return pixels
 
-    def classify(self, placed, rows, columns):
+    def classify(self, placed, rows, columns, stride):
         for start in range(0, len(rows), self.batch_size):
             if self.stop_after is not None and self.seen >= self.stop_after:
                 raise KeyboardInterrupt
             chosen = slice(start, start + self.batch_size)
-            windows = cut(placed, 64, rows[chosen], columns[chosen])
+            windows = cut(placed, 64, rows[chosen] * stride, columns[chosen] * stride)
             self.seen += len(windows)
             level = np.clip((4 * np.nanmean(windows[:, 0], axis=(1, 2))).astype(int), 0, 3)
-            yield np.where(np.arange(4) == level[:, None], 0.7, 0.1).astype(np.float32)
+            yield Classified(np.where(np.arange(4) == level[:, None], 0.7, 0.1).astype(np.float32), None, chosen)
 
 
 def scene_file(path: Path, dn: np.ndarray) -> Path:
