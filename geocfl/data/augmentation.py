@@ -110,8 +110,20 @@ class Augmentation:
             ]
         )
 
-    def geometry(self, x: Tensor, size: int, rng: torch.Generator, mode: str = "bilinear") -> Tensor:
-        """(N, B, size, size) patches, each rotated, zoomed, shifted and mirrored in one resampling of kind `mode`."""
+    def geometry(self, x: Tensor, size: int, rng: torch.Generator, mode: str = "bilinear", extent: int = 1) -> Tensor:
+        """Rotates, zooms, shifts and mirrors patches in one resampling.
+
+        Args:
+            x: (N, B, H, W).
+            size: Side of the result in pixels.
+            rng: Source of all random numbers.
+            mode: ``"bilinear"`` or ``"bicubic"``.
+            extent: How many patches wide the result is. If above 1, it is a cutout at a random place of the patch
+                repeated in all directions, each time mirrored.
+
+        Returns:
+            (N, B, size, size).
+        """
         n = len(x)
         angle, zoom, dx, dy = 2 * torch.rand(4, n, generator=rng) - 1
         angle = torch.deg2rad(self.rotation * angle)
@@ -121,7 +133,8 @@ class Augmentation:
             mirror = 1.0 - 2.0 * torch.randint(2, (n,), generator=rng)
             angle = angle + math.pi / 2 * torch.randint(4, (n,), generator=rng)
         cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
-        shift = 2 * self.shift
+        shift = 2 * self.shift if extent == 1 else 1.0
+        cos, sin = extent * cos, extent * sin
         theta = torch.stack([cos * mirror, -sin, shift * dx, sin * mirror, cos, shift * dy], dim=1).view(n, 2, 3)
         grid = F.affine_grid(theta, [n, 1, size, size], align_corners=False)
         return F.grid_sample(x, grid, mode=mode, padding_mode="reflection", align_corners=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 import torch
@@ -13,40 +14,56 @@ from geocfl.data.augmentation import Augmentation
 from geocfl.data.patches import Patches
 
 SIDE = 4
-"""Patches along each side of a mosaic."""
+"""Windows along each side of a mosaic."""
 TILES = SIDE * SIDE
-"""Patches in a mosaic."""
+"""Windows in a mosaic."""
+BLOCKS = (1, 2, 2, 4)
+"""Windows along each side of a patch's block in the mosaics of a group.
+
+A block of one window is a patch with an edge all around it, which no scene has. A network that is trained on such
+blocks only does not know land that continues. A larger block is a cutout of the patch repeated in all directions, each
+time mirrored: its windows have no edges.
+"""
+GROUP = TILES * len(BLOCKS)
+"""Windows in a group of mosaics; a batch has whole groups."""
+PATCHES = sum((SIDE // block) ** 2 for block in BLOCKS)
+"""Patches in a group of mosaics."""
 
 
-def assemble(patches: Tensor, side: int = SIDE) -> Tensor:
-    """(M, B, side * H, side * W) mosaics of (M * side * side, B, H, W) patches, row by row."""
-    n, b, h, w = patches.shape
-    grid = patches.view(n // side**2, side, side, b, h, w).permute(0, 3, 1, 4, 2, 5)
+def assemble(blocks: Tensor, side: int = SIDE) -> Tensor:
+    """(M, B, side * H, side * W) mosaics of (M * side * side, B, H, W) blocks, row by row."""
+    n, b, h, w = blocks.shape
+    grid = blocks.view(n // side**2, side, side, b, h, w).permute(0, 3, 1, 4, 2, 5)
     return grid.reshape(-1, b, side * h, side * w)
 
 
 def arrange(
-    labels: NDArray[np.int64], indices: NDArray[np.int64], batch_size: int, rng: torch.Generator, *, alike: bool = True
-) -> Iterator[NDArray[np.int64]]:
-    """The patches of an epoch's batches, in the order in which they lie in mosaics.
+    labels: NDArray[np.int64], indices: NDArray[np.int64], rng: torch.Generator
+) -> Iterator[list[NDArray[np.int64]]]:
+    """The patches of an epoch's mosaics, group by group.
 
     Args:
         labels: (N,) classes of all patches.
-        indices: (n,) which of them to use. If n is not a multiple of `batch_size`, some are used twice.
-        batch_size: Patches per batch, a multiple of `TILES`.
+        indices: (n,) which of them to use; some are used twice to fill the last group.
         rng: Source of all random numbers.
-        alike: Sort every other mosaic by class, so that neighbors are often alike, as on real land.
 
     Yields:
-        (batch_size,) indices.
+        For each mosaic of `BLOCKS`, the indices of its patches, row by row. Every other mosaic of small blocks is
+        sorted by class, so that neighbors are often alike, as on real land.
     """
     order = torch.randperm(len(indices), generator=rng).numpy()
-    order = np.resize(order, -(-len(order) // batch_size) * batch_size)
-    mosaics = indices[order].reshape(-1, TILES)
-    if alike:
-        odd = mosaics[1::2]
-        mosaics[1::2] = np.take_along_axis(odd, labels[odd].argsort(axis=1, kind="stable"), axis=1)
-    yield from mosaics.reshape(-1, batch_size)
+    order = np.resize(order, groups(len(indices)) * PATCHES)
+    sizes = [(SIDE // block) ** 2 for block in BLOCKS]
+    for number, group in enumerate(indices[order].reshape(-1, PATCHES)):
+        mosaics = np.split(group, np.cumsum(sizes)[:-1])
+        if number % 2:
+            mosaics[0] = mosaics[0][labels[mosaics[0]].argsort(kind="stable")]
+        yield mosaics
+
+
+def groups(count: int) -> int:
+    """Groups of mosaics in an epoch of `count` patches."""
+    return -(-count // PATCHES)
 
 
 def mosaic_batches(
@@ -61,26 +78,34 @@ def mosaic_batches(
         patches: The data set.
         indices: (n,) which of its patches to use.
         augmentation: Random changes.
-        batch_size: Patches per batch, a multiple of `TILES`.
+        batch_size: Windows per batch, a multiple of `GROUP`.
         rng: Source of all random numbers.
 
     Yields:
-        (M, B, SIDE * H, SIDE * W) float32 reflectance of the mosaics, and (M * TILES,) int64 labels of their patches,
+        (M, B, SIDE * H, SIDE * W) float32 reflectance of the mosaics, and (M * TILES,) int64 labels of their windows,
         row by row.
     """
-    for chosen in arrange(patches.labels, indices, batch_size, rng):
-        yield augmented_mosaics(patches, chosen, augmentation, rng), torch.from_numpy(patches.labels[chosen])
+    drawn = arrange(patches.labels, indices, rng)
+    while batch := list(islice(drawn, batch_size // GROUP)):
+        parts = [
+            _mosaic(patches, chosen, block, augmentation, rng)
+            for mosaics in batch
+            for block, chosen in zip(BLOCKS, mosaics, strict=True)
+        ]
+        x, y = (torch.cat(part) for part in zip(*parts, strict=True))
+        if augmentation.blur:
+            x = augmentation.blurred(x, rng)
+        yield augmentation.radiometry(x, patches.bands, rng), y
 
 
-def augmented_mosaics(
-    patches: Patches, indices: NDArray[np.int64], augmentation: Augmentation, rng: torch.Generator
-) -> Tensor:
-    """(M, B, SIDE * H, SIDE * W) augmented mosaics of the patches at (M * TILES,) indices; see `mosaic_batches`."""
-    size = patches.pixels.shape[-1]
-    x = augmentation.geometry(torch.from_numpy(patches.reflectance(indices)), size, rng, mode="bicubic")
+def _mosaic(
+    patches: Patches, chosen: NDArray[np.int64], block: int, augmentation: Augmentation, rng: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """(1, B, SIDE * H, SIDE * W) mosaic of blocks, and the (TILES,) labels of its windows."""
+    side = SIDE // block
+    x = torch.from_numpy(patches.reflectance(chosen))
     if augmentation.flatten:
         x = augmentation.flattened(x, rng)
-    x = assemble(x)
-    if augmentation.blur:
-        x = augmentation.blurred(x, rng)
-    return augmentation.radiometry(x, patches.bands, rng)
+    x = augmentation.geometry(x, block * x.shape[-1], rng, mode="bicubic", extent=block)
+    labels = torch.from_numpy(patches.labels[chosen]).view(-1, 1, 1, 1).expand(-1, 1, block, block)
+    return assemble(x, side), assemble(labels, side).flatten()

@@ -322,6 +322,10 @@ class Reflectance(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
 
+    def patch_size(self, _: int) -> int:
+        """Side in pixels in which augmented patches are handed over."""
+        return self.input_size
+
     def normalize(self, reflectance: Tensor) -> Tensor:
         """(N, B, S, S) input of the network from (N, B, H, W) reflectance; NaN (no data) becomes the band's mean."""
         x = torch.where(torch.isnan(reflectance), self.mean, reflectance)
@@ -407,6 +411,10 @@ class DenseReflectance(Reflectance):
 
     def _with_context(self, windows: Tensor) -> Tensor:
         return F.pad(windows, [self.context] * 4, mode="reflect")
+
+    def patch_size(self, side: int) -> int:
+        """Side in pixels in which augmented patches of `side` pixels are handed over."""
+        return side
 
     def normalize(self, reflectance: Tensor) -> Tensor:
         """(N, B, scale * H, scale * W) input of the network from (N, B, H, W) reflectance; NaN becomes the mean."""

@@ -17,7 +17,7 @@ from geocfl.evaluation.conformal import fit_thresholds
 from geocfl.evaluation.held_out import augmented_scores
 from geocfl.losses import fit_tau, log_prior, loss_facts
 from geocfl.models.bundle import PERCENTILES, Bundle
-from geocfl.models.network import Reflectance
+from geocfl.models.network import Reflectance, has_fast_bfloat16
 from geocfl.training.config import TrainSettings
 from geocfl.training.loop import Learner
 
@@ -82,7 +82,7 @@ def calibrate_dense(
     augmentation: Augmentation,
     seed: int,
 ) -> Bundle:
-    """Tunes a dense model on patches in mosaics, each once without and once with augmentation.
+    """Tunes a dense model on patches, each once without and once with augmentation.
 
     Scenes are less sharp than patches and have other atmospheres. Fitted on both, the temperature grows with novelty,
     so that confidence is lower where the model is wrong more often.
@@ -93,14 +93,15 @@ def calibrate_dense(
         patches: The data set.
         validation: (n,) indices of the patches, which the network was not trained on.
         augmentation: That of the training.
-        seed: Decides the mosaics and the changes.
+        seed: Decides the changes.
 
     Returns:
         The model with its temperature, damping and thresholds.
     """
     truth = torch.from_numpy(patches.labels[validation])
-    clean, usual = augmented_scores(module, patches, validation, Augmentation(), seed)
-    shifted, unlike = augmented_scores(module, patches, validation, augmentation, seed)
+    precision = "bfloat16" if has_fast_bfloat16(next(module.parameters()).device) else "float32"
+    clean, usual = augmented_scores(module, patches, validation, Augmentation(), seed, precision)
+    shifted, unlike = augmented_scores(module, patches, validation, augmentation, seed, precision)
     logits, twice = torch.cat([clean, shifted]), torch.cat([truth, truth])
     if usual is None or unlike is None:
         temperature, damping = fit_temperature(logits, twice), 0.0

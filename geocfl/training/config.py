@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 
 from geocfl.data.augmentation import Augmentation
 from geocfl.data.imbalance import check_order, parse_imbalance
-from geocfl.data.mosaics import TILES
+from geocfl.data.mosaics import GROUP
 from geocfl.data.patches import RGB
 from geocfl.data.splits import train_share
 from geocfl.errors import UsageError, unknown_name
@@ -21,7 +21,7 @@ from geocfl.models.network import backbone_facts
 AUGMENTATION = Augmentation(rotation=15, zoom=0.2, shift=0.06, dihedral=True, surface=0.5, gain=0.05, haze=0.005)
 DENSE = {
     "augmentation": replace(AUGMENTATION, veil=0.55, flatten=0.7, blur=1.7),
-    "batch_size": 32,
+    "batch_size": 64,
     "label_smoothing": 0.05,
     "lr": 6e-4,
 }
@@ -361,9 +361,9 @@ def _check(settings: TrainSettings) -> None:
     for name in ("freeze", "mixup", "teacher"):
         if settings.dense and getattr(settings, name):
             raise UsageError(f"`{name}` cannot be used for a dense model; leave out `{name}` or `dense`")
-    if settings.dense and settings.batch_size % TILES:
+    if settings.dense and settings.batch_size % GROUP:
         raise UsageError(
-            f"`batch_size` is {settings.batch_size} but must be a multiple of {TILES}, the patches of a mosaic"
+            f"`batch_size` is {settings.batch_size} but must be a multiple of {GROUP}, the windows of four mosaics"
         )
     if settings.freeze and settings.weights == "none":
         raise UsageError("a frozen backbone needs initial weights; leave out `weights` or `freeze`")

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from geocfl.core.progress import Progress, silent
-from geocfl.data.mosaics import mosaic_batches
+from geocfl.data.mosaics import GROUP, groups, mosaic_batches
 from geocfl.data.patches import Patches
 from geocfl.data.splits import Split
 from geocfl.errors import OutputError
-from geocfl.evaluation.logits import mosaic_logits, patch_logits
+from geocfl.evaluation.logits import patch_logits
 from geocfl.losses import make_loss
 from geocfl.models.bundle import Bundle
 from geocfl.models.network import DenseReflectance, Reflectance, has_fast_bfloat16
@@ -41,12 +41,14 @@ class Learner:
         batches: The batches of an epoch: (n, ...) inputs of `module` and (n,) int64 labels.
         logits: (n, C) float32 logits on the CPU of the patches at n indices, without augmentation.
         objective: The loss of a step.
+        steps: Batches of an epoch.
     """
 
     module: nn.Module
     batches: Callable[[int], Iterator[tuple[Tensor, Tensor]]]
     logits: Callable[[NDArray[np.int64]], Tensor]
     objective: Objective
+    steps: int
 
 
 class MosaicStudent(nn.Module):
@@ -77,14 +79,17 @@ def make_learner(
     device = next(module.parameters()).device
     criterion = make_loss(settings.loss, patches.counts(split.train), settings.gamma, settings.cfl_form)
     if isinstance(module, DenseReflectance):
+        precision = "bfloat16" if has_fast_bfloat16(device) else "float32"  # it costs as much as half an epoch
         return Learner(
             MosaicStudent(module),
             lambda epoch: mosaic_batches(
                 patches, split.train, settings.augmentation, settings.batch_size, _generator(settings, epoch)
             ),
-            lambda indices: mosaic_logits(module, patches, indices),
+            lambda indices: patch_logits(module, patches, indices, precision=precision),
             Objective(criterion, smoothing=settings.label_smoothing),
+            -(-groups(len(split.train)) // (settings.batch_size // GROUP)),
         )
+    steps = -(-len(split.train) // settings.batch_size)
     if not settings.freeze:
         teacher = load_teacher(settings.teacher, model, patches, device)
         student: nn.Module = module
@@ -99,6 +104,7 @@ def make_learner(
             Objective(
                 criterion, settings.mixup, teacher, settings.distill, settings.hint, smoothing=settings.label_smoothing
             ),
+            steps,
         )
     features = read_features(module, patches, progress=progress).to(device)
     labels = torch.from_numpy(patches.labels)
@@ -114,7 +120,7 @@ def make_learner(
         rows: Tensor = head(features[indices]).float().cpu()
         return rows
 
-    return Learner(head, batches, logits, Objective(criterion, smoothing=settings.label_smoothing))
+    return Learner(head, batches, logits, Objective(criterion, smoothing=settings.label_smoothing), steps)
 
 
 def _generator(settings: TrainSettings, epoch: int) -> torch.Generator:
@@ -163,7 +169,7 @@ def fit(
         validation columns, and the last epoch is kept.
     """
     module = learner.module
-    optimizer, scheduler = make_optimizer(module, settings, steps=-(-len(split.train) // settings.batch_size))
+    optimizer, scheduler = make_optimizer(module, settings, learner.steps)
     history: list[dict[str, float]] = []
     best: dict[str, Tensor] = {}
     if checkpoint.exists():

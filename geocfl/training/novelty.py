@@ -21,7 +21,7 @@ log = logging.getLogger("geocfl")
 
 COMPONENTS = 256
 """Principal components at most; and at most half as many as features or patches, so that something is left over."""
-PATCHES = 8192
+PATCHES = 4096
 """Patches that are enough for the components and the quantiles."""
 
 
@@ -45,7 +45,7 @@ def with_novelty(
         validated: For a refit, the validated run's model. No patches are left that the network has not seen, so that
             the quantiles are those of this model, scaled by the ratio of the two networks' median residuals of training
             patches.
-        seed: Chooses among many patches, and decides which patches share a mosaic.
+        seed: Chooses among many patches.
 
     Returns:
         The model with its quantiles, and the tensors to save beside those of its network. Without tensors, the model
@@ -88,7 +88,7 @@ def _features(module: Reflectance, patches: Patches, indices: NDArray[np.int64],
     chosen = np.random.default_rng(seed).permutation(indices)[:PATCHES]
     device = next(module.parameters()).device
     precision = "bfloat16" if has_fast_bfloat16(device) else "float32"
-    return patch_features(module, patches, chosen, seed=seed, precision=precision)
+    return patch_features(module, patches, chosen, precision)
 
 
 @torch.inference_mode()
