@@ -105,7 +105,7 @@ def _time_steps(settings: TrainSettings, patches: Patches, device: torch.device)
     prediction = (time.perf_counter() - started) / len(few)
     criterion = make_loss(settings.loss, patches.counts(split.train), settings.gamma, settings.cfl_form)
     if settings.freeze:
-        learner = Learner(module.head, lambda _: iter(()), lambda _: x, Objective(criterion))
+        learner = Learner(module.head, lambda _: iter(()), lambda _: x, Objective(criterion), STEPS)
         with torch.no_grad():
             x = module.features(x.to(device))
     else:
