@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from geocfl.core.legend import EUROSAT
 from geocfl.core.radiometry import EUROSAT_RGB
 from geocfl.data.augmentation import Augmentation
-from geocfl.data.mosaics import SIDE, TILES, arrange, assemble, mosaic_batches
+from geocfl.data.mosaics import BLOCKS, GROUP, PATCHES, SIDE, TILES, arrange, assemble, groups, mosaic_batches
 from geocfl.data.patches import RGB, Patches
 from geocfl.training.config import DENSE
 
@@ -41,42 +41,26 @@ def test_patches_lie_row_by_row_and_keep_their_pixels():
                 assert torch.equal(cut, tiles[9 * m + 3 * row + column])
 
 
-@given(
-    n=st.integers(1, 200),
-    mosaics=st.integers(1, 4),
-    seed=st.integers(0, 2**32),
-    alike=st.booleans(),
-)
-def test_every_patch_is_used_and_none_more_often_than_needed(n, mosaics, seed, alike):
+@given(n=st.integers(1, 200), seed=st.integers(0, 2**32))
+def test_every_patch_is_used_and_none_more_often_than_needed(n, seed):
     labels = np.random.default_rng(seed).integers(0, 10, 300)
     indices = np.random.default_rng(seed).permutation(300)[:n]
-    size = TILES * mosaics
-    batches = list(arrange(labels, indices, size, rng(seed), alike=alike))
-    assert [len(batch) for batch in batches] == [size] * -(-n // size), "the last batch is filled up"
-    used, counts = np.unique(np.concatenate(batches), return_counts=True)
+    drawn = list(arrange(labels, indices, rng(seed)))
+    assert len(drawn) == groups(n) == -(-n // PATCHES), "the last group is filled up"
+    for number, mosaics in enumerate(drawn):
+        assert [len(mosaic) * block**2 for mosaic, block in zip(mosaics, BLOCKS, strict=True)] == [TILES] * len(BLOCKS)
+        if number % 2:
+            assert (np.diff(labels[mosaics[0]]) >= 0).all(), "every other mosaic of small blocks is sorted by class"
+    used, counts = np.unique(np.concatenate([np.concatenate(mosaics) for mosaics in drawn]), return_counts=True)
     assert np.array_equal(used, np.sort(indices))
     assert counts.max() - counts.min() <= 1
-    for number, mosaic in enumerate(np.concatenate(batches).reshape(-1, TILES)):
-        if alike and number % 2:
-            assert (np.diff(labels[mosaic]) >= 0).all(), "every other mosaic is sorted by class"
-
-
-def test_sorting_moves_patches_only_within_their_mosaic():
-    labels, indices = np.arange(96) % 10, np.arange(96)
-    mixed, alike = (
-        np.concatenate(list(arrange(labels, indices, 32, rng(), alike=alike))).reshape(-1, TILES)
-        for alike in (False, True)
-    )
-    assert np.array_equal(np.sort(mixed), np.sort(alike))
-    assert np.array_equal(mixed[::2], alike[::2])
-    assert not np.array_equal(mixed[1::2], alike[1::2])
 
 
 def test_labels_follow_their_patches(patches):
     indices = np.arange(3, 40)
     seen = []
-    for mosaics, labels in mosaic_batches(patches, indices, Augmentation(), 32, rng()):
-        assert mosaics.shape == (2, 3, SIDE * 8, SIDE * 8)
+    for mosaics, labels in mosaic_batches(patches, indices, Augmentation(), 2 * GROUP, rng()):
+        assert mosaics.shape == (8, 3, SIDE * 8, SIDE * 8), "37 patches fill two groups"
         assert mosaics.dtype == torch.float32
         assert labels.dtype == torch.int64
         values = mosaics[:, 0, 4::8, 4::8].flatten()
@@ -87,9 +71,25 @@ def test_labels_follow_their_patches(patches):
     assert set(seen) == set(indices)
 
 
+def test_the_last_batch_may_be_smaller(patches):
+    sizes = [len(labels) for _, labels in mosaic_batches(patches, np.arange(40), Augmentation(), 3 * GROUP, rng())]
+    assert sizes == [2 * GROUP]
+
+
+def test_land_continues_beyond_the_windows_of_a_large_block(patches):
+    """A patch that is a ramp, mirrored again and again, has no jump anywhere."""
+    ramp = np.arange(8, dtype=np.uint8) * 20
+    ramps = replace(patches, pixels=np.broadcast_to(ramp, patches.pixels.shape).copy())
+    (mosaics, _), *_ = mosaic_batches(ramps, np.arange(40), Augmentation(), GROUP, rng())
+    step = 20 / EUROSAT_RGB.scale
+    jumps = [float(mosaic.diff(dim=2).abs().max()) / step for mosaic in mosaics]
+    assert jumps[3] < 1.3, "one block: at most the ramp's own step"
+    assert jumps[0] > 5, "an edge at every patch"
+
+
 def test_mosaics_depend_only_on_the_generator(patches):
     def epoch(seed: int) -> list[torch.Tensor]:
-        return [part for batch in mosaic_batches(patches, np.arange(40), BUSY, 16, rng(seed)) for part in batch]
+        return [part for batch in mosaic_batches(patches, np.arange(40), BUSY, GROUP, rng(seed)) for part in batch]
 
     torch.manual_seed(1)
     first = epoch(5)
@@ -101,7 +101,7 @@ def test_mosaics_depend_only_on_the_generator(patches):
 def test_a_mosaic_has_one_atmosphere_and_its_patches_have_their_own_contrast(patches):
     one_color = replace(patches, pixels=np.full_like(patches.pixels, 100))
     hazy = Augmentation(gain=0.1, haze=0.01, veil=0.5)
-    (mosaics, _), *_ = mosaic_batches(one_color, np.arange(32), hazy, 32, rng())
+    (mosaics, _), *_ = mosaic_batches(one_color, np.arange(32), hazy, GROUP, rng())
     values = mosaics.flatten(2)
     torch.testing.assert_close(values, values[:, :, :1].expand_as(values))
     assert not torch.allclose(mosaics[0, :, 0, 0], mosaics[1, :, 0, 0], atol=1e-3)
@@ -109,7 +109,7 @@ def test_a_mosaic_has_one_atmosphere_and_its_patches_have_their_own_contrast(pat
     striped[...] = 100
     striped[..., ::2] = 50
     (mosaics, _), *_ = mosaic_batches(
-        replace(patches, pixels=striped), np.arange(16), Augmentation(flatten=1.0), 16, rng()
+        replace(patches, pixels=striped), np.arange(16), Augmentation(flatten=1.0), GROUP, rng()
     )
     contrast = mosaics[0, 0].unfold(0, 8, 8).unfold(1, 8, 8).flatten(2).std(2)
     full = (EUROSAT_RGB.to_reflectance(np.array(100)) - EUROSAT_RGB.to_reflectance(np.array(50))) / 2

@@ -33,7 +33,7 @@ TINY: dict[str, Any] = {
     "weights": "none",
     "dense": True,
     "epochs": 2,
-    "batch_size": 16,
+    "batch_size": 64,
     "input_size": 64,
 }
 
