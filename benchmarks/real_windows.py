@@ -114,9 +114,9 @@ def main() -> None:
         inside = [[w for w in group if low <= w.confidence < high] for group in (known, unknown)]
         print(f"| {low:g} to {min(high, 1):g} | {share(inside[0])} | {len(inside[1])} of {len(unknown)} |")
     right, wrong = ([w for w in known if w.right is answer] for answer in (True, False))
-    print(
-        f"\nMean confidence {mean(right):.2f} of right windows, {mean(wrong):.2f} of wrong, {mean(unknown):.2f} of no class."
-    )
+    groups = (("right windows", right), ("wrong ones", wrong), ("those of no class", unknown))
+    means = ", ".join(f"{mean(group):.2f} of {name}" for name, group in groups)
+    print(f"\nMean confidence: {means}.")
     print(f"AUROC of confidence {auroc([w.confidence for w in right], [w.confidence for w in wrong]):.2f}", end="")
     if not any(math.isnan(w.novelty) for w in found):
         print(f", of novelty {auroc([w.novelty for w in unknown], [w.novelty for w in known]):.2f}", end="")
