@@ -122,6 +122,7 @@ def map_scenes(
     smooth: options.Smooth = False,
     smooth_keep: options.SmoothKeep = None,
     min_confidence: options.MinConfidence = 0.0,
+    max_novelty: options.MaxNovelty = None,
     min_area: options.MinArea = 0.0,
     simplify: options.Simplify = 0.0,
     datetime: Annotated[
@@ -216,6 +217,7 @@ def map_scenes(
             smooth=smooth,
             smooth_keep=parse.names(smooth_keep or ""),
             min_confidence=min_confidence,
+            max_novelty=max_novelty,
             simplify=simplify,
             min_area=min_area,
             datetime=datetime or None,
@@ -251,9 +253,13 @@ def map_scenes(
 
 
 def _described(result: SceneMap) -> str:
+    from geocfl.products.unlike import unlike_sentence
+
     name = result.summary["scene"]["file"]
     done = "already mapped, nothing to do" if result.already_done else "mapped"
-    return "\n".join([f"{name}: {done}\n", result.table(), "", *(f"  {file}" for file in result.paths.values())])
+    unlike = unlike_sentence(result.summary)
+    lines = [f"{name}: {done}\n", result.table(), "", *([f"{unlike}\n"] if unlike else [])]
+    return "\n".join([*lines, *(f"  {file}" for file in result.paths.values())])
 
 
 @app.command(

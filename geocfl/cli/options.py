@@ -163,8 +163,8 @@ ProductNames = Annotated[
     typer.Option(
         metavar="NAMES",
         help="Products, separated by commas: lulc (class raster), confidence, vector (polygons), preview, windows, "
-        "probabilities, entropy, sld, truecolor, project (QGIS), report (web page), stac; or default, or all. A "
-        "summary is always written.",
+        "probabilities, entropy, novelty, sets (prediction sets), sld, truecolor, project (QGIS), report (web page), "
+        "stac; or default, or all. A summary is always written.",
         show_default="lulc,confidence,vector,preview",
         autocompletion=some_of(completion.PRODUCT_NAMES),
         rich_help_panel=OUTPUT,
@@ -210,6 +210,15 @@ MinConfidence = Annotated[
     typer.Option(
         metavar="FRACTION",
         help="Mark cells below this confidence as unclassified (0-1).",
+        rich_help_panel=OUTPUT,
+    ),
+]
+MaxNovelty = Annotated[
+    float | None,
+    typer.Option(
+        metavar="PERCENT",
+        help="Mark cells as unclassified that are more unlike the training data than PERCENT of validation patches.",
+        show_default="none",
         rich_help_panel=OUTPUT,
     ),
 ]

@@ -26,6 +26,7 @@ from geocfl.mapping.checkpoint import CHECKPOINT, Checkpoint
 from geocfl.mapping.encode import Decision
 from geocfl.mapping.estimate import stride_estimate
 from geocfl.mapping.memory import RESERVE, choose_cell_rows, memory_budget, resident, strip_bytes
+from geocfl.mapping.offers import check_novelty, missing_products
 from geocfl.mapping.pipeline import classify_scene
 from geocfl.mapping.provenance import Provenance
 from geocfl.mapping.refine import Refinement
@@ -129,10 +130,18 @@ class Mapper:
             raise UsageError(f"`batch_size` is {batch_size} but must be at least 1")
         self.model = model.with_tta(settings.tta)
         self.settings = replace(settings, tta=self.model.tta)
-        self.selection = Selection.of(settings.products, settings.vector)
+        check_novelty(model, settings)
+        self.selection = Selection.of(settings.products, settings.vector, missing_products(model))
         self.refinement = Refinement.of(settings, model)
         self.decision = Decision(
-            len(model.legend), settings.min_confidence, self.selection.detail, logits=bool(self.refinement)
+            len(model.legend),
+            settings.min_confidence,
+            self.selection.detail,
+            logits=bool(self.refinement),
+            novelty=bool(model.novelty),
+            max_novelty=settings.max_novelty,
+            saturation=model.clip[1],
+            conformal=model.conformal if "sets" in self.selection.products else (),
         )
         self.reading = reading or settings.reading()
         self.device, self.batch_size, self.memory = device, batch_size, memory

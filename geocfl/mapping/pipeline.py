@@ -16,9 +16,10 @@ from geocfl.core.legend import NODATA, UNCLASSIFIED
 from geocfl.core.progress import Progress, silent
 from geocfl.mapping.checkpoint import Checkpoint
 from geocfl.mapping.encode import Decision
+from geocfl.mapping.saturation import saturated_cells
 from geocfl.mapping.strips import Strip, scene_strips
 from geocfl.models.backends.base import Backend
-from geocfl.products.scratch import NO_CONFIDENCE
+from geocfl.products.scratch import NO_CONFIDENCE, NOVELTY
 from geocfl.scenes import Scene
 
 T = TypeVar("T")
@@ -104,8 +105,15 @@ def classify_strip(
     cells[0] = np.where(strip.valid, UNCLASSIFIED, NODATA)
     rows, columns = np.nonzero(strip.chosen)
     advance(strip.valid.size - len(rows))
+    saturated = np.zeros_like(strip.valid)
+    if decision.novelty:
+        saturated = strip.valid & saturated_cells(strip.inside, stride, decision.saturation)
+        cells[decision.bands.index(NOVELTY), saturated] = 100
     for found in backend.classify(placed, rows, columns, stride):
-        cells[:, rows[found.windows], columns[found.windows]] = decision.of(found.probabilities)
+        here, novelty = (rows[found.windows], columns[found.windows]), found.novelty
+        if novelty is not None:
+            novelty = np.where(saturated[here], np.float32(100), novelty)
+        cells[:, *here] = decision.of(found.probabilities, novelty)
         advance(len(found.probabilities))
     return cells
 

@@ -94,19 +94,21 @@ class Refinement:
                 held = held.reshape(-1, len(decision.bands), grid.columns)
                 own = slice(first - top, last - top)
                 valid = held[:, 0] != NODATA
-                probability = self._probability(decision.logits_of(held), valid, grid)[own][valid[own]]
+                logits, novelty = decision.logits_of(held), decision.novelty_of(held)
+                if self.interpolate:
+                    logits, novelty = interpolate(logits), interpolate(novelty)
+                probability = self._probability(logits, valid, grid)[own][valid[own]]
+                unlike = novelty[own][valid[own]][:, 0] if decision.novelty else None
                 result = np.full((len(final.bands), last - first, grid.columns), NO_CONFIDENCE, np.uint8)
                 result[0] = NODATA
-                result[:, valid[own]] = final.of(probability)
+                result[:, valid[own]] = final.of(probability, unlike)
                 target.write(result.transpose(1, 0, 2).tobytes())
         write_header(refined, grid.rows, grid.columns, final.bands)
 
     def _probability(
         self, logits: NDArray[np.float32], valid: NDArray[np.bool_], grid: CellGrid
     ) -> NDArray[np.float32]:
-        """(rows, columns, classes) refined probabilities of a block."""
-        if self.interpolate:
-            logits = interpolate(logits)
+        """(rows, columns, classes) probabilities of a block, smoothed if so wanted."""
         probability = np.exp(logits - logits.max(axis=-1, keepdims=True))
         probability /= probability.sum(axis=-1, keepdims=True)
         return smooth(probability, valid, grid.stride, grid.window, keep=self.keep) if self.smooth else probability

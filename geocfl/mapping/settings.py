@@ -39,9 +39,12 @@ class MapSettings:
         smooth: Whether each cell gets the mean of the windows that cover it, in which sure windows count more.
         smooth_keep: Names of classes whose cells are not smoothed, such as ``("Highway", "River")``.
         min_confidence: Cells below this confidence (0..1) are unclassified.
+        max_novelty: Cells beyond this novelty (0..100) are unclassified: those more unlike the training data than this
+            percentage of the model's validation patches. None keeps all.
         products: What to write: ``"lulc"``, ``"confidence"``, ``"vector"``, ``"preview"``, ``"summary"`` (these five
-            are ``"default"``), ``"windows"``, ``"probabilities"``, ``"entropy"``, ``"sld"``, ``"truecolor"``,
-            ``"project"``, ``"report"``, ``"stac"``; or ``"all"``. The summary is always written.
+            are ``"default"``), ``"windows"``, ``"probabilities"``, ``"entropy"``, ``"novelty"``, ``"sets"``, ``"sld"``,
+            ``"truecolor"``, ``"project"``, ``"report"``, ``"stac"``; or ``"all"`` that the model offers. The summary is
+            always written.
         vector: Formats of the polygons: ``"gpkg"``, ``"geoparquet"``, ``"flatgeobuf"``, ``"geojson"``; empty for none.
         simplify: Tolerance for simplifying polygons, meters.
         min_area: Merge polygons smaller than this into a neighbor, hectares.
@@ -68,6 +71,7 @@ class MapSettings:
     smooth: bool = False
     smooth_keep: Sequence[str] = ()
     min_confidence: float = 0.0
+    max_novelty: float | None = None
     products: Sequence[str] = ("default",)
     vector: Sequence[str] = ("gpkg",)
     simplify: float = 0.0
@@ -102,6 +106,8 @@ class MapSettings:
         for name, value in (("min_confidence", self.min_confidence), ("max_masked", self.max_masked)):
             if not 0 <= value <= 1:
                 raise UsageError(f"`{name}` is {value:g} but must be between 0 and 1")
+        if self.max_novelty is not None and not 0 <= self.max_novelty <= 100:
+            raise UsageError(f"`max_novelty` is {self.max_novelty:g} but must be between 0 and 100 percent")
         if self.bbox is not None and self.aoi is not None:
             raise UsageError("`bbox` and `aoi` exclude each other; use one of them")
         for name, value, unit in (("simplify", self.simplify, "meters"), ("min_area", self.min_area, "hectares")):
@@ -181,6 +187,7 @@ class MapOptions(TypedDict, total=False):
     smooth: bool
     smooth_keep: Sequence[str]
     min_confidence: float
+    max_novelty: float | None
     products: Sequence[str]
     vector: Sequence[str]
     simplify: float

@@ -13,7 +13,7 @@ from scipy.sparse import csr_array
 
 from geocfl.core.grid import CellGrid
 from geocfl.core.legend import NODATA
-from geocfl.products.scratch import CODE, CONFIDENCE, open_cells, write_header
+from geocfl.products.scratch import BANDS, CODE, CONFIDENCE, NOVELTY, band_numbers, open_cells, write_header
 
 DIGITS = 6
 """Decimals of hectares in comparisons of areas, so that equal areas are equal whatever the order of their sums."""
@@ -28,12 +28,13 @@ def merge_small(cells: Path, merged: Path, grid: CellGrid, hectares: float) -> N
 
     Args:
         cells: Work raster; not modified.
-        merged: Work raster to write: the new codes and the old confidences.
+        merged: Work raster to write: the new codes, the old confidences and, if there is one, the old novelty.
         grid: Where the cells lie.
         hectares: The minimum area.
     """
+    novelty = band_numbers(cells, NOVELTY)
     with open_cells(cells) as dataset:
-        codes, confidence = dataset.read([CODE, CONFIDENCE])
+        codes, *kept = dataset.read([CODE, CONFIDENCE, *novelty])
     pieces, values = _label(codes)
     areas = np.zeros(len(values))
     column_pixels, row_hectares = grid.column_pixels(), grid.row_hectares()
@@ -43,9 +44,10 @@ def merge_small(cells: Path, merged: Path, grid: CellGrid, hectares: float) -> N
     found, index = np.unique(pieces, return_index=True)
     firsts[found] = index
     into = _merge(values, areas, firsts, _borders(pieces, values, grid), hectares)
-    result = np.stack([values[into[pieces]].astype(np.uint8), confidence], axis=1)
+    result = np.stack([values[into[pieces]].astype(np.uint8), *kept], axis=1)
     merged.write_bytes(result.tobytes())
-    write_header(merged, *codes.shape)
+    rows, columns = codes.shape
+    write_header(merged, rows, columns, [*BANDS, *[NOVELTY] * len(novelty)])
 
 
 def _label(codes: NDArray[np.uint8]) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:

@@ -16,7 +16,7 @@ from rasterio.features import shapes
 
 from geocfl.core.grid import CellGrid
 from geocfl.core.legend import Legend, shown_classes
-from geocfl.products.scratch import CONFIDENCE, open_cells, read_strips
+from geocfl.products.scratch import CONFIDENCE, NOVELTY, band_numbers, open_cells, read_strips
 
 GEOMETRY = "geom"
 """Name of the geometry column."""
@@ -35,18 +35,19 @@ def dissolve(cells: Path, grid: CellGrid, legend: Legend) -> gpd.GeoDataFrame:
         legend: Names of the codes.
 
     Returns:
-        Polygons in the grid's CRS with ``class_code``, ``class_name``, ``area_ha`` (sum of the cells' hectares) and
-        ``confidence`` (mean over the cells, 0..1).
+        Polygons in the grid's CRS with ``class_code``, ``class_name``, ``area_ha`` (sum of the cells' hectares),
+        ``confidence`` (mean over the cells, 0..1) and, if the cells have it, ``novelty`` (mean over the cells, 0..100).
     """
     pieces = _trace(cells)
     names = {c.code: c.name for c in shown_classes(legend, unclassified=True)}
-    hectares, confidence = _measure(cells, grid, pieces)
+    means = {"confidence": _mean(cells, CONFIDENCE, pieces) / 100}
+    means |= {name: _mean(cells, number, pieces) for name in (NOVELTY,) for number in band_numbers(cells, name)}
     return gpd.GeoDataFrame(
         {
             "class_code": pieces.codes,
             "class_name": [names[code] for code in pieces.codes.tolist()],
-            "area_ha": hectares,
-            "confidence": confidence,
+            "area_ha": _hectares(grid, pieces),
+            **means,
         },
         geometry=_polygons(grid, _share_corners(pieces)),
         crs=grid.crs.to_wkt(),
@@ -159,23 +160,29 @@ def _polygons(grid: CellGrid, pieces: _Pieces) -> NDArray[np.object_]:
     return polygons
 
 
-def _measure(cells: Path, grid: CellGrid, pieces: _Pieces) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Area in hectares and mean confidence (0..1) of each piece, as sums over its cells.
-
-    By Green's theorem on the grid: with S(row, column) the sum of a quantity over all cells above and left of a corner,
-    a piece's sum is that of S(end) - S(start) over the vertical sides of its rings. That needs S only at corners.
-    """
+def _hectares(grid: CellGrid, pieces: _Pieces) -> NDArray[np.float64]:
+    """Area of each piece: the sum over its cells."""
     columns, rows = pieces.corners.T
     width = np.minimum(columns * grid.stride, grid.width)
     height = np.concatenate([[0.0], np.cumsum(grid.row_hectares())])
-    hectares = _sum_sides(pieces, height[rows] * width)
-    count = _sum_sides(pieces, rows * columns)
-    percent = _sum_sides(pieces, _confidence_above(cells, rows, columns))
-    return np.abs(hectares), percent / count / 100
+    hectares: NDArray[np.float64] = np.abs(_sum_sides(pieces, height[rows] * width))
+    return hectares
+
+
+def _mean(cells: Path, band: int, pieces: _Pieces) -> NDArray[np.float64]:
+    """Mean of a band of the work raster over the cells of each piece."""
+    columns, rows = pieces.corners.T
+    total = _sum_sides(pieces, _sums_above(cells, band, rows, columns))
+    mean: NDArray[np.float64] = total / _sum_sides(pieces, rows * columns)
+    return mean
 
 
 def _sum_sides(pieces: _Pieces, corner_sums: NDArray[Any]) -> NDArray[Any]:
-    """Adds up end - start over the vertical sides of each piece's rings; a sign common to a piece may remain."""
+    """Sums of a quantity over the cells of each piece; a sign common to all sums of a piece may remain.
+
+    By Green's theorem on the grid: with S(row, column) the sum over all cells above and left of a corner, a piece's sum
+    is that of S(end) - S(start) over the vertical sides of its rings. That needs S only at corners.
+    """
     columns, _ = pieces.corners.T
     steps = np.zeros_like(corner_sums)
     # Neighbors in `corners` from different rings may look like a side; the last corner of a ring never starts one.
@@ -185,19 +192,19 @@ def _sum_sides(pieces: _Pieces, corner_sums: NDArray[Any]) -> NDArray[Any]:
     return sums
 
 
-def _confidence_above(cells: Path, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(corners,) sum of the confidence in percent of all cells above and left of each corner, strip by strip."""
+def _sums_above(cells: Path, band: int, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(corners,) sum of a band over all cells above and left of each corner, strip by strip."""
     sums = np.zeros(len(rows), np.int64)
     order = np.argsort(rows, kind="stable")
     sorted_rows = rows[order]
     above: NDArray[np.int64] | None = None
-    for first, (confidence,) in read_strips(cells, [CONFIDENCE]):
-        table = np.zeros((confidence.shape[0] + 1, confidence.shape[1] + 1), np.int64)
-        np.cumsum(confidence, axis=0, out=table[1:, 1:])
+    for first, (values,) in read_strips(cells, [band]):
+        table = np.zeros((values.shape[0] + 1, values.shape[1] + 1), np.int64)
+        np.cumsum(values, axis=0, out=table[1:, 1:])
         np.cumsum(table, axis=1, out=table)
         if above is not None:
             table += above
-        start, stop = np.searchsorted(sorted_rows, [first + 1, first + len(confidence) + 1])
+        start, stop = np.searchsorted(sorted_rows, [first + 1, first + len(values) + 1])
         here = order[start:stop]
         sums[here] = table[rows[here] - first, columns[here]]
         above = table[-1].copy()

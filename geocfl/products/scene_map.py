@@ -166,10 +166,39 @@ class SceneMap:
         return np.where(percent == NO_CONFIDENCE, np.nan, percent / 100).astype(np.float32)
 
     @cached_property
+    def novelty(self) -> NDArray[np.float32]:
+        """(rows, columns) float32 novelty of each cell, 0..100, in whole percent; NaN is no data.
+
+        It is the percentage of the model's validation patches that are less unlike its training data.
+
+        Raises:
+            DataError: The map was made without ``novelty`` among its products, or its file is gone.
+        """
+        with self._open("novelty") as dataset:
+            percent = dataset.read(1)
+        return np.where(percent == NO_CONFIDENCE, np.nan, percent).astype(np.float32)
+
+    @cached_property
+    def sets(self) -> NDArray[np.bool_]:
+        """(rows, columns, classes) bool prediction sets: whether each class, in the legend's order, may be a cell's.
+
+        A cell without data has no members, like a cell with an empty set.
+
+        Raises:
+            DataError: The map was made without ``sets`` among its products, or its file is gone.
+        """
+        with self._open("sets") as dataset:
+            masks, nodata = dataset.read(2), dataset.nodata
+        bits = np.left_shift(1, np.arange(len(self.legend))).astype(masks.dtype)
+        members: NDArray[np.bool_] = (masks[..., None] & bits != 0) & (masks != nodata)[..., None]
+        return members
+
+    @cached_property
     def polygons(self) -> gpd.GeoDataFrame:
         """The map's polygons: ``class_code``, ``class_name``, ``area_ha``, ``confidence`` and ``geometry``.
 
-        Their coordinate reference system is the scene's; WGS 84 if GeoJSON is the only format written.
+        Maps of a model with novelty also have ``novelty``, the mean over the cells. The coordinate reference system is
+        the scene's; WGS 84 if GeoJSON is the only format written.
 
         Raises:
             DataError: The map was made without polygons, or their file is gone.

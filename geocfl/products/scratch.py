@@ -24,17 +24,19 @@ CODE, CONFIDENCE = 1, 2
 """Numbers of the two bands that every work raster has."""
 BANDS = ("code", "confidence")
 """Their names."""
-ENTROPY, PROBABILITY = "entropy", "probability"
-"""Names of bands that it may have, too; of probability there is one for each class."""
+NOVELTY, MEMBERS, ENTROPY, PROBABILITY = "novelty", "members", "entropy", "probability"
+"""Names of bands that it may have, too; there is one of members for each byte of `geocfl.products.prediction_sets`, and
+one of probability for each class."""
 LOGITS = "logits"
 """Name of the last bands while a map is to be refined: two for each class, the bytes of a number in half precision."""
 NO_CONFIDENCE = 255
 """Value of cells without data in every band but that of the codes."""
+_ENVI_TYPES = {"uint8": 1, "uint16": 12, "uint32": 13}
 STRIP_CELLS = 1_000_000
 """Cells in memory at a time: a few tens of megabytes with the integers made from them."""
 
 
-def write_header(cells: Path, rows: int, columns: int, bands: Sequence[str] = BANDS) -> None:
+def write_header(cells: Path, rows: int, columns: int, bands: Sequence[str] = BANDS, dtype: str = "uint8") -> None:
     """Writes the ENVI header of a work raster, whose rows may then be appended as plain bytes.
 
     Args:
@@ -42,10 +44,11 @@ def write_header(cells: Path, rows: int, columns: int, bands: Sequence[str] = BA
         rows: Rows of cells in the finished raster.
         columns: Columns of cells.
         bands: Names of the values of a cell, in order.
+        dtype: Their type, ``"uint8"``, ``"uint16"`` or ``"uint32"``; the lowest byte comes first.
     """
     facts = {
-        "samples": columns, "lines": rows, "bands": len(bands), "header offset": 0, "data type": 1, "interleave": "bil",
-        "band names": f"{{{', '.join(bands)}}}",
+        "samples": columns, "lines": rows, "bands": len(bands), "header offset": 0, "byte order": 0,
+        "data type": _ENVI_TYPES[dtype], "interleave": "bil", "band names": f"{{{', '.join(bands)}}}",
     }  # fmt: skip
     lines = ["ENVI", *(f"{name} = {value}" for name, value in facts.items())]
     cells.with_name(cells.name + ".hdr").write_text("".join(f"{line}\n" for line in lines))

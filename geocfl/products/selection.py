@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from geocfl.errors import UsageError, unknown_name
 from geocfl.products.formats.vector import VECTOR_FORMATS, check_vector_format
@@ -15,6 +16,8 @@ PRODUCTS: dict[str, tuple[str, ...]] = {
     "windows": ("gpkg",),
     "probabilities": ("probabilities",),
     "entropy": ("entropy", "entropy_style"),
+    "novelty": ("novelty", "novelty_style"),
+    "sets": ("sets", "sets_style"),
     "sld": ("lulc_sld", "polygons_sld"),
     "truecolor": ("truecolor",),
     "project": ("project", "truecolor"),
@@ -56,23 +59,32 @@ class Selection:
     vector: tuple[str, ...]
 
     @classmethod
-    def of(cls, products: Sequence[str] = ("default",), vector: Sequence[str] = ()) -> Selection:
+    def of(
+        cls,
+        products: Sequence[str] = ("default",),
+        vector: Sequence[str] = (),
+        missing: Mapping[str, str] = MappingProxyType({}),
+    ) -> Selection:
         """Checks the names of products and formats.
 
         Args:
             products: Names of `PRODUCTS`; ``"default"`` and ``"all"`` stand for several. The summary is always among
                 them, because it marks a map as finished.
             vector: Formats of the polygons; empty for none.
+            missing: Products that cannot be made, each with the reason; ``"all"`` leaves them out.
 
         Raises:
-            UsageError: A name is unknown, or a format cannot be written here.
+            UsageError: A name is unknown, a product cannot be made, or a format cannot be written here.
         """
         products, vector = check_names("products", products), check_names("vector", vector)
         chosen, known = {"summary"}, (*PRODUCTS, "default", "all")
         for name in products:
             if name not in known:
                 raise UsageError(_unknown(name, known), page="how-to/products/")
-            chosen |= set(DEFAULT if name == "default" else PRODUCTS if name == "all" else [name])
+            if name in missing:
+                raise UsageError(f"`products` asks for {name}, but {missing[name]}", page="how-to/products/")
+            every = set(PRODUCTS).difference(missing)
+            chosen |= set(DEFAULT if name == "default" else every if name == "all" else [name])
         wanted = vector if "vector" in chosen else ()
         for format in wanted:
             check_vector_format(format)

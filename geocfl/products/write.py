@@ -15,8 +15,24 @@ from geocfl.core.grid import CellGrid
 from geocfl.core.legend import Legend
 from geocfl.products.files import FILES
 from geocfl.products.formats.preview import write_preview
-from geocfl.products.formats.qml import confidence_qml, entropy_qml, lulc_qml, polygons_qml, windows_qml, write_style
-from geocfl.products.formats.raster import write_confidence, write_entropy, write_lulc, write_probabilities
+from geocfl.products.formats.qml import (
+    confidence_qml,
+    entropy_qml,
+    lulc_qml,
+    novelty_qml,
+    polygons_qml,
+    sets_qml,
+    windows_qml,
+    write_style,
+)
+from geocfl.products.formats.raster import (
+    write_confidence,
+    write_entropy,
+    write_lulc,
+    write_novelty,
+    write_probabilities,
+    write_sets,
+)
 from geocfl.products.formats.truecolor import stretch, write_truecolor
 from geocfl.products.formats.vector import POLYGONS, WINDOWS, write_default_styles, write_polygons, write_windows
 from geocfl.products.generalize import merge_small
@@ -24,6 +40,7 @@ from geocfl.products.polygons import dissolve, simplify
 from geocfl.products.selection import Selection
 from geocfl.products.staging import Staging
 from geocfl.products.summary import class_table
+from geocfl.products.unlike import unlike_land, unlike_sentence
 
 
 @dataclass(frozen=True)
@@ -71,18 +88,10 @@ def write_products(
     table = class_table(cells, grid, legend)
     withheld = bool(table["unclassified"]["cells"])
     summary = {**scene.facts, **table}
+    if unlike := unlike_land(cells, grid):
+        summary["novelty"] = unlike
 
-    if "lulc" in selection.files:
-        write_lulc(cells, path["lulc"], grid, legend, tags)
-        write_style(path["lulc_style"], lulc_qml(legend, unclassified=withheld))
-    if "confidence" in selection.files:
-        write_confidence(cells, path["confidence"], grid, tags)
-        write_style(path["confidence_style"], confidence_qml())
-    if "probabilities" in selection.files:
-        write_probabilities(cells, path["probabilities"], grid, legend, tags)
-    if "entropy" in selection.files:
-        write_entropy(cells, path["entropy"], grid, tags)
-        write_style(path["entropy_style"], entropy_qml())
+    _write_rasters(scene, selection, path, withheld)
     if "lulc_sld" in selection.files:
         from geocfl.products.formats.sld import lulc_sld, polygons_sld
 
@@ -95,7 +104,7 @@ def write_products(
     if "truecolor" in selection.files:
         write_truecolor(path["truecolor"], picture, grid, tags)
     if "preview" in selection.files:
-        write_preview(path["preview"], picture, cells, grid, legend, scene.stem)
+        write_preview(path["preview"], picture, cells, grid, legend, scene.stem, unlike_sentence(summary))
     if "report" in selection.files:
         from geocfl.products.formats.html import write_page
 
@@ -114,6 +123,28 @@ def write_products(
         del assets["stac"]
         write_item(path["stac"], scene.stem, grid, legend, summary, assets, scene.when)
     return summary
+
+
+def _write_rasters(scene: ClassifiedScene, selection: Selection, path: Mapping[str, Path], withheld: bool) -> None:
+    """Writes one pixel per cell, each raster with its style."""
+    cells, grid, legend, tags = scene.cells, scene.grid, scene.legend, scene.tags
+    if "lulc" in selection.files:
+        write_lulc(cells, path["lulc"], grid, legend, tags)
+        write_style(path["lulc_style"], lulc_qml(legend, unclassified=withheld))
+    if "confidence" in selection.files:
+        write_confidence(cells, path["confidence"], grid, tags)
+        write_style(path["confidence_style"], confidence_qml())
+    if "probabilities" in selection.files:
+        write_probabilities(cells, path["probabilities"], grid, legend, tags)
+    if "entropy" in selection.files:
+        write_entropy(cells, path["entropy"], grid, tags)
+        write_style(path["entropy_style"], entropy_qml())
+    if "novelty" in selection.files:
+        write_novelty(cells, path["novelty"], grid, tags)
+        write_style(path["novelty_style"], novelty_qml())
+    if "sets" in selection.files:
+        write_sets(cells, path["sets"], grid, legend, tags)
+        write_style(path["sets_style"], sets_qml(len(legend)))
 
 
 def _write_vectors(

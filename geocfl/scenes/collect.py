@@ -28,7 +28,7 @@ LOOKING = 8
 ENDINGS = frozenset({".tif", ".tiff", ".jp2", ".j2k", ".vrt", ".img", ".zip", ".json", ".geojson"})
 """Endings of files that a pattern may match, in lower case."""
 OUTPUT = re.compile(
-    r"_(?:lulc(?:_polygons)?|confidence|probabilities|entropy|truecolor)\.\w+$"
+    r"_(?:lulc(?:_polygons)?|confidence|probabilities|entropy|novelty|sets|truecolor)\.\w+$"
     r"|_summary\.json$|\.stac\.json$|^catalog\.json$|\.aux\.xml$",
     re.IGNORECASE,
 )

@@ -6,6 +6,8 @@ import pytest
 import rasterio
 from affine import Affine
 
+import geocfl
+from geocfl.cli.mapping import _described
 from tests.cli.program import run
 from tests.scenes.safe_product import write_safe
 
@@ -38,9 +40,22 @@ def test_map_writes_every_product(scene: Path, tiny_model: Path, tmp_path: Path)
     }  # fmt: skip
 
 
+def test_the_table_is_followed_by_the_share_of_unlike_land(tiny_model: Path, scene: Path, tmp_path: Path) -> None:
+    result = geocfl.map_scene(scene, tmp_path / "maps", model=tiny_model)
+    plain = _described(result)
+    assert "unlike anything" not in plain
+    result.summary["novelty"] = {"percentile": 95, "cells": 1, "hectares": 2.0, "share": 0.12}
+    said = set(_described(result).splitlines()) - set(plain.splitlines())
+    (sentence,) = said
+    assert sentence.startswith("12.0 % of this map lies on land unlike anything the model was trained on")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--products", "novelty"], "--products asks for novelty, but the model tiny has no novelty; "),
+        (["--max-novelty", "95"], "--max-novelty is set, but the model tiny has no novelty; "),
+        (["--max-novelty", "101"], "--max-novelty is 101 but must be between 0 and 100 percent"),
         (["--products", "maps"], "unknown product 'maps'; choose from"),
         (["--vector", "shp"], "unknown vector format 'shp'; choose from"),
         (["--min-confidence", "50"], "--min-confidence is 50 but must be between 0 and 1"),

@@ -108,3 +108,28 @@ def test_dense_models_have_no_cells_to_interpolate(tiny_model: Path) -> None:
 def test_classes_to_keep_are_named_as_in_the_legend_or_in_folders(tiny_model: Path) -> None:
     how = MapSettings(stride=16, smooth=True, smooth_keep=["River", "Sea Lake", "SeaLake"])
     assert Refinement.of(how, geocfl.load_model(tiny_model)).keep == (9, 10, 10)
+
+
+@pytest.mark.parametrize("smoothed", [False, True])
+def test_novelty_is_interpolated_and_not_smoothed(tmp_path: Path, smoothed: bool) -> None:
+    """Novelty rises along the columns; the saturated cell, which is not classified, keeps its 100."""
+    grid = CellGrid(5 * 16, 9 * 16, 16, 64, Affine(10, 0, 0, 0, -10, 0), None)
+    valid = np.ones((5, 9), bool)
+    chosen = cells_to_classify(valid, 5)
+    assert not chosen[1, 1]
+    decision = Decision(CLASSES, logits=True, novelty=True, max_novelty=70, conformal=(0.5,) * CLASSES)
+    p = np.random.default_rng(0).dirichlet(np.full(CLASSES, 0.3), (5, 9)).astype(np.float32)
+    novelty = np.broadcast_to(10 * np.arange(9, dtype=np.float32), (5, 9))
+    cells = np.full((len(decision.bands), 5, 9), NO_CONFIDENCE, np.uint8)
+    cells[0], cells[2, 1, 1] = UNCLASSIFIED, 100
+    cells[:, chosen] = decision.of(p[chosen], novelty[chosen])
+    (tmp_path / "cells").write_bytes(cells.transpose(1, 0, 2).tobytes())
+    Refinement(True, smoothed).apply(tmp_path / "cells", tmp_path / "refined", grid, decision)
+    with open_cells(tmp_path / "refined") as dataset:
+        code, _, unlike, members = dataset.read()
+        assert dataset.descriptions == ("code", "confidence", "novelty", "members")
+    expected = novelty.copy()
+    expected[1, 1] = 100
+    np.testing.assert_array_equal(unlike, expected)
+    np.testing.assert_array_equal(code == UNCLASSIFIED, expected > 70)
+    assert (members < 1 << CLASSES).all()

@@ -21,6 +21,8 @@ def test_options_are_the_fields_of_the_settings() -> None:
     ("options", "message"),
     [
         ({"min_confidence": 3}, "`min_confidence` is 3 but must be between 0 and 1"),
+        ({"max_novelty": 101}, "`max_novelty` is 101 but must be between 0 and 100 percent"),
+        ({"max_novelty": "95"}, "`max_novelty` is '95'"),
         ({"max_masked": -1}, "`max_masked` is -1 but must be between 0 and 1"),
         ({"simplify": float("nan")}, "`simplify` is nan but must be 0 or more meters"),
         ({"bbox": (1, 2, 3, 4), "aoi": "a.gpkg"}, "`bbox` and `aoi` exclude each other"),

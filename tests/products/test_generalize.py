@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 from geocfl.core.legend import EUROSAT
 from geocfl.products.generalize import merge_small
 from geocfl.products.polygons import dissolve
-from geocfl.products.scratch import open_cells
+from geocfl.products.scratch import NOVELTY, open_cells
 
 
 def merged(tmp_path, cells, grid, hectares):
@@ -108,3 +108,12 @@ def test_a_fragmented_tile_takes_seconds(tmp_path, cells_of, grid_of):
     frame = dissolve(tmp_path / "merged", grid_of(codes, 16), EUROSAT)
     assert frame.area_ha.min() >= 50
     assert (result == codes).mean() > 0.1
+
+
+def test_merged_polygons_keep_the_novelty_of_the_cells(tmp_path, cells_of, grid_of):
+    codes = np.array([[1, 1, 1], [1, 2, 1]])
+    novelty = np.array([[10, 20, 30], [40, 80, 60]])
+    cells = cells_of(codes, None, novelty, names=[NOVELTY])
+    merge_small(cells, tmp_path / "merged", grid_of(codes), 50)
+    (polygon,) = dissolve(tmp_path / "merged", grid_of(codes), EUROSAT).itertuples()
+    assert (polygon.class_code, polygon.novelty, polygon.confidence) == (1, 40, 0.5)

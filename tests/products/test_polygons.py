@@ -13,6 +13,7 @@ from rasterio.features import rasterize
 from geocfl.core.legend import EUROSAT, NODATA, UNCLASSIFIED
 from geocfl.products import scratch as work
 from geocfl.products.polygons import dissolve, simplify
+from geocfl.products.scratch import NOVELTY
 from geocfl.products.summary import class_table
 
 
@@ -29,6 +30,15 @@ def test_pieces_join_by_sides_only(cells_of, grid_of):
     assert set(frame.geom_type) == {"Polygon"}
     assert frame.crs.to_epsg() == 32633
     assert tuple(frame.total_bounds) == grid_of(codes, cut=(14, 24)).bounds()
+
+
+def test_novelty_is_the_mean_of_the_cells(cells_of, grid_of):
+    codes = np.array([[1, 1, 2], [1, 2, 2], [0, 1, 255]])
+    novelty = np.array([[90, 60, 10], [30, 20, 60], [255, 77, 100]])
+    frame = dissolve(cells_of(codes, None, novelty, names=[NOVELTY]), grid_of(codes), EUROSAT)
+    assert list(frame.columns) == ["class_code", "class_name", "area_ha", "confidence", "novelty", "geom"]
+    assert sorted(frame.novelty) == pytest.approx([30, 60, 77, 100])
+    assert frame.confidence.tolist() == [0.5] * 4
 
 
 @given(data=st.data(), epsg=st.sampled_from([32633, 4326]), strip=st.sampled_from([1, 1_000_000]))

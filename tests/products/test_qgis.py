@@ -19,6 +19,8 @@ from geocfl.products import polygons
 from geocfl.products.formats import qml as style
 from geocfl.products.formats import raster, sld, truecolor, vector
 from geocfl.products.formats.qgis import write_project
+from geocfl.products.prediction_sets import pack
+from geocfl.products.scratch import MEMBERS, NOVELTY
 
 pytestmark = pytest.mark.integration
 
@@ -193,6 +195,40 @@ def test_files_open_with_named_and_colored_classes(qgis, make_map, codes, grid_o
         for code, color in colors.items():
             assert (drawn[codes == code] == (*color, 255)).all(), (name, code)
         assert (drawn[codes == 0, 3] == 0).all()
+
+
+def test_novelty_and_sizes_of_sets_open_with_their_styles(qgis, cells_of, codes, grid_of, tmp_path):
+    """Sets have as many members as the column's number says: none in the second, all in the last."""
+    grid, legend = grid_of(codes), EUROSAT
+    size = np.broadcast_to(np.clip(np.arange(codes.shape[1]) - 1, 0, 10), codes.shape)
+    packed = pack(np.arange(10) < size.reshape(-1, 1)).reshape(2, *codes.shape)
+    values = [np.where(codes == 0, 255, band) for band in (np.full(codes.shape, 95), *packed)]
+    cells = cells_of(codes, None, *values, names=[NOVELTY, MEMBERS, MEMBERS])
+    raster.write_novelty(cells, tmp_path / "S_novelty.tif", grid, {})
+    raster.write_sets(cells, tmp_path / "S_sets.tif", grid, legend, {})
+    style.write_style(tmp_path / "S_novelty.qml", style.novelty_qml())
+    style.write_style(tmp_path / "S_sets.qml", style.sets_qml(len(legend)))
+    novelty, sets = qgis(
+        "layers",
+        [
+            {"source": tmp_path / f"S_{name}.tif", "picture": tmp_path / f"{name}.png", "extent": grid.bounds()}
+            for name in ("novelty", "sets")
+        ],
+    )
+    assert novelty["renderer"] == "singlebandpseudocolor"
+    assert (novelty["range"], novelty["ends"], novelty["value"]) == ([0, 100], ["0%", "100%"], 95)
+    assert novelty["stops"] == [[stop, f"{stop:g}%", color] for stop, color in style.NOVELTY_STOPS]
+    drawn = cell_colors(tmp_path / "novelty.png", codes.shape)
+    assert (drawn[codes != 0] == (*ImageColor.getrgb("#ce1256"), 255)).all()
+    assert (drawn[codes == 0, 3] == 0).all()
+
+    assert sets["renderer"] == "paletted"
+    assert [entry[:2] for entry in sets["classes"][:3]] == [[0, "no classes"], [1, "1 class"], [2, "2 classes"]]
+    colors = {value: ImageColor.getrgb(color) for value, _, color in sets["classes"]}
+    drawn = cell_colors(tmp_path / "sets.png", codes.shape)
+    for value, color in colors.items():
+        assert (drawn[(size == value) & (codes != 0)] == (*color, 255)).all(), value
+    assert (drawn[codes == 0, 3] == 0).all()
 
 
 def test_cells_can_be_told_apart_when_zoomed_in(qgis, make_map, grid_of, tmp_path):

@@ -55,3 +55,11 @@ def test_vector_formats():
 def test_what_cannot_be_meant(products, vector, message):
     with pytest.raises(UsageError, match=message):
         Selection.of(products, vector)
+
+
+def test_what_a_model_lacks_is_left_out_of_all_and_refused_by_name():
+    missing = {"novelty": "the model m has no novelty"}
+    assert Selection.of(["all"], VECTOR_FORMATS, missing).files == set(FILES) - {"novelty", "novelty_style"}
+    assert Selection.of(["default"], missing=missing) == Selection.of(["default"])
+    with pytest.raises(UsageError, match="`products` asks for novelty, but the model m has no novelty"):
+        Selection.of(["default", "novelty"], (), missing)

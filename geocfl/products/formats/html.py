@@ -36,6 +36,7 @@ from geocfl.products.formats.page_parts import (
     warning_list,
 )
 from geocfl.products.scratch import CODE, CONFIDENCE, NO_CONFIDENCE, open_cells, read_strips
+from geocfl.products.unlike import unlike_sentence
 
 SHOWN_CELLS = 2048
 """Cells along a side of the page's map; larger maps are resampled by the mode."""
@@ -85,6 +86,7 @@ def write_page(
         nodata=nodata_note(summary),
         thinned=thinned.sentence(),
         table=class_table_html(summary, legend, bins),
+        unlike=escaped(unlike_sentence(summary)),
         reading=reading_note(grid, legend, summary),
         provenance=provenance(summary),
         version=escaped(summary["geocfl"]),

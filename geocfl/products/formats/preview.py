@@ -26,7 +26,7 @@ PANEL_AREA, PANEL_WIDTH, PANEL_HEIGHT = 25.0, 9.0, 6.5
 """Area of a panel in square inches, and its largest sides in inches."""
 STACKED = 1.6
 """Scenes wider than this many times their height are drawn above the map, others to its left."""
-MARGIN, GAP, HEADER, HEADING, FOOTER = 0.35, 0.3, 0.72, 0.27, 0.42
+MARGIN, GAP, HEADER, HEADING, FOOTER, NOTE = 0.35, 0.3, 0.72, 0.27, 0.42, 0.25
 LEGEND_WIDTH, LEGEND_LINE = 2.5, 0.25
 LEGEND_LINES = 24
 """Lines of the legend; smaller classes are summed up in the last one."""
@@ -37,7 +37,13 @@ INK, FAINT, RULE, GROUND = "#1f2933", "#66727f", "#c3c9d0", "#f1f3f5"
 
 
 def write_preview(
-    path: Path, picture: NDArray[np.uint8], cells: Path, grid: CellGrid, legend: Legend, title: str
+    path: Path,
+    picture: NDArray[np.uint8],
+    cells: Path,
+    grid: CellGrid,
+    legend: Legend,
+    title: str,
+    note: str = "",
 ) -> None:
     """Draws the scene in true color beside its map, with a legend, shares of the area and a scale bar.
 
@@ -49,14 +55,15 @@ def write_preview(
         grid: Where the cells lie.
         legend: Names and colors of the codes.
         title: Headline, such as the scene's name.
+        note: A sentence below the map.
     """
     entries = _legend_entries(class_table(cells, grid, legend), legend)
     ground = _Ground.of(grid)
-    layout = _Layout.of(ground, len(entries))
+    layout = _Layout.of(ground, len(entries), NOTE if note else 0.0)
     figure = Figure(figsize=(layout.width, layout.height), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
 
-    _write_header(figure, layout, title, _subtitle(grid, ground))
+    _write_texts(figure, layout, title, _subtitle(grid, ground), note)
     scene = _panel(figure, layout, layout.scene, grid, "Scene")
     thinning = -(-max(picture.shape) // DRAWN_CELLS)
     drawn = picture[::thinning, ::thinning]
@@ -108,8 +115,8 @@ class _Layout:
     legend: _Inches
 
     @classmethod
-    def of(cls, ground: _Ground, lines: int) -> _Layout:
-        """Panels in the scene's proportions, side by side or stacked, and the legend to their right."""
+    def of(cls, ground: _Ground, lines: int, note: float) -> _Layout:
+        """Panels in the scene's proportions, side by side or stacked, the legend to their right, a note below."""
         ratio = ground.width / ground.height
         width = min(PANEL_WIDTH, PANEL_HEIGHT * ratio, math.sqrt(PANEL_AREA * ratio))
         height = width / ratio
@@ -124,7 +131,7 @@ class _Layout:
         legend = (right + GAP, top, LEGEND_WIDTH, lines * LEGEND_LINE)
         return cls(
             width=legend[0] + LEGEND_WIDTH + MARGIN,
-            height=max(bottom, legend[1] + legend[3]) + FOOTER + MARGIN / 2,
+            height=max(bottom, legend[1] + legend[3]) + FOOTER + note + MARGIN / 2,
             scene=(MARGIN, top, width, height),
             map=(*second, width, height),
             legend=legend,
@@ -197,9 +204,13 @@ def _length(meters: float, digits: int) -> str:
     return f"{text.rstrip('0').rstrip('.') if '.' in text else text} {unit}"
 
 
-def _write_header(figure: Figure, layout: _Layout, title: str, subtitle: str) -> None:
-    """Writes the headline and the line below, shrunk if they would leave the figure."""
-    for y, text, size, color, weight in ((0.42, title, 13, INK, "bold"), (0.66, subtitle, 9, FAINT, "normal")):
+def _write_texts(figure: Figure, layout: _Layout, title: str, subtitle: str, note: str) -> None:
+    """Writes the headline, the line below it and the note at the bottom, shrunk if they would leave the figure."""
+    for y, text, size, color, weight in (
+        (0.42, title, 13, INK, "bold"),
+        (0.66, subtitle, 9, FAINT, "normal"),
+        (layout.height - MARGIN / 2, note, 9, INK, "normal"),
+    ):
         # No mathtext: names of files may hold dollar signs.
         drawn = layout.text(
             figure, MARGIN, y, text, fontsize=size, color=color, weight=weight, va="baseline", parse_math=False

@@ -16,6 +16,7 @@ from geocfl.core.legend import Legend
 from geocfl.products.formats.qml import (
     CONFIDENCE_STOPS,
     ENTROPY_STOPS,
+    NOVELTY_STOPS,
     OLDEST_QGIS,
     class_renderer,
     lulc_renderer,
@@ -24,6 +25,7 @@ from geocfl.products.formats.qml import (
     ramp_renderer,
     raster_pipe,
     raster_renderer,
+    sets_renderer,
 )
 
 WGS84 = CRS.from_epsg(4326)
@@ -64,8 +66,8 @@ def write_project(
 ) -> None:
     """Writes a QGIS project of the products in the same folder, with relative paths.
 
-    Layers from the top: polygons, confidence and entropy, switched off; the map, half transparent; the scene in true
-    color. The project opens on the scene, with a small margin, in the scene's CRS.
+    Layers from the top: polygons, confidence, entropy, novelty and prediction sets, switched off; the map, half
+    transparent; the scene in true color. The project opens on the scene, with a small margin, in the scene's CRS.
 
     Args:
         path: QGZ file to write, beside the products.
@@ -96,6 +98,8 @@ def _layers(legend: Legend, present: Collection[str], unclassified: bool) -> lis
     rasters = [
         _Layer("_confidence.tif", "Confidence", (raster_pipe(ramp_renderer(CONFIDENCE_STOPS)),)),
         _Layer("_entropy.tif", "Entropy", (raster_pipe(ramp_renderer(ENTROPY_STOPS)),)),
+        _Layer("_novelty.tif", "Novelty", (raster_pipe(ramp_renderer(NOVELTY_STOPS, "{:g}%")),)),
+        _Layer("_sets.tif", "Size of the prediction set", (raster_pipe(sets_renderer(len(legend))),)),
         _Layer("_lulc.tif", "Land use / land cover", (classes,), checked=True, expanded=True),
         _Layer("_truecolor.tif", "Scene, true color", (raster_pipe(colors),), checked=True),
     ]

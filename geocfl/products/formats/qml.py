@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import numpy as np
+
 from geocfl.core.legend import Legend, LulcClass, shown_classes
 
 OLDEST_QGIS = "3.22.0"
@@ -27,6 +29,18 @@ ENTROPY_STOPS = (
     (1.0, "#bd0026"),
 )
 """Entropy and color: ColorBrewer's YlOrRd, from pale (certain) to red (uncertain)."""
+NOVELTY_STOPS = (
+    (0.0, "#f7f4f9"),
+    (50.0, "#d4b9da"),
+    (90.0, "#df65b0"),
+    (95.0, "#ce1256"),
+    (100.0, "#67001f"),
+)
+"""Novelty in percent and color: ColorBrewer's PuRd, pale up to where one validation patch in ten is more unlike."""
+SET_COLORS = ("#ffffd9", "#c7e9b4", "#41b6c4", "#225ea8", "#081d58")
+"""Colors of prediction sets from one class to all: ColorBrewer's YlGnBu."""
+EMPTY_SET = "#d7301f"
+"""Color of empty prediction sets."""
 CELL_OUTLINE = "if(@map_scale < 100000, '35,35,35,128', @symbol_color)"
 """Outline of a cell's square: visible only at scales where the square is some millimeters wide."""
 
@@ -61,6 +75,16 @@ def entropy_qml() -> str:
     return _raster_qml(ramp_renderer(ENTROPY_STOPS))
 
 
+def novelty_qml() -> str:
+    """Style of the novelty raster: a continuous ramp over 0..100 percent, dark where unlike the training data."""
+    return _raster_qml(ramp_renderer(NOVELTY_STOPS, "{:g}%"))
+
+
+def sets_qml(classes: int) -> str:
+    """Style of the sizes of prediction sets: a palette with an entry for each size from none to all classes."""
+    return _raster_qml(sets_renderer(classes))
+
+
 def polygons_qml(legend: Legend, *, unclassified: bool = False) -> str:
     """Style of the polygon layer: categories by ``class_code``, labeled with the class names, with a map tip."""
     return _vector_qml(class_renderer(legend, unclassified=unclassified))
@@ -80,20 +104,35 @@ def lulc_renderer(legend: Legend, *, unclassified: bool = False, opacity: float 
     return renderer
 
 
-def ramp_renderer(stops: Sequence[tuple[float, str]]) -> ET.Element:
-    """Renderer of values of 0..1, with colors interpolated between `stops` of value and color."""
-    renderer = raster_renderer("singlebandpseudocolor", band="1", classificationMin="0", classificationMax="1")
+def sets_renderer(classes: int) -> ET.Element:
+    """Renderer of the sizes of prediction sets, for styles and projects."""
+    renderer = raster_renderer("paletted", band="1")
+    palette = ET.SubElement(renderer, "colorPalette")
+    ramp = np.array([[int(color[i : i + 2], 16) for i in (1, 3, 5)] for color in SET_COLORS])
+    places = np.linspace(0, len(SET_COLORS) - 1, classes)
+    between = np.stack([np.interp(places, range(len(SET_COLORS)), channel) for channel in ramp.T], axis=1)
+    colors = [EMPTY_SET, *("#" + bytes(color).hex() for color in between.round().astype(np.uint8))]
+    for size, color in enumerate(colors):
+        label = "1 class" if size == 1 else f"{size or 'no'} classes"
+        ET.SubElement(palette, "paletteEntry", value=str(size), label=label, color=color, alpha="255")
+    return renderer
+
+
+def ramp_renderer(stops: Sequence[tuple[float, str]], label: str = "{:.0%}") -> ET.Element:
+    """Renderer of values, with colors interpolated between `stops` of value and color; `label` formats the values."""
+    low, high = (f"{value:g}" for value, _ in (stops[0], stops[-1]))
+    renderer = raster_renderer("singlebandpseudocolor", band="1", classificationMin=low, classificationMax=high)
     origin = ET.SubElement(renderer, "minMaxOrigin")
     for tag, text in (("limits", "None"), ("extent", "WholeRaster"), ("statAccuracy", "Estimated")):
         ET.SubElement(origin, tag).text = text
     shader = ET.SubElement(ET.SubElement(renderer, "rastershader"), "colorrampshader")
     # INTERPOLATED, over the whole range (classification mode 1: continuous).
     shader.attrib.update(
-        colorRampType="INTERPOLATED", classificationMode="1", clip="0", minimumValue="0", maximumValue="1"
+        colorRampType="INTERPOLATED", classificationMode="1", clip="0", minimumValue=low, maximumValue=high
     )
     for value, color in stops:
-        ET.SubElement(shader, "item", value=str(value), label=f"{value:.0%}", color=color, alpha="255")
-    ends = {"minimumLabel": f"{stops[0][0]:.0%}", "maximumLabel": f"{stops[-1][0]:.0%}"}
+        ET.SubElement(shader, "item", value=str(value), label=label.format(value), color=color, alpha="255")
+    ends = {"minimumLabel": label.format(stops[0][0]), "maximumLabel": label.format(stops[-1][0])}
     ET.SubElement(shader, "rampLegendSettings", ends, useContinuousLegend="1", orientation="2", direction="0")
     return renderer
 

@@ -4,29 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from xml.etree import ElementTree as ET
 
 import numpy as np
 import rasterio
 import rasterio.shutil
+from numpy.typing import NDArray
 
 from geocfl.core.grid import CellGrid
 from geocfl.core.legend import NODATA, Legend, shown_classes
+from geocfl.products.prediction_sets import set_type, unpack
 from geocfl.products.scratch import (
     CODE,
     CONFIDENCE,
     ENTROPY,
+    MEMBERS,
     NO_CONFIDENCE,
+    NOVELTY,
     PROBABILITY,
     band_numbers,
     count_values,
     open_cells,
+    read_strips,
+    write_header,
 )
 from geocfl.products.summary import class_table
 
 BLOCK = 512
 """Side of a tile, pixels; only rasters larger than one tile get overviews."""
 
+_GDAL_TYPES = {"uint8": "Byte", "uint16": "UInt16", "uint32": "UInt32"}
 # Types and usages of GDAL's raster attribute tables (GDALRATFieldType, GDALRATFieldUsage).
 _INTEGER, _REAL, _STRING = "0", "1", "2"
 _COLUMNS = (
@@ -100,19 +108,76 @@ def write_probabilities(cells: Path, path: Path, grid: CellGrid, legend: Legend,
     _write_cog(cells, path, grid, tags, bands, overviews="AVERAGE")
 
 
+def write_novelty(cells: Path, path: Path, grid: CellGrid, tags: Mapping[str, str]) -> None:
+    """Writes how unlike the training data each cell is: uint8 percent, no data 255, averaged overviews.
+
+    Args:
+        cells: Work raster with novelty.
+        path: GeoTIFF to write: 0..100, the percentage of the model's validation patches that are less unlike.
+        grid: Where the cells lie.
+        tags: GeoTIFF metadata.
+    """
+    (number,) = band_numbers(cells, NOVELTY)
+    band = _band(cells, number, "novelty", NO_CONFIDENCE, "Gray", [])
+    _write_cog(cells, path, grid, tags, [band], overviews="AVERAGE")
+
+
+def write_sets(cells: Path, path: Path, grid: CellGrid, legend: Legend, tags: Mapping[str, str]) -> None:
+    """Writes prediction sets: their size, and a bit mask of their members.
+
+    Args:
+        cells: Work raster with members.
+        path: GeoTIFF to write, of the type `geocfl.products.prediction_sets.set_type`, whose highest value is no data;
+            overviews by mode. Band 1 is the size, 0 if no class is a member; in band 2, bit (code - 1) is set for each
+            member. Its metadata names the class of each bit.
+        grid: Where the cells lie.
+        legend: Names of the classes.
+        tags: GeoTIFF metadata.
+    """
+    kind = set_type(len(legend))
+    nodata = int(np.iinfo(kind).max)
+    counts = np.zeros(256, np.int64)
+    with TemporaryDirectory(dir=path.parent) as folder:
+        sets = Path(folder) / "sets"
+        with sets.open("wb") as file:
+            for _, (codes, *packed) in read_strips(cells, [CODE, *band_numbers(cells, MEMBERS)]):
+                members = unpack(np.stack(packed), len(legend))
+                size = np.bitwise_count(members)
+                counts += np.bincount(np.where(codes == NODATA, NO_CONFIDENCE, size).ravel(), minlength=256)
+                both = np.where(codes == NODATA, nodata, np.stack([size.astype(kind), members]))
+                file.write(both.astype(kind.newbyteorder("<")).transpose(1, 0, 2).tobytes())
+        write_header(sets, grid.rows, grid.columns, ["size", "members"], kind.name)
+        statistics, names = _statistics(counts, NO_CONFIDENCE), {f"BIT_{c.code - 1}": c.name for c in legend}
+        bands = [
+            _band(sets, 1, "size", nodata, "Gray", [], kind=_GDAL_TYPES[kind.name], metadata=statistics),
+            _band(sets, 2, "members", nodata, "Undefined", [], kind=_GDAL_TYPES[kind.name], metadata=names),
+        ]
+        _write_cog(sets, path, grid, tags, bands, overviews="MODE")
+
+
 def _percent_band(cells: Path, source: int, name: str) -> ET.Element:
     """A band of percentages, which readers scale to 0..1."""
     scaling = [_element("Scale", "0.01"), _element("Offset", "0")]
     return _band(cells, source, name, NO_CONFIDENCE, "Gray", scaling)
 
 
-def _band(cells: Path, source: int, name: str, nodata: int, color: str, dress: list[ET.Element]) -> ET.Element:
-    """One band of the work raster for a virtual dataset, with metadata but without its number."""
-    band = ET.Element("VRTRasterBand", dataType="Byte")
+def _band(
+    cells: Path,
+    source: int,
+    name: str,
+    nodata: int,
+    color: str,
+    dress: list[ET.Element],
+    *,
+    kind: str = "Byte",
+    metadata: Mapping[str, str] | None = None,
+) -> ET.Element:
+    """One band of the work raster for a virtual dataset, with metadata (statistics by default), without its number."""
+    band = ET.Element("VRTRasterBand", dataType=kind)
     band.append(_element("Description", name))
-    metadata = ET.SubElement(band, "Metadata")
-    for key, value in _statistics(cells, source, nodata).items():
-        metadata.append(_element("MDI", value, key=key))
+    items = ET.SubElement(band, "Metadata")
+    for key, value in (_statistics(count_values(cells, source), nodata) if metadata is None else metadata).items():
+        items.append(_element("MDI", value, key=key))
     band.extend([_element("NoDataValue", str(nodata)), _element("ColorInterp", color), *dress])
     simple = ET.SubElement(band, "SimpleSource")
     simple.append(_element("SourceFilename", str(cells.resolve()), relativeToVRT="0"))
@@ -120,9 +185,9 @@ def _band(cells: Path, source: int, name: str, nodata: int, color: str, dress: l
     return band
 
 
-def _statistics(cells: Path, source: int, nodata: int) -> dict[str, str]:
-    """GDAL's statistics of a band, of its stored values; empty if all is no data."""
-    counts = count_values(cells, source)
+def _statistics(counts: NDArray[np.int64], nodata: int) -> dict[str, str]:
+    """GDAL's statistics of a band from the number of cells with each value; empty if all is no data."""
+    counts = counts.copy()
     share = 1 - counts[nodata] / counts.sum()
     counts[nodata] = 0
     present = np.flatnonzero(counts)

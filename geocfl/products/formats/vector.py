@@ -20,7 +20,7 @@ from geocfl.core.grid import CellGrid
 from geocfl.core.legend import NODATA, Legend, shown_classes
 from geocfl.errors import UsageError, unknown_name
 from geocfl.products.polygons import GEOMETRY
-from geocfl.products.scratch import CODE, CONFIDENCE, PROBABILITY, band_numbers, open_cells
+from geocfl.products.scratch import CODE, CONFIDENCE, NOVELTY, PROBABILITY, band_numbers, open_cells
 
 VECTOR_FORMATS = ("gpkg", "geoparquet", "flatgeobuf", "geojson")
 POLYGONS, WINDOWS = "lulc", "windows"
@@ -76,8 +76,9 @@ def write_polygons(polygons: gpd.GeoDataFrame, path: Path, format: str) -> None:
 def write_windows(cells: Path, path: Path, grid: CellGrid, legend: Legend) -> None:
     """Writes layer ``windows`` of a GeoPackage: a square for each cell with data, cut at the scene's rectangle.
 
-    Its fields are ``class_code``, ``class_name``, ``confidence`` (0..1) and, for each class, its probability
-    ``p_<name>`` (0..1). Cells are written row by row, so that a large map is never all in memory.
+    Its fields are ``class_code``, ``class_name``, ``confidence`` (0..1), ``novelty`` (0..100) if the cells have it and,
+    for each class, its probability ``p_<name>`` (0..1). Cells are written row by row, so that a large map is never all
+    in memory.
 
     Args:
         cells: Work raster with probabilities.
@@ -88,14 +89,14 @@ def write_windows(cells: Path, path: Path, grid: CellGrid, legend: Legend) -> No
     names = np.full(256, "", object)
     for c in shown_classes(legend, unclassified=True):
         names[c.code] = c.name
-    fields = probability_fields(legend)
-    bands = [CODE, CONFIDENCE, *band_numbers(cells, PROBABILITY)]
+    novelty = band_numbers(cells, NOVELTY)
+    scales = {"confidence": 100, **dict.fromkeys([NOVELTY][: len(novelty)], 1)}
+    scales |= dict.fromkeys(probability_fields(legend), 100)
+    bands = [CODE, CONFIDENCE, *novelty, *band_numbers(cells, PROBABILITY)]
     with open_cells(cells) as dataset, fixed_date():
         step = max(1, WINDOWS_AT_A_TIME // grid.columns)
         for first in range(0, grid.rows, step):
-            codes, confidence, *probabilities = dataset.read(
-                bands, window=Window(0, first, grid.columns, min(step, grid.rows - first))
-            )
+            codes, *values = dataset.read(bands, window=Window(0, first, grid.columns, min(step, grid.rows - first)))
             rows, columns = np.nonzero(codes != NODATA)
             if not len(rows) and first:
                 continue
@@ -103,8 +104,10 @@ def write_windows(cells: Path, path: Path, grid: CellGrid, legend: Legend) -> No
                 {
                     "class_code": codes[rows, columns].astype(np.int32),
                     "class_name": names[codes[rows, columns]],
-                    "confidence": confidence[rows, columns] / 100,
-                    **{field: band[rows, columns] / 100 for field, band in zip(fields, probabilities, strict=True)},
+                    **{
+                        field: band[rows, columns] / scale
+                        for (field, scale), band in zip(scales.items(), values, strict=True)
+                    },
                 },
                 geometry=_squares(grid, rows + first, columns),
                 crs=grid.crs.to_wkt(),

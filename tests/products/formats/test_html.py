@@ -140,6 +140,13 @@ def test_table_is_that_of_the_summary(page_of, grid_of, codes):
     assert "metrics test (n 7)" in text
 
 
+def test_land_unlike_the_training_data_is_said(page_of, grid_of, codes):
+    novelty = {"percentile": 95, "cells": 3, "hectares": 7.0, "share": 0.123}
+    page = page_of(codes, grid_of(codes), novelty=novelty).read_text()
+    assert "12.3 % of this map lies on land unlike anything the model was trained on" in page
+    assert "unlike anything" not in page_of(codes, grid_of(codes)).read_text()
+
+
 def test_what_users_name_is_text(page_of, grid_of):
     legend = Legend((LulcClass(1, MALICE, "a", "#112233"), LulcClass(2, "Plain", "b", "#445566")))
     path = page_of(np.array([[1, 1, 2]]), grid_of(np.ones((1, 3))), legend=legend, title=MALICE, warnings=[MALICE])

@@ -53,3 +53,15 @@ def test_bytes_repeat(tmp_path, cells_of, grid_of, codes):
     for name in ("a.png", "b.png"):
         write_preview(tmp_path / name, scene, cells_of(codes), grid_of(codes), EUROSAT, "S")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_a_note_stands_below_the_map(tmp_path, cells_of, grid_of, codes):
+    scene, cells, grid = stretch(np.ones((9, 9, 3))), cells_of(codes), grid_of(codes)
+    for name, note in (("plain", ""), ("noted", "12.0 % of this map lies on land unlike anything " + "far away " * 40)):
+        write_preview(tmp_path / f"{name}.png", scene, cells, grid, EUROSAT, "S", note)
+    plain, noted = (np.array(Image.open(tmp_path / f"{name}.png").convert("L")) for name in ("plain", "noted"))
+    extra = noted.shape[0] - plain.shape[0]
+    assert 0 < extra < 50
+    assert noted.shape[1] == plain.shape[1]
+    assert (noted[-30:] < 128).sum() > 100 > (plain[-20:] < 128).sum(), "the note, below the scale bar"
+    assert (noted[:, -20:] == 255).all(), "it is shrunk to fit"

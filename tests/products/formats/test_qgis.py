@@ -12,7 +12,10 @@ from rasterio.crs import CRS
 from geocfl.core.legend import EUROSAT
 from geocfl.products.formats.qgis import write_project
 
-ALL = ("_truecolor.tif", "_lulc.tif", "_entropy.tif", "_confidence.tif", "_lulc.gpkg", "_summary.json", "_lulc.qml")
+ALL = (
+    "_truecolor.tif", "_lulc.tif", "_sets.tif", "_novelty.tif", "_entropy.tif", "_confidence.tif", "_lulc.gpkg",
+    "_summary.json", "_lulc.qml",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -40,6 +43,8 @@ def test_layers_in_order_with_relative_sources(tmp_path, grid):
         ("./S_lulc.gpkg|layername=lulc", "Qt::Unchecked"),
         ("./S_confidence.tif", "Qt::Unchecked"),
         ("./S_entropy.tif", "Qt::Unchecked"),
+        ("./S_novelty.tif", "Qt::Unchecked"),
+        ("./S_sets.tif", "Qt::Unchecked"),
         ("./S_lulc.tif", "Qt::Checked"),
         ("./S_truecolor.tif", "Qt::Checked"),
     ]
@@ -84,7 +89,7 @@ def test_layers_of_two_scenes_are_told_apart(tmp_path, grid):
     for stem in ("S", "T"):
         write_project(tmp_path / "map.qgz", stem, grid, EUROSAT, ALL)
         names += [e.text for e in read(tmp_path / "map.qgz").findall("projectlayers/maplayer/id")]
-    assert len(set(names)) == 10
+    assert len(set(names)) == 14
 
 
 @pytest.mark.parametrize("turn", [0, 30])

@@ -7,7 +7,9 @@ from geocfl.products.formats.qml import (
     confidence_qml,
     entropy_qml,
     lulc_qml,
+    novelty_qml,
     polygons_qml,
+    sets_qml,
     windows_qml,
     write_style,
 )
@@ -43,8 +45,24 @@ def test_ramps_span_zero_to_one(qml):
     assert [item.get("label") for item in shader.findall("item")] == ["0%", "25%", "50%", "75%", "100%"]
 
 
-def test_confidence_and_entropy_look_different():
-    assert confidence_qml() != entropy_qml()
+def test_novelty_spans_the_percentiles():
+    shader = ET.fromstring(novelty_qml()).find(".//colorrampshader")
+    assert (shader.get("minimumValue"), shader.get("maximumValue")) == ("0", "100")
+    assert [item.get("label") for item in shader.findall("item")] == ["0%", "50%", "90%", "95%", "100%"]
+
+
+@pytest.mark.parametrize("classes", [1, 2, 10, 31])
+def test_every_size_of_a_set_has_an_entry_of_its_own(classes):
+    entries = ET.fromstring(sets_qml(classes)).findall(".//paletteEntry")
+    assert [entry.get("value") for entry in entries] == [str(size) for size in range(classes + 1)]
+    assert [entry.get("label") for entry in entries[:3]] == ["no classes", "1 class", "2 classes"][: classes + 1]
+    colors = [entry.get("color") for entry in entries]
+    assert len(set(colors)) == len(colors)
+    assert colors[1:][:: max(1, classes - 1)] == ["#ffffd9", "#081d58"][:classes]
+
+
+def test_rasters_look_different():
+    assert len({confidence_qml(), entropy_qml(), novelty_qml(), sets_qml(10)}) == 4
 
 
 @pytest.mark.parametrize("qml", [lulc_qml, polygons_qml, windows_qml])

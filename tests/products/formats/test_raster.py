@@ -8,8 +8,17 @@ import rasterio
 from rasterio.enums import ColorInterp
 from rio_cogeo.cogeo import cog_validate
 
-from geocfl.core.legend import EUROSAT
-from geocfl.products.formats.raster import write_confidence, write_entropy, write_lulc, write_probabilities
+from geocfl.core.legend import EUROSAT, Legend
+from geocfl.products.formats.raster import (
+    write_confidence,
+    write_entropy,
+    write_lulc,
+    write_novelty,
+    write_probabilities,
+    write_sets,
+)
+from geocfl.products.prediction_sets import pack
+from geocfl.products.scratch import MEMBERS, NOVELTY
 from geocfl.products.summary import class_table
 
 TAGS = {"software": "geocfl 1.0", "note": "a < b & c"}
@@ -66,6 +75,65 @@ def test_probabilities_and_entropy(tmp_path, cells_of, grid_of, codes):
             assert set(dataset.nodatavals) == {255}
             assert TAGS.items() <= dataset.tags().items()
         assert cog_validate(tmp_path / name, strict=True) == (True, [], [])
+
+
+def test_novelty_is_percent_without_a_scale(tmp_path, cells_of, grid_of, codes, confidence):
+    path = tmp_path / "S_novelty.tif"
+    write_novelty(cells_of(codes, None, confidence, names=[NOVELTY]), path, grid_of(codes), TAGS)
+    with rasterio.open(path) as dataset:
+        assert (dataset.read(1) == confidence).all()
+        assert (dataset.dtypes, dataset.scales, dataset.nodata) == (("uint8",), (1.0,), 255)
+        assert dataset.descriptions == ("novelty",)
+        assert float(dataset.tags(1)["STATISTICS_MAXIMUM"]) == confidence[codes != 0].max()
+    assert cog_validate(path, strict=True) == (True, [], [])
+
+
+@pytest.mark.parametrize("classes", [3, 7, 8, 10, 15, 20, 31])
+def test_sets_hold_their_size_and_members(tmp_path, cells_of, grid_of, classes):
+    legend = Legend.from_folders([f"class {i:02}" for i in range(classes)])
+    rng = np.random.default_rng(classes)
+    members = rng.random((9, 12, classes)) < 0.5
+    members[0, 0], members[0, 1] = False, True
+    codes = rng.integers(1, classes + 1, (9, 12))
+    codes[:, 5] = 0
+    packed = pack(members.reshape(-1, classes)).reshape(-1, 9, 12)
+    packed[:, codes == 0] = 255
+    path = tmp_path / "S_sets.tif"
+    cells = cells_of(codes, None, *packed, names=[MEMBERS] * len(packed))
+    write_sets(cells, path, grid_of(codes), legend, TAGS)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["S_sets.tif", "cells.tif"]
+    with rasterio.open(path) as dataset:
+        size, mask = dataset.read()
+        nodata = np.iinfo(mask.dtype).max
+        assert dataset.descriptions == ("size", "members")
+        assert dataset.dtypes == (["uint8", "uint16", "uint32"][(classes > 7) + (classes > 15)],) * 2
+        assert dataset.nodatavals == (nodata, nodata)
+        assert float(dataset.tags(1)["STATISTICS_MAXIMUM"]) == classes
+        assert float(dataset.tags(1)["STATISTICS_MEAN"]) == pytest.approx(members[codes != 0].sum(axis=1).mean(), 1e-5)
+        names = dataset.tags(2)
+        assert {f"BIT_{c.code - 1}": c.name for c in legend}.items() <= names.items()
+        assert TAGS.items() <= dataset.tags().items()
+    known = codes != 0
+    assert (size[known] == members[known].sum(axis=1)).all()
+    for code in range(1, classes + 1):
+        assert ((mask[known] >> (code - 1) & 1) == members[known][:, code - 1]).all()
+    assert (size[~known] == nodata).all()
+    assert (mask[~known] == nodata).all()
+    assert cog_validate(path, strict=True) == (True, [], [])
+
+
+def test_sets_are_written_strip_by_strip(tmp_path, cells_of, grid_of, monkeypatch):
+    members = np.random.default_rng(0).random((700, 600, 10)) < 0.3
+    codes = np.ones((700, 600), np.uint8)
+    packed = pack(members.reshape(-1, 10)).reshape(2, 700, 600)
+    cells = cells_of(codes, None, *packed, names=[MEMBERS] * 2)
+    for name, most in (("a", 1_000_000), ("b", 1)):
+        monkeypatch.setattr("geocfl.products.scratch.STRIP_CELLS", most)
+        write_sets(cells, tmp_path / f"{name}.tif", grid_of(codes), EUROSAT, TAGS)
+    assert (tmp_path / "a.tif").read_bytes() == (tmp_path / "b.tif").read_bytes()
+    with rasterio.open(tmp_path / "a.tif") as dataset:
+        assert (dataset.read(1) == members.sum(axis=2)).all()
+        assert dataset.overviews(1) == [2]
 
 
 def test_statistics_are_those_of_the_cells_with_data(tmp_path, cells_of, grid_of, codes, confidence):

@@ -75,7 +75,8 @@ def write(tmp_path: Path, cells_of: Callable[..., Path]) -> Callable[..., pystac
         ) as dataset:
             dataset.descriptions = EUROSAT.names
             dataset.scales = (0.01,) * 10
-        write_confidence(cells, folder / NAMES["entropy"], grid, {})
+        for name in ("entropy", "novelty", "sets"):
+            write_confidence(cells, folder / NAMES[name], grid, {})
         with rasterio.open(folder / NAMES["truecolor"], "w", driver="GTiff", count=3, dtype="uint8", **place):
             pass
         path = folder / "S.stac.json"
@@ -280,6 +281,10 @@ def test_assets_have_media_types_and_roles(
         "probabilities": (cog, "data"),
         "entropy": (cog, "data"),
         "entropy_style": (xml, "style"),
+        "novelty": (cog, "data"),
+        "novelty_style": (xml, "style"),
+        "sets": (cog, "data"),
+        "sets_style": (xml, "style"),
         "gpkg": ("application/geopackage+sqlite3", "data"),
         "geoparquet": ("application/vnd.apache.parquet", "data"),
         "flatgeobuf": ("application/vnd.flatgeobuf", "data"),

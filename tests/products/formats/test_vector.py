@@ -28,6 +28,7 @@ from geocfl.products.formats.vector import (
     write_windows,
 )
 from geocfl.products.polygons import dissolve, simplify
+from geocfl.products.scratch import ENTROPY, NOVELTY, PROBABILITY
 
 FILES = {"gpkg": "S_lulc.gpkg", "geoparquet": "S.parquet", "flatgeobuf": "S.fgb", "geojson": "S.geojson"}
 
@@ -134,6 +135,18 @@ def test_windows_are_the_cells(tmp_path, detailed, grid_of, codes, monkeypatch):
     assert (first.class_name, first.confidence, first.p_annual_crop, first.p_forest) == ("Annual Crop", 0.5, 0.5, 0.4)
     assert frame[frame.class_code == UNCLASSIFIED].class_name.unique().tolist() == ["Unclassified"]
     assert shapely.coverage_is_valid(frame.geometry.to_numpy())
+
+
+def test_windows_have_their_novelty(tmp_path, cells_of, grid_of, codes):
+    values = np.where(codes == 0, 255, 30)
+    names = [NOVELTY, ENTROPY, *[PROBABILITY] * 10]
+    cells = cells_of(codes, None, np.arange(codes.size).reshape(codes.shape) % 101, *[values] * 11, names=names)
+    write_windows(cells, tmp_path / "S_lulc.gpkg", grid_of(codes), EUROSAT)
+    frame = gpd.read_file(tmp_path / "S_lulc.gpkg", layer="windows")
+    assert list(frame.columns[:5]) == ["class_code", "class_name", "confidence", "novelty", "p_annual_crop"]
+    assert frame.novelty.tolist() == (np.flatnonzero(codes) % 101).tolist()
+    assert set(frame.confidence) == {0.5}
+    assert set(frame.p_sea_lake) == {0.3}
 
 
 def test_fields_of_probability_are_apart():
