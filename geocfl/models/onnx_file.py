@@ -10,6 +10,7 @@ import tempfile
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from geocfl._version import __version__
 from geocfl.core.files import cache_folder
@@ -19,8 +20,6 @@ from geocfl.models.bundle import Bundle
 log = logging.getLogger("geocfl")
 
 INPUT, OUTPUT, NOVELTY = "reflectance", "probabilities", "residuals"
-SIDES = {2: "height", 3: "width"}
-"""Axes of a dense model's input that have no fixed size."""
 OPSET = 18
 """The oldest that torch's exporter writes without conversion, so most programs can read it."""
 
@@ -69,9 +68,8 @@ def _write(bundle: Bundle, path: Path) -> None:
 
     from geocfl.models.network import BackendNetwork, example_input
 
-    dims = {0: torch.export.Dim("windows")}
-    if step := bundle.feature_stride:
-        dims |= {axis: step * torch.export.Dim(name, min=bundle.footprint // step) for axis, name in SIDES.items()}
+    # The exporter needs minutes to reason about sides of any length, so a dense model is exported for one size.
+    shapes = None if bundle.feature_stride else ({0: torch.export.Dim("windows")},)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecations inside the exporter
         program = torch.onnx.export(
@@ -79,7 +77,7 @@ def _write(bundle: Bundle, path: Path) -> None:
             (example_input(bundle),),
             input_names=[INPUT],
             output_names=[OUTPUT, NOVELTY] if bundle.novelty else [OUTPUT],
-            dynamic_shapes=(dims,),
+            dynamic_shapes=shapes,
             opset_version=OPSET,
             dynamo=True,
             verbose=False,
@@ -87,6 +85,8 @@ def _write(bundle: Bundle, path: Path) -> None:
     if program is None:
         raise ModelError(f"{bundle.name}: torch cannot export a {bundle.backbone}; use `backend=torch`")
     proto = program.model_proto
+    if bundle.feature_stride:
+        _free_sizes(proto)
     facts = {
         "geocfl": json.dumps(bundle.to_json()),
         "bands": ",".join(bundle.bands),
@@ -96,3 +96,13 @@ def _write(bundle: Bundle, path: Path) -> None:
     proto.producer_name, proto.producer_version = "geocfl", __version__
     onnx.checker.check_model(proto)
     path.write_bytes(proto.SerializeToString())
+
+
+def _free_sizes(proto: Any) -> None:
+    """Declares that a dense model takes any number of tiles of any size: no operator of it depends on these."""
+    axes = {INPUT: {0: "tiles", 2: "height", 3: "width"}, OUTPUT: {0: "tiles", 1: "rows", 2: "columns"}}
+    axes[NOVELTY] = axes[OUTPUT]
+    for value in (*proto.graph.input, *proto.graph.output):
+        for axis, name in axes[value.name].items():
+            value.type.tensor_type.shape.dim[axis].dim_param = name  # replaces the fixed size
+    del proto.graph.value_info[:]  # the fixed sizes in between
