@@ -26,7 +26,7 @@ DEFAULT_WINDOWED = "eurosat-rgb-lite0"
 NOVELTY = "novelty."
 """Start of the names of the tensors in the weights file that are not the network's: those of its novelty."""
 CONTEXT = 32
-"""Pixels around its window that a dense model sees as well, on each side."""
+"""Pixels around its window that a dense model sees as well, on each side; at most half of the window."""
 PERCENTILES = 101
 """Quantiles of novelty in a bundle: those of 0, 1, ... 100 percent."""
 
@@ -139,7 +139,8 @@ class Bundle:
     @property
     def context(self) -> int:
         """Pixels around a window that a dense model sees as well; 0 for other models."""
-        return CONTEXT // self.feature_stride * self.feature_stride if self.feature_stride else 0
+        step = self.feature_stride
+        return min(CONTEXT, self.window // 2) // step * step if step else 0
 
     @property
     def footprint(self) -> int:

@@ -32,6 +32,7 @@ def with_novelty(
     split: Split,
     *,
     validated: Bundle | None = None,
+    known: Tensor | None = None,
     seed: int = 0,
 ) -> tuple[Bundle, dict[str, Tensor]]:
     """Fits the novelty of a trained model.
@@ -45,6 +46,7 @@ def with_novelty(
         validated: For a refit, the validated run's model. No patches are left that the network has not seen, so that
             the quantiles are those of this model, scaled by the ratio of the two networks' median residuals of training
             patches.
+        known: (N, D) features of all patches, if the network has given them already.
         seed: Chooses among many patches.
 
     Returns:
@@ -55,15 +57,15 @@ def with_novelty(
         log.info("%s gets no novelty: its network gives no features for its last layer", model.name)
         return replace(model, novelty=()), {}
     device = next(module.parameters()).device
-    training = _features(module, patches, split.train, seed)
+    training = _features(module, patches, split.train, seed, known)
     residual = fit_residual(training)
     if validated:
-        known = load_network(validated).to(device)
-        before = known.residual(_features(known, patches, split.train, seed).to(device))  # type: ignore[misc]
+        first = load_network(validated).to(device)
+        before = first.residual(_features(first, patches, split.train, seed).to(device))  # type: ignore[misc]
         ratio = float(residual(training).median()) / (float(before.median()) or 1.0)
         quantiles = ratio * np.array(validated.novelty)
     else:
-        residuals = residual(_features(module, patches, split.validation, seed))
+        residuals = residual(_features(module, patches, split.validation, seed, known))
         quantiles = np.quantile(residuals.double().numpy(), np.linspace(0, 1, PERCENTILES))
     module.residual = residual.to(device)
     tensors = {f"{NOVELTY}{name}": value for name, value in residual.named_buffers()}
@@ -83,9 +85,13 @@ def fit_residual(features: Tensor) -> Residual:
     return Residual(mean.half(), vectors.T.flip(0)[:count].half())
 
 
-def _features(module: Reflectance, patches: Patches, indices: NDArray[np.int64], seed: int) -> Tensor:
+def _features(
+    module: Reflectance, patches: Patches, indices: NDArray[np.int64], seed: int, known: Tensor | None = None
+) -> Tensor:
     """(n, D) features of at most `PATCHES` of some patches, on the CPU."""
     chosen = np.random.default_rng(seed).permutation(indices)[:PATCHES]
+    if known is not None:
+        return known[torch.from_numpy(chosen)]
     device = next(module.parameters()).device
     precision = "bfloat16" if has_fast_bfloat16(device) else "float32"
     return patch_features(module, patches, chosen, precision)

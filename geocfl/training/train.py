@@ -21,6 +21,7 @@ from geocfl.models.network import DenseReflectance, choose_device, load_network
 from geocfl.models.predict import Model, load_model
 from geocfl.training.calibrate import calibrate
 from geocfl.training.config import TrainOptions, resolve
+from geocfl.training.features import read_features
 from geocfl.training.loop import fit, make_learner
 from geocfl.training.novelty import with_novelty
 from geocfl.training.run_folder import RunFolder, validated_run
@@ -119,7 +120,10 @@ def train(
             folder.discard()
         raise
     first_split = training_split(patches, replace(settings, refit=""))
-    model, novelty = with_novelty(model, module, patches, first_split, validated=validated, seed=settings.seed)
+    known = read_features(module, patches) if settings.freeze else None  # from the cache
+    model, novelty = with_novelty(
+        model, module, patches, first_split, validated=validated, known=known, seed=settings.seed
+    )
     model = calibrate(model, module, learner, patches, split, settings, validated)
     model = model.save(folder.path, {**module.network.state_dict(), **novelty})
     metrics, logits = _evaluate(model, patches, split, torch_device)

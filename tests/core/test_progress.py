@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -67,9 +68,10 @@ def scene(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def training(tiny_model: Path) -> Any:
-    """Options of a quick training."""
-    return TRAINING | {"weights": str(tiny_model / "model.safetensors")}
+def training(tiny_model: Path, folder: Path) -> Any:
+    """Options of a quick training. Beside a model.json that names no split, the weights would be refused."""
+    weights = shutil.copy(tiny_model / "model.safetensors", folder / "weights.safetensors")
+    return TRAINING | {"weights": str(weights)}
 
 
 @pytest.fixture(scope="module")

@@ -33,6 +33,12 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four tiles in the scene, which are quick to compute."""
+    monkeypatch.setattr(jobs, "TILE", 192)
+
+
 def mapped(scene: Path, out: Path, model: Path, **options) -> geocfl.SceneMap:
     how = {"backend": "torch", "precision": "float32", "products": ("default", "probabilities"), "vector": ()}
     return geocfl.map_scene(scene, out, model=model, **{**how, **options})

@@ -80,8 +80,8 @@ def test_the_next_scene_is_read_while_one_is_classified(tmp_path: Path, tiny_mod
     read: set[str] = set()
     reading, classifying = engine.scene_strips, engine.classify_strip
 
-    def scene_strips(scene, *rest):
-        for strip in reading(scene, *rest):
+    def scene_strips(scene, *rest, **how):
+        for strip in reading(scene, *rest, **how):
             read.add(scene.name)
             if len(read) == 2:
                 both_read.set()

@@ -335,15 +335,21 @@ def dense(request, tiny_model) -> DenseReflectance:
 
 
 @torch.inference_mode()
-def test_a_window_alone_is_that_of_a_windowed_model(dense, tiny_model):
+def test_a_window_without_context_is_that_of_a_windowed_model(dense, tiny_model):
     bundle = replace(Bundle.load(tiny_model), input_size=128)
     windowed = with_reflectance(dense.network, bundle).eval()
     assert not isinstance(windowed, DenseReflectance)
     x = 0.3 * torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     x[0, :, :5] = torch.nan
-    torch.testing.assert_close(dense(x), windowed(x))
-    torch.testing.assert_close(dense.features(x), windowed.features(x))
     torch.testing.assert_close(dense.patches_of(x), windowed(x), atol=1e-4, rtol=1e-4)
+
+
+@torch.inference_mode()
+def test_a_window_by_itself_is_mirrored(dense):
+    x = 0.3 * torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    around = torch.nn.functional.pad(x, [32] * 4, mode="reflect")
+    torch.testing.assert_close(dense(x), dense.head(dense.window_features(around)[:, 2, 2]))
+    torch.testing.assert_close(dense.features(x), dense.window_features(around)[:, 2, 2])
 
 
 @torch.inference_mode()

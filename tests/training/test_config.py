@@ -32,10 +32,10 @@ def test_the_paper_recipe_is_the_papers():
 
 def test_a_dense_model_has_its_own_recipe():
     dense, plain = resolve("d", backbone="lite0", dense=True), resolve("d", backbone="lite0")
-    assert (dense.input_size, dense.batch_size, dense.lr, dense.label_smoothing) == (128, 32, 6e-4, 0.05)
+    assert (dense.input_size, dense.batch_size, dense.lr, dense.label_smoothing) == (128, 64, 6e-4, 0.05)
     assert (plain.input_size, plain.batch_size, plain.lr, plain.label_smoothing) == (96, 64, 1e-3, 0.0)
     assert dense.augmentation == replace(plain.augmentation, veil=0.55, flatten=0.7, blur=1.7)
-    assert resolve("d", dense=True, batch_size=64, augmentation=Augmentation()).augmentation == Augmentation()
+    assert resolve("d", dense=True, batch_size=128, augmentation=Augmentation()).augmentation == Augmentation()
     assert resolve("d", dense=True, recipe="paper").augmentation == resolve("d", recipe="paper").augmentation
 
 
@@ -112,8 +112,11 @@ def test_options_override_the_recipe():
         ({"dense": True, "freeze": True}, "`freeze` cannot be used for a dense model; leave out `freeze` or `dense`"),
         ({"dense": True, "mixup": 0.2}, "`mixup` cannot be used for a dense model"),
         ({"dense": True, "teacher": ("runs/a",)}, "`teacher` cannot be used for a dense model"),
-        ({"dense": True, "batch_size": 24}, "`batch_size` is 24 but must be a multiple of 16, the patches of a mosaic"),
-        ({"dense": True, "recipe": "paper", "batch_size": 40}, "`batch_size` is 40 but must be a multiple of 16"),
+        (
+            {"dense": True, "batch_size": 24},
+            "`batch_size` is 24 but must be a multiple of 64, the windows of four mosaics",
+        ),
+        ({"dense": True, "recipe": "paper", "batch_size": 40}, "`batch_size` is 40 but must be a multiple of 64"),
         ({"dense": 1}, "`dense` is 1 but must be True or False"),
         ({"label_smoothing": 1.0}, "`label_smoothing` is 1.0 but must be at least 0 and below 1"),
         ({"cfl_form": "power"}, "unknown `cfl_form` 'power'; choose from: exponent, factor"),
