@@ -27,6 +27,8 @@ NOVELTY = "novelty."
 """Start of the names of the tensors in the weights file that are not the network's: those of its novelty."""
 CONTEXT = 32
 """Pixels around its window that a dense model sees as well, on each side; at most half of the window."""
+REDUCTION = 32
+"""Pixels of a dense network's input between its features, along each axis: that of ResNet and EfficientNet."""
 PERCENTILES = 101
 """Quantiles of novelty in a bundle: those of 0, 1, ... 100 percent."""
 
@@ -127,6 +129,8 @@ class Bundle:
             raise ValueError(f"tta must be one of {TTA}")
         if self.feature_stride and (self.feature_stride < 0 or self.window % self.feature_stride):
             raise ValueError("feature_stride must divide the window")
+        if self.feature_stride and self.feature_stride * self.input_size != REDUCTION * self.window:
+            raise ValueError(f"feature_stride must be {REDUCTION} * window / input_size")
         if not all(map(math.isfinite, (*self.novelty, *self.conformal, self.damping))):
             raise ValueError("novelty, conformal and damping must be finite")
         if self.novelty and (len(self.novelty) != PERCENTILES or list(self.novelty) != sorted(self.novelty)):

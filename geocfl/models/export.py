@@ -90,17 +90,17 @@ def _files(format: str, bundle: Bundle, path: Path) -> list[Path]:
 
 
 def _copy_onnx(bundle: Bundle, path: Path) -> None:
-    path.write_bytes(cached_onnx(bundle).read_bytes())
+    path.write_bytes(cached_onnx(bundle, windows=True).read_bytes())
 
 
 def _write_torchscript(bundle: Bundle, path: Path) -> None:
     import torch
 
-    from geocfl.models.network import Probabilities, example_input
+    from geocfl.models.network import Probabilities, example_windows
 
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # TorchScript is deprecated, but many programs still load it
-        traced = torch.jit.trace(Probabilities(bundle), example_input(bundle))  # type: ignore[no-untyped-call]
+        traced = torch.jit.trace(Probabilities(bundle), example_windows(bundle))  # type: ignore[no-untyped-call]
         facts = json.dumps(bundle.to_json()).encode()
         torch.jit.save(torch.jit.freeze(traced), str(path), _extra_files={"geocfl": facts})
 
@@ -108,7 +108,7 @@ def _write_torchscript(bundle: Bundle, path: Path) -> None:
 def _write_openvino(bundle: Bundle, path: Path) -> None:
     import openvino as ov
 
-    network = ov.Core().read_model(cached_onnx(bundle))
+    network = ov.Core().read_model(cached_onnx(bundle, windows=True))
     network.set_rt_info(json.dumps(bundle.to_json()), "geocfl")
     ov.save_model(network, path, compress_to_fp16=False)  # as accurate as the others
 

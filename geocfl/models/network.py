@@ -48,8 +48,6 @@ BACKBONES = {
 }
 """The backbones by name; `register_backbone` adds to them."""
 
-REDUCTION = 32
-"""Pixels of a dense network's input between its features, along each axis: that of ResNet and EfficientNet."""
 HEADS = ("linear", "cosine")
 FEATURE_METHODS = ("forward_features", "forward_head", "get_classifier")
 """Methods of timm's networks that give the features and the last layer."""
@@ -506,7 +504,7 @@ class BackendNetwork(nn.Module):
 
 
 class Probabilities(nn.Module):
-    """(N, C) calibrated probabilities of (N, B, H, W) reflectance, for export.
+    """(N, C) calibrated probabilities of windows (N, B, window, window) of reflectance, for export.
 
     Args:
         bundle: The model.
@@ -557,9 +555,13 @@ def load_network(bundle: Bundle) -> Reflectance:
     return module.eval()
 
 
-def example_input(bundle: Bundle) -> Tensor:
-    """Two windows of reflectance, or tiles of a dense model, to trace a network with."""
-    # Different sides, so that the exporter does not take them for one.
+def example_windows(bundle: Bundle) -> Tensor:
+    """Two windows of reflectance to trace a network with."""
+    return torch.full((2, len(bundle.bands), bundle.window, bundle.window), 0.1)
+
+
+def example_tiles(bundle: Bundle) -> Tensor:
+    """Two tiles of reflectance to trace a dense network with; sides of one length would be taken for the same."""
     sides = (bundle.footprint, bundle.footprint + bundle.feature_stride)
     return torch.full((2, len(bundle.bands), *sides), 0.1)
 

@@ -24,15 +24,22 @@ OPSET = 18
 """The oldest that torch's exporter writes without conversion, so most programs can read it."""
 
 
-def cached_onnx(bundle: Bundle) -> Path:
+def cached_onnx(bundle: Bundle, *, windows: bool = False) -> Path:
     """The ONNX file of a bundle, from the user's cache; only the first call needs torch.
+
+    Args:
+        bundle: The model.
+        windows: Whether the file takes windows and gives their probabilities only, as other programs expect. For the
+            back ends, that of a dense model takes tiles, and that of a model with novelty gives residuals too.
 
     Raises:
         ModelError: The weights cannot be read, or torch cannot export the network.
         UsageError: The file is not in the cache, and the packages that export it are not installed.
     """
     digest = hashlib.sha256(bundle.digest().encode()).hexdigest()[:32]
-    file = cache_folder() / "onnx" / f"{digest}-{bundle.tta}-{__version__}.onnx"
+    windows = windows and bool(bundle.feature_stride or bundle.novelty)  # the same file otherwise
+    kind = "-windows" if windows else ""
+    file = cache_folder() / "onnx" / f"{digest}-{bundle.tta}{kind}-{__version__}.onnx"
     if file.exists():
         return file
     require("onnx", "onnxscript")
@@ -43,7 +50,7 @@ def cached_onnx(bundle: Bundle) -> Path:
         file = Path(tempfile.mkdtemp()) / file.name
     partial = file.with_suffix(f".{os.getpid()}.partial")
     try:
-        _write(bundle, partial)
+        _write(bundle, partial, windows=windows)
         partial.replace(file)
     finally:
         partial.unlink(missing_ok=True)
@@ -62,21 +69,22 @@ def require(*packages: str) -> None:
         )
 
 
-def _write(bundle: Bundle, path: Path) -> None:
+def _write(bundle: Bundle, path: Path, *, windows: bool) -> None:
     import onnx
     import torch
 
-    from geocfl.models.network import BackendNetwork, example_input
+    from geocfl.models.network import BackendNetwork, Probabilities, example_tiles, example_windows
 
-    # The exporter needs minutes to reason about sides of any length, so a dense model is exported for one size.
-    shapes = None if bundle.feature_stride else ({0: torch.export.Dim("windows")},)
+    tiles = bundle.feature_stride > 0 and not windows
+    # The exporter needs minutes to reason about sides of any length, so tiles are exported for one size.
+    shapes = None if tiles else ({0: torch.export.Dim("windows")},)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecations inside the exporter
         program = torch.onnx.export(
-            BackendNetwork(bundle),
-            (example_input(bundle),),
+            Probabilities(bundle) if windows else BackendNetwork(bundle),
+            (example_tiles(bundle) if tiles else example_windows(bundle),),
             input_names=[INPUT],
-            output_names=[OUTPUT, NOVELTY] if bundle.novelty else [OUTPUT],
+            output_names=[OUTPUT, NOVELTY] if bundle.novelty and not windows else [OUTPUT],
             dynamic_shapes=shapes,
             opset_version=OPSET,
             dynamo=True,
@@ -85,7 +93,7 @@ def _write(bundle: Bundle, path: Path) -> None:
     if program is None:
         raise ModelError(f"{bundle.name}: torch cannot export a {bundle.backbone}; use `backend=torch`")
     proto = program.model_proto
-    if bundle.feature_stride:
+    if tiles:
         _free_sizes(proto)
     facts = {
         "geocfl": json.dumps(bundle.to_json()),

@@ -18,14 +18,13 @@ from geocfl.data.patches import Patches
 from geocfl.data.splits import Split
 from geocfl.errors import DataError, UsageError
 from geocfl.losses import loss_facts
-from geocfl.models.bundle import Bundle
+from geocfl.models.bundle import REDUCTION, Bundle
 from geocfl.models.network import (
-    REDUCTION,
     DenseReflectance,
     Reflectance,
     build_network,
     check_features,
-    example_input,
+    example_windows,
     with_reflectance,
 )
 from geocfl.models.weights import load_weights, weights_model
@@ -97,7 +96,7 @@ def check_dense(module: DenseReflectance, model: Bundle, device: torch.device) -
     Raises:
         UsageError: The network has features of another kind, as user-registered ones may.
     """
-    window = example_input(model)[..., : model.window, : model.window].to(device)
+    window = example_windows(model).to(device)
     module.eval()
     try:
         module.patches_of(window)

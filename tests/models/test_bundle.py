@@ -156,6 +156,8 @@ def test_missing_parts_are_named(bundle, missing):
         {"temperature": None},
         {"clip": [0.1]},
         {"tta": 3},
+        {"feature_stride": 24},
+        {"feature_stride": 16, "input_size": 96},
         {"legend": [{"code": 1, "name": "A", "folder": "A", "color": "red"}]},
         {"legend": [{"code": 7, "name": "A", "folder": "A", "color": "#123456"}]},
         {"novelty": [0.0, 1.0]},

@@ -56,16 +56,18 @@ def openvino_predict(path: Path, x: np.ndarray) -> tuple[np.ndarray, str]:
 READERS = {"onnx": onnx_predict, "torchscript": torchscript_predict, "openvino": openvino_predict}
 
 
+@pytest.mark.parametrize("kind", ["tiny_model", "tiny_dense"])
 @pytest.mark.parametrize("format", READERS)
 def test_other_programs_get_the_same_probabilities(
-    tmp_path: Path, tiny_model: Path, windows: np.ndarray, format: str
+    tmp_path: Path, windows: np.ndarray, format: str, kind: str, request: pytest.FixtureRequest
 ) -> None:
+    path = request.getfixturevalue(kind)
     suffix = {"onnx": "onnx", "torchscript": "pt", "openvino": "xml"}[format]
-    files = geocfl.export(tiny_model, tmp_path / "sub" / f"m.{suffix}", format=format)
+    files = geocfl.export(path, tmp_path / "sub" / f"m.{suffix}", format=format)
     assert sorted(p.name for p in (tmp_path / "sub").iterdir()) == sorted(f.name for f in files)
     import torch
 
-    model = geocfl.load_model(tiny_model)
+    model = geocfl.load_model(path)
     for count in (1, 3):
         got, facts = READERS[format](files[0], windows[:count])
         with torch.inference_mode():
@@ -102,7 +104,7 @@ def test_missing_packages_are_named(tmp_path: Path, tiny_model: Path, monkeypatc
         geocfl.export(tiny_model, tmp_path / "m.onnx")
 
 
-def write_nothing(_: Any, path: Path) -> None:
+def write_nothing(_: Any, path: Path, *, windows: bool) -> None:
     """In place of the export, where it is not what is tested."""
     path.touch()
 
