@@ -154,19 +154,21 @@ def _mlm_fields(bundle: Bundle) -> dict[str, Any]:
 def _input(bundle: Bundle) -> dict[str, Any]:
     """From reflectance to the network's input. Clipping is a step of each band, since only one scaling is allowed."""
     low, high = bundle.clip
+    side = bundle.input_size * bundle.footprint // bundle.window
     resized = bundle.input_size != bundle.window
+    around = f", with {bundle.context} pixels around them that mirror them," if bundle.context else ","
     return {
         "name": "reflectance",
         "description": (
-            f"Windows of {bundle.window} x {bundle.window} pixels of {bundle.gsd:g} m, in reflectance, 0 to 1: "
+            f"Windows of {bundle.window} x {bundle.window} pixels of {bundle.gsd:g} m{around} in reflectance, 0 to 1: "
             "(DN + offset) / scale. Pixels without data get the band's mean; then values are clipped, standardized"
-            + (f" and scaled to {bundle.input_size} x {bundle.input_size}, bilinearly." if resized else ".")
+            + (f" and scaled to {side} x {side}, bilinearly." if resized else ".")
         ),
         "bands": [
             {"name": b, "format": "gdal-calc", "expression": f"clip(A, {low!r}, {high!r})"} for b in bundle.bands
         ],
         "input": {
-            "shape": [-1, len(bundle.bands), bundle.input_size, bundle.input_size],
+            "shape": [-1, len(bundle.bands), side, side],
             "dim_order": ["batch", "channel", "height", "width"],
             "data_type": "float32",
         },
