@@ -163,7 +163,7 @@ ProductNames = Annotated[
     typer.Option(
         metavar="NAMES",
         help="Products, separated by commas: lulc (class raster), confidence, vector (polygons), preview, windows, "
-        "probabilities, entropy, novelty, sets (prediction sets), sld, truecolor, project (QGIS), report (web page), "
+        "probabilities, entropy, novelty, sets, sld, truecolor, project (QGIS), report (web page), "
         "stac; or default, or all. A summary is always written.",
         show_default="lulc,confidence,vector,preview",
         autocompletion=some_of(completion.PRODUCT_NAMES),
