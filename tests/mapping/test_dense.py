@@ -82,6 +82,7 @@ def test_strips_hold_whole_tiles(tiny_dense: Path) -> None:
         choose_cell_rows(grid, 3, 2, 64, 10**6, 48)
 
 
+@pytest.mark.integration
 @pytest.mark.extra("onnx", "openvino")
 def test_back_ends_agree(scene: Path, tiny_dense: Path) -> None:
     model = geocfl.load_model(tiny_dense)

@@ -56,7 +56,7 @@ def openvino_predict(path: Path, x: np.ndarray) -> tuple[np.ndarray, str]:
 READERS = {"onnx": onnx_predict, "torchscript": torchscript_predict, "openvino": openvino_predict}
 
 
-@pytest.mark.parametrize("kind", ["tiny_model", "tiny_dense"])
+@pytest.mark.parametrize("kind", ["tiny_model", pytest.param("tiny_dense", marks=pytest.mark.integration)])
 @pytest.mark.parametrize("format", READERS)
 def test_other_programs_get_the_same_probabilities(
     tmp_path: Path, windows: np.ndarray, format: str, kind: str, request: pytest.FixtureRequest
