@@ -25,7 +25,9 @@ from geocfl.core.legend import EUROSAT
 from geocfl.core.radiometry import EUROSAT_RGB
 from geocfl.data.patches import RGB, Patches
 from geocfl.losses import make_loss
-from geocfl.models.network import Reflectance, build_network, choose_device
+from geocfl.models.backbones import build_network
+from geocfl.models.devices import choose_device
+from geocfl.models.reflectance import Reflectance
 from geocfl.training.config import TrainSettings, resolve
 from geocfl.training.loop import augmented_batches
 

@@ -228,8 +228,8 @@ def find_model(folder: Path, name: str) -> Model:
     import torch
 
     from geocfl.core.legend import EUROSAT as LEGEND
+    from geocfl.models.backbones import build_network
     from geocfl.models.bundle import bundled_models
-    from geocfl.models.network import build_network
     from geocfl.models.predict import Model, load_model
 
     if not name and BUNDLED_MODEL not in bundled_models():
@@ -248,7 +248,7 @@ def find_classifiers(model: Model, device: str) -> list[dict[str, Any]]:
     """Lists every back end and precision available on the device and marks those that `geocfl map` chooses."""
     from geocfl.errors import UsageError
     from geocfl.models.backends import BACKENDS, PRECISIONS, load_backend
-    from geocfl.models.network import choose_device, has_fast_bfloat16
+    from geocfl.models.devices import choose_device, has_fast_bfloat16
 
     names = [name for name in BACKENDS if name != "auto"] if device == "cpu" else ["torch"]
     found: dict[tuple[str, str], dict[str, Any]] = {}

@@ -44,7 +44,8 @@ from geocfl.data.patches import Patches
 from geocfl.data.splits import Split
 from geocfl.evaluation.held_out import patch_features
 from geocfl.models.bundle import DEFAULT_MODEL, Bundle
-from geocfl.models.network import DenseReflectance, Reflectance, load_network
+from geocfl.models.network import load_network
+from geocfl.models.reflectance import DenseReflectance, Reflectance
 from geocfl.scenes import Reading, open_scene
 from geocfl.scenes.find import find_source
 from geocfl.training.novelty import fit_residual

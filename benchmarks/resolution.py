@@ -30,7 +30,8 @@ from geocfl.data.load import load_patches, load_split
 from geocfl.data.patches import Patches
 from geocfl.evaluation.logits import mosaic_logits
 from geocfl.models.bundle import DEFAULT_MODEL, Bundle
-from geocfl.models.network import DenseReflectance, Reflectance, load_network
+from geocfl.models.network import load_network
+from geocfl.models.reflectance import DenseReflectance, Reflectance
 
 Change = Callable[[Tensor], Tensor]
 """From (N, B, H, W) reflectance to the same shape."""

@@ -25,9 +25,9 @@ from .mapping.mapper import map_scene as map_scene
 from .mapping.results import Tally as Tally
 from .mapping.settings import MapOptions as MapOptions
 from .mapping.settings import MapSettings as MapSettings
+from .models.backbones import register_backbone as register_backbone
 from .models.bundle import Bundle as Bundle
 from .models.export import export as export
-from .models.network import register_backbone as register_backbone
 from .models.predict import Model as Model
 from .models.predict import Prediction as Prediction
 from .models.predict import load_model as load_model

@@ -101,8 +101,8 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
     from geocfl.core.legend import EUROSAT
+    from geocfl.models.backbones import build_network
     from geocfl.models.bundle import Bundle
-    from geocfl.models.network import build_network
 
     torch.manual_seed(0)
     model = Bundle(
@@ -130,8 +130,8 @@ def tiny_dense(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
     import torch
 
+    from geocfl.models.backbones import build_network
     from geocfl.models.bundle import Bundle
-    from geocfl.models.network import build_network
 
     torch.manual_seed(0)
     quantiles = tuple(float(q) for q in torch.linspace(0, 20, 101))

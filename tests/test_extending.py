@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import geocfl
 from geocfl.losses import LOSSES
-from geocfl.models.network import BACKBONES, build_network, layer_names
+from geocfl.models.backbones import BACKBONES, build_network, layer_names
 from geocfl.models.weights import load_weights
 
 

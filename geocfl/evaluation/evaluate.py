@@ -22,8 +22,10 @@ from geocfl.errors import DataError, OutputError, UsageError, unknown_name
 from geocfl.evaluation.logits import mosaic_logits, patch_logits
 from geocfl.evaluation.metrics import MOSAICS, compute_metrics, describe_metrics, format_metrics, metrics_html
 from geocfl.models.bundle import DEFAULT_MODEL, FACTS, Bundle, looks_like_model
-from geocfl.models.network import DenseReflectance, autocast, choose_device, load_network
+from geocfl.models.devices import autocast, choose_device
+from geocfl.models.network import load_network
 from geocfl.models.predict import Model, load_model
+from geocfl.models.reflectance import DenseReflectance
 
 logger = logging.getLogger("geocfl")
 

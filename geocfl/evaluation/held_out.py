@@ -9,7 +9,8 @@ from torch import Tensor
 
 from geocfl.data.augmentation import Augmentation
 from geocfl.data.patches import Patches
-from geocfl.models.network import Reflectance, autocast, fast_batch_size
+from geocfl.models.devices import autocast, fast_batch_size
+from geocfl.models.reflectance import Reflectance
 
 
 @torch.inference_mode()
@@ -22,7 +23,7 @@ def patch_features(
         module: The network, on the device where it computes; it is left in evaluation mode.
         patches: The data set.
         indices: (n,) which of its patches.
-        precision: One of `geocfl.models.network.PRECISIONS`.
+        precision: One of `geocfl.models.devices.PRECISIONS`.
 
     Returns:
         (n, D) float32 features on the CPU.
@@ -55,11 +56,11 @@ def augmented_scores(
         indices: (n,) which of its patches to classify, n >= 1.
         augmentation: The changes.
         seed: Decides them.
-        precision: One of `geocfl.models.network.PRECISIONS`.
+        precision: One of `geocfl.models.devices.PRECISIONS`.
 
     Returns:
         (n, C) float32 logits and (n,) float32 residuals on the CPU, in the order of `indices`; see
-        `geocfl.models.network.Reflectance.scores`.
+        `geocfl.models.reflectance.Reflectance.scores`.
     """
     device = next(module.parameters()).device
     module.eval()

@@ -12,7 +12,8 @@ from torch import Tensor
 from geocfl.core.progress import Progress, silent
 from geocfl.data.mosaics import TILES, assemble
 from geocfl.data.patches import Patches
-from geocfl.models.network import DenseReflectance, Reflectance, autocast, fast_batch_size
+from geocfl.models.devices import autocast, fast_batch_size
+from geocfl.models.reflectance import DenseReflectance, Reflectance
 
 
 @torch.inference_mode()
@@ -32,7 +33,7 @@ def patch_logits(
         indices: (n,) which of its patches to classify.
         batch_size: Patches per batch; None takes a fast number for the device.
         progress: Called with the number of patches classified so far.
-        precision: One of `geocfl.models.network.PRECISIONS`. The default, float32, gives metrics that do not depend on
+        precision: One of `geocfl.models.devices.PRECISIONS`. The default, float32, gives metrics that do not depend on
             the processor.
 
     Returns:

@@ -37,7 +37,7 @@ from geocfl.experiments.results import (
     run_name,
 )
 from geocfl.losses import loss_facts
-from geocfl.models.network import choose_device
+from geocfl.models.devices import choose_device
 from geocfl.training.calibrate import calibrate
 from geocfl.training.config import GridOptions, TrainSettings
 from geocfl.training.loop import fit, make_learner

@@ -18,7 +18,7 @@ from geocfl.evaluation.logits import patch_logits
 from geocfl.experiments.grid import IMBALANCES, LOSSES, SEEDS, make_grid, unfinished
 from geocfl.experiments.results import Results, fingerprint_of
 from geocfl.losses import make_loss
-from geocfl.models.network import choose_device
+from geocfl.models.devices import choose_device
 from geocfl.training.config import GridOptions, TrainSettings
 from geocfl.training.distillation import Objective
 from geocfl.training.loop import Learner, make_learner, make_optimizer, train_step

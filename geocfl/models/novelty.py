@@ -38,10 +38,9 @@ class Residual(nn.Module):
         """(...) float32 residuals of (..., D) features."""
         with torch.autocast(features.device.type, enabled=False):  # a small difference of large numbers
             centered = features.float() - self.mean
-            residuals: Tensor = torch.linalg.vector_norm(
-                centered - centered @ self.components.T @ self.components, dim=-1
-            )
-            return residuals
+            inside = centered @ self.components.T  # orthonormal components: Pythagoras gives the part outside
+            squares = centered.square().sum(-1) - inside.square().sum(-1)
+            return squares.clamp_min(0).sqrt()
 
     def damp(self, logits: Tensor, residuals: Tensor) -> Tensor:
         """(..., C) logits divided by max(1, residual / median) ** damping: less confident where land is new."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from geocfl.models.backends.base import Backend
-    from geocfl.models.network import Reflectance
+    from geocfl.models.reflectance import Reflectance
 
 BRIGHTEST = 2.0
 """A mean above this cannot be reflectance: even clouds and snow are near 1."""

@@ -8,13 +8,16 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from geocfl.errors import ModelError, UsageError, unknown_name
-from geocfl.models.bundle import FACTS, NOVELTY, WEIGHTS, Bundle
-from geocfl.models.network import backbone_facts, layer_names, read_weights
+from geocfl.models.backbones import backbone_facts, layer_names
+from geocfl.models.bundle import BUNDLED, FACTS, NOVELTY, WEIGHTS, Bundle, bundled_models
+from geocfl.models.network import read_weights
 
 FILE_ENDINGS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 
 
-def load_weights(network: nn.Module, backbone: str, weights: str, bands: tuple[str, ...]) -> None:
+def load_weights(
+    network: nn.Module, backbone: str, weights: str, bands: tuple[str, ...], last_layer: bool = False
+) -> None:
     """Starts a network from pretrained weights, with a last layer of zeros.
 
     timm initializes the last layer of an EfficientNet so widely that ten classes start at a loss of 6.8 instead of
@@ -22,11 +25,12 @@ def load_weights(network: nn.Module, backbone: str, weights: str, bands: tuple[s
     log C and still learns from the first step (Kolesnikov et al., "Big Transfer", ECCV 2020, section 3.3).
 
     Args:
-        network: From `geocfl.models.network.build_network`.
+        network: From `geocfl.models.backbones.build_network`.
         backbone: Its name.
         weights: A name of torchgeo's such as ``SENTINEL2_RGB_MOCO``, ``imagenet``, ``none``, a local ``.safetensors``
-            or ``.pth`` file, or the folder of a model.
+            or ``.pth`` file, or the folder of a model or the name of a built-in one.
         bands: The network's bands; weights for other bands are fitted to them.
+        last_layer: Load the last layer too.
 
     Raises:
         ModelError: The weights are not available or do not fit.
@@ -45,7 +49,8 @@ def load_weights(network: nn.Module, backbone: str, weights: str, bands: tuple[s
     else:
         state, their_bands = _torchgeo(backbone, weights)
     state = {name.removeprefix("module.").removeprefix("backbone."): value for name, value in state.items()}
-    body = {name: value for name, value in state.items() if not name.startswith((f"{last}.", NOVELTY))}
+    new = () if last_layer else (f"{last}.",)
+    body = {name: value for name, value in state.items() if not name.startswith((*new, NOVELTY))}
     stem = f"{first}.weight"
     if stem in body:
         body[stem] = _fit_stem(body[stem], bands, their_bands)
@@ -53,14 +58,14 @@ def load_weights(network: nn.Module, backbone: str, weights: str, bands: tuple[s
         missing, unexpected = network.load_state_dict(body, strict=False)
     except RuntimeError as error:
         raise ModelError(f"{weights}: these weights do not fit a {backbone}; use others or `weights=none`") from error
-    missing = [name for name in missing if not name.startswith(f"{last}.")]
+    missing = [name for name in missing if not name.startswith(new)]
     if missing or unexpected:
         raise ModelError(
             f"{weights}: these weights do not fit a {backbone} ({len(missing)} tensors are missing, {len(unexpected)} "
             "are of another network); use others or `weights=none`"
         )
     head = network.get_submodule(last)
-    if isinstance(head, nn.Linear):
+    if isinstance(head, nn.Linear) and not last_layer:
         nn.init.zeros_(head.weight)
         nn.init.zeros_(head.bias)
 
@@ -68,6 +73,8 @@ def load_weights(network: nn.Module, backbone: str, weights: str, bands: tuple[s
 def weights_file(weights: str) -> Path | None:
     """The file of initial weights, which may be missing; None for the name of weights that are published."""
     path = Path(weights)
+    if not path.exists() and weights in bundled_models():
+        path = BUNDLED / weights
     if (path / FACTS).is_file():
         return path / WEIGHTS
     return path if path.suffix in FILE_ENDINGS or path.is_file() else None

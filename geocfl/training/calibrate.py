@@ -17,7 +17,8 @@ from geocfl.evaluation.conformal import fit_thresholds
 from geocfl.evaluation.held_out import augmented_scores
 from geocfl.losses import fit_tau, log_prior, loss_facts
 from geocfl.models.bundle import PERCENTILES, Bundle
-from geocfl.models.network import Reflectance, has_fast_bfloat16
+from geocfl.models.devices import has_fast_bfloat16
+from geocfl.models.reflectance import Reflectance
 from geocfl.training.config import TrainSettings
 from geocfl.training.loop import Learner
 

@@ -16,7 +16,7 @@ from geocfl.data.patches import RGB
 from geocfl.data.splits import train_share
 from geocfl.errors import UsageError, unknown_name
 from geocfl.losses import loss_facts
-from geocfl.models.network import backbone_facts
+from geocfl.models.backbones import backbone_facts
 
 AUGMENTATION = Augmentation(rotation=15, zoom=0.2, shift=0.06, dihedral=True, surface=0.5, gain=0.05, haze=0.005)
 DENSE = {
@@ -53,7 +53,8 @@ class TrainSettings:
             ``random``, or every class code once.
         bands: Bands that the network reads, in this order.
         backbone: ``resnet18``, ``resnet34``, ``resnet50``, ``lite0``, or a name from `geocfl.register_backbone`.
-        weights: Initial weights: ``imagenet``, a torchgeo name, a file, a model folder, or ``none``.
+        weights: Initial weights: ``imagenet``, a torchgeo name, a file, a model folder, a built-in model,
+            or ``none``.
         dense: Train a model whose trunk runs over a whole scene: on mosaics of patches, blurred and under different
             atmospheres.
         freeze: Train only the last layer, on the backbone's features of the patches without augmentation.

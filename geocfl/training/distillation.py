@@ -11,8 +11,10 @@ from torch.nn import functional as F
 
 from geocfl.data.patches import Patches
 from geocfl.errors import UsageError
+from geocfl.models.backbones import check_features, feature_count
 from geocfl.models.bundle import Bundle
-from geocfl.models.network import Reflectance, check_features, feature_count, load_network
+from geocfl.models.network import load_network
+from geocfl.models.reflectance import Reflectance
 from geocfl.training.unseen import check_unseen
 
 Teacher = Callable[[Tensor], tuple[Tensor, Tensor]]

@@ -17,7 +17,8 @@ from torch import Tensor
 from geocfl.core.files import cache_folder
 from geocfl.core.progress import Progress, silent
 from geocfl.data.patches import Patches
-from geocfl.models.network import Reflectance, fast_batch_size
+from geocfl.models.devices import fast_batch_size
+from geocfl.models.reflectance import Reflectance
 
 logger = logging.getLogger("geocfl")
 

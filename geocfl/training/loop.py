@@ -23,7 +23,8 @@ from geocfl.errors import OutputError
 from geocfl.evaluation.logits import patch_logits
 from geocfl.losses import make_loss
 from geocfl.models.bundle import Bundle
-from geocfl.models.network import DenseReflectance, Reflectance, has_fast_bfloat16
+from geocfl.models.devices import has_fast_bfloat16
+from geocfl.models.reflectance import DenseReflectance, Reflectance
 from geocfl.training.config import TrainSettings
 from geocfl.training.depthwise import Float32Backward
 from geocfl.training.distillation import Imitator, Objective, load_teacher
@@ -59,7 +60,7 @@ class MosaicStudent(nn.Module):
         self.network = network
 
     def forward(self, mosaics: Tensor) -> Tensor:
-        """See `geocfl.models.network.DenseReflectance.patches_of`."""
+        """See `geocfl.models.reflectance.DenseReflectance.patches_of`."""
         return self.network.patches_of(mosaics)
 
 

@@ -13,9 +13,12 @@ from torch import Tensor, nn
 from geocfl.data.patches import Patches
 from geocfl.data.splits import Split
 from geocfl.evaluation.held_out import patch_features
+from geocfl.models.backbones import has_features
 from geocfl.models.bundle import NOVELTY, PERCENTILES, Bundle
-from geocfl.models.network import Reflectance, has_fast_bfloat16, has_features, load_network
+from geocfl.models.devices import has_fast_bfloat16
+from geocfl.models.network import load_network
 from geocfl.models.novelty import Residual
+from geocfl.models.reflectance import Reflectance
 
 log = logging.getLogger("geocfl")
 

@@ -147,7 +147,8 @@ class RunFolder:
 def validated_run(settings: TrainSettings) -> Bundle | None:
     """The model of the run in `settings.refit`; None without one.
 
-    Its teacher may differ: the teacher of the first run must not know the validation patches, that of the second may.
+    Its teacher and initial weights may differ: those of the first run must not know the validation patches, those of
+    the second may.
 
     Raises:
         UsageError: It is not a finished run, or its settings differ.
@@ -159,6 +160,6 @@ def validated_run(settings: TrainSettings) -> Bundle | None:
     if not folder.finished:
         raise UsageError(f"{folder.path}: not a finished run; finish it with `resume=True`, or pass another `refit`")
     run, known = Bundle.load(folder.path), read_config(folder.path / "config.json")
-    if known != replace(settings, refit="", teacher=known.teacher):
+    if known != replace(settings, refit="", teacher=known.teacher, weights=known.weights):
         raise UsageError(f"{folder.path}: this run has other settings; repeat them here, or pass another `refit`")
     return run

@@ -18,15 +18,10 @@ from geocfl.data.patches import Patches
 from geocfl.data.splits import Split
 from geocfl.errors import DataError, UsageError
 from geocfl.losses import loss_facts
+from geocfl.models.backbones import build_network, check_features
 from geocfl.models.bundle import REDUCTION, Bundle
-from geocfl.models.network import (
-    DenseReflectance,
-    Reflectance,
-    build_network,
-    check_features,
-    example_windows,
-    with_reflectance,
-)
+from geocfl.models.network import example_windows, with_reflectance
+from geocfl.models.reflectance import DenseReflectance, Reflectance
 from geocfl.models.weights import load_weights, weights_model
 from geocfl.training.config import TrainSettings
 from geocfl.training.unseen import check_unseen
@@ -72,6 +67,7 @@ def start(
     source = weights_model(settings.weights)
     if source:
         check_unseen("weights", settings.weights, source, model)
+    continued = source is not None and (source.legend, source.head) == (model.legend, model.head)
     torch.manual_seed(settings.seed)
     network = build_network(
         settings.backbone,
@@ -82,7 +78,7 @@ def start(
         model.head,
     )
     check_network(network, settings)
-    load_weights(network, settings.backbone, settings.weights, settings.bands)
+    load_weights(network, settings.backbone, settings.weights, settings.bands, last_layer=continued)
     module: Reflectance = with_reflectance(network, model).to(device).to(memory_format=torch.channels_last)
     if isinstance(module, DenseReflectance):
         check_dense(module, model, device)

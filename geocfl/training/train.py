@@ -17,8 +17,10 @@ from geocfl.data.splits import Split
 from geocfl.evaluation.logits import mosaic_logits, patch_logits
 from geocfl.evaluation.metrics import MOSAICS, compute_metrics, describe_metrics, format_metrics, metrics_html
 from geocfl.models.bundle import Bundle
-from geocfl.models.network import DenseReflectance, choose_device, load_network
+from geocfl.models.devices import choose_device
+from geocfl.models.network import load_network
 from geocfl.models.predict import Model, load_model
+from geocfl.models.reflectance import DenseReflectance
 from geocfl.training.calibrate import calibrate
 from geocfl.training.config import TrainOptions, resolve
 from geocfl.training.features import read_features

@@ -18,14 +18,14 @@ def test_the_names_are_those_that_the_commands_know() -> None:
     from geocfl.data.splits import train_share
     from geocfl.evaluation.evaluate import SUBSETS
     from geocfl.experiments.grid import LOSSES
+    from geocfl.models import backbones
     from geocfl.models import export as exporting
-    from geocfl.models import network
     from geocfl.models.backends import BACKENDS, PRECISIONS
     from geocfl.products.formats.vector import VECTOR_FORMATS
     from geocfl.products.selection import PRODUCTS
     from geocfl.training import config as settings
 
-    assert tuple(network.BACKBONES) == completion.BACKBONES
+    assert tuple(backbones.BACKBONES) == completion.BACKBONES
     assert completion.BACKENDS == BACKENDS
     assert completion.PRECISIONS == PRECISIONS
     assert tuple(exporting.FORMATS) == completion.EXPORT_FORMATS

@@ -14,7 +14,8 @@ from geocfl.data.patches import RGB, Patches
 from geocfl.evaluation.held_out import augmented_scores, patch_features
 from geocfl.evaluation.logits import patch_logits
 from geocfl.models.bundle import Bundle
-from geocfl.models.network import DenseReflectance, Reflectance, load_network
+from geocfl.models.network import load_network
+from geocfl.models.reflectance import DenseReflectance, Reflectance
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from geocfl.data.mosaics import TILES
 from geocfl.data.patches import RGB, Patches
 from geocfl.evaluation.logits import mosaic_logits, patch_logits
 from geocfl.models.bundle import Bundle
-from geocfl.models.network import DenseReflectance
+from geocfl.models.reflectance import DenseReflectance
 
 
 class Color(torch.nn.Module):

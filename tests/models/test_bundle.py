@@ -15,8 +15,8 @@ import geocfl.models.bundle
 from geocfl.core.legend import Legend
 from geocfl.core.windows import fill
 from geocfl.errors import ModelError, UsageError
+from geocfl.models.backbones import build_network
 from geocfl.models.bundle import bundled_models
-from geocfl.models.network import build_network
 from geocfl.models.predict import Model, load_model
 
 EXACT: Any = {"backend": "torch", "device": "cpu", "precision": "float32"}

@@ -20,8 +20,9 @@ from geocfl.data.patches import RGB, read_patches
 from geocfl.errors import UsageError
 from geocfl.evaluation.evaluate import evaluate
 from geocfl.evaluation.logits import mosaic_logits
-from geocfl.models import network
+from geocfl.models import backbones
 from geocfl.models.bundle import Bundle
+from geocfl.models.network import load_network
 from geocfl.training import loop
 from geocfl.training.calibrate import calibrate_dense
 from geocfl.training.config import resolve
@@ -76,7 +77,7 @@ def test_metrics_are_of_patches_alone_and_inside_mosaics(run, data):
     names = (run.path / "test_patches.txt").read_text().split()
     test = np.array([patches.names.index(name) for name in names])
     assert run.metrics["test"]["n"] == run.metrics["test_mosaics"]["n"] == len(test)
-    logits = mosaic_logits(network.load_network(model), patches, test)
+    logits = mosaic_logits(load_network(model), patches, test)
     accuracy = float((logits.argmax(1).numpy() == patches.labels[test]).mean())
     assert run.metrics["test_mosaics"]["accuracy"] == pytest.approx(accuracy)
     assert run.metrics["test"]["nll"] != run.metrics["test_mosaics"]["nll"]
@@ -195,7 +196,7 @@ def test_the_input_must_hold_whole_features(data, size):
 def test_a_network_with_other_features_cannot_be_dense(data, monkeypatch):
     """ConvNeXt normalizes the mean of its features before its last layer."""
     assert timm.is_model("convnext_atto")
-    monkeypatch.setitem(network.BACKBONES, "other", network.Backbone("convnext_atto", 64, "none"))
+    monkeypatch.setitem(backbones.BACKBONES, "other", backbones.Backbone("convnext_atto", 64, "none"))
     settings = resolve(data, **{**TINY, "backbone": "other"})
     patches = training_patches(settings)
     with pytest.raises(UsageError, match=r"the backbone other cannot be dense.*leave out `dense`"):

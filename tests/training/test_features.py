@@ -11,7 +11,8 @@ from geocfl.core.files import cache_folder
 from geocfl.core.legend import EUROSAT
 from geocfl.core.radiometry import EUROSAT_RGB
 from geocfl.data.patches import RGB, Patches
-from geocfl.models.network import Reflectance, build_network
+from geocfl.models.backbones import build_network
+from geocfl.models.reflectance import Reflectance
 from geocfl.training.features import read_features
 
 

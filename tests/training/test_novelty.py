@@ -13,7 +13,8 @@ from geocfl.core.radiometry import EUROSAT_RGB
 from geocfl.data.patches import RGB, Patches
 from geocfl.data.splits import Split
 from geocfl.models.bundle import Bundle
-from geocfl.models.network import Reflectance, load_network, with_reflectance
+from geocfl.models.network import load_network, with_reflectance
+from geocfl.models.reflectance import Reflectance
 from geocfl.training.novelty import COMPONENTS, fit_residual, with_novelty
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from geocfl.data.augmentation import Augmentation
 from geocfl.data.patches import EUROSAT_BANDS, RGB, Patches, read_patches
 from geocfl.data.splits import listed, make_split
 from geocfl.errors import DataError, ModelError, OutputError, UsageError
+from geocfl.models.network import read_weights
 from geocfl.models.predict import load_model
 from geocfl.training import loop
 from geocfl.training import train as training
@@ -300,6 +302,25 @@ def test_refit_trains_on_validation_patches_too_with_the_first_runs_temperature(
     assert not (tmp_path / "third").exists()
 
 
+def test_a_refit_may_start_from_weights_that_know_the_validation_patches(data, run, tmp_path):
+    refit = train(data, tmp_path / "refit", **TINY, refit=run.path)
+    started = {**TINY, "epochs": 1, "weights": str(refit.path)}
+    with pytest.raises(UsageError, match="also trained on the validation patches"):
+        train(data, tmp_path / "run", **started)
+    first = train(data, tmp_path / "first", **{**started, "weights": str(run.path)})
+    assert train(data, tmp_path / "second", **started, refit=first.path).model.temperature == first.model.temperature
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_weights_of_a_model_of_the_same_classes_start_the_last_layer_too(data, run, tmp_path, known):
+    weights = run.path if known else shutil.copy(run.path / "model.safetensors", tmp_path)
+    settings = resolve(data, **{**SMALLER, "weights": str(weights)})
+    patches = training_patches(settings)
+    _, module = start(settings, patches, training_split(patches, settings), "run", torch.device("cpu"))
+    theirs = read_weights(run.path / "model.safetensors")["fc.weight"].float()
+    torch.testing.assert_close(module.head.weight.detach(), theirs if known else torch.zeros_like(theirs))
+
+
 def test_a_run_is_repeated_from_its_config(data, unbroken, tmp_path):
     again = train(None, tmp_path / "unbroken", config=unbroken.path / "config.json")
     for file in ("config.json", "metrics.json", "model.json", "model.safetensors", "test_patches.txt"):
@@ -336,7 +357,7 @@ def test_features_are_read_from_the_cache_the_second_time(data, tmp_path, cache,
     def fail(*_: Any) -> None:
         raise AssertionError("computed again")
 
-    monkeypatch.setattr("geocfl.models.network.Reflectance.features", fail)
+    monkeypatch.setattr("geocfl.models.reflectance.Reflectance.features", fail)
     second = train(data, tmp_path / "second/run", **FROZEN, loss="ce")
     assert second.metrics["test"]["n"] == first.metrics["test"]["n"]
 

@@ -17,7 +17,7 @@ BACKENDS = ("auto", "openvino", "onnx", "torch")
 """Those after ``auto`` in order of their speed on a CPU; ``auto`` takes the first one that is installed."""
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 CPU_BATCH_SIZE = 32
-"""Windows per batch on a CPU; see `geocfl.models.network.fast_batch_size`, which imports torch."""
+"""Windows per batch on a CPU; see `geocfl.models.devices.fast_batch_size`, which imports torch."""
 
 Scores = tuple[NDArray[np.float32], NDArray[np.float32] | None]
 """What a network gives for a batch: (n, classes) or, for a dense model's tile, (1, rows, columns, classes) calibrated

@@ -16,14 +16,9 @@ from geocfl.core.windows import cut, fill
 from geocfl.models.backends.base import Classified, Scores, classify_windows, of_tile, percentile
 from geocfl.models.backends.jobs import Tile, batches, tiles
 from geocfl.models.bundle import Bundle
-from geocfl.models.network import (
-    DenseReflectance,
-    autocast,
-    choose_device,
-    fast_batch_size,
-    has_fast_bfloat16,
-    load_network,
-)
+from geocfl.models.devices import autocast, choose_device, fast_batch_size, has_fast_bfloat16
+from geocfl.models.network import load_network
+from geocfl.models.reflectance import DenseReflectance
 
 
 class DeviceStrip(NamedTuple):
