@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from geocfl.errors import ModelError, did_you_mean
 from geocfl.models.backbones import BACKBONES, build_network, check_features, feature_count
 from geocfl.models.bundle import FACTS, WEIGHTS, Bundle
+from geocfl.models.doubling import fold_doubling
 from geocfl.models.novelty import Residual, without_residual
 from geocfl.models.reflectance import DenseReflectance, Reflectance
 
@@ -71,6 +72,8 @@ def load_network(bundle: Bundle) -> Reflectance:
             raise ValueError("the components of novelty are not those of the network's features")
     except (RuntimeError, ValueError) as error:
         raise ModelError(f"{file}: not the weights of the {bundle.backbone} in {FACTS}; restore the file") from error
+    if isinstance(module, DenseReflectance):
+        fold_doubling(module, bundle.backbone)
     return module.eval()
 
 

@@ -143,7 +143,7 @@ class DenseReflectance(Reflectance):
         """(N, B, scale * H, scale * W) input of the network from (N, B, H, W) reflectance; NaN becomes the mean."""
         x = torch.where(torch.isnan(reflectance), self.mean, reflectance)
         x = (x.clamp(*self.clip) - self.mean) / self.std
-        return F.interpolate(x, scale_factor=self.scale, mode="bilinear", align_corners=False)
+        return x if self.scale == 1 else F.interpolate(x, scale_factor=self.scale, mode="bilinear", align_corners=False)
 
     def window_features(self, image: Tensor, step: int = 1) -> Tensor:
         """Pooled features of the windows of images.

@@ -63,4 +63,4 @@ def test_batches_cover_all() -> None:
 
 def test_strides_of_a_dense_model(tiny_dense: Path) -> None:
     assert list(Bundle.load(tiny_dense).strides()) == [16, 32, 48, 64]
-    assert list(Bundle.load().strides()) == list(range(1, 65))
+    assert list(Bundle.load("eurosat-rgb-lite0").strides()) == list(range(1, 65))
