@@ -42,11 +42,18 @@ class LulcClass:
 
 @dataclass(frozen=True, repr=False)
 class Legend:
-    """The classes of a model in the order of its outputs: output ``k`` has code ``k + 1``."""
+    """The classes of a model in the order of its outputs: output ``k`` has code ``k + 1``.
+
+    Raises:
+        ValueError: The codes are not 1..N, there are too many classes, or a name is empty or has control characters.
+    """
 
     classes: tuple[LulcClass, ...]
 
     def __post_init__(self) -> None:
+        for name in (name for c in self.classes for name in (c.name, c.folder)):
+            if not (name and name.isprintable()):
+                raise ValueError(f"a class cannot be named {name!r}")
         if [c.code for c in self.classes] != list(range(1, len(self.classes) + 1)):
             raise ValueError("legend codes must be 1..N in order")
         if len(self.classes) > MAX_CLASSES:

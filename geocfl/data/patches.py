@@ -104,7 +104,10 @@ def read_patches(
         raise DataError(
             f"{path}: {len(folders)} class folders, but a map holds at most {MAX_CLASSES} classes; merge some"
         )
-    legend = Legend.from_folders(folders)
+    try:
+        legend = Legend.from_folders(folders)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}; rename its folder") from error
     if len(legend) < 2:
         raise DataError(f"{path}: only one class folder, '{legend[1].folder}'; training needs two or more")
     with warnings.catch_warnings():

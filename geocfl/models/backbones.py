@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from geocfl.core.keywords import declared
 from geocfl.errors import UsageError, unknown_name
 from geocfl.losses import COSINE_SCALE
+from geocfl.models.bundle import HEADS
 
 Make = TypeVar("Make", bound=Callable[..., nn.Module])
 
@@ -40,7 +41,6 @@ BACKBONES = {
 }
 """The backbones by name; `register_backbone` adds to them."""
 
-HEADS = ("linear", "cosine")
 
 FEATURE_METHODS = ("forward_features", "forward_head", "get_classifier")
 """Methods of timm's networks that give the features and the last layer."""

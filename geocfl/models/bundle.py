@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -17,6 +17,12 @@ from geocfl.errors import ModelError, UsageError, did_you_mean
 FACTS, WEIGHTS = "model.json", "model.safetensors"
 """The two files of a bundle."""
 FORMAT_VERSION = 1
+HEADS = ("linear", "cosine")
+"""Kinds of last layers."""
+MAX_NAME = 200
+"""Bytes of a model's name, which becomes that of files with endings."""
+MAX_SIDE = 8192
+"""Largest side in pixels of a window and of a network's input."""
 TTA = (1, 2, 4, 8)
 """Numbers of rotations and flips that test-time augmentation can average over; a square has eight."""
 BUNDLED = Path(__file__).parent / "bundled"
@@ -120,25 +126,9 @@ class Bundle:
             ) from error
 
     def _check(self) -> None:
-        bands = len(self.bands)
-        if not bands or len(self.mean) != bands or len(self.std) != bands or len(self.clip) != 2:
-            raise ValueError("bands, mean, std and clip do not fit together")
-        if not all(value > 0 for value in (self.gsd, self.window, self.input_size, self.temperature, *self.std)):
-            raise ValueError("gsd, window, input_size, temperature and std must be above 0")
-        if self.tta not in TTA:
-            raise ValueError(f"tta must be one of {TTA}")
-        if self.feature_stride and (self.feature_stride < 0 or self.window % self.feature_stride):
-            raise ValueError("feature_stride must divide the window")
-        if self.feature_stride and self.feature_stride * self.input_size != REDUCTION * self.window:
-            raise ValueError(f"feature_stride must be {REDUCTION} * window / input_size")
-        if not all(map(math.isfinite, (*self.novelty, *self.conformal, self.damping))):
-            raise ValueError("novelty, conformal and damping must be finite")
-        if self.novelty and (len(self.novelty) != PERCENTILES or list(self.novelty) != sorted(self.novelty)):
-            raise ValueError(f"novelty must be {PERCENTILES} ascending quantiles")
-        if self.damping < 0 or (self.damping and not (self.novelty and self.novelty[PERCENTILES // 2] > 0)):
-            raise ValueError("damping must not be negative, and needs novelty")
-        if self.conformal and (len(self.conformal) != len(self.legend) or not all(0 <= t <= 1 for t in self.conformal)):
-            raise ValueError("conformal must be one threshold from 0 to 1 per class")
+        for holds, problem in _RULES:
+            if not holds(self):
+                raise ValueError(problem)
 
     @property
     def context(self) -> int:
@@ -299,3 +289,68 @@ def looks_like_model(path: str | Path) -> bool:
 def bundled_models() -> list[str]:
     """Names of the built-in models."""
     return sorted(file.parent.name for file in BUNDLED.glob(f"*/{FACTS}"))
+
+
+def _texts(*values: Any) -> bool:
+    return all(isinstance(value, str) and value and value.isprintable() for value in values)
+
+
+def _whole(*values: Any) -> bool:
+    return all(type(value) is int and 0 <= value <= MAX_SIDE for value in values)
+
+
+def _finite(*values: Any) -> bool:
+    return all(isinstance(value, int | float) and type(value) is not bool and math.isfinite(value) for value in values)
+
+
+_RULES: tuple[tuple[Callable[[Bundle], bool], str], ...] = (
+    (
+        lambda b: _texts(b.name, b.backbone, *b.bands),
+        "name, backbone and bands must be text without control characters",
+    ),
+    (
+        lambda b: not set(b.name) & set("/\\:") and b.name not in (".", "..") and len(b.name.encode()) <= MAX_NAME,
+        f"name must do as that of a file: no slashes, at most {MAX_NAME} bytes",
+    ),
+    (lambda b: b.head in HEADS, f"head must be one of {HEADS}"),
+    (lambda b: isinstance(b.origin, dict), "origin must be an object"),
+    (
+        lambda b: (
+            len(b.bands) == len(set(b.bands)) == len(b.mean) == len(b.std) and len(b.clip) == 2 and len(b.bands) > 0
+        ),
+        "bands, mean, std and clip do not fit together",
+    ),
+    (
+        lambda b: _whole(b.window, b.input_size, b.feature_stride, b.tta),
+        f"window, input_size, feature_stride and tta must be whole numbers from 0 to {MAX_SIDE}",
+    ),
+    (
+        lambda b: _finite(b.gsd, b.temperature, b.damping, *b.clip, *b.mean, *b.std, *b.novelty, *b.conformal),
+        "gsd, temperature, damping, clip, mean, std, novelty and conformal must be finite numbers",
+    ),
+    (
+        lambda b: all(value > 0 for value in (b.gsd, b.window, b.input_size, b.temperature, *b.std)),
+        "gsd, window, input_size, temperature and std must be above 0",
+    ),
+    (lambda b: b.clip[0] < b.clip[1], "clip must ascend"),
+    (lambda b: len(b.legend) > 1, "a model needs two classes"),
+    (lambda b: b.tta in TTA, f"tta must be one of {TTA}"),
+    (lambda b: not b.feature_stride or b.window % b.feature_stride == 0, "feature_stride must divide the window"),
+    (
+        lambda b: not b.feature_stride or b.feature_stride * b.input_size == REDUCTION * b.window,
+        f"feature_stride must be {REDUCTION} * window / input_size",
+    ),
+    (
+        lambda b: not b.novelty or (len(b.novelty) == PERCENTILES and list(b.novelty) == sorted(b.novelty)),
+        f"novelty must be {PERCENTILES} ascending quantiles",
+    ),
+    (
+        lambda b: b.damping == 0 or (b.damping > 0 and bool(b.novelty) and b.novelty[PERCENTILES // 2] > 0),
+        "damping must not be negative, and needs novelty",
+    ),
+    (
+        lambda b: not b.conformal or (len(b.conformal) == len(b.legend) and all(0 <= t <= 1 for t in b.conformal)),
+        "conformal must be one threshold from 0 to 1 per class",
+    ),
+)
+"""What must hold for the facts of a bundle, in this order, and what is wrong otherwise."""

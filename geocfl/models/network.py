@@ -72,6 +72,8 @@ def load_network(bundle: Bundle) -> Reflectance:
             raise ValueError("the components of novelty are not those of the network's features")
     except (RuntimeError, ValueError) as error:
         raise ModelError(f"{file}: not the weights of the {bundle.backbone} in {FACTS}; restore the file") from error
+    if broken := [name for name, value in state.items() if not bool(value.isfinite().all())]:
+        raise ModelError(f"{file}: damaged weights ({broken[0]} has numbers that are not finite); restore the file")
     if isinstance(module, DenseReflectance):
         fold_doubling(module, bundle.backbone)
     return module.eval()

@@ -1,5 +1,6 @@
 """Every back end gives what float32 torch gives, on windows cut from any place of a strip."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import rasterio
 import geocfl
 from geocfl.core.grid import CellGrid
 from geocfl.core.windows import cut, fill
-from geocfl.errors import UsageError
+from geocfl.errors import ModelError, UsageError
 from geocfl.mapping.strips import scene_strips
 from geocfl.models import backends
 from geocfl.models.backends import load_backend
@@ -70,6 +71,24 @@ def test_missing_pixels_are_filled(tiny_model: Path, strip: np.ndarray, name: st
         logits = model.network()(torch.from_numpy(fill(windows)))
     expected = torch.softmax(logits / model.temperature, dim=1)
     np.testing.assert_allclose(predict(backend, strip, rows, columns), expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+@pytest.mark.parametrize("kind", ["tiny_model", "tiny_dense"])
+def test_results_that_are_not_finite_are_refused(
+    tmp_path: Path, request: pytest.FixtureRequest, strip: np.ndarray, name: str, kind: str
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(request.getfixturevalue(kind), tmp_path / "huge")
+    state = {key: value.float() for key, value in load_file(folder / "model.safetensors").items()}
+    head = next(key for key in ("fc.weight", "classifier.weight") if key in state)
+    save_file(state | {head: state[head] + 1e38}, folder / "model.safetensors")
+    backend = load_backend(geocfl.load_model(folder), name, device="cpu", precision="float32")
+    with pytest.raises(
+        ModelError, match=r"huge: this model gives numbers that are not finite; use `precision=float32`"
+    ):
+        list(backend.classify_windows(np.nan_to_num(strip[None, :, :64, :64])))
 
 
 @pytest.mark.parametrize("name", INSTALLED)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import geocfl.models.bundle
 from geocfl.core.legend import Legend
@@ -173,6 +174,35 @@ def test_missing_parts_are_named(bundle, missing):
         {"conformal": [0.5, float("nan")]},
         {"conformal": ["a", "b"]},
         {"unheard_of": 1},
+        {"name": ""},
+        {"name": "../../x"},
+        {"name": ".."},
+        {"name": "a\\b"},
+        {"name": "C:x"},
+        {"name": "two\nlines"},
+        {"name": "n" * 201},
+        {"name": 1},
+        {"backbone": None},
+        {"head": "round"},
+        {"bands": ["B04", "B03", "B03"]},
+        {"bands": ["B04", "B03", 2]},
+        {"bands": ["B04", "B03", "B\x1b02"]},
+        {"gsd": float("inf")},
+        {"gsd": "10"},
+        {"window": 64.0},
+        {"window": True},
+        {"window": 10**9},
+        {"input_size": -32},
+        {"temperature": float("nan")},
+        {"temperature": float("inf")},
+        {"mean": [0.1, 0.1, float("nan")]},
+        {"std": [0.1, 0.1, float("inf")]},
+        {"clip": [0.2, 0.1]},
+        {"clip": [0.0, float("nan")]},
+        {"origin": "here"},
+        {"legend": []},
+        {"legend": [{"code": 1, "name": "A", "folder": "A", "color": "#123456"}]},
+        {"legend": [{"code": k, "name": f"{k}\n", "folder": "A", "color": "#123456"} for k in (1, 2)]},
     ],
 )
 def test_invalid_descriptions_are_refused(bundle, change):
@@ -204,6 +234,16 @@ def test_corrupt_or_foreign_weights_are_named(bundle, content):
     else:
         file.write_bytes(content)
     with pytest.raises(ModelError, match=r"model\.safetensors: not "):
+        load_model(bundle).network()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("tensor", ["fc.weight", "fc.bias", "bn1.running_var", "layer4.1.conv2.weight"])
+def test_weights_that_are_not_finite_are_refused(bundle, tensor, value):
+    state = load_file(bundle / "model.safetensors")
+    state[tensor].view(-1)[-1] = value
+    save_file(state, bundle / "model.safetensors")
+    with pytest.raises(ModelError, match=rf"model\.safetensors: damaged weights \({tensor} has numbers that are not"):
         load_model(bundle).network()
 
 

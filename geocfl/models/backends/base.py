@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geocfl.core.windows import cut, fill
+from geocfl.errors import ModelError
 from geocfl.models.backends.jobs import batches, tile_rows, tiles
 from geocfl.models.bundle import Bundle
 
@@ -90,7 +91,7 @@ def classify_windows(run: Run, bundle: Bundle, windows: NDArray[np.float32], bat
             here = np.full(part.stop - part.start, margin // bundle.feature_stride)
             yield of_tile(scores, part, np.arange(len(here)), here, here, bundle)
         else:
-            yield Classified(scores[0], percentile(scores[1], bundle), part)
+            yield classified(*scores, bundle, part)
 
 
 def classify(
@@ -122,7 +123,7 @@ def classify(
         chosen = list(batches(len(rows), batch_size))
         inputs = (fill(cut(pixels, bundle.window, rows[part] * stride, columns[part] * stride)) for part in chosen)
         for part, (probabilities, residuals) in zip(chosen, run(inputs), strict=True):
-            yield Classified(probabilities, percentile(residuals, bundle), part)
+            yield classified(probabilities, residuals, bundle, part)
 
 
 def of_tile(
@@ -136,7 +137,26 @@ def of_tile(
     """Some windows, read from a dense model's output by their tile in the batch, row and column."""
     probabilities, residuals = scores
     unlike = None if residuals is None else residuals[tile, row, column]
-    return Classified(probabilities[tile, row, column], percentile(unlike, bundle), windows)
+    return classified(probabilities[tile, row, column], unlike, bundle, windows)
+
+
+def classified(
+    probabilities: NDArray[np.float32],
+    residuals: NDArray[np.float32] | None,
+    bundle: Bundle,
+    windows: slice | NDArray[np.int64],
+) -> Classified:
+    """The results of some windows from what the network gives for them.
+
+    Raises:
+        ModelError: The network gives numbers that are not finite, as one with huge weights does in half precision.
+    """
+    if not (np.isfinite(probabilities).all() and (residuals is None or np.isfinite(residuals).all())):
+        raise ModelError(
+            f"{bundle.folder}: this model gives numbers that are not finite; use `precision=float32`, or another "
+            "`model`"
+        )
+    return Classified(probabilities, percentile(residuals, bundle), windows)
 
 
 def percentile(residuals: NDArray[np.float32] | None, bundle: Bundle) -> NDArray[np.float32] | None:

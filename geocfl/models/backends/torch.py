@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geocfl.core.windows import cut, fill
-from geocfl.models.backends.base import Classified, Scores, classify_windows, of_tile, percentile
+from geocfl.models.backends.base import Classified, Scores, classified, classify_windows, of_tile
 from geocfl.models.backends.jobs import Tile, batches, tiles
 from geocfl.models.bundle import Bundle
 from geocfl.models.devices import autocast, choose_device, fast_batch_size, has_fast_bfloat16
@@ -126,7 +126,7 @@ class TorchBackend:
 
     def _windows(self, scores: Callable[[], Scores], part: slice) -> Classified:
         probabilities, residuals = scores()
-        return Classified(probabilities, percentile(residuals, self._bundle), part)
+        return classified(probabilities, residuals, self._bundle, part)
 
     def _tile(self, scores: Callable[[], Scores], tile: Tile) -> Classified:
         return of_tile(scores(), tile.windows, 0, tile.row, tile.column, self._bundle)
