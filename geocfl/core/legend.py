@@ -51,9 +51,10 @@ class Legend:
     classes: tuple[LulcClass, ...]
 
     def __post_init__(self) -> None:
-        for name in (name for c in self.classes for name in (c.name, c.folder)):
-            if not (name and name.isprintable()):
-                raise ValueError(f"a class cannot be named {name!r}")
+        for c in self.classes:  # the legend of a finished map knows no folders
+            for name in (c.name, c.folder or c.name):
+                if not (name and name.isprintable()):
+                    raise ValueError(f"a class cannot be named {name!r}")
         if [c.code for c in self.classes] != list(range(1, len(self.classes) + 1)):
             raise ValueError("legend codes must be 1..N in order")
         if len(self.classes) > MAX_CLASSES:
