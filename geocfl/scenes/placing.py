@@ -9,6 +9,7 @@ from affine import Affine
 from rasterio.crs import CRS
 
 from geocfl.errors import SceneError
+from geocfl.scenes.georeference import georeferenced, is_north_up, north_up, why_unplaced
 from geocfl.scenes.reading import Reading
 from geocfl.scenes.source import Source
 from geocfl.scenes.stack import coarseness
@@ -49,24 +50,31 @@ def place(
         gsd: Ground sampling distance needed, meters; None for pixels as they are.
         dataset: The open dataset; closed on an error.
 
+    Returns:
+        The dataset, north up if a size of pixels is needed, and its place.
+
     Raises:
-        SceneError: It has no CRS or another grid, and `how` does not allow that.
+        SceneError: Its place is unknown or it has another grid, and `how` does not allow that.
     """
-    block_rows = int(max(shape[0] for shape in dataset.block_shapes))
-    if gsd is None:
-        return dataset, Placing(dataset.crs, dataset.transform, block_rows, pixels=_pixels(dataset))
     try:
-        if dataset.crs is None:
+        dataset = georeferenced(dataset, source.crs)
+        block_rows = int(max(shape[0] for shape in dataset.block_shapes))
+        if lost := why_unplaced(dataset):
+            if gsd is None:
+                return dataset, Placing(None, dataset.transform, block_rows)
             if not how.allow_no_crs:
                 raise SceneError(
-                    f"{source.path}: has no coordinate reference system; add it with gdal_edit.py -a_srs EPSG:32633, "
-                    "or use `allow_no_crs=True` for a map without a location",
+                    f"{source.path}: {lost}, or use `allow_no_crs=True` for a map without a location",
                     page="how-to/grids/",
                 )
             return dataset, Placing(LOCAL, Affine.scale(gsd, -gsd), block_rows)
+        sides = _pixels(dataset)
+        if gsd is None:
+            return dataset, Placing(dataset.crs, dataset.transform, block_rows, pixels=sides)
         found = ground(dataset)
         if found.fits(gsd):
-            return dataset, Placing(dataset.crs, dataset.transform, block_rows, pixels=_pixels(dataset))
+            view = dataset if is_north_up(dataset) else north_up(dataset)
+            return view, Placing(view.crs, view.transform, block_rows, pixels=sides)
         pixels = f"pixels of {found.across:.3g} x {found.down:.3g} m"
         turned = f", turned by {found.skew:.3g} degrees" if found.turned else ""
         if not how.warp:
@@ -82,12 +90,10 @@ def place(
     note = (
         f"{source.path}: warped from {pixels} in {_crs_name(dataset.crs)}{turned} to {gsd:g} m in {_crs_name(view.crs)}"
     )
-    return view, Placing(view.crs, view.transform, block_rows, (note,), _pixels(dataset))
+    return view, Placing(view.crs, view.transform, block_rows, (note,), sides)
 
 
 def _pixels(dataset: rasterio.DatasetReader) -> tuple[float, ...]:
-    if dataset.crs is None:
-        return ()
     found = ground(dataset)
     return tuple(max(found.across, found.down) * coarser for coarser in coarseness(dataset))
 

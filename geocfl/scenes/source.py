@@ -41,6 +41,7 @@ class Source:
         taken: When the scene was taken, UTC; None if unknown.
         scl: Its scene classification layer (L2A), if there is one.
         nodata: Digital number of pixels without data, if metadata outside the rasters gives it.
+        crs: CRS of rasters that state none, such as ``"EPSG:32633"``, if metadata outside the rasters gives it.
         notes: What was assumed, a sentence each, to be shown to the user.
         raster_bands: Number of bands of the raster, if the scene is one raster; else 0.
     """
@@ -53,6 +54,7 @@ class Source:
     taken: datetime | None = None
     scl: Band | None = None
     nodata: float | None = None
+    crs: str | None = None
     notes: tuple[str, ...] = ()
     raster_bands: int = 0
 

@@ -20,6 +20,8 @@ GSD_TOLERANCE = 0.05
 """Relative difference in ground sampling distance that does not need resampling."""
 TOLERANCE = 1e-3
 """Error in pixels that GDAL may make by interpolating between projected points; rasterio fails at 0."""
+POLAR_GRIDS = {True: 5041, False: 5042}
+"""Universal Polar Stereographic in the north, and in the south, where UTM has no zones; EPSG codes, east first."""
 SIDE_POINTS = 51
 """Points along each side of a scene that determine where its edges lie in another CRS."""
 
@@ -62,8 +64,9 @@ def ground(dataset: rasterio.DatasetReader) -> Ground:
     corners = [dataset.transform @ point for point in ((x, y), (x + 1, y), (x, y + 1))]
     (lon, lat), *others = (to_degrees.transform(*corner) for corner in corners)
     across, down = (geod.inv(lon, lat, *other)[2] for other in others)
-    turn = math.degrees(math.atan2(dataset.transform.d, dataset.transform.a)) % 90
-    return Ground(across, down, min(turn, 90 - turn))
+    a, b, _, d, e, _ = dataset.transform[:6]
+    turns = [math.degrees(math.atan2(*side)) % 90 for side in ((d, a), (b, e))]
+    return Ground(across, down, max(min(turn, 90 - turn) for turn in turns))
 
 
 def to_model_grid(dataset: rasterio.DatasetReader, gsd: float) -> WarpedVRT:
@@ -110,7 +113,7 @@ def to_model_grid(dataset: rasterio.DatasetReader, gsd: float) -> WarpedVRT:
 
 
 def _utm_zone(dataset: rasterio.DatasetReader) -> CRS:
-    """The UTM zone that a dataset is in; otherwise the WGS 84 zone of its middle."""
+    """The UTM zone that a dataset is in; otherwise the WGS 84 zone of its middle, or near a pole its polar grid."""
     crs = pyproj.CRS.from_wkt(dataset.crs.to_wkt())
     if crs.utm_zone:
         return dataset.crs
@@ -118,6 +121,8 @@ def _utm_zone(dataset: rasterio.DatasetReader) -> CRS:
     lon, lat = pyproj.Transformer.from_crs(crs, 4326, always_xy=True).transform(x, y)
     lon = (lon + 180) % 360 - 180
     zones = query_utm_crs_info(datum_name="WGS 84", area_of_interest=AreaOfInterest(lon, lat, lon, lat))
+    if not zones:
+        return CRS.from_epsg(POLAR_GRIDS[lat > 0])
     return CRS.from_epsg(int(zones[0].code))
 
 

@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from rasterio.crs import CRS
+from rasterio.errors import CRSError
+
 from geocfl.core.radiometry import EUROSAT_RGB, SENTINEL2, Scaling
 from geocfl.errors import SceneError
 from geocfl.scenes.bands import BANDS, band_name
@@ -240,6 +243,7 @@ def _describe(item: pystac.Item, place: str, name: str) -> Source:
         taken=_taken(item),
         scl=Band(_href(scl, place, name), scl.index) if scl else None,
         nodata=_nodata(layers.values()),
+        crs=_crs(item, layers.values()),
         notes=tuple(_notes(item, name, picture, any(scaling.values()))),
     )
 
@@ -394,12 +398,25 @@ def _nodata(layers: Iterable[_Layer]) -> float | None:
     return found.pop() if len(found) == 1 else None
 
 
+def _crs(item: pystac.Item, layers: Iterable[_Layer]) -> str | None:
+    """The CRS that the Item gives for its rasters, if it is one."""
+    told = (
+        fields.get("proj:code") or (f"EPSG:{fields['proj:epsg']}" if fields.get("proj:epsg") else None)
+        for fields in (*(layer.said for layer in layers), item.properties)
+    )
+    codes = {str(code) for code in told if code}
+    try:
+        return codes.pop() if len(codes) == 1 and all(CRS.from_user_input(code) for code in codes) else None
+    except CRSError:
+        return None
+
+
 def _notes(item: pystac.Item, name: str, picture: list[_Layer], scaled: bool) -> Iterator[str]:
     properties = item.properties
     if picture:
         yield f"{name}: has no bands, so its picture, the asset {picture[0].key}, is used"
     platform = str(properties.get("constellation") or properties.get("platform") or "sentinel-2")
-    if not re.match(r"sentinel-?2|s2", platform, re.IGNORECASE):
+    if not re.match(r"sentinel[-_ ]?2|s2", platform, re.IGNORECASE):
         yield f"{name}: is from {platform}, whose bands differ from those of Sentinel-2 that the models know"
     baseline = str(properties.get("s2:processing_baseline", properties.get("processing:version", "")))
     if not scaled and re.fullmatch(r"\d\d\.\d\d", baseline) and float(baseline) >= UNHARMONIZED_BASELINE:

@@ -526,3 +526,20 @@ def test_whatever_a_stranger_writes_is_one_sentence_or_none(tmp_path_factory, as
         find_item(str(path))
     except SceneError as error:
         assert str(error).startswith(f"{path}: ")  # noqa: PT017 - any other error fails the test
+
+
+@pytest.mark.parametrize("told", [{"proj:code": "EPSG:32632"}, {"proj:epsg": 32632}], ids=str)
+def test_the_item_gives_the_crs_of_rasters_without_one(save, told: Json) -> None:
+    source = find(save(item({"B04": {"href": "./B04.tif", "type": "image/tiff"}}, **told)))
+    assert source.crs in ("EPSG:32632", "epsg:32632")
+
+
+@pytest.mark.parametrize("told", [{}, {"proj:code": "EPSG:1"}, {"proj:code": None}], ids=str)
+def test_an_item_without_a_known_crs_gives_none(save, told: Json) -> None:
+    assert find(save(item({"B04": {"href": "./B04.tif", "type": "image/tiff"}}, **told))).crs is None
+
+
+@pytest.mark.parametrize("name", ["sentinel-2", "Sentinel 2", "sentinel_2", "Sentinel-2A"])
+def test_no_spelling_of_sentinel_2_is_another_satellite(save, name: str) -> None:
+    source = find(save(item({"B04": {"href": "./B04.tif", "type": "image/tiff"}}, constellation=name)))
+    assert not any("differ from those of Sentinel-2" in note for note in source.notes)
