@@ -15,12 +15,14 @@ import shapely
 from affine import Affine
 from exactextract import Operation, exact_extract
 from exactextract.feature import FeatureSource, JSONFeature
-from exactextract.raster import NumPyRasterSource, RasterSource
+from exactextract.raster import RasterSource
 from numpy.typing import NDArray
+from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
-from geocfl.analysis.reproject import Polygons, longest_side, onto_map, polygonal
-from geocfl.core.grid import SQUARE_METERS_PER_HECTARE, CellGrid
+from geocfl.analysis.reproject import Polygons, far_off, longest_side, onto_map, polygonal
+from geocfl.core.areas import SQUARE_METERS_PER_HECTARE
+from geocfl.core.grid import CellGrid
 from geocfl.core.legend import UNCLASSIFIED
 from geocfl.core.progress import Progress
 from geocfl.errors import DataError
@@ -75,7 +77,7 @@ def place_zones(path: Path, outlines: gpd.GeoSeries, finished: SceneMap) -> Plac
         if elsewhere == len(shapes):
             raise DataError(f"{path}: no zone overlaps {finished.path}; pass zones, or a map, of the same place")
         log.warning("%s: %d of %d zones do not overlap %s", path, elsewhere, len(shapes), finished.path)
-    return PlacedZones(shapes, cut)
+    return PlacedZones(shapes, cut | far_off(outlines.to_numpy(), outlines.crs, grid))
 
 
 def _from_cells(grid: CellGrid) -> Affine:
@@ -83,25 +85,48 @@ def _from_cells(grid: CellGrid) -> Affine:
     return grid.cell_transform @ Affine(1, 0, 0, 0, -1, grid.rows)
 
 
-class _Codes(RasterSource):  # type: ignore[misc]
-    """A class raster in cells, read by window; no data is a code like the others."""
+class _Cells(RasterSource):  # type: ignore[misc]
+    """A raster of a map's cells, read by window; it has a value everywhere."""
 
-    def __init__(self, dataset: Any) -> None:
+    def __init__(self, name: str, columns: int, rows: int) -> None:
         super().__init__()
-        self.set_name("codes")  # exactextract takes sources without a name for the same
-        self._dataset = dataset
+        self.set_name(name)  # exactextract takes sources without a name for the same
+        self._size = columns, rows
 
     def res(self) -> tuple[float, float]:
         return 1.0, 1.0
 
     def extent(self) -> tuple[float, float, float, float]:
-        return 0.0, 0.0, float(self._dataset.width), float(self._dataset.height)
+        columns, rows = self._size
+        return 0.0, 0.0, float(columns), float(rows)
 
     def nodata_value(self) -> None:
         return None
 
     def srs_wkt(self) -> None:
         return None
+
+
+class _Hectares(_Cells):
+    """Hectares of whole cells; of a cell that the scene's rectangle cuts, zones cover only the part inside."""
+
+    def __init__(self, grid: CellGrid) -> None:
+        super().__init__("weights", grid.columns, grid.rows)
+        areas = grid.areas()
+        self._rows = areas.rows * grid.stride**2 / grid.row_pixels()
+        self._columns = areas.columns / grid.column_pixels()
+
+    def read_window(self, x0: int, y0: int, nx: int, ny: int) -> NDArray[np.float64]:
+        hectares: NDArray[np.float64] = self._rows[:, y0 : y0 + ny].T @ self._columns[:, x0 : x0 + nx]
+        return hectares
+
+
+class _Codes(_Cells):
+    """A class raster; no data is a code like the others."""
+
+    def __init__(self, dataset: Any) -> None:
+        super().__init__("codes", dataset.width, dataset.height)
+        self._dataset = dataset
 
     def read_window(self, x0: int, y0: int, nx: int, ny: int) -> NDArray[np.uint8]:
         codes: NDArray[np.uint8] = self._dataset.read(1, window=Window(x0, y0, nx, ny))
@@ -148,15 +173,13 @@ def hectares_by_code(finished: SceneMap, shapes: Polygons, progress: Progress) -
         (Z, 256) hectares.
 
     Raises:
-        DataError: The map holds a code that its legend lacks.
+        DataError: The map holds a code that its legend lacks, or cannot be decoded.
     """
     grid = finished.grid
-    # Hectares of a whole cell; of a cell that is cut, the shapes cover only the part inside.
-    whole = grid.row_hectares() * grid.stride**2 / grid.row_pixels()
     out = np.zeros((len(shapes), 256))
     with open_raster(finished.path) as dataset:
         codes = _Codes(dataset)
-        weights = NumPyRasterSource(np.broadcast_to(whole[:, None], (grid.rows, grid.columns)), name="weights")
+        weights = _Hectares(grid)
         operations = [
             Operation("sum", "hectares", weights),
             Operation("unique", "codes", codes, weights),
@@ -167,9 +190,12 @@ def hectares_by_code(finished: SceneMap, shapes: Polygons, progress: Progress) -
         def tell(share: float, _: str) -> None:
             progress("zones", round(share * len(present)), len(present), "zone")
 
-        features = exact_extract(
-            codes, _Shapes(shapes[present]), operations, max_cells_in_memory=CELLS_AT_A_TIME, progress=tell
-        )
+        try:
+            features = exact_extract(
+                codes, _Shapes(shapes[present]), operations, max_cells_in_memory=CELLS_AT_A_TIME, progress=tell
+            )
+        except RasterioError as error:
+            raise DataError(f"{finished.path}: its cells cannot be decoded; map its scene again") from error
     for zone, feature in zip(present, features, strict=True):
         found = feature["properties"]
         out[zone, found["codes"]] = found["shares"] * found["hectares"]

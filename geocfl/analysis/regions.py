@@ -63,8 +63,9 @@ class Regions:
             UsageError: It has no such layer or field.
         """
         self.path = Path(path)
-        names, self._outlines = read_zones(self.path, layer, by)
-        self.all = [Region(str(name), file_stem(str(name))) for name in names]
+        found, self._outlines = read_zones(self.path, layer, by)
+        names = ["" if name is None else str(name) for name in found]
+        self.all = [Region(name, file_stem(name)) for name in names]
         taken: dict[str, Region] = {}
         for region in self.all:
             if not region.stem:

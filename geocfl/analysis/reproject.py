@@ -43,6 +43,29 @@ def onto_map(path: Path, shapes: Polygons, source: pyproj.CRS, grid: CellGrid) -
     return shapes
 
 
+def far_off(shapes: Polygons, source: pyproj.CRS, grid: CellGrid) -> NDArray[np.bool_]:
+    """(Z,) whether a part of each polygon lies so far off a map that `onto_map` leaves it out; arguments as there."""
+    target = pyproj.CRS.from_wkt(grid.crs.to_wkt())
+    if source == target:
+        return np.zeros(len(shapes), bool)
+    transformer = pyproj.Transformer.from_crs(source, target, always_xy=True)
+    left_out: NDArray[np.bool_] = ~shapely.covered_by(shapes, _surroundings(transformer, source, grid))
+    return left_out
+
+
+def _surroundings(transformer: pyproj.Transformer, source: pyproj.CRS, grid: CellGrid) -> shapely.Geometry:
+    """The map's surroundings in the CRS of the polygons; the transformer leads from there to the map's."""
+    west, south, east, north = transformer.transform_bounds(*grid.bounds(), direction=TransformDirection.INVERSE)
+    turns = [0]
+    if source.is_geographic:
+        east += 360 if east < west else 0  # across the antimeridian, zones may use either longitude
+        turns = [-360, 0, 360]
+    margin = longest_side(source) + 0.1 * max(east - west, north - south)
+    return shapely.union_all(
+        [shapely.box(west + t - margin, south - margin, east + t + margin, north + margin) for t in turns]
+    )
+
+
 def _moved(shapes: Polygons, degrees: float) -> Polygons:
     moved: Polygons = shapely.transform(shapes, lambda x, y: (x + degrees, y), interleaved=False)
     return moved
@@ -54,15 +77,7 @@ def _reproject(path: Path, shapes: Polygons, source: pyproj.CRS, grid: CellGrid,
         transformer = pyproj.Transformer.from_crs(source, target, always_xy=True)
     except pyproj.exceptions.ProjError as error:
         raise DataError(f"{path}: its {source.name} cannot be reprojected; reproject it to {target.name}") from error
-    west, south, east, north = transformer.transform_bounds(*grid.bounds(), direction=TransformDirection.INVERSE)
-    turns = [0]
-    if source.is_geographic:
-        east += 360 if east < west else 0  # across the antimeridian, zones may use either longitude
-        turns = [-360, 0, 360]
-    margin = longest_side(source) + 0.1 * max(east - west, north - south)
-    near = shapely.union_all(
-        [shapely.box(west + t - margin, south - margin, east + t + margin, north + margin) for t in turns]
-    )
+    near = _surroundings(transformer, source, grid)
     shapes = shapes.copy()
     cut = ~shapely.covered_by(shapes, near)
     shapes[cut] = polygonal(shapely.intersection(shapes[cut], near))

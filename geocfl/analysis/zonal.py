@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
@@ -12,12 +13,12 @@ import pyogrio
 from numpy.typing import NDArray
 
 from geocfl.analysis.coverage import hectares_by_code, hectares_outside, place_zones
-from geocfl.analysis.zones import read_zones
+from geocfl.analysis.zones import Name, read_zones
 from geocfl.core.files import refuse_existing, replacing
 from geocfl.core.keywords import declared
 from geocfl.core.legend import NODATA, UNCLASSIFIED, WITHHELD, Legend
 from geocfl.core.progress import Progress, silent
-from geocfl.core.table import align
+from geocfl.core.table import align, spreadsheet_text
 from geocfl.errors import UsageError
 from geocfl.products.formats.vector import fixed_date
 from geocfl.products.polygons import GEOMETRY
@@ -26,6 +27,8 @@ from geocfl.products.scene_map import SceneMap, georeferenced
 LAYER = "zones"
 """Layer of the GeoPackage that is written."""
 ENDINGS = (".csv", ".gpkg")
+NULL = "NULL"
+"""A zone without a name in tables of text, where nothing would look like an empty name."""
 SHOWN = 0.005
 """Hectares from which a line of the text table is shown: less than this is 0.00."""
 
@@ -36,7 +39,7 @@ class ZonalStatistics:
 
     Attributes:
         legend: The map's legend.
-        zones: (Z,) names of the zones in the order of the file; numbers from 1 if no field names them.
+        zones: (Z,) names of the zones in the order of the file, None for NULL; numbers from 1 if no field names them.
         hectares: (Z, N) hectares of each class.
         unclassified: (Z,) hectares with data but without a class.
         nodata: (Z,) hectares on the map without data.
@@ -45,7 +48,7 @@ class ZonalStatistics:
     """
 
     legend: Legend
-    zones: list[int] | list[str]
+    zones: list[Name]
     hectares: NDArray[np.float64]
     unclassified: NDArray[np.float64]
     nodata: NDArray[np.float64]
@@ -66,7 +69,7 @@ class ZonalStatistics:
         np.divide(self.hectares, classified, out=share[:, : len(self.legend)], where=classified > 0)
         return pd.DataFrame(
             {
-                "zone": [zone for zone in self.zones for _ in names],
+                "zone": self._column([zone for zone in self.zones for _ in names]),
                 "code": pd.array(codes * len(self.zones), "Int64"),
                 "class": names * len(self.zones),
                 "hectares": hectares.ravel(),
@@ -78,9 +81,13 @@ class ZonalStatistics:
         """The wide form: one row per zone with its polygon, and a field of hectares for each class and for the rest."""
         columns = dict(zip(hectare_fields(self.legend), self.hectares.T, strict=True))
         rest = {"unclassified_ha": self.unclassified, "nodata_ha": self.nodata, "outside_ha": self.outside}
-        return gpd.GeoDataFrame({"zone": self.zones, **columns, **rest}, geometry=self.outlines).rename_geometry(
-            GEOMETRY
-        )
+        zones = {"zone": self._column(self.zones)}
+        return gpd.GeoDataFrame({**zones, **columns, **rest}, geometry=self.outlines).rename_geometry(GEOMETRY)
+
+    def _column(self, zones: list[Name]) -> Any:
+        """Names of zones as a column: whole numbers stay whole where some are missing."""
+        whole = None in zones and not any(isinstance(zone, str) for zone in zones)
+        return pd.array(zones, "Int64") if whole else zones
 
     def table(self) -> str:
         """The classes of each zone as aligned plain text, without a newline at the end."""
@@ -88,7 +95,15 @@ class ZonalStatistics:
         frame = self.frame()
         for zone, code, name, hectares, share in frame[frame.hectares >= SHOWN].itertuples(index=False):
             number = "" if pd.isna(code) else str(code)
-            lines.append((str(zone), number, name, f"{hectares:,.2f}", "" if pd.isna(share) else f"{share:.1%}"))
+            lines.append(
+                (
+                    NULL if pd.isna(zone) else str(zone),
+                    number,
+                    name,
+                    f"{hectares:,.2f}",
+                    "" if pd.isna(share) else f"{share:.1%}",
+                )
+            )
         return align(lines, text_columns=[0, 2])
 
     def __repr__(self) -> str:
@@ -117,13 +132,13 @@ def stats(
 ) -> ZonalStatistics:
     """Computes zonal statistics: the hectares of each class in each zone.
 
-    A cell that a zone covers in part counts by that part. Areas are those of the map's cells, cut at the scene's
-    rectangle: planar in a projected coordinate reference system, geodesic in a geographic one. So a zone around the
-    whole scene has the hectares of the map's summary. Zones in another coordinate reference system are reprojected.
+    A cell that a zone covers in part counts by that part. Areas are those of the map's cells on the ground, cut at the
+    scene's rectangle, so a zone around the whole scene has the hectares of the map's summary. Zones in another
+    coordinate reference system are reprojected.
 
     Args:
         map: A finished map or mosaic, or a path as `geocfl.open_map` takes it.
-        zones: Polygons, in any format that GDAL reads.
+        zones: Polygons, in any format that GDAL reads, or GeoParquet; also in an archive, as ``/vsizip/a.zip/b.shp``.
         by: Field that names the zones; polygons of the same name form one zone. By default each polygon is a zone.
         layer: Layer of `zones`; needed if the file has several.
         out: File to write too: ``.csv`` (the long form) or ``.gpkg`` (the wide form, layer ``zones``).
@@ -176,7 +191,10 @@ def _write(table: ZonalStatistics, path: Path) -> None:
     """Writes the long form as CSV or the wide form as GeoPackage."""
     with replacing(path) as partial:
         if path.suffix.lower() == ".csv":
-            table.frame().to_csv(partial, index=False, float_format="%.6f", lineterminator="\n", encoding="utf-8")
+            frame = table.frame()
+            frame["zone"] = [NULL if pd.isna(zone) else spreadsheet_text(zone) for zone in frame["zone"]]
+            frame["class"] = [spreadsheet_text(name) for name in frame["class"]]
+            frame.to_csv(partial, index=False, float_format="%.6f", lineterminator="\n", encoding="utf-8")
             return
         with fixed_date():
             pyogrio.write_dataframe(

@@ -9,7 +9,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
-SQUARE_METERS_PER_HECTARE = 10_000.0
+from geocfl.core.areas import SQUARE_METERS_PER_HECTARE, CellAreas, ground_areas, ground_sides
 
 
 @dataclass(frozen=True)
@@ -76,18 +76,22 @@ class CellGrid:
         """(columns,) pixel columns of each cell column inside the scene."""
         return np.minimum(self.stride, self.width - self.stride * np.arange(self.columns))
 
-    def row_hectares(self) -> NDArray[np.float64]:
-        """(rows,) hectares of a strip one pixel wide in each row of cells.
+    def areas(self) -> CellAreas:
+        """Hectares of the cells on the ground, cut at the scene's rectangle.
 
-        The hectares of cell (i, j), cut at the scene's rectangle, are ``row_hectares()[i] * column_pixels()[j]``:
-        planar in a projected CRS, geodesic on the ellipsoid in a geographic one.
+        They are those of the projection if they are within 0.1% of those on the ellipsoid everywhere in the scene, as
+        in a UTM zone, and else those on the ellipsoid.
         """
-        if self.crs.is_geographic:
+        along_parallels = self.crs.is_geographic and self.transform.b == self.transform.d == 0
+        if not along_parallels and (areas := ground_areas(self)):
+            return areas
+        if along_parallels:
             pixel_rows = self._geodesic_pixel_hectares()
         else:
             area = abs(self.transform.determinant) * self.meters_per_unit**2 / SQUARE_METERS_PER_HECTARE
             pixel_rows = np.full(self.height, area)
-        return np.add.reduceat(pixel_rows, self.stride * np.arange(self.rows))
+        rows = np.add.reduceat(pixel_rows, self.stride * np.arange(self.rows))
+        return CellAreas(rows[None], self.column_pixels()[None].astype(np.float64))
 
     def _geodesic_pixel_hectares(self) -> NDArray[np.float64]:
         """(height,) hectares of one pixel in each pixel row, by the area between parallels on the ellipsoid."""
@@ -113,9 +117,14 @@ class CellGrid:
         return min(xs), min(ys), max(xs), max(ys)
 
     def meters_per_pixel(self) -> tuple[float, float]:
-        """Meters per pixel along rows and along columns; in the middle of the scene if the CRS is geographic."""
+        """Meters per pixel along rows and along columns, on the ground in the middle of the scene.
+
+        They are those of the projection where `areas` are.
+        """
         a, b, _, d, e, _ = self.transform[:6]
         if not self.crs.is_geographic:
+            if sides := ground_sides(self):
+                return sides
             meters = self.meters_per_unit
             return float(np.hypot(a, d) * meters), float(np.hypot(b, e) * meters)
         import pyproj
@@ -124,6 +133,10 @@ class CellGrid:
         # One pixel from the middle, since a whole scene may wrap the globe.
         x, y = self.transform @ (self.width / 2, self.height / 2)
         return geod.inv(x, y, x + a, y + d)[2], geod.inv(x, y, x + b, y + e)[2]
+
+    def ground_meters_per_unit(self) -> float:
+        """Meters on the ground per unit of a CRS that is not geographic, down the middle of the scene."""
+        return self.meters_per_pixel()[1] / float(np.hypot(self.transform.b, self.transform.e))
 
     def crs_name(self) -> str:
         """Name and code of the CRS, such as ``"WGS 84 / UTM zone 33N (EPSG:32633)"``."""

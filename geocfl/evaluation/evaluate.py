@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from geocfl.core.keywords import declared
 from geocfl.core.progress import Progress, silent
+from geocfl.core.table import spreadsheet_text
 from geocfl.data.load import load_patches, load_split
 from geocfl.data.patches import Patches
 from geocfl.data.splits import listed, train_share
@@ -262,4 +263,5 @@ def _write_predictions(
         writer = csv.writer(file)
         writer.writerow(["patch", "true_class", "predicted_class", "confidence"])
         for index, code, value in zip(indices, predicted.tolist(), confidence.tolist(), strict=True):
-            writer.writerow([patches.names[index], names[patches.labels[index]], names[code], f"{value:.4f}"])
+            texts = [patches.names[index], names[patches.labels[index]], names[code]]
+            writer.writerow([*map(spreadsheet_text, texts), f"{value:.4f}"])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geocfl.core.display import html_table
-from geocfl.core.table import align
+from geocfl.core.table import align, spreadsheet_text
 from geocfl.errors import DataError
 from geocfl.evaluation.significance import holm, mcnemar, t_interval
 from geocfl.experiments.results import FinishedRun
@@ -219,7 +219,7 @@ def write_tables(out: Path, rows: Sequence[Row]) -> None:
         for row in rows:
             numbers = ["" if value is None else value for value in _numbers(row).values()]
             tests = [" ".join(format(test[i], ".4g") for test in row.tests) for i in range(3)]
-            writer.writerow([row.imbalance, row.loss, row.seeds, *numbers, *tests])
+            writer.writerow([row.imbalance, spreadsheet_text(row.loss), row.seeds, *numbers, *tests])
     texts = [_texts(row) for row in rows]
     note = (
         "In percent: mean ± half width of the 95 % t interval over seeds. The difference to cross-entropy is paired: "

@@ -269,7 +269,7 @@ class Mapper:
         """Opens a scene as the settings and the model need it.
 
         Raises:
-            GeocflError: The scene cannot be read.
+            GeocflError: The scene cannot be read, or has no place for products that need one.
         """
         with (
             rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE),  # before GDAL first asks for it
@@ -282,6 +282,12 @@ class Mapper:
                 window=self.model.footprint,
             ) as scene,
         ):
+            located = scene.crs and (scene.crs.is_projected or scene.crs.is_geographic)
+            if "geojson" in self.selection.vector and not located:
+                raise UsageError(
+                    f"{source.path}: has no place on the earth, and geojson in `vector` needs one; choose gpkg",
+                    page="how-to/products/",
+                )
             yield scene
 
     @property

@@ -37,9 +37,10 @@ def merge_small(cells: Path, merged: Path, grid: CellGrid, hectares: float) -> N
         codes, *kept = dataset.read([CODE, CONFIDENCE, *novelty])
     pieces, values = _label(codes)
     areas = np.zeros(len(values))
-    column_pixels, row_hectares = grid.column_pixels(), grid.row_hectares()
-    for row, ids in enumerate(pieces):  # a cell's area is its row's times its column's
-        areas += row_hectares[row] * np.bincount(ids, column_pixels, len(values))
+    ground = grid.areas()
+    for row_areas, column_areas in zip(ground.rows, ground.columns, strict=True):
+        for row, ids in enumerate(pieces):
+            areas += row_areas[row] * np.bincount(ids, column_areas, len(values))
     firsts = np.zeros(len(values), np.int64)
     found, index = np.unique(pieces, return_index=True)
     firsts[found] = index

@@ -71,7 +71,7 @@ def simplify(polygons: gpd.GeoDataFrame, grid: CellGrid, meters: float) -> gpd.G
     """
     if not meters or polygons.empty:
         return polygons
-    units = meters / (111_320.0 if grid.crs.is_geographic else grid.meters_per_unit)
+    units = meters / (111_320.0 if grid.crs.is_geographic else grid.ground_meters_per_unit())
     outlines = shapely.coverage_simplify(polygons.geometry.to_numpy(), units, simplify_boundary=False)
     return polygons.set_geometry(gpd.GeoSeries(outlines, index=polygons.index, crs=polygons.crs, name=GEOMETRY))
 
@@ -163,9 +163,12 @@ def _polygons(grid: CellGrid, pieces: _Pieces) -> NDArray[np.object_]:
 def _hectares(grid: CellGrid, pieces: _Pieces) -> NDArray[np.float64]:
     """Area of each piece: the sum over its cells."""
     columns, rows = pieces.corners.T
-    width = np.minimum(columns * grid.stride, grid.width)
-    height = np.concatenate([[0.0], np.cumsum(grid.row_hectares())])
-    hectares: NDArray[np.float64] = np.abs(_sum_sides(pieces, height[rows] * width))
+    areas = grid.areas()
+    above = np.zeros(len(rows))
+    for row_areas, column_areas in zip(areas.rows, areas.columns, strict=True):
+        height, width = (np.concatenate([[0.0], np.cumsum(sizes)]) for sizes in (row_areas, column_areas))
+        above += height[rows] * width[columns]
+    hectares: NDArray[np.float64] = np.abs(_sum_sides(pieces, above))
     return hectares
 
 

@@ -125,18 +125,19 @@ def _read_rasters(lulc: str | Path, confidence: Path | None, grid: CellGrid) -> 
 
 
 def _tabulate(strips: Iterable[_Rows], grid: CellGrid, legend: Legend) -> ClassTable:
-    column_pixels, row_pixels, row_hectares = grid.column_pixels(), grid.row_pixels(), grid.row_hectares()
+    areas, row_pixels = grid.areas(), grid.row_pixels()
     joint = np.zeros((256, 256), np.int64)  # cells by (code, percent)
     pixels, hectares = np.zeros(256, np.int64), np.zeros(256)
     for first, (codes, confidence) in strips:
         rows = slice(first, first + len(codes))
         joint += np.bincount(codes.ravel() * np.int32(256) + confidence.ravel(), minlength=1 << 16).reshape(256, 256)
         bins = codes + 256 * np.arange(len(codes), dtype=np.int32)[:, None]
-        # Sums of whole pixels, so exact in float64.
-        wide = np.bincount(bins.ravel(), np.broadcast_to(column_pixels, codes.shape).ravel(), 256 * len(codes))
-        wide = wide.reshape(-1, 256)
-        pixels += (row_pixels[rows] @ wide).astype(np.int64)
-        hectares += row_hectares[rows] @ wide
+        for term, (row_areas, column_areas) in enumerate(zip(areas.rows, areas.columns, strict=True)):
+            wide = np.bincount(bins.ravel(), np.broadcast_to(column_areas, codes.shape).ravel(), 256 * len(codes))
+            wide = wide.reshape(-1, 256)
+            if term == 0:  # sums of whole pixels, so exact in float64
+                pixels += (row_pixels[rows] @ wide).astype(np.int64)
+            hectares += row_areas[rows] @ wide
 
     counts = joint.sum(axis=1)
     strange = [code for code in np.flatnonzero(counts) if len(legend) < code < UNCLASSIFIED]

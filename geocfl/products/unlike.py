@@ -40,15 +40,14 @@ def unlike_land(cells: Path, grid: CellGrid) -> Unlike | None:
     numbers = band_numbers(cells, NOVELTY)
     if not numbers:
         return None
-    columns, row_hectares, count = grid.column_pixels(), grid.row_hectares(), 0
+    areas, count = grid.areas(), 0
     hectares = known_hectares = 0.0
     for first, (codes, novelty) in read_strips(cells, [CODE, *numbers]):
-        areas = row_hectares[first : first + len(codes)]
         known = codes != NODATA
         beyond = known & (novelty > UNLIKE)
         count += int(beyond.sum())
-        hectares += float(areas @ (beyond @ columns))
-        known_hectares += float(areas @ (known @ columns))
+        hectares += areas.total(first, beyond)
+        known_hectares += areas.total(first, known)
     share = hectares / known_hectares if known_hectares else 0.0
     return Unlike(percentile=UNLIKE, cells=count, hectares=hectares, share=share)
 

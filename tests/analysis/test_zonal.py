@@ -1,13 +1,18 @@
 """Hectares by zone: against the summary, against polygons, across projections, and what is refused."""
 
+import contextlib
+import json
 import logging
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
+import zipfile
 from itertools import pairwise
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import geopandas as gpd
 import numpy as np
@@ -27,6 +32,7 @@ from geocfl.core.grid import CellGrid
 from geocfl.core.legend import EUROSAT, Legend, LulcClass
 from geocfl.errors import DataError, OutputError, UsageError
 from geocfl.products.formats.raster import write_lulc
+from geocfl.products.formats.vector import write_polygons
 from geocfl.products.polygons import dissolve
 from geocfl.products.scratch import write_header
 from geocfl.products.summary import class_table
@@ -260,11 +266,154 @@ def test_polygons_of_one_name_are_one_zone(tmp_path, codes):
     names = ["Süd & <b>", "Nord", "Süd & <b>", None]
     zones = write_zones(tmp_path / "zones.gpkg", shapes, 32633, name=names, number=[3, 1, 3, 2])
     table = stats(path, zones, by="name")
-    assert table.zones == ["Süd & <b>", "Nord", ""]
+    assert table.zones == ["Süd & <b>", "Nord", None]
     whole = grid.height * grid.width / 100
     assert [sum(counted(table, zone)) for zone in range(3)] == pytest.approx([0.6 * whole, 0.2 * whole, 0.2 * whole])
     assert stats(path, zones, by="number").zones == [3, 1, 2]
     assert stats(path, zones).zones == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("crs", [32633, 4326, 3035])
+def test_the_part_of_a_zone_far_off_the_map_is_outside(tmp_path, codes, crs):
+    path, grid = write_map(tmp_path, codes)
+    inside = box_of(grid, 0.2, 0.2, 0.8, 0.8)
+    x, y = grid.transform @ (0, 0)
+    far = shapely.box(x - 150_000, y, x - 140_000, y + 10_000)
+    shapes = gpd.GeoSeries(shapely.segmentize([inside, far], 200), crs=32633).to_crs(crs)
+    zones = write_zones(tmp_path / "far.gpkg", list(shapes), crs, owner=["x", "x"])
+    in_degrees = gpd.GeoSeries(shapely.segmentize([far], 200), crs=32633).to_crs(4326)[0]
+    expected = abs(pyproj.Geod(ellps="WGS84").geometry_area_perimeter(in_degrees)[0]) / 10_000
+    table = stats(path, zones, by="owner")
+    assert table.outside == pytest.approx([expected], rel=1e-3)
+    assert sum(counted(table)) == pytest.approx(inside.area / 10_000, rel=1e-5)
+
+
+def test_a_map_in_web_mercator_has_the_hectares_of_the_ground(tmp_path, codes):
+    """In summary, attribute table, polygons and zones alike: half of those of the projection at 45 degrees north."""
+    pixel, crs = Affine(14.3, 0, 1_480_000, 0, -14.3, 5_740_000), CRS.from_epsg(3857)
+    path, grid = write_map(tmp_path, codes, cut=(14, 24), pixel=pixel, crs=crs)
+    corners = gpd.GeoSeries([shapely.segmentize(scene_of(grid), 500)], crs=3857).to_crs(4326)[0]
+    ground = abs(pyproj.Geod(ellps="WGS84").geometry_area_perimeter(corners)[0]) / 10_000
+    assert ground < 0.55 * scene_of(grid).area / 10_000
+    table = summary(tmp_path, grid)
+    assert sum(table) == pytest.approx(ground, rel=1e-6)
+    zones = write_zones(
+        tmp_path / "zones.gpkg", [box_of(grid, 0, 0, 0.37, 1), box_of(grid, 0.37, 0, 1, 1)], crs.to_wkt()
+    )
+    found = stats(path, zones)
+    assert np.add(counted(found, 0), counted(found, 1)) == pytest.approx(table, rel=1e-7, abs=1e-9)
+    polygons = dissolve(tmp_path / "cells", grid, EUROSAT)
+    assert polygons.area_ha.groupby(polygons.class_code).sum()[2] == pytest.approx(table[1], rel=1e-9)
+    shape = gpd.GeoSeries([shapely.segmentize(polygons.geometry[0], 500)], crs=3857).to_crs(4326)[0]
+    by_geod = abs(pyproj.Geod(ellps="WGS84").geometry_area_perimeter(shape)[0]) / 10_000
+    assert polygons.area_ha[0] == pytest.approx(by_geod, rel=1e-6)
+    written = ET.parse(path.with_name(path.name + ".aux.xml")).findall(".//Row")
+    assert [float(row.findall("F")[-1].text) for row in written] == pytest.approx(table[:11], abs=1e-6)
+
+
+def test_long_numbers_stay_apart_beside_null(tmp_path, codes):
+    path, grid = write_map(tmp_path, codes)
+    shapes = [box_of(grid, i / 4, 0, (i + 1) / 4, 1) for i in range(4)]
+    ids = pd.array([9007199254740993, 9007199254740992, None, 4], dtype="Int64")
+    zones = write_zones(tmp_path / "ids.gpkg", shapes, 32633, parcel=ids)
+    table = stats(path, zones, by="parcel", out=tmp_path / "ids.csv")
+    assert table.zones == [9007199254740993, 9007199254740992, None, 4]
+    text = pd.read_csv(tmp_path / "ids.csv", dtype={"zone": str}, keep_default_na=False).zone.unique()
+    assert list(text) == ["9007199254740993", "9007199254740992", "NULL", "4"]
+    stats(path, zones, by="parcel", out=tmp_path / "out.gpkg")
+    read = stored_zones(tmp_path / "out.gpkg")
+    assert read == [9007199254740993, 9007199254740992, None, 4]
+
+
+def stored_zones(path: Path) -> list:
+    """Values of ``zone`` in a GeoPackage, read by sqlite."""
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        return [value for (value,) in database.execute("SELECT zone FROM zones ORDER BY fid")]
+
+
+def test_null_empty_names_and_absent_geometries_are_told_apart_and_counted(tmp_path, codes, caplog):
+    path, grid = write_map(tmp_path, codes)
+    shapes = [box_of(grid, i / 5, 0, (i + 1) / 5, 1) for i in range(4)]
+    names = ["", None, None, "x", "x"]
+    zones = write_zones(tmp_path / "zones.gpkg", [*shapes, None], 32633, name=names)
+    table = stats(path, zones, by="name", out=tmp_path / "areas.csv")
+    assert table.zones == ["", None, "x"]
+    fifth = grid.height * grid.width / 100 / 5
+    assert [sum(counted(table, zone)) for zone in range(3)] == pytest.approx([fifth, 2 * fifth, fifth])
+    for said in (
+        "1 feature has no geometry",
+        "2 features come with no (NULL) name",
+        "1 feature comes with an empty name",
+    ):
+        assert f"zones.gpkg: {said}" in caplog.text
+    text = pd.read_csv(tmp_path / "areas.csv", keep_default_na=False).zone.unique()
+    assert list(text) == ["", "NULL", "x"]
+
+
+def test_formulas_in_names_are_quoted_in_csv(tmp_path, codes):
+    path, grid = write_map(tmp_path, codes)
+    names = ["=1+1", "+x", "@sum", "-x", "-5", "7"]
+    shapes = [box_of(grid, i / 6, 0, (i + 1) / 6, 1) for i in range(6)]
+    zones = write_zones(tmp_path / "zones.gpkg", shapes, 32633, name=names)
+    stats(path, zones, by="name", out=tmp_path / "areas.csv")
+    text = pd.read_csv(tmp_path / "areas.csv", dtype=str).zone.unique()
+    assert list(text) == ["'=1+1", "'+x", "'@sum", "'-x", "-5", "7"]
+
+
+@pytest.mark.extra("geoparquet")
+def test_geoparquet_of_our_own_is_read(tmp_path, codes):
+    path, grid = write_map(tmp_path, codes)
+    polygons = dissolve(tmp_path / "cells", grid, EUROSAT)
+    write_polygons(polygons, tmp_path / "own.parquet", "geoparquet")
+    table = stats(path, tmp_path / "own.parquet", by="class_name")
+    found = dict(zip(table.zones, table.hectares.sum(axis=1), strict=True))
+    assert found["Forest"] == pytest.approx(summary(tmp_path, grid)[1])
+    ids = pd.array([9007199254740993, None, 9007199254740992], dtype="Int64")
+    boxes = [box_of(grid, i / 3, 0, (i + 1) / 3, 1) for i in range(3)]
+    gpd.GeoDataFrame({"id": ids}, geometry=boxes, crs=32633).to_parquet(tmp_path / "ids.parquet")
+    assert stats(path, tmp_path / "ids.parquet", by="id").zones == [9007199254740993, None, 9007199254740992]
+    with pytest.raises(UsageError, match="has no field 'x' for `by`"):
+        stats(path, tmp_path / "own.parquet", by="x")
+    (tmp_path / "text.parquet").write_text("no polygons")
+    with pytest.raises(DataError, match=r"text\.parquet: not a GeoParquet file"):
+        stats(path, tmp_path / "text.parquet")
+
+
+def test_collections_and_archives_are_read(tmp_path, codes):
+    path, grid = write_map(tmp_path, codes)
+    box = box_of(grid, 0, 0, 0.5, 1)
+    write_zones(tmp_path / "mixed.gpkg", [shapely.GeometryCollection([box, box.centroid])], 32633)
+    expected = stats(path, write_zones(tmp_path / "plain.gpkg", [box], 32633)).hectares
+    assert stats(path, tmp_path / "mixed.gpkg").hectares == pytest.approx(expected)
+    with zipfile.ZipFile(tmp_path / "zones.zip", "w") as archive:
+        archive.write(tmp_path / "plain.gpkg", "inside/plain.gpkg")
+    for name in (f"/vsizip/{tmp_path}/zones.zip/inside/plain.gpkg", f"/vsizip//{tmp_path}/zones.zip/inside/plain.gpkg"):
+        assert stats(path, name).hectares == pytest.approx(expected)
+    for name in ("/vsizip/absent.zip/plain.gpkg", "/vsizip//vsicurl/http://127.0.0.1:9/a.zip/b.gpkg"):
+        with pytest.raises(DataError, match="no such file"):
+            stats(path, name)
+
+
+def test_broken_polygons_and_maps_are_one_sentence(tmp_path, codes):
+    path, grid = write_map(tmp_path, codes)
+    collection = {"type": "FeatureCollection", "features": []}
+    for ring in ([[16.3, 45.9], [16.4, 46]], [[16.3, 45.9], [16.4, 46.1], [16.3, 46.1], [16.3, 45.9]]):
+        shape = {"type": "Polygon", "coordinates": [ring]}
+        collection["features"].append({"type": "Feature", "properties": {"": "x"}, "geometry": shape})
+    (tmp_path / "two.geojson").write_text(json.dumps(collection))
+    with pytest.raises(DataError, match=r"two\.geojson: holds a geometry that cannot be read, such as a ring"):
+        stats(path, tmp_path / "two.geojson")
+    del collection["features"][0]
+    (tmp_path / "unnamed.geojson").write_text(json.dumps(collection))
+    assert stats(path, tmp_path / "unnamed.geojson", by="").zones == ["x"]
+    write_zones(tmp_path / "nan.gpkg", [scene_of(grid), shapely.Polygon([(0, 0), (1, np.nan), (1, 1), (0, 0)])], 32633)
+    with pytest.raises(DataError, match=r"nan\.gpkg: feature 2 has coordinates that are not finite"):
+        stats(path, tmp_path / "nan.gpkg")
+    zones = write_zones(tmp_path / "zones.gpkg", [scene_of(grid)], 32633)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-20])
+    with pytest.raises(DataError, match=r"S_lulc\.tif: "):
+        stats(path, zones)
 
 
 def test_csv_is_long_and_geopackage_wide(tmp_path, codes):

@@ -345,6 +345,15 @@ def test_a_scene_without_a_place(tmp_path: Path, tiny_model: Path, noise: np.nda
         assert dataset.crs is None or not dataset.crs.is_geographic
 
 
+def test_geojson_of_a_scene_without_a_place_is_refused_at_once(tmp_path: Path, tiny_model: Path, noise) -> None:
+    scene = write_scene(tmp_path / "s.tif", noise, crs=None, transform=Affine.identity())
+    with pytest.raises(
+        geocfl.UsageError, match=r"s\.tif: has no place on the earth, and geojson in `vector` needs one"
+    ):
+        geocfl.map_scene(scene, tmp_path / "out", model=tiny_model, allow_no_crs=True, vector=("geojson",))
+    assert not list((tmp_path / "out").glob("*"))
+
+
 def test_the_estimate_says_what_strides_mean(tmp_path: Path, tiny_model: Path, noise: np.ndarray, caplog) -> None:
     grid = CellGrid(1000, 2000, 64, 64, TRANSFORM, rasterio.CRS.from_epsg(32633))
     line = stride_estimate("s.tif", grid, 10, share=1.0, rate=100, memory=1_234_000_000)

@@ -90,7 +90,7 @@ def test_it_is_the_rule(tmp_path, cells_of, grid_of, data):
     codes = data.draw(arrays(np.uint8, shape, elements=st.sampled_from([0, 1, 2, 3, 255]), fill=st.nothing()))
     grid = grid_of(codes, 64, (data.draw(st.integers(1, 20)), data.draw(st.integers(21, 50))))
     rows, columns = grid.row_pixels(), grid.column_pixels()
-    areas = np.outer(grid.row_hectares(), columns)
+    areas = grid.areas().rows.T @ grid.areas().columns
     least = data.draw(st.sampled_from([0.0, 30.0, 60.0, 100.0, 1000.0]))
     result = merged(tmp_path, cells_of(codes), grid, least)[0]
     frame = dissolve(tmp_path / "merged", grid, EUROSAT)

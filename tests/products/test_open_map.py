@@ -39,7 +39,8 @@ def test_grid_and_legend_come_back(finish, grid_of, codes, stride):
     assert (opened.grid.height, opened.grid.width, opened.grid.stride) == (grid.height, grid.width, stride)
     assert opened.grid.transform.almost_equals(grid.transform, 1e-9)
     assert opened.grid.crs == grid.crs
-    assert opened.grid.row_hectares() == pytest.approx(grid.row_hectares())
+    assert opened.grid.areas().rows == pytest.approx(grid.areas().rows)
+    assert opened.grid.areas().columns == pytest.approx(grid.areas().columns)
     assert [(c.code, c.name, c.color) for c in opened.legend] == [(c.code, c.name, c.color) for c in EUROSAT]
     assert opened.paths["confidence"] == opened.path.with_name("S_confidence.tif")
     assert opened.model == "m"

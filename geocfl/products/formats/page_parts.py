@@ -175,8 +175,8 @@ def _value(value: Any) -> str:
             f"{name} ({_value(v)})" if isinstance(v, Mapping) else f"{name} {_value(v)}" for name, v in value.items()
         )
         return ", ".join(parts)
-    if isinstance(value, list | tuple):
-        return ", ".join(map(_value, value))
+    if isinstance(value, list | tuple):  # floats are coordinates, and in full
+        return ", ".join(f"{v:.12g}" if isinstance(v, float) else _value(v) for v in value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):

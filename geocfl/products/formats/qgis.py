@@ -30,6 +30,8 @@ from geocfl.products.formats.qml import (
 
 WGS84 = CRS.from_epsg(4326)
 """CRS of GeoJSON, whatever the scene's is."""
+ELLIPSOID = "EPSG:7030"
+"""WGS 84, on which QGIS measures lengths and areas; without it, it measures in the projection."""
 MAP_OPACITY = 0.5
 """Opacity of the map above the scene."""
 MARGIN = 0.03
@@ -135,10 +137,12 @@ def _project(stem: str, grid: CellGrid, layers: list[_Layer]) -> str:
         ET.SubElement(element, "srs").append(_crs(WGS84 if layer.suffix.endswith(".geojson") else grid.crs))
         ET.SubElement(element, "provider").text = provider
         element.extend(layer.drawing)
+    located = grid.crs.is_projected or grid.crs.is_geographic
     properties = ET.SubElement(qgis, "properties")
     for group, name, kind, text in (
         ("Paths", "Absolute", "bool", "false"),
         ("SpatialRefSys", "ProjectionsEnabled", "int", "1"),
+        ("Measure", "Ellipsoid", "QString", ELLIPSOID if located else "NONE"),
     ):
         ET.SubElement(ET.SubElement(properties, group), name, type=kind).text = text
     ET.SubElement(qgis, "ProjectViewSettings").append(_view(grid))

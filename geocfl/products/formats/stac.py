@@ -238,10 +238,10 @@ def _describe_raster(asset: pystac.Asset, path: Path, grid: CellGrid) -> None:
 
 
 def _resolution(transform: rasterio.Affine, grid: CellGrid) -> float | None:
-    """Meters from one pixel to the next along the columns; None if the CRS is geographic."""
+    """Meters on the ground from one pixel to the next along the columns; None if the CRS is geographic."""
     if not grid.crs.is_projected:
         return None
-    return round(math.hypot(transform.b, transform.e) * grid.meters_per_unit, 6)
+    return round(math.hypot(transform.b, transform.e) * grid.ground_meters_per_unit(), 6)
 
 
 def _map_classes(legend: Legend, summary: Mapping[str, Any]) -> list[Classification]:

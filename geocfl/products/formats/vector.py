@@ -70,7 +70,26 @@ def write_polygons(polygons: gpd.GeoDataFrame, path: Path, format: str) -> None:
     elif format == "flatgeobuf":
         pyogrio.write_dataframe(polygons, path, layer=POLYGONS, driver="FlatGeobuf", geometry_type=kind)
     else:
-        pyogrio.write_dataframe(polygons, path, layer=POLYGONS, driver="GeoJSON", geometry_type=kind, RFC7946="YES")
+        _write_geojson(polygons, path, kind)
+
+
+def _write_geojson(polygons: gpd.GeoDataFrame, path: Path, kind: str) -> None:
+    """Writes GeoJSON; GDAL leaves lines where it cuts polygons that only touch 180 degrees, so these are taken out."""
+
+    def write(frame: gpd.GeoDataFrame) -> None:
+        pyogrio.write_dataframe(frame, path, layer=POLYGONS, driver="GeoJSON", geometry_type=kind, RFC7946="YES")
+
+    write(polygons)
+    with path.open("rb") as file:
+        if not any(b'"GeometryCollection"' in line for line in file):  # a line for each feature
+            return
+    frame = pyogrio.read_dataframe(path)
+    shapes = frame.geometry.to_numpy(copy=True)
+    for number in np.flatnonzero(frame.geom_type == "GeometryCollection"):
+        parts = shapely.get_parts(shapely.get_parts(shapes[number]))
+        areal = parts[shapely.get_dimensions(parts) == 2]
+        shapes[number] = areal[0] if len(areal) == 1 else shapely.multipolygons(areal)
+    write(frame.set_geometry(gpd.GeoSeries(shapes, crs=frame.crs)))
 
 
 def write_windows(cells: Path, path: Path, grid: CellGrid, legend: Legend) -> None:

@@ -140,6 +140,13 @@ def test_table_is_that_of_the_summary(page_of, grid_of, codes):
     assert "metrics test (n 7)" in text
 
 
+def test_bounds_are_in_full(page_of, grid_of, codes):
+    bounds = [13.123456789, 45.987654321, 13.2, 46.1]
+    scene = facts(64)["scene"] | {"bounds": bounds}
+    page = page_of(codes, grid_of(codes), scene=scene).read_text("utf-8")
+    assert "<dd>13.123456789, 45.987654321, 13.2, 46.1</dd>" in page
+
+
 def test_land_unlike_the_training_data_is_said(page_of, grid_of, codes):
     novelty = {"percentile": 95, "cells": 3, "hectares": 7.0, "share": 0.123}
     page = page_of(codes, grid_of(codes), novelty=novelty).read_text()

@@ -51,6 +51,7 @@ def test_layers_in_order_with_relative_sources(tmp_path, grid):
     assert sources(qgis) == [layer.get("source") for layer in tree]
     assert [layer.get("id") for layer in tree] == [e.text for e in qgis.findall("projectlayers/maplayer/id")]
     assert qgis.findtext("properties/Paths/Absolute") == "false"
+    assert qgis.findtext("properties/Measure/Ellipsoid") == "EPSG:7030"
     assert str(tmp_path) not in ET.tostring(qgis, encoding="unicode")
 
 

@@ -118,6 +118,21 @@ def test_geojson_is_as_rfc_7946_wants_it(tmp_path, cells_of):
         assert polygon.exterior.is_ccw
 
 
+@pytest.mark.parametrize("west", [179.99, 179.985])
+def test_geojson_at_180_degrees_holds_polygons_only(tmp_path, cells_of, west):
+    """Cells that only touch 180 degrees from the east are no collections of polygons and lines."""
+    codes = np.random.default_rng(0).integers(1, 4, (8, 8))
+    grid = CellGrid(80, 80, 10, 10, Affine(0.001, 0, west, 0, -0.001, 17), CRS.from_epsg(4326))
+    polygons = dissolve(cells_of(codes), grid, EUROSAT)
+    write_polygons(polygons, tmp_path / "S.geojson", "geojson")
+    features = json.loads((tmp_path / "S.geojson").read_text())["features"]
+    assert {feature["geometry"]["type"] for feature in features} <= {"Polygon", "MultiPolygon"}
+    assert [feature["properties"]["class_code"] for feature in features] == polygons.class_code.tolist()
+    areas = [shapely.geometry.shape(feature["geometry"]).area for feature in features]
+    assert areas == pytest.approx(polygons.area.tolist(), rel=1e-3)
+    assert set(features[0]["properties"]) == {"class_code", "class_name", "area_ha", "confidence"}
+
+
 def test_windows_are_the_cells(tmp_path, detailed, grid_of, codes, monkeypatch):
     monkeypatch.setattr(vector, "WINDOWS_AT_A_TIME", 30)  # in several parts
     grid, path = grid_of(codes, 16, (3, 5)), tmp_path / "S_lulc.gpkg"
