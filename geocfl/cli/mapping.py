@@ -12,7 +12,7 @@ import typer
 import geocfl
 from geocfl.cli import options, parse
 from geocfl.cli.bars import bars
-from geocfl.cli.entry import MAP, app, examples
+from geocfl.cli.entry import MAP, app, as_options, examples
 from geocfl.cli.options import MANY, OUTPUT, SCENE
 from geocfl.errors import GeocflError
 
@@ -247,7 +247,7 @@ def map_scenes(
     if as_json:
         typer.echo(json.dumps(facts if several else facts[0]["summary"], indent=2))
     elif several:
-        typer.echo(tally.table())
+        typer.echo(as_options(tally.table()))
     if tally.failures:
         raise typer.Exit(1)
 
@@ -258,7 +258,8 @@ def _described(result: SceneMap) -> str:
     name = result.summary["scene"]["file"]
     done = "already mapped, nothing to do" if result.already_done else "mapped"
     unlike = unlike_sentence(result.summary)
-    lines = [f"{name}: {done}\n", result.table(), "", *([f"{unlike}\n"] if unlike else [])]
+    warnings = [f"warning: {as_options(text)}\n" for text in result.summary["warnings"]]
+    lines = [f"{name}: {done}\n", result.table(), "", *([f"{unlike}\n"] if unlike else []), *warnings]
     return "\n".join([*lines, *(f"  {file}" for file in result.paths.values())])
 
 

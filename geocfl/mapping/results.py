@@ -12,6 +12,8 @@ from geocfl.products.scene_map import SceneMap
 
 log = logging.getLogger("geocfl")
 
+MOST_WARNINGS = 20
+"""Warnings that a tally lists."""
 Result = tuple[str, SceneMap | GeocflError]
 """A scene's path, and its map or the error that stopped it."""
 
@@ -33,10 +35,12 @@ class Tally:
     Attributes:
         counts: Number of scenes that are ``"done"``, ``"skipped"`` (already mapped) and ``"failed"``.
         failures: Path and reason of each scene that failed.
+        warnings: What was assumed of the scenes that are done, or looks wrong with them.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
     failures: list[tuple[str, str]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def add(self, path: str, result: SceneMap | GeocflError) -> str:
         """Counts a result and returns its status, a key of `counts`."""
@@ -45,6 +49,8 @@ class Tally:
             status = "failed"
         else:
             status = "skipped" if result.already_done else "done"
+            if status == "done":
+                self.warnings += result.summary["warnings"]
         self.counts[status] += 1
         return status
 
@@ -57,4 +63,8 @@ class Tally:
         lines = [align([("result", "scenes", ""), *rows], text_columns=[0, 2])]
         if self.failures:
             lines += ["", *(reason for _, reason in self.failures)]
+        if self.warnings:
+            shown = [f"warning: {warning}" for warning in self.warnings[:MOST_WARNINGS]]
+            more = len(self.warnings) - len(shown)
+            lines += ["", *shown, *([f"{more} more warnings are in the summaries"] if more else [])]
         return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -104,7 +105,10 @@ def write_products(
     if "truecolor" in selection.files:
         write_truecolor(path["truecolor"], picture, grid, tags)
     if "preview" in selection.files:
-        write_preview(path["preview"], picture, cells, grid, legend, scene.stem, unlike_sentence(summary))
+        # Its headline names the scene already.
+        named = rf".*?{re.escape(summary['scene']['file'])}: "
+        warnings = [re.sub(named, "", warning, count=1) for warning in summary["warnings"]]
+        write_preview(path["preview"], picture, cells, grid, legend, scene.stem, unlike_sentence(summary), warnings)
     if "report" in selection.files:
         from geocfl.products.formats.html import write_page
 

@@ -5,13 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from geocfl.scenes.bands import FINE_BANDS
+from geocfl.scenes.baseline import has_offset
+from geocfl.scenes.plausible import BRIGHTEST, DARKEST
 from geocfl.scenes.reader import Scene
 from geocfl.scenes.scaling import EIGHT_BIT, OPTIONS
 
-UNHARMONIZED_DN = 1000
-"""A 0.1 percentile of B04 above this, without an offset, looks like the DN + 1000 of processing baseline 04.00."""
+OFFSET = 0.1
+"""Reflectance that the DN + 1000 of processing baseline 04.00 adds."""
+DARK = {0.1: 0.05, 5: OFFSET}
+"""Percentiles of B04 that are all above these reflectances where the offset was not removed: few pixels have negative
+reflectance, and only a little."""
+DARK_ALREADY = 0.08
+"""A 5th percentile of B04 below this shows that the offset of a later baseline was removed; with it, one pixel in 20
+would have a reflectance below -0.02."""
 NEGATIVE_SHARE = 0.05
 """A larger share of reflectance below 0 looks like an offset applied twice."""
 COARSE_M = 15
@@ -50,18 +59,35 @@ def _radiometry(scene: Scene) -> Iterator[str]:
     red, scaling = scene.red[np.isfinite(scene.red)], scene.scaling["B04"]
     if not red.size:
         return
+    high = float(np.percentile(red, 99))
     if scaling.offset > 0 and scaling.scale > 1 and scene.scaling_source == OPTIONS:
         yield (
             f"`offset` is {scaling.offset:g}, which makes every pixel brighter; products of processing baseline 04.00 "
             f"and later need the negative value, `offset=-{scaling.offset:g}`"
         )
-    elif scaling.offset == 0 and np.percentile(red, 0.1) * scaling.scale > UNHARMONIZED_DN:
-        yield (
-            f"its darkest B04 values are above DN {UNHARMONIZED_DN}, as in products of processing baseline 04.00 and "
-            "later; if it is one, use `offset=-1000`"
-        )
-    elif (share := float((red < 0).mean())) > NEGATIVE_SHARE:
+    elif high > BRIGHTEST:
+        yield f"1% of B04 is above a reflectance of {high:.3g} with scale {scaling.scale:g}, brighter than any surface"
+    elif scene.scaling_source == OPTIONS and 0 < high < DARKEST / 10:
+        yield f"99% of B04 is below a reflectance of {high:.2g} with scale {scaling.scale:g}, darker than any surface"
+    elif scaling.offset == 0 and not scene.offset_given and (sign := _offset_sign(scene, red)):
+        yield f"{sign}; if so, use `offset={-OFFSET * scaling.scale:g}`, else `offset=0`"
+    elif (share := float((red < 0).mean())) > NEGATIVE_SHARE and scaling.offset:
         yield (
             f"{share:.0%} of B04 is below 0 with offset {scaling.offset:g}; if the offset was already removed, use "
             "`offset=0`"
         )
+
+
+def _offset_sign(scene: Scene, red: NDArray[np.float32]) -> str:
+    """What says that the offset of baseline 04.00 was not removed, in words; empty if nothing does."""
+    if has_offset(scene.baseline) and np.percentile(red, 5) >= DARK_ALREADY:
+        return (
+            f"it is of processing baseline {scene.baseline}, whose digital numbers are 1000 too high unless the offset "
+            "was removed, and its B04 looks as if it was not"
+        )
+    if all(np.percentile(red, share) > least for share, least in DARK.items()):
+        return (
+            f"its darkest B04 values are above a reflectance of {OFFSET:g}, as in products of processing baseline "
+            "04.00 and later, whose digital numbers are 1000 too high"
+        )
+    return ""

@@ -12,6 +12,7 @@ import rasterio
 from geocfl.errors import SceneError
 from geocfl.scenes.acquisition import find_datetime
 from geocfl.scenes.bands import BandNumbers, find_bands
+from geocfl.scenes.baseline import find_baseline
 from geocfl.scenes.formats.folder import find_folder
 from geocfl.scenes.formats.safe import find_safe
 from geocfl.scenes.formats.stac import find_item
@@ -74,6 +75,7 @@ def _describe(path: str, opened: str, dataset: rasterio.DatasetReader, chosen: B
         taken=find_datetime(name, tags),
         notes=(note,) if note else (),
         raster_bands=dataset.count,
+        baseline=find_baseline(path if "://" in path else str(Path(path).absolute()), tags),
     )
 
 

@@ -25,9 +25,10 @@ from geocfl.scenes.area import Extent
 from geocfl.scenes.find import chosen_bands, find_source
 from geocfl.scenes.mask import Mask, open_mask
 from geocfl.scenes.placing import LOCAL, Placing, place
+from geocfl.scenes.plausible import Found, find_scale, is_dark, raw_scale
 from geocfl.scenes.reading import Reading
 from geocfl.scenes.remote import gdal_path, insist, is_remote, remote_settings
-from geocfl.scenes.scaling import find_scaling
+from geocfl.scenes.scaling import DEFAULT, EIGHT_BIT, OPTIONS, find_scaling
 from geocfl.scenes.source import Source, file_name
 from geocfl.scenes.stack import assemble, open_dataset, reason
 from geocfl.scenes.warp import ground
@@ -52,6 +53,8 @@ class Scene:
         pixels: Band name to the side of its own pixels, before any resampling, in meters; empty without a CRS.
         mask: Masked pixels; None for no mask.
         block_rows: Pixel rows of the file's blocks, which are decoded whole.
+        baseline: Its processing baseline, unless `scaling` accounts for it already; empty if unknown.
+        offset_given: Whether the user chose the offset.
     """
 
     path: str
@@ -68,6 +71,8 @@ class Scene:
     pixels: dict[str, float] = field(default_factory=dict)
     mask: Mask | None = None
     block_rows: int = 1
+    baseline: str = ""
+    offset_given: bool = False
     _dataset: rasterio.DatasetReader = field(repr=False, default=None)
     _open_again: Callable[[], tuple[rasterio.DatasetReader, Any]] = field(repr=False, default=None)  # type: ignore[assignment]
 
@@ -130,18 +135,22 @@ class Scene:
     def _read(
         self, bands: tuple[str, ...], window: Window, out: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
-        indices = [self.bands[band] for band in bands]
-        try:
-            dn, missing = insist(self._far, lambda: self._attempt(indices, window))
-        except rasterio.RasterioIOError as error:
-            raise SceneError(
-                f"{self.path}: its pixels cannot be decoded ({reason(error)}); get the file again"
-            ) from error
+        dn, missing = self._decode(bands, window)
         reflectance = np.empty(dn.shape, np.float32) if out is None else out
         for band, numbers, values in zip(bands, dn, reflectance, strict=True):
             self.scaling[band].to_reflectance(numbers, out=values)
             values[missing] = np.nan
         return reflectance
+
+    def _decode(self, bands: tuple[str, ...], window: Window) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+        """Digital numbers of bands, and which pixels are no data."""
+        indices = [self.bands[band] for band in bands]
+        try:
+            return insist(self._far, lambda: self._attempt(indices, window))
+        except rasterio.RasterioIOError as error:
+            raise SceneError(
+                f"{self.path}: its pixels cannot be decoded ({reason(error)}); get the file again"
+            ) from error
 
     @property
     def _far(self) -> str:
@@ -176,31 +185,47 @@ class Scene:
             missing |= self._dataset.dataset_mask(window=window) == 0
         return missing
 
-    def sample(self, bands: tuple[str, ...], tiles: int = 5, side: int = 256) -> NDArray[np.float32]:
-        """(B, n) reflectance of the pixels of at most tiles x tiles squares spread over the scene."""
+    def sample(self, bands: tuple[str, ...]) -> NDArray[np.float32]:
+        """(B, n) reflectance of the pixels of at most 5 x 5 squares of 256 pixels spread over the scene."""
+        sampled = self.sample_numbers(bands)
+        for band, values in zip(bands, sampled, strict=True):
+            self.scaling[band].to_reflectance(values, out=values)
+        return sampled
+
+    def sample_numbers(self, bands: tuple[str, ...], tiles: int = 5, side: int = 256) -> NDArray[np.float32]:
+        """(B, n) numbers as the file has them of the pixels that `sample` takes; NaN is no data."""
         rows, columns = (
             np.unique(np.linspace(0, max(0, size - side), min(tiles, -(-size // side))).astype(int))
             for size in (self.height, self.width)
         )
         height, width = min(side, self.height), min(side, self.width)
-        squares = [
-            self._read(bands, Window(self.extent.column + x, self.extent.row + y, width, height)).reshape(
-                len(bands), -1
-            )
-            for y in rows
-            for x in columns
-        ]
+        squares = []
+        for y in rows:
+            for x in columns:
+                dn, missing = self._decode(bands, Window(self.extent.column + x, self.extent.row + y, width, height))
+                numbers = dn.astype(np.float32)
+                numbers[:, missing] = np.nan
+                squares.append(numbers.reshape(len(bands), -1))
         return np.concatenate(squares, axis=1)
 
     def data_share(self) -> float:
         """Fraction of pixels with data, 0..1, estimated from a sample."""
-        return float(np.isfinite(self.red).mean())
+        return float(np.isfinite(self.red_numbers).mean())
+
+    @property
+    def red(self) -> NDArray[np.float32]:
+        """A sample of the reflectance of B04, or of the first band if there is no B04."""
+        return self.scaling[self._red_band].to_reflectance(self.red_numbers)
 
     @cached_property
-    def red(self) -> NDArray[np.float32]:
-        """A sample of B04, or of the first band if there is no B04; read once, because a scene may be remote."""
-        sampled: NDArray[np.float32] = self.sample(("B04",) if "B04" in self.bands else tuple(self.bands)[:1])[0]
+    def red_numbers(self) -> NDArray[np.float32]:
+        """The numbers of `red` as the file has them; read once, because a scene may be remote."""
+        sampled: NDArray[np.float32] = self.sample_numbers((self._red_band,))[0]
         return sampled
+
+    @property
+    def _red_band(self) -> str:
+        return "B04" if "B04" in self.bands else next(iter(self.bands))
 
     def close(self) -> None:
         """Closes its files."""
@@ -269,11 +294,11 @@ def open_scene(
     names = source.bands if source.bands else {}
     one = len(paths) == 1
     numbers = {name: band.index if one else number for number, (name, band) in enumerate(names.items(), start=1)}
-    return Scene(
+    opened = Scene(
         path=source.path,
         bands=numbers,
         scaling=scaling,
-        scaling_source=said,
+        scaling_source=said if how.scale is None and how.offset is None else OPTIONS,
         level=source.level,
         taken=source.taken,
         files=(*paths, *([mask.path] if mask else [])),
@@ -284,9 +309,58 @@ def open_scene(
         pixels={name: placing.pixels[number - 1] for name, number in numbers.items()} if placing.pixels else {},
         mask=mask,
         block_rows=placing.block_rows,
+        baseline=source.baseline,
+        offset_given=how.offset is not None,
         _dataset=dataset,
         _open_again=open_again,
     )
+    try:
+        _settle_scale(opened, how, paths, said)
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+def _settle_scale(scene: Scene, how: Reading, paths: Sequence[str], said: str) -> None:
+    """Changes the scaling of a scene if its numbers, or its files' names, show that it is another one.
+
+    Args:
+        scene: The scene, which is changed.
+        how: The user's values, which take precedence.
+        paths: The rasters of its bands.
+        said: Where the scaling comes from so far, apart from the user's values.
+
+    Raises:
+        SceneError: Its numbers cannot be reflectance.
+    """
+    if how.scale is not None or not scene.bands:
+        return
+    unstated, floats = said in (DEFAULT, EIGHT_BIT), scene.dtype.startswith("float")
+    found = raw_scale(paths, scene.dtype) if unstated else None
+    if found is None and scene.dtype == "uint8":
+        if said == EIGHT_BIT and how.offset is None and len(paths) == len(scene.bands) > 1:
+            raise SceneError(
+                f"{scene.path}: its bands of 8 bits may be reflectance x 255 or parts of a picture; use `scale=255` if "
+                "they are reflectance x 255, or `scale=924` and `offset=-1` for EuroSAT's stretch",
+                page="how-to/reflectance/#numbers-of-other-programs",
+            )
+    elif found is None and (floats or unstated):
+        found = _look(scene, floats, None if unstated else max(s.scale for s in scene.scaling.values()))
+    if found:
+        offset = 0.0 if how.offset is None else float(how.offset)
+        scene.scaling = dict.fromkeys(scene.bands, Scaling(found.scale, offset))
+        scene.scaling_source = f"its {found.why}"
+        scene.notes = (*scene.notes, f"{scene.path}: its {found.why}, so `scale={found.scale:g}` is used")
+
+
+def _look(scene: Scene, floats: bool, stated: float | None) -> Found | None:
+    """The scale that the numbers of a scene show; of B04 first, and of other bands where it leaves a doubt."""
+    red = scene.red_numbers[None]
+    if floats or is_dark(red, stated):
+        bands = tuple(dict.fromkeys(band for band in ("B02", "B03", "B04", *scene.bands) if band in scene.bands))[:3]
+        return find_scale(scene.path, scene.sample_numbers(bands), scene.dtype, stated)
+    return find_scale(scene.path, red, scene.dtype, stated)
 
 
 def _open(source: Source, paths: Sequence[str]) -> rasterio.DatasetReader:

@@ -10,12 +10,13 @@ from geocfl.scenes.source import Source
 from geocfl.scenes.stack import open_dataset
 
 EIGHT_BIT = "EuroSAT's 8-bit stretch"
+DEFAULT = "Sentinel-2's default"
 OPTIONS = "options"
 """Where the scaling came from, in words, as `Scene.scaling_source` has it."""
 
 
 def find_scaling(source: Source, how: Reading) -> tuple[dict[str, Scaling], str]:
-    """The scaling of each band, and where it came from, in words.
+    """The scaling of each band, and where it comes from, in words, apart from the user's values.
 
     The user's values take precedence over metadata outside the rasters, and that over the rasters' own tags and type.
     """
@@ -29,13 +30,13 @@ def find_scaling(source: Source, how: Reading) -> tuple[dict[str, Scaling], str]
             said = said or found
         for name, band in here.items():
             given = band.scaling or own.get(name, SENTINEL2)
+            if given is EUROSAT_RGB and how.scale is not None:
+                given = SENTINEL2  # the offset belongs to the stretch
             result[name] = Scaling(
                 given.scale if how.scale is None else how.scale,
                 given.offset if how.offset is None else float(how.offset),
             )
-    if how.scale is not None or how.offset is not None:
-        return result, OPTIONS
-    return result, source.scaling_source or said or "Sentinel-2's default"
+    return result, source.scaling_source or said or DEFAULT
 
 
 def _own_scaling(dataset: rasterio.DatasetReader, indices: dict[str, int]) -> tuple[dict[str, Scaling], str]:

@@ -44,6 +44,7 @@ class Source:
         crs: CRS of rasters that state none, such as ``"EPSG:32633"``, if metadata outside the rasters gives it.
         notes: What was assumed, a sentence each, to be shown to the user.
         raster_bands: Number of bands of the raster, if the scene is one raster; else 0.
+        baseline: Its processing baseline, such as ``"04.00"``, unless its scaling accounts for that; empty if unknown.
     """
 
     path: str
@@ -57,6 +58,7 @@ class Source:
     crs: str | None = None
     notes: tuple[str, ...] = ()
     raster_bands: int = 0
+    baseline: str = ""
 
 
 def file_name(path: str) -> str:

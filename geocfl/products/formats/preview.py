@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +29,15 @@ PANEL_AREA, PANEL_WIDTH, PANEL_HEIGHT = 25.0, 9.0, 6.5
 STACKED = 1.6
 """Scenes wider than this many times their height are drawn above the map, others to its left."""
 MARGIN, GAP, HEADER, HEADING, FOOTER, NOTE = 0.35, 0.3, 0.72, 0.27, 0.42, 0.25
+CHARACTER = 0.075
+"""Mean width of a character of the warnings, inches."""
 LEGEND_WIDTH, LEGEND_LINE = 2.5, 0.25
 LEGEND_LINES = 24
 """Lines of the legend; smaller classes are summed up in the last one."""
 ABSENT = "\N{EN DASH}"
 DRAWN_CELLS = 1200
 """Cells, and pixels of the scene, drawn along a side; larger maps are resampled by the mode."""
-INK, FAINT, RULE, GROUND = "#1f2933", "#66727f", "#c3c9d0", "#f1f3f5"
+INK, FAINT, RULE, GROUND, ALARM = "#1f2933", "#66727f", "#c3c9d0", "#f1f3f5", "#9c4221"
 
 
 def write_preview(
@@ -44,6 +48,7 @@ def write_preview(
     legend: Legend,
     title: str,
     note: str = "",
+    warnings: Sequence[str] = (),
 ) -> None:
     """Draws the scene in true color beside its map, with a legend, shares of the area and a scale bar.
 
@@ -56,14 +61,17 @@ def write_preview(
         legend: Names and colors of the codes.
         title: Headline, such as the scene's name.
         note: A sentence below the map.
+        warnings: What was assumed of the scene or looks wrong with it, below that.
     """
     entries = _legend_entries(class_table(cells, grid, legend), legend)
     ground = _Ground.of(grid)
     layout = _Layout.of(ground, len(entries), NOTE if note else 0.0)
+    lines = _wrapped(warnings, layout.width - 2 * MARGIN)
+    layout = replace(layout, height=layout.height + NOTE * len(lines))
     figure = Figure(figsize=(layout.width, layout.height), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
 
-    _write_texts(figure, layout, title, _subtitle(grid, ground), note)
+    _write_texts(figure, layout, title, _subtitle(grid, ground), note, lines)
     scene = _panel(figure, layout, layout.scene, grid, "Scene")
     thinning = -(-max(picture.shape) // DRAWN_CELLS)
     drawn = picture[::thinning, ::thinning]
@@ -204,12 +212,24 @@ def _length(meters: float, digits: int) -> str:
     return f"{text.rstrip('0').rstrip('.') if '.' in text else text} {unit}"
 
 
-def _write_texts(figure: Figure, layout: _Layout, title: str, subtitle: str, note: str) -> None:
-    """Writes the headline, the line below it and the note at the bottom, shrunk if they would leave the figure."""
+def _wrapped(warnings: Sequence[str], width: float) -> list[str]:
+    """Lines of warnings that fit into a width in inches."""
+    return [
+        line for text in warnings for line in textwrap.wrap(f"Warning: {text.replace('`', '')}", int(width / CHARACTER))
+    ]
+
+
+def _write_texts(
+    figure: Figure, layout: _Layout, title: str, subtitle: str, note: str, warnings: Sequence[str]
+) -> None:
+    """Writes the headline, the line below it, and note and warnings at the bottom, shrunk if they would not fit."""
+    bottom = layout.height - MARGIN / 2
+    lines = [(bottom - NOTE * after, line, 9, ALARM, "normal") for after, line in enumerate(reversed(warnings))]
     for y, text, size, color, weight in (
         (0.42, title, 13, INK, "bold"),
         (0.66, subtitle, 9, FAINT, "normal"),
-        (layout.height - MARGIN / 2, note, 9, INK, "normal"),
+        (bottom - NOTE * len(warnings), note, 9, INK, "normal"),
+        *lines,
     ):
         # No mathtext: names of files may hold dollar signs.
         drawn = layout.text(

@@ -14,7 +14,8 @@ import rasterio
 from geocfl.errors import SceneError
 from geocfl.scenes.acquisition import find_datetime
 from geocfl.scenes.bands import BANDS
-from geocfl.scenes.formats.safe import NODATA_DN, metadata_above
+from geocfl.scenes.formats.beside import baseline_of, metadata_of
+from geocfl.scenes.formats.safe import NODATA_DN
 from geocfl.scenes.source import Band, Source
 
 ENDINGS = (".jp2", ".tif", ".tiff", ".vrt")
@@ -144,7 +145,7 @@ def _parse(path: str) -> _Image | None:
 def _source(path: str, images: Sequence[_Image]) -> Source:
     """The scene that consists of these images."""
     folder, common = images[0].scene
-    metadata = metadata_above(Path(folder)) if os.path.isdir(folder or ".") else None
+    metadata = metadata_of(Path(folder)) if os.path.isdir(folder or ".") else None
     finest = _finest(images)
     scl = finest.pop("SCL", None)
     stem = common or os.path.basename(os.path.abspath(folder))
@@ -163,6 +164,7 @@ def _source(path: str, images: Sequence[_Image]) -> Source:
         scl=Band(scl) if scl else None,
         nodata=NODATA_DN if metadata else None,
         notes=(f"{path}: {metadata.note}",) if metadata and metadata.note else (),
+        baseline="" if metadata else baseline_of(Path(folder), images[0].path),
     )
 
 

@@ -20,12 +20,11 @@ from geocfl.core.radiometry import Scaling
 from geocfl.errors import SceneError
 from geocfl.scenes.acquisition import find_datetime
 from geocfl.scenes.bands import BANDS
+from geocfl.scenes.baseline import has_offset
 from geocfl.scenes.source import Band, Source
 
 NODATA_DN = 0
 """Digital number of pixels without data, at every level and baseline."""
-OFFSETS_SINCE = "04.00"
-"""The first processing baseline whose digital numbers are 1000 higher, as its metadata states."""
 
 _Place = Path | zipfile.Path
 """A file or folder, on disk or in a zip; both have `/`, `iterdir`, `is_dir`, `is_file`, `open` and `name`."""
@@ -96,7 +95,7 @@ def metadata_above(folder: Path) -> Metadata | None:
     """
     for granules in (parent for parent in folder.resolve().parents if parent.name == "GRANULE"):
         for name in _metadata_names(granules.parent):
-            return _read(str(granules.parent), granules.parent, name)
+            return read_metadata(str(granules.parent), granules.parent, name)
     return None
 
 
@@ -136,7 +135,9 @@ def _sorted(folder: _Place) -> list[_Place]:
 
 def _describe(path: str, product: _Place, name: str) -> Source:
     """The scene of a product, whose metadata is called `name`."""
-    metadata = _read(path, product, name)
+    metadata = read_metadata(path, product, name)
+    if not metadata.images:
+        raise SceneError(f"{path}: {name} is broken (it lists no IMAGE_FILE); download the product again")
     if len(tiles := sorted({image.parts[1] for image in metadata.images})) > 1:
         raise _several_tiles(path, f"holds {len(tiles)} tiles", tiles)
     bands: dict[str, Band] = {}
@@ -182,8 +183,17 @@ def _by_band(path: str, images: Iterable[PurePosixPath]) -> dict[str, dict[int, 
     return found
 
 
-def _read(path: str, product: _Place, name: str) -> Metadata:
-    """Parses a product's metadata; `path` is what the user passed."""
+def read_metadata(path: str, product: _Place, name: str) -> Metadata:
+    """Parses a product's metadata.
+
+    Args:
+        path: What the user passed, for messages.
+        product: The folder that holds the metadata.
+        name: The name of its file.
+
+    Raises:
+        SceneError: It is broken.
+    """
     with (product / name).open("rb") as stream:
         data = stream.read(_MAX_BYTES)
     try:
@@ -227,15 +237,12 @@ def _parse(root: ET.Element, name: str) -> Metadata:
     if not text(quantification):
         raise ValueError(f"it has no {quantification}")
     images = tuple(_image(each.text or "") for field in ("IMAGE_FILE", "IMAGE_FILE_2A") for each in fields[field])
-    if not images:
-        raise ValueError("it lists no IMAGE_FILE")
     offsets = {_BAND_IDS.get(each.get("band_id", "")): float(each.text or "") for each in fields[offset]}
     listed = {named[1] for image in images if (named := _IMAGE.fullmatch(image.name))} - {"SCL"}
     if offsets and not listed <= offsets.keys():
         raise ValueError(f"it has no {offset} of {', '.join(sorted(listed - offsets.keys()))}")
     baseline = text("PROCESSING_BASELINE")
-    # Products that users made with Sen2Cor may say 99.99.
-    doubtful = not offsets and OFFSETS_SINCE <= baseline < "99"
+    doubtful = not offsets and has_offset(baseline)
     return Metadata(
         source=f"the product's {name}",
         level=level,

@@ -20,6 +20,7 @@ from rasterio.errors import CRSError
 from geocfl.core.radiometry import EUROSAT_RGB, SENTINEL2, Scaling
 from geocfl.errors import SceneError
 from geocfl.scenes.bands import BANDS, band_name
+from geocfl.scenes.baseline import has_offset, named_in, parse_baseline
 from geocfl.scenes.remote import SCHEMES, fetch, gdal_path, is_remote, shown
 from geocfl.scenes.source import Band, Source
 
@@ -45,8 +46,15 @@ TRUE_COLOR = ("B04", "B03", "B02")
 OFFSET_APPLIED = ("earthsearch:boa_offset_applied", "sentinel:boa_offset_applied")
 """Properties by which Earth Search says that the offset of baseline 04.00 is already applied in its GeoTIFFs, although
 their ``raster:bands`` still name it (Element84/earth-search#9). The JP2s beside them are ESA's and need the offset."""
-UNHARMONIZED_BASELINE = 4.0
-"""The first processing baseline whose digital numbers are 1000 higher."""
+BASELINES = (
+    "s2:processing_baseline",
+    "sentinel:processing_baseline",
+    "sentinel2:processing_baseline",
+    "processing:version",
+)
+"""Properties that state the processing baseline, the surest first."""
+PRODUCTS = ("s2:product_uri", "sentinel:product_id", "title")
+"""Properties that hold the name of ESA's product, which contains the baseline."""
 STEM_BYTES = 150
 """Maximum bytes of an Item's id in product names, so that these fit any file system."""
 
@@ -245,6 +253,7 @@ def _describe(item: pystac.Item, place: str, name: str) -> Source:
         nodata=_nodata(layers.values()),
         crs=_crs(item, layers.values()),
         notes=tuple(_notes(item, name, picture, any(scaling.values()))),
+        baseline=_baseline(item) if any(scaling.values()) and not applied and not picture else "",
     )
 
 
@@ -418,12 +427,18 @@ def _notes(item: pystac.Item, name: str, picture: list[_Layer], scaled: bool) ->
     platform = str(properties.get("constellation") or properties.get("platform") or "sentinel-2")
     if not re.match(r"sentinel[-_ ]?2|s2", platform, re.IGNORECASE):
         yield f"{name}: is from {platform}, whose bands differ from those of Sentinel-2 that the models know"
-    baseline = str(properties.get("s2:processing_baseline", properties.get("processing:version", "")))
-    if not scaled and re.fullmatch(r"\d\d\.\d\d", baseline) and float(baseline) >= UNHARMONIZED_BASELINE:
+    baseline = _baseline(item)
+    if not scaled and has_offset(baseline):
         yield (
             f"{name}: states no offset, and digital numbers of processing baseline {baseline} are 1000 too high "
             "as delivered by ESA; use `offset=-1000` unless that has been subtracted already"
         )
+
+
+def _baseline(item: pystac.Item) -> str:
+    """The processing baseline that an Item states, or the name of its product; empty if neither does."""
+    stated = (parse_baseline(item.properties.get(key, "")) for key in BASELINES)
+    return next(filter(None, stated), "") or named_in([item.id, *(str(item.properties.get(key)) for key in PRODUCTS)])
 
 
 def _stem(item: pystac.Item, place: str) -> str:
