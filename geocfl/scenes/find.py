@@ -13,9 +13,11 @@ from geocfl.errors import SceneError
 from geocfl.scenes.acquisition import find_datetime
 from geocfl.scenes.bands import BandNumbers, find_bands
 from geocfl.scenes.baseline import find_baseline
-from geocfl.scenes.formats.folder import find_folder
+from geocfl.scenes.formats.folder import find_beam, find_folder
+from geocfl.scenes.formats.nested import find_nested, sole_raster
 from geocfl.scenes.formats.safe import find_safe
 from geocfl.scenes.formats.stac import find_item
+from geocfl.scenes.formats.variables import find_variables
 from geocfl.scenes.remote import gdal_path, remote_settings, shown
 from geocfl.scenes.source import Band, Source, file_name
 from geocfl.scenes.stack import open_dataset, reason
@@ -25,7 +27,8 @@ def find_source(scene: str | Path | Source, bands: BandNumbers | None = None) ->
     """Finds a scene's bands, whatever form it comes in.
 
     Args:
-        scene: Path or URL of a raster, a folder with one file per band, a SAFE product or its zip, or a STAC Item.
+        scene: Path or URL of a raster, a folder with one file per band, a SAFE product, an archive or folder with
+            one of these in it, or a STAC Item.
         bands: Which band of a raster is which, as in `Reading`; overrides what the raster says.
 
     Raises:
@@ -35,14 +38,21 @@ def find_source(scene: str | Path | Source, bands: BandNumbers | None = None) ->
     if isinstance(scene, Source):
         return scene
     path = str(scene)
-    for find in (find_safe, find_folder, find_item):
+    for find in (find_safe, find_folder, find_beam, find_item, find_nested):
         if source := find(path):
             return source
+    if member := sole_raster(path):
+        return replace(_find_raster(member, bands), path=path)
     return _find_raster(path, bands)
 
 
 def _find_raster(path: str, chosen: BandNumbers | None) -> Source:
     """One raster with all the bands."""
+    if path.rstrip("/").lower().endswith(".zarr"):
+        raise SceneError(
+            f"{shown(path)}: is a Zarr store, which is not read; use the SAFE product or a GeoTIFF of the same scene",
+            page="how-to/formats/",
+        )
     remedy = "use a GeoTIFF, a SAFE product, a folder of bands or another raster that GDAL reads"
     opened = gdal_path(path)
     try:
@@ -63,7 +73,7 @@ def _find_raster(path: str, chosen: BandNumbers | None) -> Source:
 
 def _describe(path: str, opened: str, dataset: rasterio.DatasetReader, chosen: BandNumbers | None) -> Source:
     if dataset.count == 0:
-        raise SceneError(f"{path}: has no bands itself; use one of its subdatasets")
+        return find_variables(path, dataset.subdatasets)
     name = file_name(path)
     found, note = find_bands(path, dataset.descriptions, [c.name for c in dataset.colorinterp], chosen)
     tags = {**dataset.tags(ns="IMAGERY"), **dataset.tags()}

@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from xml.etree import ElementTree as ET
 
 import rasterio
+from rasterio.drivers import raster_driver_extensions
 
 from geocfl.errors import SceneError
-from geocfl.scenes.remote import is_remote, open_remote
+from geocfl.scenes.remote import DRIVERS, is_remote, open_remote
 from geocfl.scenes.source import Band
 
 HALF_PIXEL = 0.5
 """Maximum distance between the edges of two bands, pixels of the coarser one."""
+_ARCHIVES = ("/vsizip/", "/vsitar/", "/vsigzip/")
+OWN_PIXELS = ("jp2", "j2k", "tif", "tiff")
+"""Endings of formats that contain their own pixels."""
 COARSER = "GEOCFL_COARSER"
 """Tag of a band in a virtual raster: how many times as large its own pixels are."""
 # GDAL's names of data types are capitalized: uint16 is UInt16.
@@ -88,13 +93,33 @@ def open_dataset(path: str) -> rasterio.DatasetReader:
     """Opens a raster; a remote one with the settings for its server, and only if its format names no other files.
 
     Raises:
-        RasterioIOError: It is local and cannot be opened.
+        RasterioIOError: It is local and cannot be opened, or is of a format that its name does not say.
         SceneError: It is remote, and cannot be opened or names other files.
     """
     if is_remote(path):
         return open_remote(path)
     with rasterio.Env(GDAL_NUM_THREADS="ALL_CPUS"):  # drivers choose the number of decoding threads on opening
-        return rasterio.open(path)
+        return rasterio.open(path, driver=_driver(path))
+
+
+def _driver(path: str) -> str | None:
+    """The only driver that may open a local raster; None for any.
+
+    What lies in an archive, or is named as a GeoTIFF or JPEG 2000, may come from anybody, and must hold its own pixels:
+    a VRT under such a name could show any file of this machine.
+
+    Raises:
+        RasterioIOError: It lies in an archive and is named otherwise.
+    """
+    if path.lstrip().startswith("<"):  # a virtual raster of ours
+        return None
+    ending = PurePosixPath(path).suffix.lower().removeprefix(".")
+    known: dict[str, str] = raster_driver_extensions()
+    if ending in OWN_PIXELS and known.get(ending) in DRIVERS:
+        return known[ending]
+    if path.startswith(_ARCHIVES):
+        raise rasterio.RasterioIOError("only GeoTIFF and JPEG 2000 are read in archives; unpack it")
+    return None
 
 
 def reason(error: Exception) -> str:

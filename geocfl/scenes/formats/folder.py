@@ -6,7 +6,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import rasterio
@@ -14,11 +14,12 @@ import rasterio
 from geocfl.errors import SceneError
 from geocfl.scenes.acquisition import find_datetime
 from geocfl.scenes.bands import BANDS
+from geocfl.scenes.formats.archive import Place, path_of
 from geocfl.scenes.formats.beside import baseline_of, metadata_of
 from geocfl.scenes.formats.safe import NODATA_DN
 from geocfl.scenes.source import Band, Source
 
-ENDINGS = (".jp2", ".tif", ".tiff", ".vrt")
+ENDINGS = (".jp2", ".tif", ".tiff", ".vrt", ".img")
 """Endings of rasters, in lower case."""
 RESOLUTION_FOLDERS = ("R10m", "R20m", "R60m")
 """Folders in IMG_DATA that hold the images of an L2A product."""
@@ -31,6 +32,11 @@ _TOKEN = re.compile(
     r"(?:[ _-]?(?P<meters>[126]0)M)?(?![A-Z0-9])(?:[ _-]?\(RAW\))?",
     re.IGNORECASE,
 )
+# Sen2Cor in 2016: the bands are S2A_USER_MSI_L2A_..._B04_10m, their classification S2A_USER_SCL_L2A_..._20m.
+_OLD_SCL = re.compile(r"(S2[A-D]_(?:USER|OPER))_(L2A_.*?)(?:_([126]0)m)?")
+_MAJA = re.compile(r"_[FS]RE$")
+MAJA_NODATA = -10_000
+"""Digital number of pixels without data in MAJA's images, which do not declare it."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +73,26 @@ def find_folder(path: str) -> Source | None:
         return None
     folders = (path, *(os.path.join(path, name) for name in RESOLUTION_FOLDERS))
     files = [os.path.join(folder, name) for folder in folders if os.path.isdir(folder) for name in os.listdir(folder)]
+    return _of_files(path, files)
+
+
+def find_beam(path: str) -> Source | None:
+    """Finds the bands of a BEAM-DIMAP product of SNAP: ``X.dim``, whose bands lie in ``X.data``; None for others."""
+    stem, ending = os.path.splitext(path)
+    if ending.lower() != ".dim" or not (source := find_folder(f"{stem}.data")):
+        return None
+    return replace(source, path=path, stem=os.path.basename(stem))
+
+
+def find_images(path: str, place: Place) -> Source | None:
+    """As `find_folder`, for a folder that may lie in an archive; `path` is what the user passed."""
+    folders = (place, *(place / name for name in RESOLUTION_FOLDERS))
+    return _of_files(path, [path_of(file) for folder in folders if folder.is_dir() for file in folder.iterdir()])
+
+
+def _of_files(path: str, files: Sequence[str]) -> Source | None:
     images = [image for file in sorted(files) if (image := _parse(file))]
-    bands = [image for image in images if image.kind in BANDS]
+    bands = _without_slope_uncorrected([image for image in images if image.kind in BANDS])
     if not bands:
         return None
     if other := next((image for image in bands if image.scene != bands[0].scene), None):
@@ -76,6 +100,12 @@ def find_folder(path: str) -> Source | None:
         raise SceneError(f"{path}: holds bands of several scenes, such as {one} and {two}; use the files of only one")
     source = _source(path, [image for image in images if image.scene == bands[0].scene])
     return source if all(_is_single(band.path) for band in source.bands.values()) else None
+
+
+def _without_slope_uncorrected(images: list[_Image]) -> list[_Image]:
+    """The images without MAJA's SRE, if its FRE, which are corrected for slopes, are there too."""
+    flat = {image.scene for image in images if image.scene[1].endswith("_FRE")}
+    return [i for i in images if not (i.scene[1].endswith("_SRE") and (i.scene[0], i.scene[1][:-3] + "FRE") in flat)]
 
 
 def group_files(paths: Sequence[str]) -> list[Source | str]:
@@ -139,6 +169,8 @@ def _parse(path: str) -> _Image | None:
     if last in RESOLUTION_FOLDERS:
         folder, meters = above, meters or int(last[1:3])
     common = (stem[: token.start()].rstrip(_SEPARATORS) + stem[token.end() :]).strip(_SEPARATORS)
+    if kind == "SCL" and (old := _OLD_SCL.fullmatch(common)):
+        common, meters = f"{old[1]}_MSI_{old[2]}", meters or int(old[3] or 0)
     return _Image(path, kind.upper(), meters, (folder, common))
 
 
@@ -148,7 +180,7 @@ def _source(path: str, images: Sequence[_Image]) -> Source:
     metadata = metadata_of(Path(folder)) if os.path.isdir(folder or ".") else None
     finest = _finest(images)
     scl = finest.pop("SCL", None)
-    stem = common or os.path.basename(os.path.abspath(folder))
+    stem = common or re.sub(r"(\.zip|\.tar|\})+$", "", os.path.basename(os.path.abspath(folder)), flags=re.IGNORECASE)
     level = re.search("L1C|L2A", stem.upper())
     return Source(
         path=path,
@@ -162,7 +194,7 @@ def _source(path: str, images: Sequence[_Image]) -> Source:
         level=metadata.level if metadata else level[0] if level else "L2A" if scl else "unknown",
         taken=(metadata.taken if metadata else None) or find_datetime(stem, {}),
         scl=Band(scl) if scl else None,
-        nodata=NODATA_DN if metadata else None,
+        nodata=NODATA_DN if metadata else MAJA_NODATA if _MAJA.search(common) else None,
         notes=(f"{path}: {metadata.note}",) if metadata and metadata.note else (),
         baseline="" if metadata else baseline_of(Path(folder), images[0].path),
     )

@@ -7,8 +7,6 @@ subdataset per resolution, so bands of several resolutions are several rasters a
 from __future__ import annotations
 
 import re
-import zipfile
-import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,15 +19,18 @@ from geocfl.errors import SceneError
 from geocfl.scenes.acquisition import find_datetime
 from geocfl.scenes.bands import BANDS
 from geocfl.scenes.baseline import has_offset
+from geocfl.scenes.formats.archive import Member, Place, is_archive, opened, path_of
 from geocfl.scenes.source import Band, Source
 
 NODATA_DN = 0
 """Digital number of pixels without data, at every level and baseline."""
 
-_Place = Path | zipfile.Path
-"""A file or folder, on disk or in a zip; both have `/`, `iterdir`, `is_dir`, `is_file`, `open` and `name`."""
-
-_METADATA = re.compile(r"MTD_MSIL(1C|2A)\.xml")
+_METADATA = re.compile(r"MTD_MSIL(1C|2A)\.xml", re.IGNORECASE)
+_OTHER_METADATA = re.compile(r"MTD_MSI(L0|L1A|L1B|L2F|L2H|L3\w?)\.xml", re.IGNORECASE)
+_OF_OTHERS = "use the L1C or L2A product of the same scene"
+_OF_SEN2LIKE = "use the folder with the images of its bands, and give `scale` and `offset`"
+IMAGE_ENDINGS = (".jp2", ".tif", ".tiff", ".JP2", ".TIF")
+"""Endings of images: ESA's, and those of copies as GeoTIFF such as Planetary Computer's."""
 _OLD_METADATA = re.compile(r"S2[A-D]_(?:OPER|USER)_MTD_SAFL(?:1C|2A).*\.xml")
 _IMAGE = re.compile(r"(?:.*_)?(B0[1-9]|B1[0-2]|B8A|SCL)(?:_([126]0)m)?")
 _BAND_IDS = {str(number): band for number, band in enumerate(BANDS)}
@@ -73,18 +74,15 @@ def find_safe(path: str) -> Source | None:
     """
     place = Path(path)
     if place.is_dir():
-        return _find_in(path, place)
+        return find_product(path, place)
     if not place.is_file():
         return None
     if _METADATA.fullmatch(place.name):
         return _describe(path, place.parent, place.name)
-    if place.suffix.lower() != ".zip":
+    if not is_archive(place):
         return None
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return _find_in(path, zipfile.Path(archive))
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # RuntimeError for encrypted archives
-        raise SceneError(f"{path}: cannot be read as a zip archive ({error}); download it again") from error
+    with opened(path) as inside:
+        return find_product(path, inside)
 
 
 def metadata_above(folder: Path) -> Metadata | None:
@@ -99,8 +97,8 @@ def metadata_above(folder: Path) -> Metadata | None:
     return None
 
 
-def _find_in(path: str, place: _Place) -> Source | None:
-    """The one product that a folder is or holds."""
+def find_product(path: str, place: Place) -> Source | None:
+    """The one product that a folder is or holds; None if there is none."""
     folders = [place, *(inner for inner in _sorted(place) if _is_safe(inner) and inner.is_dir())]
     found = [(folder, name) for folder in folders for name in _metadata_names(folder)]
     if len(found) > 1:
@@ -113,6 +111,12 @@ def _find_in(path: str, place: _Place) -> Source | None:
         if any(_OLD_METADATA.fullmatch(name) for name in names):
             tiles = [tile.name for tile in _sorted(folder / "GRANULE")]
             raise _several_tiles(path, "has the format used before December 2016", tiles)
+        if unread := next(filter(None, map(_OTHER_METADATA.fullmatch, names)), None):
+            level = unread[1].upper()
+            remedy = _OF_SEN2LIKE if level in ("L2F", "L2H") else _OF_OTHERS
+            raise SceneError(
+                f"{path}: is a product of level {level}, whose metadata are not read; {remedy}", page="how-to/formats/"
+            )
         if _is_safe(folder) or "manifest.safe" in names:
             raise SceneError(
                 f"{path}: lacks its metadata, MTD_MSIL1C.xml or MTD_MSIL2A.xml; download the product again"
@@ -120,20 +124,21 @@ def _find_in(path: str, place: _Place) -> Source | None:
     return None
 
 
-def _is_safe(folder: _Place) -> bool:
+def _is_safe(folder: Place) -> bool:
     return _name(folder).lower().endswith(".safe")
 
 
-def _metadata_names(folder: _Place) -> list[str]:
+def _metadata_names(folder: Place) -> list[str]:
     return [file.name for file in _sorted(folder) if _METADATA.fullmatch(file.name)]
 
 
-def _sorted(folder: _Place) -> list[_Place]:
+def _sorted(folder: Place) -> list[Place]:
     """The sorted content of a folder; empty if it is not a folder."""
-    return sorted(folder.iterdir(), key=lambda each: each.name) if folder.is_dir() else []
+    inner: Iterable[Place] = folder.iterdir() if folder.is_dir() else ()
+    return sorted(inner, key=lambda each: each.name)
 
 
-def _describe(path: str, product: _Place, name: str) -> Source:
+def _describe(path: str, product: Place, name: str) -> Source:
     """The scene of a product, whose metadata is called `name`."""
     metadata = read_metadata(path, product, name)
     if not metadata.images:
@@ -143,14 +148,14 @@ def _describe(path: str, product: _Place, name: str) -> Source:
     bands: dict[str, Band] = {}
     missing, notes = [], [metadata.note] if metadata.note else []
     for band, images in _by_band(path, metadata.images).items():
-        there = {meters: file for meters, image in images.items() if (file := _jp2(product, image)).is_file()}
+        there = {meters: file for meters, image in images.items() if (file := _file(product, image))}
         if not there:
             missing.append(band)
             continue
         finest, wanted = min(there), min(images)
         if finest > wanted:
             notes.append(f"{band} is read at {finest} m, because its image at {wanted} m is missing")
-        bands[band] = Band(_gdal_path(there[finest]), scaling=metadata.scaling.get(band))
+        bands[band] = Band(path_of(there[finest]), scaling=metadata.scaling.get(band))
     if missing:
         notes.append(f"the images of {', '.join(missing)} are missing")
     scl = bands.pop("SCL", None)
@@ -158,7 +163,7 @@ def _describe(path: str, product: _Place, name: str) -> Source:
         raise SceneError(f"{path}: all bands that {name} lists are missing; download the product again")
     return Source(
         path=path,
-        stem=re.sub(r"(\.SAFE)?(\.zip)?$", "", _name(product), flags=re.IGNORECASE),
+        stem=re.sub(r"(\.SAFE)?(\.zip|\.tar)?$", "", _name(product), flags=re.IGNORECASE),
         bands={band: bands[band] for band in BANDS if band in bands},
         scaling_source=metadata.source,
         level=metadata.level,
@@ -183,7 +188,7 @@ def _by_band(path: str, images: Iterable[PurePosixPath]) -> dict[str, dict[int, 
     return found
 
 
-def read_metadata(path: str, product: _Place, name: str) -> Metadata:
+def read_metadata(path: str, product: Place, name: str) -> Metadata:
     """Parses a product's metadata.
 
     Args:
@@ -261,20 +266,16 @@ def _image(text: str) -> PurePosixPath:
     return image
 
 
-def _jp2(product: _Place, image: PurePosixPath) -> _Place:
-    return product.joinpath(*image.parent.parts, f"{image.name}.jp2")
+def _file(product: Place, image: PurePosixPath) -> Place | None:
+    """The file of an image, if there is one."""
+    folder = product.joinpath(*image.parent.parts)
+    files = (folder / f"{image.name}{ending}" for ending in IMAGE_ENDINGS)
+    return next((file for file in files if file.is_file()), None)
 
 
-def _gdal_path(file: _Place) -> str:
-    """A file as GDAL opens it."""
-    if isinstance(file, zipfile.Path):
-        return f"/vsizip/{file.root.filename}/{file.at}"
-    return str(file)
-
-
-def _name(folder: _Place) -> str:
+def _name(folder: Place) -> str:
     """A folder's name, also of ``"."``."""
-    return folder.resolve().name if isinstance(folder, Path) else folder.name
+    return folder.name if isinstance(folder, Member) else folder.resolve().name
 
 
 def _several_tiles(path: str, why: str, tiles: Sequence[str]) -> SceneError:

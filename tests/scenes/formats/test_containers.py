@@ -1,0 +1,246 @@
+"""Scenes in archives, in folders deeper down, and in the layouts of other programs."""
+
+from __future__ import annotations
+
+import shutil
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import rasterio.shutil
+from affine import Affine
+
+from geocfl.errors import SceneError
+from geocfl.scenes.find import find_source
+from geocfl.scenes.formats.variables import find_variables
+from geocfl.scenes.reader import open_scene
+from tests.scenes.safe_product import write_safe
+
+BANDS = ("B04", "B03", "B02")
+DN = {band: np.arange(64 * 64, dtype=np.int16).reshape(64, 64) + 100 * i for i, band in enumerate(BANDS, 1)}
+
+
+@pytest.fixture(scope="module")
+def product(tmp_path_factory: pytest.TempPathFactory):
+    return write_safe(tmp_path_factory.mktemp("safe"), size=48, bands=BANDS)
+
+
+def write(path: Path, dn: np.ndarray, driver: str = "GTiff", **profile: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    options = {"crs": "EPSG:32632", "transform": Affine(10, 0, 600_000, 0, -10, 5_300_000)} | profile
+    height, width = dn.shape
+    with rasterio.open(
+        path, "w", driver=driver, height=height, width=width, count=1, dtype=dn.dtype, **options
+    ) as file:
+        file.write(dn, 1)
+    return path
+
+
+def zipped(path: Path, folder: Path, prefix: str = "") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in folder.rglob("*"):
+            archive.write(file, prefix + str(file.relative_to(folder)))
+    return path
+
+
+def red(scene: object) -> np.ndarray:
+    with open_scene(str(scene), needed=BANDS, gsd=10.0) as opened:
+        dn = opened.read(("B04",), 0, opened.height)[0] * opened.scaling["B04"].scale - opened.scaling["B04"].offset
+    return dn.round()
+
+
+def same_as(product, scene: object) -> None:
+    found, dn = red(scene), product.dn["B04"]
+    np.testing.assert_array_equal(found[dn > 0], dn[dn > 0])
+    assert find_source(str(scene)).bands["B04"].scaling.offset == -1000  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("name", "prefix"),
+    [
+        ("above.zip", "downloads/{}.SAFE/"),
+        ("no_ending.zip", "{}/"),
+        ("deep.zip", "a/b/{}.SAFE/"),
+        ("named.SAFE", "{}.SAFE/"),
+        ("download", "{}.SAFE/"),
+    ],
+)
+def test_products_anywhere_in_a_zip_of_any_name(product, tmp_path, name, prefix):
+    same_as(product, zipped(tmp_path / name, product.path, prefix.format(product.path.stem)))
+
+
+@pytest.mark.parametrize("ending", ["tar", "tar.gz", "tgz"])
+def test_a_tar_is_to_be_unpacked(product, tmp_path, ending):
+    with tarfile.open(tmp_path / f"product.{ending}", "w" if ending == "tar" else "w:gz") as archive:
+        archive.add(product.path, product.path.name)
+    with pytest.raises(SceneError, match="unpack it"):
+        find_source(tmp_path / f"product.{ending}")
+
+
+def test_products_in_folders_deeper_down(product, tmp_path):
+    shutil.copytree(product.path, tmp_path / "order" / product.path.stem / product.path.name)
+    same_as(product, tmp_path)
+
+
+def test_two_scenes_deeper_down_are_named(product, tmp_path):
+    for place in ("a/x", "b/x"):
+        shutil.copytree(product.path, tmp_path / place / product.path.name)
+    with pytest.raises(SceneError, match="several scenes"):
+        find_source(tmp_path)
+
+
+def test_metadata_in_lower_case(product, tmp_path):
+    copy = Path(shutil.copytree(product.path, tmp_path / product.path.name))
+    (copy / "MTD_MSIL2A.xml").rename(copy / "MTD_MSIL2a.xml")
+    same_as(product, copy)
+
+
+def test_products_with_geotiff_images(product, tmp_path):
+    copy = Path(shutil.copytree(product.path, tmp_path / product.path.name))
+    for jp2 in list(copy.rglob("*.jp2")):
+        with rasterio.open(jp2) as image:
+            write(jp2.with_suffix(".tif"), image.read(1), crs=image.crs, transform=image.transform)
+        jp2.unlink()
+    same_as(product, copy)
+
+
+@pytest.mark.parametrize(("level", "remedy"), [("L2F", "`scale`"), ("L2H", "`scale`"), ("L1B", "L1C or L2A")])
+def test_products_of_other_levels_are_named(product, tmp_path, level, remedy):
+    copy = Path(shutil.copytree(product.path, tmp_path / f"S2A_MSI{level}.SAFE"))
+    (copy / "MTD_MSIL2A.xml").rename(copy / f"MTD_MSI{level}.xml")
+    with pytest.raises(SceneError, match=f"of level {level}.*{remedy}"):
+        find_source(copy)
+
+
+def bands_in(folder: Path, name: str = "{}.tif", **profile: object) -> Path:
+    for band in BANDS:
+        write(folder / name.format(band), DN[band], **profile)  # type: ignore[arg-type]
+    return folder
+
+
+@pytest.mark.parametrize("prefix", ["", "inner/"])
+def test_zips_of_band_files(tmp_path, prefix):
+    name = "2022-06-01-00:00_2022-06-01-23:59_Sentinel-2_L2A_{}_(Raw).tiff"
+    np.testing.assert_array_equal(
+        red(zipped(tmp_path / "browser.zip", bands_in(tmp_path / "x", name), prefix)), DN["B04"]
+    )
+
+
+def test_the_only_raster_of_a_zip(tmp_path):
+    with rasterio.open(
+        bands_in(tmp_path / "x") / "scene.tif", "w", driver="GTiff", height=64, width=64, count=3, dtype="int16",
+        crs="EPSG:32632", transform=Affine(10, 0, 600_000, 0, -10, 5_300_000),
+    ) as file:  # fmt: skip
+        file.write(np.stack([DN[band] for band in BANDS]))
+        file.descriptions = BANDS
+    for band in BANDS:
+        (tmp_path / "x" / f"{band}.tif").unlink()
+    path = zipped(tmp_path / "scene.zip", tmp_path / "x")
+    np.testing.assert_array_equal(red(path), DN["B04"])
+    assert find_source(path).path == str(path)
+
+
+def test_beam_dimap(tmp_path):
+    bands_in(tmp_path / "scene.data", "{}.img", driver="ENVI")
+    (tmp_path / "scene.dim").write_text("<Dimap_Document/>")
+    source = find_source(tmp_path / "scene.dim")
+    assert source.stem == "scene"
+    np.testing.assert_array_equal(red(tmp_path / "scene.dim"), DN["B04"])
+
+
+def test_majas_slope_corrected_images_come_first_and_minus_10000_is_no_data(tmp_path):
+    name = "SENTINEL2A_20220601-105857-123_L2A_T31TCH_C_V3-0"
+    for band in BANDS:
+        dn = DN[band].copy()
+        dn[:10] = -10_000
+        write(tmp_path / name / f"{name}_FRE_{band.replace('B0', 'B')}.tif", dn)
+        write(tmp_path / name / f"{name}_SRE_{band.replace('B0', 'B')}.tif", dn + 7)
+    for scene in (tmp_path / name, tmp_path):
+        found = red(scene)
+        assert np.isnan(found[:10]).all()
+        np.testing.assert_array_equal(found[10:], DN["B04"][10:])
+    assert find_source(tmp_path / name).level == "L2A"
+
+
+def test_the_classification_of_old_sen2cor_belongs_to_its_bands(tmp_path):
+    tail = "L2A_TL_EPA__20160605T113933_A000734_T32TPT"
+    for band in BANDS:
+        write(tmp_path / f"R10m/S2A_USER_MSI_{tail}_{band}_10m.tif", DN[band])
+    scl = write(tmp_path / f"R20m/S2A_USER_SCL_{tail}_20m.tif", np.full((32, 32), 4, np.uint8))
+    source = find_source(tmp_path)
+    assert source.scl is not None
+    assert source.scl.path == str(scl)
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_variables_named_after_bands_are_a_scene_with_their_scale_and_fill(tmp_path):
+    names = {band: with_scale(tmp_path, band) for band in BANDS}
+    source = find_variables(str(tmp_path / "cube_20220601.nc"), list(names.values()))
+    assert tuple(source.bands) == ("B02", "B03", "B04")
+    with open_scene(source, needed=BANDS, gsd=10.0) as scene:
+        found = scene.read(("B04",), 0, 64)[0]
+    assert np.isnan(found[0]).all()
+    np.testing.assert_allclose(found[1:], DN["B04"][1:] * 1e-4 - 0.1, atol=1e-6)
+
+
+def with_scale(folder: Path, band: str) -> str:
+    dn = DN[band].copy()
+    dn[0] = -999
+    path = write(folder / f"var_{band}.tif", dn, nodata=-999)
+    with rasterio.open(path, "r+") as file:
+        file.scales, file.offsets = (1e-4,), (-0.1,)
+        file.update_tags(1, long_name=band)
+    return str(path)
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_counted_variables_are_no_bands(tmp_path):
+    with rasterio.open(
+        tmp_path / "x.tif", "w", driver="GTiff", height=64, width=64, count=3, dtype="int16", crs="EPSG:32632",
+        transform=Affine(10, 0, 600_000, 0, -10, 5_300_000),
+    ) as file:  # fmt: skip
+        file.write(np.stack([DN[band] for band in BANDS]))
+    rasterio.shutil.copy(tmp_path / "x.tif", tmp_path / "x.nc", driver="netCDF")
+    with pytest.raises(SceneError, match="none of its variables is named after a band"):
+        find_source(tmp_path / "x.nc")
+
+
+SECRET = b"root:secret:0:0"
+
+
+@pytest.mark.parametrize("ending", ["tif", "jp2"])
+@pytest.mark.parametrize("inside", [True, False], ids=["in a zip", "in a folder"])
+def test_a_virtual_raster_named_as_an_image_shows_no_other_file(product, tmp_path, ending, inside):
+    (tmp_path / "secret").write_bytes(SECRET * 400)
+    vrt = (
+        '<VRTDataset rasterXSize="48" rasterYSize="48"><SRS>EPSG:32633</SRS><GeoTransform>300000, 10, 0, 5100000, 0, '
+        '-10</GeoTransform><VRTRasterBand dataType="Byte" band="1" subClass="VRTRawRasterBand"><SourceFilename '
+        f'relativeToVRT="0">{tmp_path}/secret</SourceFilename></VRTRasterBand></VRTDataset>'
+    )
+    folder = Path(shutil.copytree(product.path, tmp_path / product.path.name))
+    for jp2 in list(folder.rglob("*.jp2")):
+        jp2.unlink()
+        jp2.with_suffix(f".{ending}").write_text(vrt)
+    scene = zipped(tmp_path / "evil.zip", folder, f"{folder.name}/") if inside else folder
+    with pytest.raises(SceneError, match="cannot be read"):
+        open_scene(scene, needed=BANDS, gsd=10.0)
+
+
+def test_virtual_rasters_in_archives_are_not_read(tmp_path):
+    bands_in(tmp_path / "x")
+    (tmp_path / "y").mkdir()
+    for band in BANDS:
+        rasterio.shutil.copy(tmp_path / "x" / f"{band}.tif", tmp_path / "y" / f"{band}.vrt", driver="VRT")
+    with pytest.raises(SceneError, match="unpack it"):
+        open_scene(zipped(tmp_path / "y.zip", tmp_path / "y"), needed=BANDS, gsd=10.0)
+    assert open_scene(tmp_path / "y", needed=BANDS, gsd=10.0).height == 64
+
+
+def test_a_zarr_store_is_one_sentence(tmp_path):
+    (tmp_path / "S2A.zarr").mkdir()
+    with pytest.raises(SceneError, match="Zarr store"):
+        find_source(tmp_path / "S2A.zarr")
