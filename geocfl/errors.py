@@ -19,13 +19,14 @@ class GeocflError(Exception):
     Args:
         message: One sentence.
         page: Page below `DOCUMENTATION` that explains the error, such as ``"how-to/formats/"``; empty if there is none.
+        transient: Whether the same call may succeed later, such as after a server has failed. Finished work is kept.
     """
 
     exit_code = 1
 
-    def __init__(self, message: str = "", *, page: str = "") -> None:
+    def __init__(self, message: str = "", *, page: str = "", transient: bool = False) -> None:
         super().__init__(message)
-        self.page = page
+        self.page, self.transient = page, transient
 
 
 class UsageError(GeocflError):

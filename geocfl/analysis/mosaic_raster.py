@@ -52,6 +52,8 @@ def write_raster(
     overwrite: bool,
     progress: Progress,
     region: Any = None,
+    *,
+    keep_mark: bool = False,
 ) -> tuple[list[Path], ClassTable]:
     """Writes class raster, confidence, styles and polygons, whole or not at all.
 
@@ -63,6 +65,7 @@ def write_raster(
         overwrite: Replace existing files.
         progress: Called with the strips that are done.
         region: Shape in cells of the grid; cells outside have no data.
+        keep_mark: Whether to keep a mark by which a later call recognizes the mosaic as done.
 
     Returns:
         The files, and what each class covers.
@@ -79,9 +82,9 @@ def write_raster(
     suffixes = [suffix for name, suffix in FILES.items() if name in wanted and name != "summary"]
     digest = _digest(grid, maps, [*polygons.vector, shapely.to_wkt(region, -1) if region is not None else ""])
     stem = target.stem.removesuffix(LULC)
-    with Staging(target.parent, stem, digest, overwrite=overwrite, suffixes=suffixes) as stage:
+    with Staging(target.parent, stem, digest, overwrite=overwrite, suffixes=suffixes, keep_mark=keep_mark) as stage:
         paths = [stage.target(suffix) for suffix in suffixes]
-        if stage.state == "done":  # an earlier run had only to move the last files
+        if stage.state == "done":  # by an earlier run, which may have had only to move the last files
             return paths, count_classes(target, stage.target(FILES["confidence"]), grid, legend)
         cells = stage.folder / "cells"
         with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE):

@@ -21,6 +21,7 @@ from geocfl.errors import DataError
 from geocfl.products.files import LULC, SUFFIXES
 from geocfl.products.scene_map import SceneMap
 from geocfl.products.selection import Selection
+from geocfl.products.staging import Staging
 from geocfl.products.summary import ClassTable
 
 log = logging.getLogger("geocfl")
@@ -36,6 +37,8 @@ def write_regions(
     progress: Progress,
 ) -> tuple[list[Path], dict[str, ClassTable]]:
     """Writes a mosaic for each region that maps have data in.
+
+    Until all are written, a mark stays of each that is, so that the same call finishes what an interrupted one began.
 
     Args:
         maps: The maps, of one legend.
@@ -54,8 +57,9 @@ def write_regions(
         OutputError: A file exists already or cannot be written.
     """
     reached = regions.reached_by(maps)
-    for target, here in zip(targets, reached, strict=True):
-        for suffix in SUFFIXES if here else ():  # before any mosaic is made
+    marks = [Staging(target.parent, target.stem.removesuffix(LULC), "") for target in targets]
+    for target, here, mark in zip(targets, reached, marks, strict=True):
+        for suffix in SUFFIXES if here and not mark.marked() else ():  # before any mosaic is made
             beside = target.with_name(f"{target.stem.removesuffix(LULC)}{suffix}")
             refuse_existing(beside, overwrite=overwrite)
     paths: list[Path] = []
@@ -66,11 +70,15 @@ def write_regions(
             continue
         grid, placed, shape = part
         try:
-            made, table = write_raster(grid, placed, targets[number], polygons, overwrite, silent, shape)
+            made, table = write_raster(
+                grid, placed, targets[number], polygons, overwrite, silent, shape, keep_mark=True
+            )
         except NoDataInRegionError:
             continue
         paths += made
         classes[regions.all[number].name] = table
+    for mark in marks:
+        mark.forget()
     without = [region.name for region in regions.all if region.name not in classes]
     if not classes:
         raise DataError(f"{regions.path}: no map has data in any region; pass regions, or maps, of the same place")

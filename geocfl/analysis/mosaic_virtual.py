@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,16 +37,18 @@ def write_virtual(
     """
     tiles = [_tile(part, grid, target) for part in maps]
     style = target.with_suffix(".qml")
-    for path in (target, style):
-        refuse_existing(path, overwrite=overwrite)
+    refuse_existing(target, overwrite=overwrite)
     legend = maps[0].map.legend
     text = virtual_raster(target.parent, grid, legend, tiles, mosaic_tags(maps, grid))
     # Read once from here, so that a broken map is found before the file is there.
     seen = virtual_raster(Path.cwd(), grid, legend, tiles, {})
-    with replacing(style) as styled, replacing(target) as partial:
+    with replacing(target) as partial:
         table = count_classes(seen, None, grid, legend)
-        write_style(styled, lulc_qml(legend, unclassified=bool(table["unclassified"]["cells"])))
         partial.write_text(text, encoding="utf-8", newline="\n")
+        with replacing(style) as styled:
+            write_style(styled, lulc_qml(legend, unclassified=bool(table["unclassified"]["cells"])))
+            if not (style.is_file() and filecmp.cmp(style, styled, shallow=False)):  # of a run that was killed here
+                refuse_existing(style, overwrite=overwrite)
     return [target, style], table
 
 

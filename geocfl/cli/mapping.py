@@ -166,7 +166,7 @@ def map_scenes(
         int,
         typer.Option(
             metavar="N",
-            help="Number of times Dask retries a scene after an unexpected failure, such as running out of memory.",
+            help="Number of times a scene is mapped again if its server fails; with Dask, after any failure.",
             min=0,
             rich_help_panel=MANY,
         ),

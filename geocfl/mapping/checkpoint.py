@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geocfl.core.files import sync
 from geocfl.core.grid import CellGrid
 from geocfl.products.scratch import BANDS, write_header
 
@@ -24,7 +25,8 @@ class Checkpoint:
 
     Three files grow together: the work raster of `geocfl.products.scratch`, the rows of the thumbnail, and
     ``checkpoint.jsonl``. Its first line holds the facts that a resuming run must share, every other line a finished
-    strip. A strip counts once its line is complete; anything beyond it in the other files is cut off.
+    strip. A strip counts once its line is complete; anything beyond it in the other files is cut off. The other files
+    are on the disk before the line is written, so that a strip that counts survives a power cut.
 
     Args:
         folder: An existing folder to keep it in.
@@ -133,11 +135,14 @@ class Checkpoint:
             file.write(cells.transpose(1, 0, 2).tobytes())
         with self._thumbnail.open("ab") as file:
             file.write(small.astype("<f4").tobytes())
+        for path in (self.cells, self._thumbnail):
+            sync(path)
         self.row += cells.shape[1]
         self.windows += windows
         self.masked += masked
         with self._log.open("a") as file:
             file.write(json.dumps({name: getattr(self, name) for name in _COUNTS}) + "\n")
+        sync(self._log)
 
     def thumbnail(self) -> NDArray[np.float32]:
         """(h, w, bands shown) float32 reflectance of every n-th pixel, NaN is no data; read from disk when used."""

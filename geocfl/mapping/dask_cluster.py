@@ -38,6 +38,7 @@ from geocfl.products.storage import in_store, output_folder
 from geocfl.scenes import Source
 from geocfl.scenes.collect import Listed
 from geocfl.scenes.fingerprint import local_file
+from geocfl.scenes.remote import pause_before_retry
 from geocfl.scenes.source import absolute, absolute_path
 
 T = TypeVar("T")
@@ -183,8 +184,9 @@ def _mapper(plugin: str) -> Mapper:
 
 
 def _map_scene(
-    plugin: str, source: Source, out: Path, overwrite: bool, block_windows: int
+    plugin: str, source: Source, out: Path, overwrite: bool, block_windows: int, pause: float = 0
 ) -> SceneMap | Blocks | GeocflError:
+    time.sleep(pause)
     mapper = _mapper(plugin)
 
     def work() -> SceneMap | Blocks:
@@ -209,8 +211,9 @@ def _classify_block(plugin: str, source: Source, blocks: Blocks, first: int, las
 def _join_blocks(
     plugin: str, source: Source, out: Path, overwrite: bool, blocks: Blocks, errors: list[GeocflError | None]
 ) -> SceneMap | GeocflError:
-    if error := next(filter(None, errors), None):
-        if not isinstance(error, BusyError):  # otherwise the folder belongs to another process
+    # A transient error keeps the other blocks; in a busy folder, they belong to another process.
+    if error := min(filter(None, errors), key=lambda error: error.transient, default=None):
+        if not error.transient and not isinstance(error, BusyError):
             shutil.rmtree(blocks.parent, ignore_errors=True)
         return error
     mapper = _mapper(plugin)
@@ -288,12 +291,13 @@ class _Run:
         self._plugin = plugin.name
 
     def results(self, scenes: Mapping[int, Listed]) -> Iterator[tuple[int, SceneMap | GeocflError]]:
-        """Results of scenes as they finish, without those lost with the scheduler."""
+        """Results of scenes as they finish, without those lost with the scheduler; retries after transient errors."""
         sources = {index: absolute(scene.source) for index, scene in scenes.items() if scene.source}
         where = (self._out, self._overwrite)
         owners = {
             self._submit(_map_scene, source, *where, self._block_windows): index for index, source in sources.items()
         }
+        tries = Counter[int]()
         coming = as_completed(list(owners), loop=self._client.loop, raise_errors=False)
         for future in coming:
             index = owners.pop(future)
@@ -304,11 +308,18 @@ class _Run:
                 joined = self._submit(_join_blocks, source, *where, blocks, parts, first=True)
                 owners[joined] = index
                 coming.add(joined)
+            elif isinstance(result, GeocflError) and result.transient and tries[index] < self._retries:
+                tries[index] += 1
+                log.warning("%s; it is mapped again later", result)
+                pause = pause_before_retry(tries[index])
+                again = self._submit(_map_scene, sources[index], *where, self._block_windows, pause, later=True)
+                owners[again] = index
+                coming.add(again)
             elif result is not None:
                 yield index, result
 
-    def _submit(self, task: Callable[..., Any], *arguments: Any, first: bool = False) -> Future:
-        """Submits a task; `first` puts it before waiting tasks, because its scene has been started."""
+    def _submit(self, task: Callable[..., Any], *arguments: Any, first: bool = False, later: bool = False) -> Future:
+        """Submits a task; `first` puts it before waiting tasks, because its scene has been started, `later` after."""
         return self._client.submit(
             task,
             self._plugin,
@@ -316,7 +327,7 @@ class _Run:
             key=f"geocfl{task.__name__}-{uuid.uuid4().hex}",
             retries=self._retries,
             resources=self._resources,
-            priority=1 if first else 0,
+            priority=first - later,
         )
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
+from geocfl.errors import GeocflError
 from geocfl.mapping.blocks import Blocks
 from geocfl.mapping.mapper import Mapper, cells_of
 from geocfl.products.lock import BusyError
@@ -45,6 +47,8 @@ def divide(mapper: Mapper, source: Source, out: str | Path, *, overwrite: bool, 
 def classify_block(mapper: Mapper, source: Source, blocks: Blocks, first: int, last: int) -> None:
     """Classifies a block unless it exists. Its folder appears all at once, so two workers may do the same block.
 
+    After a transient error, the finished strips are kept for the next attempt.
+
     Raises:
         BusyError: Another process mapped the same scene and removed the partial folder.
         GeocflError: The scene cannot be read.
@@ -52,9 +56,12 @@ def classify_block(mapper: Mapper, source: Source, blocks: Blocks, first: int, l
     whole = blocks.folder(first)
     if whole.exists():
         return
-    attempt = whole.with_name(f"{whole.name}.{uuid.uuid4().hex[:8]}")
+    attempt, kept = whole.with_name(f"{whole.name}.{uuid.uuid4().hex[:8]}"), whole.with_name(f"{whole.name}.kept")
     try:
-        attempt.mkdir()
+        try:
+            os.rename(kept, attempt)
+        except FileNotFoundError:
+            attempt.mkdir()
     except FileNotFoundError as error:
         raise BusyError(
             f"{blocks.parent}: removed by another geocfl that maps the same scene; let one of them finish"
@@ -69,5 +76,10 @@ def classify_block(mapper: Mapper, source: Source, blocks: Blocks, first: int, l
         except OSError:  # another worker was faster
             if not whole.exists():
                 raise
+    except GeocflError as error:
+        if error.transient:
+            with suppress(OSError):  # another worker has kept its strips
+                os.rename(attempt, kept)
+        raise
     finally:
         shutil.rmtree(attempt, ignore_errors=True)

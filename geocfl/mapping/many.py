@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
@@ -22,6 +23,7 @@ from geocfl.products.formats.catalog import check_catalog, write_catalog
 from geocfl.products.scene_map import SceneMap
 from geocfl.scenes import Source
 from geocfl.scenes.collect import Listed, list_scenes
+from geocfl.scenes.remote import pause_before_retry
 
 log = logging.getLogger("geocfl")
 
@@ -61,7 +63,8 @@ def map_scenes(
         overwrite: Replace products made with other settings.
         workers: Number of Dask processes on this machine that share the scenes; 0 maps them in this process.
         scheduler: Address of a Dask scheduler whose workers map the scenes.
-        retries: How often Dask retries a scene after an unexpected failure, such as running out of memory.
+        retries: How often a scene is mapped again if its server had failed, after all others; each resumes after its
+            last finished strip. Also how often Dask retries after an unexpected failure, such as running out of memory.
         progress: Called with the scenes done and, without Dask, with the windows done of each scene.
         **options: Fields of `MapSettings`.
 
@@ -101,7 +104,7 @@ def map_scenes(
             mapper, listed, out, overwrite=overwrite, workers=workers, scheduler=scheduler, retries=retries
         )
     else:
-        results = _map_here(mapper, listed, out, overwrite, progress)
+        results = _map_here(mapper, listed, out, overwrite, retries, progress)
     mapped = False
     with closing(results):  # stops the work when this loop stops, even if a traceback keeps the generator alive
         for finished, (path, result) in enumerate(results, start=1):
@@ -133,9 +136,12 @@ def attempt(
 
 
 def _map_here(
-    mapper: Mapper, listed: Sequence[Listed], out: str | Path, overwrite: bool, progress: Progress
+    mapper: Mapper, listed: Sequence[Listed], out: str | Path, overwrite: bool, retries: int, progress: Progress
 ) -> Generator[Result, None, None]:
-    """Maps in threads, which take turns at classifying. If the caller stops, each stops after its current batch."""
+    """Maps in threads, which take turns at classifying. If the caller stops, each stops after its current batch.
+
+    Scenes with transient errors are mapped again after the others.
+    """
     stopped = threading.Event()
 
     def report(what: str, done: int, total: int, unit: str) -> None:
@@ -145,10 +151,22 @@ def _map_here(
 
     with ThreadPoolExecutor(SCENES_AT_ONCE, thread_name_prefix="scene") as pool:
         try:
-            coming = {pool.submit(attempt, mapper, scene, out, overwrite, report): scene.path for scene in listed}
-            for future in as_completed(list(coming)):
-                path, error = coming.pop(future), future.exception()
-                yield path, unexpected(path, error) if isinstance(error, Exception) else future.result()
+            left = list(listed)
+            for round in range(retries + 1):
+                coming = {pool.submit(attempt, mapper, scene, out, overwrite, report): scene for scene in left}
+                left = []
+                for future in as_completed(list(coming)):
+                    scene, error = coming.pop(future), future.exception()
+                    result = unexpected(scene.path, error) if isinstance(error, Exception) else future.result()
+                    if round < retries and scene.source and isinstance(result, GeocflError) and result.transient:
+                        left.append(scene)
+                    else:
+                        yield scene.path, result
+                if not left:
+                    break
+                pause = pause_before_retry(round + 1)
+                log.warning("servers failed for %d of the scenes; they are read again in %.0f s", len(left), pause)
+                time.sleep(pause)
         finally:
             stopped.set()
             pool.shutdown(cancel_futures=True)

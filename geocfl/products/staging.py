@@ -9,12 +9,13 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
+from geocfl.core.files import sync
 from geocfl.errors import GeocflError, OutputError
 from geocfl.products.files import SUFFIXES, SUMMARY
 from geocfl.products.lock import LockedFolder
@@ -37,9 +38,9 @@ class Staging:
                 staging.commit()
 
     An exception other than KeyboardInterrupt removes the partial folder, and the output folder if it was created here.
-    After an interrupt or a crash, the same work resumes from what the partial folder holds. A full disk raises an
-    `OutputError`. A lock on ``.S.lock`` keeps other processes out during the block; the system releases it when the
-    process dies.
+    After an interrupt, a crash or a transient error, the same work resumes from what the partial folder holds. If a
+    file cannot be written, for example because the disk is full, it raises an `OutputError`. A lock on ``.S.lock``
+    keeps other processes out during the block; the system releases it when the process dies.
 
     If the output folder is in an object store, the partial folder is in this machine's folder for temporary files, and
     `commit` uploads the products. Before the first upload, an object ``.S.partial`` receives the hash, so that the
@@ -62,6 +63,7 @@ class Staging:
         *,
         overwrite: bool = False,
         suffixes: Iterable[str] = SUFFIXES,
+        keep_mark: bool = False,
     ) -> None:
         """Touches nothing before the ``with`` block.
 
@@ -71,12 +73,14 @@ class Staging:
             digest: Hash of input, model and settings; the summary must hold it as ``"hash"``.
             overwrite: Replace existing products, even those of the same work.
             suffixes: Those of the files that the work makes, out of `SUFFIXES`.
+            keep_mark: Whether the partial folder keeps the hash of finished work, by which work without a summary is
+                recognized as done, until `forget`.
 
         Raises:
             UsageError: `out` is an address that cannot be written to.
         """
         self._out, self._stem, self._digest, self._overwrite = output_folder(out), stem, digest, overwrite
-        self._suffixes = tuple(suffixes)
+        self._suffixes, self._keep_mark = tuple(suffixes), keep_mark
         self._work = _spool(f"{self._out} {stem} {digest}") if in_store(self._out) else self._out
         self.folder = self._work / f".{stem}.partial"
         self._mark = self._out / f".{stem}.partial"  # in a store
@@ -114,16 +118,18 @@ class Staging:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Leaves nothing half-written behind, except what an interrupted run can resume from."""
-        full = isinstance(error, Exception) and not isinstance(error, GeocflError) and self._disk_is_full(error)
-        failed = error is not None and not isinstance(error, KeyboardInterrupt)
-        if failed and self.state != "done" and not self._committing():
+        failure = ""
+        if isinstance(error, Exception) and not isinstance(error, GeocflError):
+            failure = self._failure_of_writing(error)
+        keep = isinstance(error, KeyboardInterrupt) or (isinstance(error, GeocflError) and error.transient)
+        if error is not None and not keep and self.state != "done" and not self._committing():
             self._clean_up()
         self._leave()
-        if full:
-            raise OutputError(f"{self._work}: the disk is full; free some space, or choose another `out`") from error
+        if failure:
+            raise OutputError(failure) from error
 
     def commit(self) -> None:
-        """Moves the products into place, the summary last, and removes the partial folder.
+        """Moves the products into place, the summary last, and removes the partial folder, except for a mark.
 
         Products of earlier work are removed. Its summary goes first, so that no crash leaves a summary beside the
         products of other work. Staging the same work again finishes an interrupted commit.
@@ -135,7 +141,9 @@ class Staging:
         if not self._committing():
             for suffix in self._suffixes:
                 self.path(suffix).stat()
+                sync(self.path(suffix))
             (self.folder / _COMMITTING).touch()
+            sync(self.folder)
         with reaching(self._out, "run the same command again to resume"):
             if in_store(self._mark):
                 self._mark.write_text(self._digest, encoding="utf-8")
@@ -149,7 +157,18 @@ class Staging:
                     put(self.path(suffix), self.target(suffix))
             if in_store(self._mark):
                 self._mark.unlink(missing_ok=True)
-        shutil.rmtree(self.folder)
+            else:
+                sync(self._out)
+        self._remove({_HASH, _COMMITTING} if self._keep_mark else set())
+
+    def marked(self) -> bool:
+        """Whether the partial folder holds the mark of finished work, or of work whose commit was interrupted."""
+        return self._committing()
+
+    def forget(self) -> None:
+        """Removes the mark of finished work."""
+        if self._committing():
+            self._remove()
 
     def _start(self) -> None:
         with reaching(self._out, "check the address and the store's credentials, or choose another `out`"):
@@ -160,10 +179,12 @@ class Staging:
                 return
             self._lock.acquire()
             continued = self._written_hash(self.folder / _HASH) == self._digest
-            if continued and self._committing():
+            if continued and self._committing() and self._is_complete():
                 self.commit()
                 self.state = "done"
             elif not self._overwrite and self._is_done():
+                if continued:  # a run was killed while it removed the folder
+                    self._remove()
                 self.state = "done"
             else:
                 self._refuse_existing()
@@ -172,6 +193,7 @@ class Staging:
                     self._tried = True
                 self.state = "continue" if continued else "new"
                 if continued:
+                    (self.folder / _COMMITTING).unlink(missing_ok=True)
                     self._drop_products()
                 else:
                     self._begin()
@@ -186,6 +208,12 @@ class Staging:
     def _committing(self) -> bool:
         """Whether all products were ready and `commit` had begun to move them."""
         return (self.folder / _COMMITTING).exists()
+
+    def _is_complete(self) -> bool:
+        """Whether every product is ready or in place."""
+        if in_store(self._out):
+            return True
+        return all(self.path(suffix).is_file() or self.target(suffix).is_file() for suffix in self._suffixes)
 
     def _is_done(self) -> bool:
         """Whether the output folder holds all products of this work."""
@@ -224,7 +252,7 @@ class Staging:
                 raise OutputError(
                     f"{self.folder}: already exists, not made by geocfl; move it elsewhere", page="how-to/resume/"
                 )
-            shutil.rmtree(self.folder)
+            self._remove()
         self.folder.mkdir()
         self._begun = True
         (self.folder / _HASH).write_text(self._digest, encoding="utf-8")
@@ -238,12 +266,39 @@ class Staging:
     def _clean_up(self) -> None:
         """Removes the partial folder."""
         if self._begun or self._written_hash(self.folder / _HASH) == self._digest:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            with suppress(OSError):
+                self._remove()
 
-    def _disk_is_full(self, error: Exception) -> bool:
-        """Whether a write failed because the disk is full; GDAL's errors do not say so, the disk does."""
-        if isinstance(error, OSError) and error.errno is not None:
-            return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    def _remove(self, kept: Set[str] = frozenset()) -> None:
+        """Removes the partial folder; the hash goes last, by which the next run recognizes what a kill leaves."""
+        for entry in sorted(self.folder.iterdir(), key=lambda path: (path.name == _HASH, path.name == _COMMITTING)):
+            if entry.name in kept:
+                continue
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+        if not kept:
+            self.folder.rmdir()
+
+    def _failure_of_writing(self, error: Exception) -> str:
+        """The message if an error arose because a file could not be written; empty if it has another cause.
+
+        GDAL's errors do not say why, but the disk and the folder do.
+        """
+        number = error.errno if isinstance(error, OSError) else None
+        if self.state != "done" and not self.folder.exists():
+            return f"{self._work}: was removed or renamed during the work; run the same command again"
+        if number == errno.EFBIG:
+            return f"{self._work}: takes no file that large; raise the limit of file sizes, or choose another `out`"
+        if number in (errno.ENOSPC, errno.EDQUOT) or (number is None and self._disk_is_full()):
+            return f"{self._work}: the disk is full; free some space, or choose another `out`"
+        named = str(error.filename) if isinstance(error, OSError) and error.filename else ""
+        if number is not None and (number in (errno.EIO, errno.EROFS) or named.startswith(str(self._work))):
+            return f"{self._work}: cannot be written to ({os.strerror(number)}); choose another `out`"
+        return ""
+
+    def _disk_is_full(self) -> bool:
         try:
             return shutil.disk_usage(self._work).free < _FULL
         except OSError:

@@ -94,6 +94,8 @@ class Trouble(Enum):
     BROKEN = auto()
 
 
+_TRANSIENT = frozenset({Trouble.FAILING, Trouble.SILENT, Trouble.UNREACHABLE, Trouble.BROKEN})
+"""What may be over later, so that finished work is kept."""
 _STATUS = re.compile(r"HTTP response code: (\d{3})")
 _OF_STATUS = {404: Trouble.ABSENT, 410: Trouble.ABSENT, 429: Trouble.FAILING} | dict.fromkeys(
     (401, 403, 409),
@@ -204,7 +206,7 @@ def insist(path: str, attempt: Callable[[], T]) -> T:
         attempt: Reads from the start. It must open the file itself, because an open one may be broken.
 
     Raises:
-        SceneError: It failed for good; the message is that of `explain`.
+        SceneError: It failed for good; the message is that of `explain`. It is transient if a later try may succeed.
     """
     if not is_remote(path):
         return attempt()
@@ -213,11 +215,22 @@ def insist(path: str, attempt: Callable[[], T]) -> T:
         try:
             return attempt()
         except OSError as error:  # rasterio's and requests' errors are some
-            if left == 0 or _trouble(error) is not Trouble.BROKEN:
-                raise SceneError(explain(error, path), page="how-to/servers/") from error
+            trouble = _trouble(error)
+            if left == 0 or trouble is not Trouble.BROKEN:
+                raise SceneError(
+                    explain(error, path), page="how-to/servers/", transient=trouble in _TRANSIENT
+                ) from error
         time.sleep(pause)
         pause *= 2
     raise AssertionError  # the last attempt returns or raises
+
+
+def pause_before_retry(attempt: int) -> float:
+    """Seconds to wait before the scenes whose servers failed are read again, from 1 for the first retry.
+
+    They follow those of GDAL's retries, so ``GDAL_HTTP_RETRY_DELAY`` changes them too.
+    """
+    return _patience("GDAL_HTTP_RETRY_DELAY") * 2.0 ** (_tries() + attempt - 1)
 
 
 def explain(error: BaseException, path: str) -> str:

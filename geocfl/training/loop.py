@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from geocfl.core.files import write_whole
 from geocfl.core.progress import Progress, silent
 from geocfl.data.mosaics import GROUP, groups, mosaic_batches
 from geocfl.data.patches import Patches
@@ -205,7 +208,8 @@ def fit(
         # Without validation all rows score 0; ties go to the later epoch.
         if row.get("validation_accuracy", 0) == max(past.get("validation_accuracy", 0) for past in history):
             best = {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
-        _save_checkpoint(checkpoint, module, optimizer, scheduler, history=history, best=best)
+        state = {"settings": json.dumps(settings.to_json()), "history": history, "best": best}
+        _save_checkpoint(checkpoint, module, optimizer, scheduler, **state)
     module.load_state_dict(best)
     return history
 
@@ -245,7 +249,7 @@ def make_optimizer(
 
 
 def _save_checkpoint(path: Path, module: nn.Module, optimizer: Any, scheduler: Any, **progress: Any) -> None:
-    partial = path.with_suffix(".partial")
+    buffer = io.BytesIO()  # torch aborts the process if it cannot write to a file
     torch.save(
         {
             "module": module.state_dict(),
@@ -253,9 +257,14 @@ def _save_checkpoint(path: Path, module: nn.Module, optimizer: Any, scheduler: A
             "scheduler": scheduler.state_dict(),
             **progress,
         },
-        partial,
+        buffer,
     )
-    partial.replace(path)
+    try:
+        write_whole(path, buffer.getvalue())
+    except OSError as error:
+        raise OutputError(
+            f"{path}: cannot be written ({error.strerror}); free some space, then pass `resume=True` to resume"
+        ) from error
 
 
 def _read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:

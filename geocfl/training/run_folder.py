@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from geocfl.core.files import write_whole
 from geocfl.data.patches import Patches
 from geocfl.errors import OutputError, UsageError
 from geocfl.models.bundle import FACTS, WEIGHTS, Bundle
 from geocfl.training.config import TrainSettings, read_config
 
 RUN_FILES = (
-    "config.json",
+    "metrics.json",
     "checkpoint.pt",
     "checkpoint.partial",
     WEIGHTS,
@@ -28,9 +31,10 @@ RUN_FILES = (
     "skipped_patches.txt",
     "history.csv",
     "report.html",
-    "metrics.json",
+    "config.json",
 )
-"""The files of a run, besides its ``figures/``."""
+"""The files of a run, besides its ``figures/``, in the order in which they are deleted: if that is interrupted, the
+settings are still there, but the run is not finished."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +54,14 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        """Whether the run is finished."""
-        return (self.path / "metrics.json").is_file()
+        """Whether the run is finished; metrics that were cut off do not count."""
+        try:
+            return isinstance(json.loads((self.path / "metrics.json").read_bytes()), dict)
+        except (OSError, ValueError):
+            return False
 
     def claim(self, settings: TrainSettings, *, resume: bool, overwrite: bool) -> bool:
-        """Checks that a run may be written; changes nothing.
+        """Checks that a run may be written; changes nothing, except that it restores a ``config.json`` without end.
 
         Returns:
             Whether there is a checkpoint to resume from.
@@ -65,12 +72,9 @@ class RunFolder:
         out = self.path
         if out.exists() and not out.is_dir():
             raise OutputError(f"{out}: is a file; pass another folder as `out`")
-        if not out.is_dir() or not any(out.iterdir()):
+        if not out.is_dir() or not any(out.iterdir()) or self._only_begun():
             return False
-        try:
-            known = read_config(out / "config.json")
-        except UsageError:
-            raise OutputError(f"{out}: contains other files than those of a run; pass another `out`") from None
+        known = self._known()
         if resume and not self.finished:
             if known != settings:
                 raise OutputError(
@@ -93,6 +97,48 @@ class RunFolder:
             self._write_json("config.json", settings.to_json())
         except OSError as error:
             raise OutputError(f"{self.path}: cannot be written ({error.strerror}); pass another `out`") from error
+
+    def _only_begun(self) -> bool:
+        """Whether there is nothing but a ``config.json`` that was cut off: a run was killed at its very start."""
+        names = {entry.name for entry in self.path.iterdir() if not entry.name.startswith(".config.json.")}
+        return names <= {"config.json"} and self._cut_off("config.json")
+
+    def _cut_off(self, name: str) -> bool:
+        """Whether a file of JSON lacks its end or all of its content."""
+        try:
+            json.loads((self.path / name).read_bytes())
+        except ValueError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    def _known(self) -> TrainSettings:
+        """The settings of the run in the folder; from its checkpoint if ``config.json`` was cut off, as by a power cut.
+
+        Raises:
+            OutputError: It is not a run's folder.
+        """
+        config = self.path / "config.json"
+        if self._cut_off("config.json") and self.checkpoint.exists():
+            with suppress(Exception):  # pickle, zipfile and torch have different errors
+                saved = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+                write_whole(config, (json.dumps(json.loads(saved["settings"]), indent=2) + "\n").encode())
+        try:
+            return read_config(config)
+        except UsageError:
+            raise OutputError(f"{self.path}: contains other files than those of a run; pass another `out`") from None
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Turns errors of writing into an `OutputError`."""
+        try:
+            yield
+        except OSError as error:
+            raise OutputError(
+                f"{self.path}: cannot be written ({error.strerror or error}); free some space, then pass `resume=True` "
+                "to finish the run"
+            ) from error
 
     def discard(self) -> None:
         """Deletes the files of a run, and its folder if nothing else is in it."""
@@ -135,13 +181,14 @@ class RunFolder:
             writer.writerows(history)
         write_report(self.path, model, metrics, history=history, patches=patches, indices=test, logits=logits)
         self._write_json("metrics.json", metrics)
-        self.checkpoint.unlink()
+        self.checkpoint.unlink(missing_ok=True)
 
     def _write_json(self, name: str, content: Any) -> None:
-        (self.path / name).write_text(json.dumps(content, indent=2) + "\n")
+        write_whole(self.path / name, (json.dumps(content, indent=2) + "\n").encode())
 
     def _write_lines(self, name: str, lines: Sequence[str]) -> None:
-        (self.path / name).write_text("".join(f"{line}\n" for line in lines))
+        text = "".join(f"{line}\n" for line in lines)
+        (self.path / name).write_text(text, encoding="utf-8", errors="surrogateescape", newline="\n")
 
 
 def validated_run(settings: TrainSettings) -> Bundle | None:

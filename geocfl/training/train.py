@@ -127,10 +127,12 @@ def train(
         model, module, patches, first_split, validated=validated, known=known, seed=settings.seed
     )
     model = calibrate(model, module, learner, patches, split, settings, validated)
-    model = model.save(folder.path, {**module.network.state_dict(), **novelty})
+    with folder.writing():
+        model = model.save(folder.path, {**module.network.state_dict(), **novelty})
     metrics, logits = _evaluate(model, patches, split, torch_device)
     model = _with_metrics(model, metrics, validated)
-    folder.finish(model, metrics, history=history, patches=patches, test=split.test, logits=logits)
+    with folder.writing():
+        folder.finish(model, metrics, history=history, patches=patches, test=split.test, logits=logits)
     return Run(folder.path, load_model(folder.path), metrics)
 
 

@@ -21,7 +21,7 @@ from rio_cogeo.cogeo import cog_validate
 from shapely import Point, Polygon, box
 from shapely.affinity import translate
 
-from geocfl.analysis import mosaic_raster, mosaic_virtual
+from geocfl.analysis import mosaic_raster, mosaic_regions, mosaic_virtual
 from geocfl.analysis.mosaic import mosaic
 from geocfl.analysis.regions import Regions
 from geocfl.analysis.zonal import stats
@@ -744,3 +744,53 @@ def test_progress_is_told_to_whoever_asks(four, tmp_path, monkeypatch):
     regions = write_regions(tmp_path / "regions.gpkg", shapes)
     mosaic([four], tmp_path / "out", regions=regions, by="name", progress=lambda *step: told.append(step))
     assert told == [("out", done, 2, "region") for done in range(3)]
+
+
+def test_an_interrupted_mosaic_of_regions_is_finished(four, tmp_path, monkeypatch):
+    shapes = {"a": box(600_000, 5_097_000, 601_000, 5_098_000), "b": box(601_000, 5_097_000, 602_000, 5_098_000)}
+    regions, out = write_regions(tmp_path / "regions.gpkg", shapes), tmp_path / "out"
+    whole, begun = mosaic_regions.write_raster, []
+
+    def interrupted(grid, placed, target, *rest, **options):
+        begun.append(target.name)
+        if target.name.startswith("b"):
+            raise KeyboardInterrupt
+        return whole(grid, placed, target, *rest, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mosaic_regions, "write_raster", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            mosaic([four], out, regions=regions, by="name")
+    assert begun == ["a_lulc.tif", "b_lulc.tif"]
+    before = (out / "a_lulc.tif").stat().st_mtime_ns
+    made = mosaic([four], out, regions=regions, by="name")
+    assert set(made.classes) == {"a", "b"}
+    assert (out / "a_lulc.tif").stat().st_mtime_ns == before
+    assert not list(out.glob(".*"))
+    again = mosaic([four], tmp_path / "again", regions=regions, by="name")
+    assert [path.read_bytes() for path in made if path.suffix == ".tif"] == [
+        path.read_bytes() for path in again if path.suffix == ".tif"
+    ]
+    assert made.classes == again.classes
+
+
+def test_an_interrupted_virtual_mosaic_is_finished(tmp_path, monkeypatch):
+    a = write_map(tmp_path / "A", [[1]])
+    whole = os.replace
+
+    def interrupted(source, target):
+        if Path(target).suffix == ".vrt":
+            raise KeyboardInterrupt
+        whole(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            mosaic([a], tmp_path / "V_lulc.vrt")
+    assert (tmp_path / "V_lulc.qml").exists()
+    assert all(path.is_file() for path in mosaic([a], tmp_path / "V_lulc.vrt").paths)
+    (tmp_path / "W_lulc.qml").write_text("mine")
+    with pytest.raises(OutputError, match=r"W_lulc\.qml: already exists"):
+        mosaic([a], tmp_path / "W_lulc.vrt")
+    assert (tmp_path / "W_lulc.qml").read_text() == "mine"
+    assert not (tmp_path / "W_lulc.vrt").exists()

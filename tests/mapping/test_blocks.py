@@ -9,6 +9,7 @@ from affine import Affine
 import geocfl
 from geocfl.errors import SceneError
 from geocfl.mapping.blocks import Blocks
+from geocfl.mapping.checkpoint import Checkpoint
 from geocfl.mapping.divide import classify_block, divide
 from geocfl.mapping.mapper import Mapper
 from geocfl.mapping.settings import MapSettings
@@ -123,3 +124,38 @@ def test_a_scene_that_cannot_be_read_leaves_nothing(tmp_path: Path, source: Sour
     with pytest.raises(SceneError):
         classify_block(mapper, source, blocks, 0, 7)
     assert not list(blocks.parent.iterdir())
+
+
+def test_a_server_that_fails_costs_only_unfinished_strips(
+    tmp_path: Path, source: Source, mapper: Mapper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mapper.map(source, tmp_path / "unbroken")
+    blocks = divide(mapper, source, tmp_path / "out", overwrite=False, windows=600)
+    assert blocks is not None
+    first, last = blocks.rows[-1]
+    assert last - first > blocks.cell_rows
+    for rows in blocks.rows[:-1]:
+        classify_block(mapper, source, blocks, *rows)
+    whole, appended = Checkpoint.append, []
+
+    def fail_after_one(checkpoint: Checkpoint, *strip: object) -> None:
+        if appended:
+            raise SceneError("the server failed 5 times (HTTP 503)", transient=True)
+        appended.append(checkpoint.row)
+        whole(checkpoint, *strip)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "append", fail_after_one)
+        with pytest.raises(SceneError, match="503"):
+            classify_block(mapper, source, blocks, first, last)
+    assert blocks.folder(blocks.rows[0][0]).exists()
+    rows = []
+    monkeypatch.setattr(
+        Checkpoint, "append", lambda checkpoint, *strip: (rows.append(checkpoint.row), whole(checkpoint, *strip))
+    )
+    classify_block(mapper, source, blocks, first, last)
+    assert rows[0] == first + blocks.cell_rows
+    assert not list(blocks.parent.glob("*.kept"))
+    joined = mapper.map(source, tmp_path / "out", blocks=blocks)
+    unbroken = (tmp_path / "unbroken" / joined.paths["lulc"].name).read_bytes()
+    assert joined.paths["lulc"].read_bytes() == unbroken

@@ -14,6 +14,7 @@ from geocfl.mapping import many
 from geocfl.mapping.mapper import Mapper
 from geocfl.mapping.results import Tally
 from geocfl.products.scene_map import SceneMap
+from geocfl.scenes import Source
 
 
 def write_scene(path: Path, seed: int = 0) -> Path:
@@ -209,3 +210,26 @@ def test_workers_without_dask(tmp_path: Path, tiny_model: Path, monkeypatch: pyt
     monkeypatch.setattr(many, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"`workers` and `scheduler` need Dask; run: pip install distributed bokeh"):
         list(geocfl.map_scenes(tmp_path / "s.tif", tmp_path, model=tiny_model, **where))
+
+
+def test_a_scene_whose_server_failed_is_mapped_again_after_the_others(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenes = [write_scene(tmp_path / f"in/S2A_20240601T10003{n}.tif", n) for n in range(2)]
+    whole, tried = Mapper.map, []
+
+    def failing(mapper: Mapper, source: Source, *rest: object, **options: object) -> SceneMap:
+        tried.append(source.path)
+        if source.path == str(scenes[0]) and tried.count(source.path) < 3:
+            raise SceneError(f"{source.path}: the server failed 5 times (HTTP 503)", transient=True)
+        return whole(mapper, source, *rest, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setenv("GDAL_HTTP_RETRY_DELAY", "0")
+    monkeypatch.setattr(Mapper, "map", failing)
+    results = list(geocfl.map_scenes(scenes, tmp_path / "maps", model=tiny_model))
+    assert [path for path, _ in results] == [str(scenes[1]), str(scenes[0])]
+    assert all(isinstance(result, SceneMap) for _, result in results)
+    tried.clear()
+    _, result = next(geocfl.map_scenes([scenes[0]], tmp_path / "maps", model=tiny_model, retries=1))
+    assert isinstance(result, SceneError)
+    assert tried == [str(scenes[0])] * 2

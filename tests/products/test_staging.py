@@ -2,6 +2,7 @@ import errno
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -10,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from geocfl.errors import OutputError
+from geocfl.errors import OutputError, SceneError
 from geocfl.products.files import SUFFIXES, SUMMARY
 from geocfl.products.lock import BusyError
 from geocfl.products.staging import Staging
@@ -162,17 +163,87 @@ def test_a_commit_cut_short_is_finished(tmp_path, monkeypatch, moves):
     assert not (tmp_path / ".S.partial").exists()
 
 
-def test_a_crash_after_the_summary_is_tidied_up(tmp_path, monkeypatch):
-    def crash(path):
-        raise KeyboardInterrupt
+def crash_while_removing(monkeypatch, steps):
+    """Raises KeyboardInterrupt in place of the removal of the entry after `steps` others."""
+    left = [steps]
 
-    monkeypatch.setattr("shutil.rmtree", crash)
-    with pytest.raises(KeyboardInterrupt):
-        finish(tmp_path)
-    monkeypatch.undo()
+    def crashing(real):
+        def step(path, *rest, **options):
+            if ".S.partial" in str(path):
+                if not left[0]:
+                    raise KeyboardInterrupt
+                left[0] -= 1
+            return real(path, *rest, **options)
+
+        return step
+
+    monkeypatch.setattr(Path, "unlink", crashing(Path.unlink))
+    monkeypatch.setattr(Path, "rmdir", crashing(Path.rmdir))
+
+
+def work(out, then):
+    with Staging(out, "S", "h1") as staging:
+        write_all(staging, "h1")
+        for name in ("cells", "aaa"):
+            (staging.folder / name).write_text("work")
+        then(staging)
+
+
+@pytest.mark.parametrize("steps", range(5))
+def test_a_crash_after_the_summary_is_tidied_up(tmp_path, monkeypatch, steps):
+    with monkeypatch.context() as patch:
+        crash_while_removing(patch, steps)
+        with pytest.raises(KeyboardInterrupt):
+            work(tmp_path, Staging.commit)
     assert finish(tmp_path) == "done"
     assert len(contents(tmp_path)) == len(SUFFIXES)
+    finish(tmp_path, "h2", overwrite=True)
     assert not (tmp_path / ".S.partial").exists()
+
+
+@pytest.mark.parametrize("steps", range(4))
+def test_a_crash_while_failed_work_is_removed_blocks_nothing(tmp_path, monkeypatch, steps):
+    with monkeypatch.context() as patch:
+        crash_while_removing(patch, steps)
+        with pytest.raises(KeyboardInterrupt):
+            work(tmp_path, lambda staging: 1 / 0)
+    assert (tmp_path / ".S.partial").exists()
+    assert finish(tmp_path, "h2") == "new"
+    assert not (tmp_path / ".S.partial").exists()
+
+
+def test_a_transient_error_keeps_the_work(tmp_path):
+    with pytest.raises(SceneError):
+        break_off(tmp_path, SceneError("the server failed", transient=True))
+    with Staging(tmp_path, "S", "h1") as staging:
+        assert staging.state == "continue"
+        assert (staging.folder / "cells.tif").read_text() == "half"
+
+
+def test_a_folder_that_is_removed_during_the_work_is_named(tmp_path):
+    def remove(staging):
+        shutil.rmtree(tmp_path / "out")
+        staging.path("_lulc.tif").write_text("new")
+
+    with pytest.raises(OutputError, match="was removed or renamed during the work"):
+        work(tmp_path / "out", remove)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits of file sizes")
+def test_a_limit_of_file_sizes_is_named(tmp_path):
+    with pytest.raises(OutputError, match="takes no file that large"):
+        break_off(tmp_path, OSError(errno.EFBIG, "File too large"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_products_are_on_the_disk_before_they_are_moved(tmp_path, monkeypatch):
+    events, fsync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda number: (events.append(os.fstat(number).st_ino), fsync(number)))
+    monkeypatch.setattr(os, "replace", lambda *paths: (events.append(paths[1].name), replace(*paths)))
+    finish(tmp_path)
+    for suffix in SUFFIXES:
+        name = f"S{suffix}"
+        assert events.index((tmp_path / name).stat().st_ino) < events.index(name)
 
 
 def test_a_forgotten_product_is_not_committed(tmp_path):
