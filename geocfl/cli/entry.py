@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import errno
+import io
 import logging
+import os
 import re
 import sys
 from pathlib import Path
@@ -33,6 +36,10 @@ def examples(*each: tuple[str, str]) -> str:
 class _Commands(TyperGroup):
     """Prints an error as one sentence without a traceback, and accepts old spellings of options."""
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        open_standard_streams()
+        return super().main(*args, **kwargs)
+
     def get_params(self, ctx: Any) -> Any:
         return _without_types(super().get_params(ctx))
 
@@ -61,9 +68,59 @@ class _Commands(TyperGroup):
                 raise
             print_error(error, _running(ctx))
             raise typer.Exit(error.exit_code) from error
+        except (OSError, UnicodeEncodeError) as error:
+            message = _system_message(error)
+            if ctx.params.get("debug") or not message:
+                raise
+            print_error(GeocflError(message))
+            raise typer.Exit(1) from error
         except KeyboardInterrupt:
             typer.echo("geocfl: stopped", err=True)
             raise typer.Exit(130) from None
+
+
+_REMEDIES = {
+    errno.EACCES: "change its permissions, or use another path",
+    errno.EPERM: "change its permissions, or use another path",
+    errno.ENOENT: "check the path",
+    errno.ENAMETOOLONG: "use a shorter name",
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.EFBIG: "raise the limit of file sizes",
+}
+
+
+def _system_message(error: OSError | UnicodeEncodeError) -> str:
+    """The message about a file that the system refuses, or about standard output; empty if there is another cause."""
+    if isinstance(error, UnicodeEncodeError):
+        return f"{error.object!a}: the name is not UTF-8; rename it" if "surrogates" in error.reason else ""
+    if error.errno is None or error.errno == errno.EPIPE:  # a bug, or a reader that has seen enough
+        return ""
+    if error.filename is not None:
+        remedy = _REMEDIES.get(error.errno, "check the path and the disk")
+        return f"{error.filename}: {str(error.strerror).lower()}; {remedy}"
+    try:
+        sys.stdout.flush()
+        return ""
+    except OSError:  # what could not be written is still there
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes it again at its end
+        return f"standard output: cannot be written ({str(error.strerror).lower()}); the files of the command are whole"
+
+
+def open_standard_streams() -> None:
+    """Opens closed standard streams on nothing, because the next files would get their numbers and their text."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream in (sys.__stdout__, sys.__stderr__):
+            stream.reconfigure(errors="backslashreplace")  # names of files may be anything
 
 
 def _without_types(parameters: list[Any]) -> list[Any]:
@@ -80,6 +137,8 @@ def _warn(text: str) -> None:
     typer.echo(f"warning: {text}", err=True)
 
 
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+"""Characters that a name may hold, but that would break a message into lines or change the terminal."""
 PARAMETER = re.compile(r"`([a-z][a-z0-9_]*)(?:=([^`]+))?`")
 """A parameter of the Python API in a message, with or without a value."""
 
@@ -141,7 +200,8 @@ def print_error(error: GeocflError, command: Any = None) -> None:
         error: The error.
         command: The running command, whose options the message shows.
     """
-    typer.echo(f"geocfl: {as_options(str(error), command)}", err=True)
+    message = CONTROL.sub(lambda found: ascii(found.group())[1:-1], as_options(str(error), command))
+    typer.echo(f"geocfl: {message}", err=True)
     if error.page:
         typer.echo(f"  see {DOCUMENTATION}{error.page}", err=True)
 

@@ -118,5 +118,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def cache_folder() -> Path:
     """``$GEOCFL_CACHE``, else ``geocfl`` in the user's cache folder; files in it may be deleted at any time."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    try:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:  # the user has no home folder, so nothing can be cached
+        base = os.devnull
     return Path(os.environ.get("GEOCFL_CACHE") or Path(base) / "geocfl")

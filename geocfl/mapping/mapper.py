@@ -48,6 +48,8 @@ log = logging.getLogger("geocfl")
 
 SCENES_AT_ONCE = 2
 """Threads that map with one `Mapper`: one classifies, the other hashes and reads a scene or writes products."""
+MAX_BATCH = 65_536
+"""Windows in a batch at most: gigabytes for a model of three bands, and no faster than a few thousand."""
 GDAL_CACHE = 64
 """Megabytes of decoded blocks that GDAL may keep; its default is 5 % of all memory, but strips keep what is reused."""
 
@@ -126,8 +128,8 @@ class Mapper:
         reading: Reading | None = None,
     ) -> None:
         model.check_stride(settings.stride)
-        if batch_size is not None and batch_size < 1:
-            raise UsageError(f"`batch_size` is {batch_size} but must be at least 1")
+        if batch_size is not None and not 1 <= batch_size <= MAX_BATCH:
+            raise UsageError(f"`batch_size` is {batch_size} but must be 1 to {MAX_BATCH}")
         self.model = model.with_tta(settings.tta)
         self.settings = replace(settings, tta=self.model.tta)
         check_novelty(model, settings)

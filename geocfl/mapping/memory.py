@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import psutil
 
@@ -33,7 +34,7 @@ def memory_budget(memory: int | str | None, sharers: int = 1) -> int:
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", str(memory), re.IGNORECASE)
     if not found or not float(found[1]):
         raise UsageError(f"`memory` is {memory!r} but must be a size, such as 2GB or 800MB")
-    return int(float(found[1]) * _UNITS[found[2].upper()])
+    return int(min(float(found[1]), sys.maxsize) * _UNITS[found[2].upper()])
 
 
 def resident() -> int:

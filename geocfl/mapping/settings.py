@@ -165,7 +165,8 @@ class MapSettings:
         if not isinstance(moment, dt.datetime):
             try:
                 moment = dt.datetime.fromisoformat(str(moment))
-            except ValueError as error:
+                moment.astimezone(dt.UTC)
+            except (ValueError, OverflowError) as error:
                 raise UsageError(
                     f"`datetime` is {self.datetime!r}, which is not a date; use one such as 2019-04-16 or "
                     "2019-04-16T10:00:31Z"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
-import tempfile
+import os
+import shutil
 import warnings
 from pathlib import Path
 from typing import Literal
 
+from geocfl.core.files import working_folder
 from geocfl.core.keywords import declared
 from geocfl.errors import OutputError, UsageError, unknown_name
 from geocfl.models.bundle import Bundle
@@ -67,14 +71,15 @@ def export(
             raise OutputError(f"{file}: already exists; use `overwrite=True` to replace it, or choose another `out`")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export") as folder:
-            partial = Path(folder) / path.name
+        with working_folder(path.parent, path.name) as folder:
+            partial = folder / path.name
             _WRITERS[format](bundle, partial)
             for file in files[::-1]:
                 file.parent.mkdir(exist_ok=True)
                 (partial.parent / file.relative_to(path.parent)).replace(file)
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another `out`") from error
+        reason = error.strerror or error
+        raise OutputError(f"{path}: cannot be written ({reason}); free some space, or choose another `out`") from error
     return files
 
 
@@ -102,15 +107,24 @@ def _write_torchscript(bundle: Bundle, path: Path) -> None:
         warnings.simplefilter("ignore")  # TorchScript is deprecated, but many programs still load it
         traced = torch.jit.trace(Probabilities(bundle), example_windows(bundle))  # type: ignore[no-untyped-call]
         facts = json.dumps(bundle.to_json()).encode()
-        torch.jit.save(torch.jit.freeze(traced), str(path), _extra_files={"geocfl": facts})
+        buffer = io.BytesIO()  # torch aborts the process if it cannot write to a file
+        torch.jit.save(torch.jit.freeze(traced), buffer, _extra_files={"geocfl": facts})
+    path.write_bytes(buffer.getvalue())
 
 
 def _write_openvino(bundle: Bundle, path: Path) -> None:
     import openvino as ov
 
-    network = ov.Core().read_model(cached_onnx(bundle, windows=True))
+    source = cached_onnx(bundle, windows=True)
+    if shutil.disk_usage(path.parent).free < source.stat().st_size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # OpenVINO does not notice, or aborts the process
+    network = ov.Core().read_model(source)
     network.set_rt_info(json.dumps(bundle.to_json()), "geocfl")
-    ov.save_model(network, path, compress_to_fp16=False)  # as accurate as the others
+    try:
+        ov.save_model(network, path, compress_to_fp16=False)  # as accurate as the others
+        ov.Core().read_model(path)
+    except RuntimeError as error:
+        raise OSError(str(error).strip().splitlines()[-1]) from error
 
 
 def _write_stac(bundle: Bundle, path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
 import logging
 import os
+import shutil
 import tempfile
 import warnings
 from importlib.util import find_spec
@@ -13,13 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from geocfl._version import __version__
-from geocfl.core.files import cache_folder
-from geocfl.errors import ModelError, UsageError
+from geocfl.core.files import cache_folder, write_whole
+from geocfl.errors import ModelError, OutputError, UsageError
 from geocfl.models.bundle import Bundle
 
 log = logging.getLogger("geocfl")
 
 INPUT, OUTPUT, NOVELTY = "reflectance", "probabilities", "residuals"
+_NUMBER, _BYTES = 0, 2
+"""Kinds of fields in a protocol buffer."""
+_FIELDS = {7, 8, 14}
+"""The graph, its operators and the metadata of an ONNX model."""
 OPSET = 18
 """The oldest that torch's exporter writes without conversion, so most programs can read it."""
 
@@ -35,26 +41,70 @@ def cached_onnx(bundle: Bundle, *, windows: bool = False) -> Path:
     Raises:
         ModelError: The weights cannot be read, or torch cannot export the network.
         UsageError: The file is not in the cache, and the packages that export it are not installed.
+        OutputError: Neither the cache nor the folder for temporary files can be written.
     """
     digest = hashlib.sha256(bundle.digest().encode()).hexdigest()[:32]
     windows = windows and bool(bundle.feature_stride or bundle.novelty)  # the same file otherwise
     kind = "-windows" if windows else ""
     file = cache_folder() / "onnx" / f"{digest}-{bundle.tta}{kind}-{__version__}.onnx"
-    if file.exists():
+    if _is_whole(file):
         return file
     require("onnx", "onnxscript")
     log.info("%s: exporting to ONNX, once", bundle.name)
+    content = _content(bundle, windows=windows)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError:  # the home folder is read-only: the model is exported every time
-        file = Path(tempfile.mkdtemp()) / file.name
-    partial = file.with_suffix(f".{os.getpid()}.partial")
+        write_whole(file, content)
+        return file
+    except OSError as error:
+        reason = error.strerror or error
+        log.warning(
+            "%s: cannot be written (%s), so the model is exported again next time; set GEOCFL_CACHE to a folder that "
+            "can be written",
+            file,
+            reason,
+        )
     try:
-        _write(bundle, partial, windows=windows)
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
-    return file
+        folder = Path(tempfile.mkdtemp(prefix="geocfl-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        (folder / file.name).write_bytes(content)
+        return folder / file.name
+    except OSError as error:
+        raise OutputError(
+            f"{file}: cannot be written ({reason}), nor can {tempfile.gettempdir()}; free some space, or set "
+            "GEOCFL_CACHE to another folder"
+        ) from error
+
+
+def _is_whole(file: Path) -> bool:
+    """Whether a file is an ONNX model with its end, from the lengths of its fields.
+
+    Source: https://protobuf.dev/programming-guides/encoding/.
+    """
+
+    def number() -> int:
+        value = shift = 0
+        while byte := opened.read(1):
+            value |= (byte[0] & 127) << shift
+            if byte[0] < 128:
+                return value
+            shift += 7
+        raise ValueError("the end is missing")
+
+    try:
+        with file.open("rb") as opened:
+            size, fields = os.fstat(opened.fileno()).st_size, set()
+            while opened.tell() < size:
+                tag = number()
+                length = number()  # of the field, or its value if the field is a number
+                if tag & 7 == _BYTES:
+                    opened.seek(length, os.SEEK_CUR)
+                elif tag & 7 != _NUMBER:
+                    return False
+                fields.add(tag >> 3)
+            return opened.tell() == size and fields >= _FIELDS
+    except (OSError, ValueError, OverflowError):
+        return False
 
 
 def require(*packages: str) -> None:
@@ -69,7 +119,7 @@ def require(*packages: str) -> None:
         )
 
 
-def _write(bundle: Bundle, path: Path, *, windows: bool) -> None:
+def _content(bundle: Bundle, *, windows: bool) -> bytes:
     import onnx
     import torch
 
@@ -103,7 +153,8 @@ def _write(bundle: Bundle, path: Path, *, windows: bool) -> None:
     onnx.helper.set_model_props(proto, facts)
     proto.producer_name, proto.producer_version = "geocfl", __version__
     onnx.checker.check_model(proto)
-    path.write_bytes(proto.SerializeToString())
+    content: bytes = proto.SerializeToString()
+    return content
 
 
 def _free_sizes(proto: Any) -> None:

@@ -122,9 +122,11 @@ class Staging:
         if isinstance(error, Exception) and not isinstance(error, GeocflError):
             failure = self._failure_of_writing(error)
         keep = isinstance(error, KeyboardInterrupt) or (isinstance(error, GeocflError) and error.transient)
-        if error is not None and not keep and self.state != "done" and not self._committing():
-            self._clean_up()
-        self._leave()
+        try:
+            if error is not None and not keep and self.state != "done" and not self._committing():
+                self._clean_up()
+        finally:
+            self._leave()
         if failure:
             raise OutputError(failure) from error
 

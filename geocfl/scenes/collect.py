@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from geocfl.core.progress import Progress, counted, silent
-from geocfl.errors import GeocflError, UsageError
+from geocfl.errors import GeocflError, SceneError, UsageError
 from geocfl.scenes.bands import BandNumbers
 from geocfl.scenes.find import find_source
 from geocfl.scenes.formats.folder import find_folder, group_files
@@ -94,6 +94,11 @@ def list_scenes(
             return Listed(path, find_source(scene, bands))
         except GeocflError as error:
             return Listed(path, None, error)
+        except UnicodeEncodeError:
+            return Listed(path, None, SceneError(f"{path!a}: the name is not UTF-8; rename it"))
+        except OSError as error:
+            reason = error.strerror or error
+            return Listed(path, None, SceneError(f"{path}: cannot be read ({reason}); pass a readable file"))
 
     with ThreadPoolExecutor(LOOKING) as pool:
         looked = counted(pool.map(look, grouped), progress, "finding scenes", len(grouped), "scene")
@@ -113,6 +118,8 @@ def _read_list(path: Path) -> list[str]:
         raise UsageError(f"{path}: is not text; {remedy}") from error
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
+    if number := next((number for number, line in enumerate(lines, start=1) if "\0" in line), 0):
+        raise UsageError(f"{path}: line {number} holds a NUL character; {remedy}")
     stripped = [line.strip() for line in lines]
     named = [line for line in stripped if line and not line.startswith("#")]
     if not named:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from geocfl.core.files import cache_folder
+from geocfl.core.files import cache_folder, write_whole
 from geocfl.core.progress import Progress, silent
 from geocfl.data.patches import Patches
 from geocfl.models.devices import fast_batch_size
@@ -56,9 +55,7 @@ def read_features(
     features = torch.cat(rows)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(f".{os.getpid()}.partial")
-        partial.write_bytes(save({"features": features}))
-        partial.replace(file)
+        write_whole(file, save({"features": features}))
     except OSError as error:
         logger.warning("%s cannot be written (%s); other runs will compute the features again", file, error.strerror)
     return features.float()

@@ -1,5 +1,6 @@
 import logging
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -159,3 +160,46 @@ def test_errors_and_the_log_name_options(monkeypatch: pytest.MonkeyPatch) -> Non
     done = CliRunner().invoke(app, ["info", "s.tif"])
     assert done.exit_code == 1
     assert done.stderr == "warning: --bands is ignored\nSCENE|MODEL is read\ngeocfl: pass --scale 10000\n"
+
+
+@pytest.mark.integration
+def test_a_full_standard_output_is_one_sentence(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([COMMAND, "--version"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("geocfl: standard output: cannot be written (no space left on device)")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.integration
+@pytest.mark.skipif(sys.platform == "win32", reason="no shell")
+def test_closed_standard_streams_change_no_file(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from geocfl.cli.entry import open_standard_streams; open_standard_streams();"
+        "f = open('out', 'w'); os.write(2, b'noise'); print('noise', file=sys.stderr); print(f.fileno(), file=f)"
+    )
+    subprocess.run(["sh", "-c", f'exec "{sys.executable}" -c "{code}" <&- >&- 2>&-'], cwd=tmp_path, check=True)
+    assert int((tmp_path / "out").read_text()) > 2
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (PermissionError(13, "Permission denied", "/x/zones.gpkg"), "/x/zones.gpkg: permission denied; change its"),
+        (OSError(36, "File name too long", "aaa"), "aaa: file name too long; use a shorter name"),
+        (OSError(27, "File too large", "a\nb"), "a\\nb: file too large; raise the limit of file sizes"),
+        (UnicodeEncodeError("utf-8", "\udcff.tif", 0, 1, "surrogates not allowed"), "the name is not UTF-8; rename it"),
+    ],
+)
+def test_what_the_system_refuses_is_one_sentence(error: Exception, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("geocfl.stats", refuse)
+    result = CliRunner().invoke(app, ["stats", "a_lulc.tif", "--zones", "zones.gpkg"])
+    assert result.exit_code == 1
+    assert words in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert CliRunner().invoke(app, ["--debug", "stats", "a_lulc.tif", "--zones", "z.gpkg"]).exception is error

@@ -68,3 +68,8 @@ def test_strips_of_an_even_number_of_rows(stride: int) -> None:
         assert rows % 2 == 0
         assert strip_bytes(cells, 3, 2, rows, 512) <= budget
     assert choose_cell_rows(grid(640, 30, height=70), 3, 2, 512, 10**9, multiple=2) == 4
+
+
+@pytest.mark.parametrize("memory", ["9" * 400, "9" * 400 + "TB", 10**400])
+def test_absurd_memory_is_no_limit(memory: int | str) -> None:
+    assert memory_budget(memory) > 10**18

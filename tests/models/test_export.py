@@ -104,9 +104,9 @@ def test_missing_packages_are_named(tmp_path: Path, tiny_model: Path, monkeypatc
         geocfl.export(tiny_model, tmp_path / "m.onnx")
 
 
-def write_nothing(_: Any, path: Path, *, windows: bool) -> None:
-    """In place of the export, where it is not what is tested."""
-    path.touch()
+def export_nothing(_: Any, *, windows: bool) -> bytes:
+    """In place of the export, where it is not what is tested: the fields of a model, each empty."""
+    return bytes([7 << 3 | 2, 0, 8 << 3 | 2, 0, 14 << 3 | 2, 0])
 
 
 @pytest.mark.extra("onnx")
@@ -114,7 +114,7 @@ def test_the_cache_knows_a_model_by_its_content(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GEOCFL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("geocfl.models.onnx_file._write", write_nothing)
+    monkeypatch.setattr("geocfl.models.onnx_file._content", export_nothing)
     first = cached_onnx(geocfl.load_model(tiny_model))
     before = first.stat().st_mtime_ns
     assert cached_onnx(geocfl.load_model(tiny_model)) == first
@@ -133,8 +133,50 @@ def test_export_works_without_a_writable_cache(
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("GEOCFL_CACHE", str(tmp_path / "file"))
-    monkeypatch.setattr("geocfl.models.onnx_file._write", write_nothing)
+    monkeypatch.setattr("geocfl.models.onnx_file._content", export_nothing)
     assert cached_onnx(geocfl.load_model(tiny_model)).is_file()
+
+
+@pytest.mark.extra("onnx")
+@pytest.mark.parametrize("kept", [0, 1, 5])
+def test_a_file_in_the_cache_that_was_cut_off_is_made_anew(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
+    monkeypatch.setenv("GEOCFL_CACHE", str(tmp_path))
+    monkeypatch.setattr("geocfl.models.onnx_file._content", export_nothing)
+    file = cached_onnx(geocfl.load_model(tiny_model))
+    whole = file.read_bytes()
+    file.write_bytes(whole[:kept])
+    assert cached_onnx(geocfl.load_model(tiny_model)).read_bytes() == whole
+
+
+@pytest.mark.extra("onnx")
+def test_a_full_cache_is_named(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setenv("GEOCFL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("geocfl.models.onnx_file._content", export_nothing)
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OutputError, match=r"cache/onnx/.*No space left on device.*GEOCFL_CACHE"):
+        cached_onnx(geocfl.load_model(tiny_model))
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits of file sizes")
+@pytest.mark.parametrize("limit", [1000, 20_000])
+def test_a_limit_of_file_sizes_is_named_and_leaves_nothing(tmp_path: Path, tiny_model: Path, limit: int) -> None:
+    code = (
+        "import resource, sys, geocfl\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))\n"
+        "try: geocfl.export(sys.argv[1], sys.argv[2], format='torchscript')\n"
+        "except geocfl.OutputError as error: print(error)"
+    )
+    out = tmp_path / "model.pt"
+    command = [sys.executable, "-c", code, str(tiny_model), str(out), str(limit)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert f"{out}: cannot be written (File too large)" in done.stdout
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.fixture
