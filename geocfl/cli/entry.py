@@ -36,9 +36,16 @@ def examples(*each: tuple[str, str]) -> str:
 class _Commands(TyperGroup):
     """Prints an error as one sentence without a traceback, and accepts old spellings of options."""
 
-    def main(self, *args: Any, **kwargs: Any) -> Any:
+    def main(self, args: Any = None, *rest: Any, **options: Any) -> Any:
         open_standard_streams()
-        return super().main(*args, **kwargs)
+        try:
+            return super().main(args, *rest, **options)
+        except (OSError, UnicodeEncodeError) as error:
+            message = _system_message(error)
+            if not message or "--debug" in (sys.argv[1:] if args is None else args):
+                raise
+            print_error(GeocflError(message))
+            sys.exit(1)
 
     def get_params(self, ctx: Any) -> Any:
         return _without_types(super().get_params(ctx))
@@ -68,12 +75,6 @@ class _Commands(TyperGroup):
                 raise
             print_error(error, _running(ctx))
             raise typer.Exit(error.exit_code) from error
-        except (OSError, UnicodeEncodeError) as error:
-            message = _system_message(error)
-            if ctx.params.get("debug") or not message:
-                raise
-            print_error(GeocflError(message))
-            raise typer.Exit(1) from error
         except KeyboardInterrupt:
             typer.echo("geocfl: stopped", err=True)
             raise typer.Exit(130) from None
@@ -101,10 +102,10 @@ def _system_message(error: OSError | UnicodeEncodeError) -> str:
         return f"{error.filename}: {str(error.strerror).lower()}; {remedy}"
     try:
         sys.stdout.flush()
-        return ""
-    except OSError:  # what could not be written is still there
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes it again at its end
-        return f"standard output: cannot be written ({str(error.strerror).lower()}); the files of the command are whole"
+    except OSError:  # Python would try again at its end, and report that
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    remedy = _REMEDIES.get(error.errno, "check the disk")
+    return f"standard output or a file cannot be written ({str(error.strerror).lower()}); {remedy}"
 
 
 def open_standard_streams() -> None:

@@ -169,7 +169,7 @@ def test_a_full_standard_output_is_one_sentence(tmp_path: Path) -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run([COMMAND, "--version"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr.startswith("geocfl: standard output: cannot be written (no space left on device)")
+    assert done.stderr.startswith("geocfl: standard output or a file cannot be written (no space left on device)")
     assert done.stderr.count("\n") == 1
 
 
