@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -68,6 +69,8 @@ class _Commands(TyperGroup):
         return name, command, current_spelling(rest, known, lambda text: None if ctx.resilient_parsing else _warn(text))
 
     def invoke(self, ctx: Any) -> Any:
+        # rasterio says so of every raster without a place; geocfl says it once, with what to do.
+        warnings.filterwarnings("ignore", "Dataset has no geotransform")
         try:
             return super().invoke(ctx)
         except GeocflError as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from geocfl.errors import SceneError
 from geocfl.scenes.remote import fingerprint, is_remote
+from geocfl.scenes.source import holder
 
 
 def identity(path: str) -> str:
@@ -18,6 +19,7 @@ def identity(path: str) -> str:
     Raises:
         SceneError: It cannot be read.
     """
+    path = holder(path)
     if is_remote(path):
         return fingerprint(path)
     if not path.startswith("/vsi"):
@@ -32,6 +34,7 @@ def local_file(path: str) -> Path | None:
     Args:
         path: A raster as GDAL opens it.
     """
+    path = holder(path)
     if is_remote(path):
         return None
     inner = path[1:].partition("/")[2].removeprefix("{").replace("}", "") if path.startswith("/vsi") else path

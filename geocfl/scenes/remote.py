@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from geocfl.errors import SceneError
+from geocfl.scenes.source import holder
 
 if TYPE_CHECKING:
     import rasterio
@@ -297,7 +298,7 @@ def fingerprint(path: str) -> str:
     Raises:
         SceneError: It cannot be read.
     """
-    path = gdal_path(path)
+    path = gdal_path(holder(path))
     if path.startswith(("/vsizip/", "/vsitar/")) and (archive := _ARCHIVE.match(path[len("/vsizip/") :].lstrip("{"))):
         path = archive[1]
     if path.startswith("/vsicurl/"):

@@ -69,8 +69,19 @@ def file_name(path: str) -> str:
 _ARCHIVED = re.compile(r"(/vsi(?:zip|tar|gzip)/\{?)?(.*)", re.DOTALL)
 
 
+_VARIABLE = re.compile(r'((?:netcdf|hdf5):"?)(.+?)("?:[^:"]+)', re.DOTALL | re.IGNORECASE)
+
+
+def holder(path: str) -> str:
+    """The file of a variable as GDAL names it, such as ``"netcdf:cube.nc:B04"``; any other path as it is."""
+    found = _VARIABLE.fullmatch(path)
+    return found[2] if found else path
+
+
 def absolute_path(path: str) -> str:
     """A raster's path as a process in another folder opens it; URLs and paths into them stay as they are."""
+    if variable := _VARIABLE.fullmatch(path):
+        return variable[1] + absolute_path(variable[2]) + variable[3]
     archive, rest = _ARCHIVED.fullmatch(path).groups(default="")  # type: ignore[union-attr]
     return path if "://" in path or rest.startswith("/vsi") else archive + os.path.abspath(rest)
 

@@ -15,8 +15,11 @@ from affine import Affine
 
 from geocfl.errors import SceneError
 from geocfl.scenes.find import find_source
+from geocfl.scenes.fingerprint import local_file
 from geocfl.scenes.formats.variables import find_variables
 from geocfl.scenes.reader import open_scene
+from geocfl.scenes.remote import fingerprint
+from geocfl.scenes.source import absolute
 from tests.scenes.safe_product import write_safe
 
 BANDS = ("B04", "B03", "B02")
@@ -195,6 +198,33 @@ def with_scale(folder: Path, band: str) -> str:
         file.scales, file.offsets = (1e-4,), (-0.1,)
         file.update_tags(1, long_name=band)
     return str(path)
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_netcdf_with_a_variable_per_band_is_mapped_from_any_folder(tmp_path, monkeypatch):
+    with rasterio.open(
+        tmp_path / "x.tif", "w", driver="GTiff", height=64, width=64, count=4, dtype="int16", crs="EPSG:32632",
+        transform=Affine(10, 0, 600_000, 0, -10, 5_300_000),
+    ) as file:  # fmt: skip
+        file.write(np.stack([DN["B04"], DN["B02"], DN["B03"], DN["B04"]]))
+        for number in file.indexes:
+            file.update_tags(number, NETCDF_VARNAME="B0")  # GDAL adds the number
+    rasterio.shutil.copy(tmp_path / "x.tif", tmp_path / "cube.nc", driver="netCDF")
+    monkeypatch.chdir(tmp_path)
+    source = find_source("cube.nc")
+    assert tuple(source.bands) == ("B01", "B02", "B03", "B04")
+    assert source.stem == "cube"
+    monkeypatch.chdir(tmp_path.parent)
+    with open_scene(str(tmp_path / "cube.nc"), needed=BANDS, gsd=10.0) as scene:
+        np.testing.assert_array_equal(
+            (scene.read(("B04",), 0, 64)[0] * 10_000).round(), np.where(DN["B04"], DN["B04"], 0)
+        )
+    monkeypatch.chdir(tmp_path)
+    there = absolute(source)
+    monkeypatch.chdir(tmp_path.parent)
+    assert open_scene(there, needed=BANDS, gsd=10.0).height == 64
+    assert local_file(there.bands["B04"].path) == tmp_path / "cube.nc"
+    assert fingerprint(there.bands["B04"].path) == fingerprint(str(tmp_path / "cube.nc"))
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
