@@ -139,9 +139,12 @@ def _within_a_turn(dataset: rasterio.DatasetReader) -> rasterio.DatasetReader:
     west, east = west - 360 * turns, east - 360 * turns
     moved = Affine.translation(-360 * turns, 0) @ dataset.transform
     if (west < -180 or east > 180) and east - west < 360:
-        spheroid = {key: value for key, value in pyproj.CRS(dataset.crs.to_wkt()).to_dict().items() if key != "pm"}
-        from_180 = Affine.translation(-180 if east > 180 else 180, 0)
-        return _placed(dataset, CRS.from_dict(spheroid, pm=180), from_180 @ moved)
+        ellipsoid = pyproj.CRS(dataset.crs.to_wkt()).ellipsoid
+        axes = (6_378_137.0, 6_356_752.314245)
+        if ellipsoid:
+            axes = (ellipsoid.semi_major_metre, ellipsoid.semi_minor_metre)  # codespell:ignore metre
+        crs = CRS.from_dict(proj="longlat", a=axes[0], b=axes[1], pm=180)
+        return _placed(dataset, crs, Affine.translation(-180 if east > 180 else 180, 0) @ moved)
     return _placed(dataset, dataset.crs, moved) if turns else dataset
 
 
