@@ -117,6 +117,15 @@ SceneOffset = Annotated[
         rich_help_panel=SCENE,
     ),
 ]
+SceneNodata = Annotated[
+    float | None,
+    typer.Option(
+        metavar="NUMBER",
+        help="Pixel value that means no data, such as -10000, in a scene that does not declare it.",
+        show_default="from the scene",
+        rich_help_panel=SCENE,
+    ),
+]
 Bbox = Annotated[
     str | None,
     typer.Option(
@@ -149,6 +158,15 @@ MaskClasses = Annotated[
         metavar="N,N,...",
         help="Mask values that count as masked.",
         show_default="scl: 1,3,8,9,10; FILE: all but 0",
+        rich_help_panel=SCENE,
+    ),
+]
+MaskBits = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N,N,...",
+        help="Bits of the mask's values, from 0, any of which masks a pixel, such as 1,3.",
+        show_default="HLS Fmask: 1,2,3; QA60: 10,11",
         rich_help_panel=SCENE,
     ),
 ]

@@ -77,6 +77,20 @@ def mask_classes(text: str | None) -> tuple[int, ...] | None:
         raise UsageError(f"`mask_classes` is {text} but must be numbers, such as 3,8,9,10") from error
 
 
+def mask_bits(text: str | None) -> tuple[int, ...] | None:
+    """``"1,3"`` as numbers.
+
+    Raises:
+        UsageError: A part is not a number.
+    """
+    if not text:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"`mask_bits` is {text} but must be numbers, such as 1,3") from error
+
+
 def patch_bands(text: str | None) -> tuple[str, ...] | None:
     """``"B08,B04"`` as names; ``"rgb"`` and ``"all"`` as EuroSAT's three or thirteen bands."""
     from geocfl.data.patches import EUROSAT_BANDS, RGB

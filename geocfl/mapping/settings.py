@@ -28,6 +28,7 @@ class MapSettings:
             order. None takes what the scene states.
         scale: Digital numbers per unit of reflectance; None takes what the scene states.
         offset: Added to digital numbers first: reflectance = (DN + offset) / scale. None takes what the scene states.
+        nodata: Digital number of pixels without data; None takes what the scene states.
         backend: ``"openvino"``, ``"onnx"`` or ``"torch"``; ``"auto"`` is torch if there is a GPU, else the fastest one
             that is installed.
         precision: ``"float32"``, ``"bfloat16"`` or ``"float16"``; ``"auto"`` is half precision if it is faster on the
@@ -57,6 +58,8 @@ class MapSettings:
         mask: ``"scl"`` for the scene's own classification layer, or the path of a raster of masked pixels.
         mask_classes: Values of the mask that count; None takes clouds and their shadows in a classification layer, and
             everything but 0 in another raster.
+        mask_bits: Bits of the mask's values, from 0, any of which masks a pixel; None takes those of clouds and shadows
+            in an HLS Fmask and in a QA60 band.
         max_masked: Leave a cell empty if more than this fraction is masked (0..1).
     """
 
@@ -64,6 +67,7 @@ class MapSettings:
     bands: Mapping[str, int] | Sequence[str] | None = None
     scale: float | None = None
     offset: float | None = None
+    nodata: float | None = None
     backend: str = "auto"
     precision: str = "auto"
     tta: int | None = None
@@ -83,6 +87,7 @@ class MapSettings:
     aoi: str | Path | None = None
     mask: str | Path | None = None
     mask_classes: Collection[int] | None = None
+    mask_bits: Collection[int] | None = None
     max_masked: float = 0.5
 
     def __post_init__(self) -> None:
@@ -100,9 +105,17 @@ class MapSettings:
             object.__setattr__(self, name, check_names(name, getattr(self, name)))
         if self.bbox is not None:
             object.__setattr__(self, "bbox", check_box(self.bbox))
-        how = Reading(bands=self.bands, scale=self.scale, offset=self.offset, mask_classes=self.mask_classes)
+        how = Reading(
+            bands=self.bands,
+            scale=self.scale,
+            offset=self.offset,
+            nodata=self.nodata,
+            mask_classes=self.mask_classes,
+            mask_bits=self.mask_bits,
+        )
         object.__setattr__(self, "bands", how.bands)
         object.__setattr__(self, "mask_classes", how.mask_classes)
+        object.__setattr__(self, "mask_bits", how.mask_bits)
         for name, value in (("min_confidence", self.min_confidence), ("max_masked", self.max_masked)):
             if not 0 <= value <= 1:
                 raise UsageError(f"`{name}` is {value:g} but must be between 0 and 1")
@@ -132,11 +145,13 @@ class MapSettings:
             bands=self.bands,
             scale=self.scale,
             offset=self.offset,
+            nodata=self.nodata,
             warp=self.warp,
             allow_no_crs=self.allow_no_crs,
             area=area,
             mask=self.mask,
             mask_classes=self.mask_classes,
+            mask_bits=self.mask_bits,
         )
 
     def to_json(self, *, redacted: bool = True) -> dict[str, Any]:
@@ -181,6 +196,7 @@ class MapOptions(TypedDict, total=False):
     bands: Mapping[str, int] | Sequence[str] | None
     scale: float | None
     offset: float | None
+    nodata: float | None
     backend: str
     precision: str
     tta: int | None
@@ -200,4 +216,5 @@ class MapOptions(TypedDict, total=False):
     aoi: str | Path | None
     mask: str | Path | None
     mask_classes: Collection[int] | None
+    mask_bits: Collection[int] | None
     max_masked: float

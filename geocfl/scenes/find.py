@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import rasterio
 
 from geocfl.errors import SceneError
 from geocfl.scenes.acquisition import find_datetime
+from geocfl.scenes.band_order import likely_orders
 from geocfl.scenes.bands import BandNumbers, find_bands
 from geocfl.scenes.baseline import find_baseline
 from geocfl.scenes.formats.folder import find_beam, find_folder
@@ -18,7 +20,9 @@ from geocfl.scenes.formats.nested import find_nested, sole_raster
 from geocfl.scenes.formats.safe import find_safe
 from geocfl.scenes.formats.stac import find_item
 from geocfl.scenes.formats.variables import find_variables
+from geocfl.scenes.labels import other_labels
 from geocfl.scenes.remote import gdal_path, remote_settings, shown
+from geocfl.scenes.separate import masked_files
 from geocfl.scenes.source import Band, Source, file_name
 from geocfl.scenes.stack import open_dataset, reason
 
@@ -75,12 +79,19 @@ def _describe(path: str, opened: str, dataset: rasterio.DatasetReader, chosen: B
     if dataset.count == 0:
         return find_variables(path, dataset.subdatasets)
     name = file_name(path)
-    found, note = find_bands(path, dataset.descriptions, [c.name for c in dataset.colorinterp], chosen)
+    found, note = find_bands(
+        path,
+        dataset.descriptions,
+        [color.name for color in dataset.colorinterp],
+        chosen,
+        others=other_labels(dataset),
+        likely=partial(likely_orders, dataset),
+    )
     tags = {**dataset.tags(ns="IMAGERY"), **dataset.tags()}
     return Source(
         path=path,
         stem=PurePosixPath(name).stem,
-        bands={band: Band(opened, index) for band, index in found.items()},
+        bands=masked_files(dataset, found) or {band: Band(opened, index) for band, index in found.items()},
         level=_level(name, tags.values()),
         taken=find_datetime(name, tags),
         notes=(note,) if note else (),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +17,7 @@ from geocfl.errors import SceneError
 from geocfl.scenes.area import Extent
 from geocfl.scenes.reading import Reading
 from geocfl.scenes.remote import gdal_path, is_remote, remote_settings
-from geocfl.scenes.source import Band, Source
+from geocfl.scenes.source import Band, Source, file_name
 from geocfl.scenes.stack import open_dataset, reason
 
 SCL_CLASSES = {
@@ -28,6 +29,12 @@ SCL_CLASSES = {
 }
 """Classes of L2A's scene classification that are masked by default (Sen2Cor's legend)."""
 
+KNOWN_BITS = ((re.compile(r"\bHLS\b.*FMASK"), frozenset({1, 2, 3})), (re.compile(r"QA60"), frozenset({10, 11})))
+"""Names of files whose values are bits, and those of clouds and shadows: of HLS (cloud, beside a cloud, cloud shadow)
+and of Earth Engine's Sentinel-2 collections (cloud, cirrus).
+
+Source: HLS User Guide 2.0, table 9; Earth Engine's catalog, COPERNICUS/S2_HARMONIZED."""
+
 
 @dataclass
 class Mask:
@@ -35,9 +42,11 @@ class Mask:
 
     Attributes:
         classes: Values that are masked; None for all but 0.
+        bits: Bits of a value, any of which masks it; empty if the values are not bits.
     """
 
     classes: frozenset[int] | None
+    bits: frozenset[int]
     _dataset: rasterio.DatasetReader = field(repr=False)
     _view: WarpedVRT = field(repr=False)
 
@@ -47,13 +56,20 @@ class Mask:
         return str(self._dataset.name)
 
     @classmethod
-    def over(cls, band: Band, classes: frozenset[int] | None, grid: rasterio.DatasetReader) -> Mask:
+    def over(
+        cls,
+        band: Band,
+        classes: frozenset[int] | None,
+        grid: rasterio.DatasetReader,
+        bits: frozenset[int] = frozenset(),
+    ) -> Mask:
         """Opens a mask of any CRS and pixel size over the grid of a scene.
 
         Args:
             band: Where the mask lies.
             classes: Values that are masked; None for all but 0.
             grid: The scene, after warping.
+            bits: Bits of a value, any of which masks it, instead of `classes`.
 
         Raises:
             SceneError: It cannot be read, or has no CRS while the scene has one.
@@ -77,7 +93,7 @@ class Mask:
             height=grid.height,
             resampling=Resampling.nearest,
         )
-        return cls(classes, dataset, view)
+        return cls(classes, bits, dataset, view)
 
     def read(self, extent: Extent, start: int, stop: int) -> NDArray[np.bool_]:
         """(stop - start, width) bool, which pixels are masked; none are beyond the edges of the mask.
@@ -92,6 +108,9 @@ class Mask:
             raise SceneError(
                 f"{self._dataset.name}: the mask cannot be decoded ({reason(error)}); get the file again"
             ) from error
+        if self.bits:
+            some: NDArray[np.bool_] = values.astype(np.int64) & sum(1 << bit for bit in self.bits) != 0
+            return some
         masked: NDArray[np.bool_] = values != 0 if self.classes is None else np.isin(values, list(self.classes))
         return masked
 
@@ -119,7 +138,8 @@ def open_mask(source: Source, how: Reading, grid: rasterio.DatasetReader) -> Mas
         return None
     classes = None if how.mask_classes is None else frozenset(how.mask_classes)
     if how.mask_file is not None:
-        return Mask.over(Band(gdal_path(how.mask_file)), classes, grid)
+        bits = frozenset(how.mask_bits or (() if classes else _known_bits(how.mask_file)))
+        return Mask.over(Band(gdal_path(how.mask_file)), classes, grid, bits)
     if source.scl is None:
         raise SceneError(
             f"{source.path}: has no scene classification layer, which only L2A products have; use a raster of clouds "
@@ -127,3 +147,8 @@ def open_mask(source: Source, how: Reading, grid: rasterio.DatasetReader) -> Mas
             page="how-to/clouds/",
         )
     return Mask.over(source.scl, classes or frozenset(SCL_CLASSES), grid)
+
+
+def _known_bits(path: str) -> frozenset[int]:
+    name = re.sub(r"[._-]", " ", file_name(path).upper())
+    return next((bits for pattern, bits in KNOWN_BITS if pattern.search(name)), frozenset())

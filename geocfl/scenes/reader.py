@@ -31,6 +31,7 @@ from geocfl.scenes.remote import gdal_path, insist, is_remote, remote_settings
 from geocfl.scenes.scaling import DEFAULT, EIGHT_BIT, OPTIONS, find_scaling
 from geocfl.scenes.source import Source, file_name
 from geocfl.scenes.stack import assemble, open_dataset, reason
+from geocfl.scenes.undeclared import undeclared_nodata
 from geocfl.scenes.warp import ground
 
 
@@ -272,9 +273,11 @@ def open_scene(
     if needed:
         source = chosen_bands(source, needed)
     paths = tuple(dict.fromkeys(band.path for band in source.bands.values())) or (gdal_path(source.path),)
+    with remote_settings(*paths):
+        nodata, noted = _nodata(source, how, paths)
 
     def open_again() -> tuple[rasterio.DatasetReader, Placing]:
-        return place(source, how, gsd, _open(source, paths))
+        return place(source, how, gsd, _open(source, paths, nodata))
 
     with remote_settings(*paths):
         dataset, placing = open_again()
@@ -292,7 +295,7 @@ def open_scene(
             dataset.close()
             raise
     names = source.bands if source.bands else {}
-    one = len(paths) == 1
+    one = len(paths) == 1 and nodata is None
     numbers = {name: band.index if one else number for number, (name, band) in enumerate(names.items(), start=1)}
     opened = Scene(
         path=source.path,
@@ -302,7 +305,7 @@ def open_scene(
         level=source.level,
         taken=source.taken,
         files=(*paths, *([mask.path] if mask else [])),
-        notes=(*source.notes, *placing.notes),
+        notes=(*source.notes, *noted, *placing.notes),
         extent=extent,
         crs=placing.crs,
         transform=placing.transform @ Affine.translation(extent.column, extent.row),
@@ -363,12 +366,26 @@ def _look(scene: Scene, floats: bool, stated: float | None) -> Found | None:
     return find_scale(scene.path, red, scene.dtype, stated)
 
 
-def _open(source: Source, paths: Sequence[str]) -> rasterio.DatasetReader:
-    """The raster with all bands; a virtual one if they lie in several files."""
+def _nodata(source: Source, how: Reading, paths: Sequence[str]) -> tuple[float | None, tuple[str, ...]]:
+    """The nodata value that overrides what the rasters of a scene declare, if there is one, and a sentence about it."""
+    if how.nodata is not None or source.nodata is not None or not source.bands:
+        return how.nodata, ()
+    with _open(source, paths) as dataset:
+        one = len(paths) == 1
+        indexes = [band.index if one else number for number, band in enumerate(source.bands.values(), start=1)]
+        try:
+            nodata, said = undeclared_nodata(dataset, indexes)
+        except rasterio.RasterioIOError:  # reading says so
+            return None, ()
+    return nodata, (f"{source.path}: {said}",) if said else ()
+
+
+def _open(source: Source, paths: Sequence[str], nodata: float | None = None) -> rasterio.DatasetReader:
+    """The raster with all bands; a virtual one if they lie in several files or have another nodata value."""
     try:
-        if len(paths) == 1:
+        if len(paths) == 1 and nodata is None:
             return open_dataset(paths[0])
-        virtual = assemble(source.path, source.bands, source.nodata)
+        virtual = assemble(source.path, source.bands, source.nodata, nodata)
         return open_dataset(virtual)
     except rasterio.RasterioIOError as error:
         raise SceneError(f"{source.path}: cannot be opened ({reason(error)}); get the file again") from error

@@ -8,10 +8,15 @@ from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
 
+import numpy as np
+
 from geocfl.core.keywords import check_type
 from geocfl.errors import UsageError
 from geocfl.scenes.area import Area
 from geocfl.scenes.bands import BandNumbers, check_bands
+
+LAST_BIT = 31
+"""Highest bit of a mask's values."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,9 @@ class Reading:
         mask: ``"scl"`` for the scene's own classification layer, or the path of a raster of masked pixels.
         mask_classes: Values of the mask that count; by default clouds and their shadows in a classification layer, and
             everything but 0 in another raster.
+        mask_bits: Bits of the mask's values, from 0, any of which masks a pixel; by default those of clouds and shadows
+            in an HLS Fmask and in a QA60 band.
+        nodata: Digital number of pixels without data; None takes what the scene states.
     """
 
     bands: BandNumbers | None = None
@@ -40,6 +48,8 @@ class Reading:
     area: Area | None = None
     mask: str | Path | None = None
     mask_classes: Collection[int] | None = None
+    mask_bits: Collection[int] | None = None
+    nodata: float | None = None
 
     def __post_init__(self) -> None:
         """Checks the values.
@@ -47,7 +57,7 @@ class Reading:
         Raises:
             UsageError: A value is out of range or of the wrong type.
         """
-        for name, value in (("scale", self.scale), ("offset", self.offset)):
+        for name, value in (("scale", self.scale), ("offset", self.offset), ("nodata", self.nodata)):
             check_type(name, value, "float | None")
         if self.bands is not None:
             object.__setattr__(self, "bands", check_bands(self.bands))
@@ -61,6 +71,10 @@ class Reading:
             )
         if self.mask_classes is not None:
             object.__setattr__(self, "mask_classes", _checked_classes(self.mask_classes))
+        if self.mask_bits is not None:
+            object.__setattr__(self, "mask_bits", _checked_bits(self.mask_bits))
+            if self.mask_classes is not None:
+                raise UsageError("`mask_bits` and `mask_classes` exclude each other; use one of them")
 
     @property
     def mask_file(self) -> str | None:
@@ -78,3 +92,18 @@ def _checked_classes(classes: Collection[int] | str) -> tuple[int, ...]:
     if not values or not all(isinstance(value, Integral) for value in values):
         raise UsageError(f"`mask_classes` is {classes!r} but must be numbers, such as `mask_classes=(3, 8, 9, 10)`")
     return tuple(sorted(map(int, values)))
+
+
+def _checked_bits(bits: Collection[int] | str) -> tuple[int, ...]:
+    """Bits of a mask in rising order.
+
+    Raises:
+        UsageError: They are not whole numbers from 0 to 31, or there are none.
+    """
+    values: list[object] = [] if isinstance(bits, str) or not isinstance(bits, Iterable) else list(bits)
+    whole = [int(value) for value in values if isinstance(value, int | np.integer)]
+    if not whole or len(whole) < len(values) or min(whole) < 0 or max(whole) > LAST_BIT:
+        raise UsageError(
+            f"`mask_bits` is {bits!r} but must be numbers from 0 to {LAST_BIT}, such as `mask_bits=(1, 3)`"
+        )
+    return tuple(sorted(whole))

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from xml.etree import ElementTree as ET
 
+import numpy as np
 import rasterio
 from rasterio.drivers import raster_driver_extensions
+from rasterio.enums import MaskFlags
 
 from geocfl.errors import SceneError
 from geocfl.scenes.remote import DRIVERS, is_remote, open_remote
@@ -44,19 +46,26 @@ class _Raster:
     def pixel(self) -> float:
         return abs(float(self.dataset.transform.a)) + abs(float(self.dataset.transform.b))
 
+    @property
+    def masked(self) -> bool:
+        """Whether a mask of its own, an alpha band or a ``.msk`` file says which of its pixels have data."""
+        return MaskFlags.per_dataset in self.dataset.mask_flag_enums[self.band.index - 1]
 
-def assemble(name: str, bands: Mapping[str, Band], nodata: float | None) -> str:
+
+def assemble(name: str, bands: Mapping[str, Band], nodata: float | None, override: float | None = None) -> str:
     """The text of a virtual raster with all bands of a scene, which GDAL opens like a file.
 
-    Its grid is that of the finest band; coarser ones are resampled with cubic convolution.
+    Its grid is that of the finest band; coarser ones are resampled with cubic convolution. A pixel that the mask of any
+    raster leaves out is masked in all bands.
 
     Args:
         name: What the user passed, for messages.
         bands: Name to where each band lies, in the order of the virtual raster's bands.
         nodata: Digital number of pixels without data, if the rasters do not declare it.
+        override: The same, whatever they declare.
 
     Raises:
-        SceneError: A raster cannot be read, or covers another place than the others.
+        SceneError: A raster cannot be read, cannot hold `override`, or covers another place than the others.
     """
     with ExitStack() as stack:
         rasters = {
@@ -65,7 +74,17 @@ def assemble(name: str, bands: Mapping[str, Band], nodata: float | None) -> str:
         finest = min(rasters.values(), key=lambda raster: raster.pixel)
         for raster in rasters.values():
             _refuse_elsewhere(name, raster, finest)
-        return _virtual(rasters, finest, nodata)
+            if override is not None and not _holds(raster.dataset, override):
+                raise SceneError(
+                    f"{raster.band.path}: no pixel of its data type {raster.dataset.dtypes[0]} has the value "
+                    f"{override:g}; correct `nodata`"
+                )
+        return _virtual(rasters, finest, nodata, override)
+
+
+def _holds(dataset: rasterio.DatasetReader, value: float) -> bool:
+    kind = np.dtype(dataset.dtypes[0])
+    return kind.kind not in "iu" or (float(value).is_integer() and np.iinfo(kind).min <= value <= np.iinfo(kind).max)
 
 
 def coarseness(dataset: rasterio.DatasetReader) -> tuple[float, ...]:
@@ -143,13 +162,13 @@ def _crs(dataset: rasterio.DatasetReader) -> str:
     return dataset.crs.to_string() if dataset.crs else "no CRS"
 
 
-def _virtual(rasters: Mapping[str, _Raster], finest: _Raster, nodata: float | None) -> str:
+def _virtual(rasters: Mapping[str, _Raster], finest: _Raster, nodata: float | None, override: float | None) -> str:
     grid = finest.dataset
     vrt = _empty(grid)
     for number, (name, raster) in enumerate(rasters.items(), start=1):
         dataset, path, index = raster.dataset, raster.band.path, raster.band.index
         declared = dataset.nodatavals[index - 1]
-        missing = nodata if declared is None else declared
+        missing = override if override is not None else nodata if declared is None else declared
         band = _add_band(vrt, number, grid, missing)
         ET.SubElement(band, "Description").text = name
         resampling = {}
@@ -157,14 +176,31 @@ def _virtual(rasters: Mapping[str, _Raster], finest: _Raster, nodata: float | No
             resampling = {"resampling": "nearest" if name == "SCL" else "cubic"}
             metadata = ET.SubElement(band, "Metadata")
             ET.SubElement(metadata, "MDI", key=COARSER).text = repr(raster.pixel / finest.pixel)
-            if declared is None:
+            if missing != declared and not raster.masked:
                 path, index = _declaring(raster, missing), 1
         source = _add_source(band, path, index, resampling)
-        for tag, shape in (("SrcRect", dataset.shape), ("DstRect", grid.shape)):
-            ET.SubElement(source, tag, xOff="0", yOff="0", xSize=str(shape[1]), ySize=str(shape[0]))
+        _add_rectangles(source, dataset, grid)
         if missing is not None:
             ET.SubElement(source, "NODATA").text = repr(missing)
+    _add_masks(vrt, {raster.band.path: raster for raster in rasters.values() if raster.masked}, grid)
     return ET.tostring(vrt, encoding="unicode")
+
+
+def _add_masks(vrt: ET.Element, rasters: Mapping[str, _Raster], grid: rasterio.DatasetReader) -> None:
+    """Adds a mask of the pixels that have data in all of these rasters."""
+    if not rasters:
+        return
+    mask = ET.SubElement(ET.SubElement(vrt, "MaskBand"), "VRTRasterBand", dataType="Byte")
+    for number, raster in enumerate(rasters.values()):
+        source = _add_source(mask, raster.band.path, f"mask,{raster.band.index}", {})
+        _add_rectangles(source, raster.dataset, grid)
+        if number:  # the masks so far stay where this one has data
+            ET.SubElement(source, "NODATA").text = "255"
+
+
+def _add_rectangles(source: ET.Element, dataset: rasterio.DatasetReader, grid: rasterio.DatasetReader) -> None:
+    for tag, shape in (("SrcRect", dataset.shape), ("DstRect", grid.shape)):
+        ET.SubElement(source, tag, xOff="0", yOff="0", xSize=str(shape[1]), ySize=str(shape[0]))
 
 
 def _declaring(raster: _Raster, missing: float | None) -> str:
@@ -191,7 +227,7 @@ def _add_band(vrt: ET.Element, number: int, grid: rasterio.DatasetReader, missin
     return band
 
 
-def _add_source(band: ET.Element, path: str, index: int, resampling: Mapping[str, str]) -> ET.Element:
+def _add_source(band: ET.Element, path: str, index: int | str, resampling: Mapping[str, str]) -> ET.Element:
     source = ET.SubElement(band, "ComplexSource", dict(resampling))
     ET.SubElement(source, "SourceFilename", relativeToVRT="0").text = path
     ET.SubElement(source, "SourceBand").text = str(index)

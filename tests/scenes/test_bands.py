@@ -32,6 +32,22 @@ def test_bands_without_names_are_in_the_common_order_of_so_many(count: int) -> N
     assert "`bands`" in note
 
 
+@pytest.mark.parametrize(
+    ("labels", "found"),
+    [
+        (["BLUE", "BROADNIR", "NIR", "SWIR1"], {"B02": 1, "B08": 2, "B8A": 3, "B11": 4}),
+        (["B1 Blue", "B2 Green", "B3 Red"], {"B02": 1, "B03": 2, "B04": 3}),
+        (["Band 1 (490 nm)", "Band 2 (0.56 um)"], {"B02": 1, "B03": 2}),
+        (["Band 4", "Band 3", "Band 2"], {"B04": 1, "B03": 2, "B02": 3}),
+        (["B01", "B02", "B03", "B04"], {"B01": 1, "B02": 2, "B03": 3, "B04": 4}),
+        (["SCL", "B2", "B3", "B4"], {"B02": 2, "B03": 3, "B04": 4}),
+        (["Red Edge 1", "red_edge_2", "red mask", "rhos_665"], {"B05": 1, "B06": 2, "B04": 4}),
+    ],
+)
+def test_labels_of_other_programs(labels: list[str], found: dict[str, int]) -> None:
+    assert find_bands("s.tif", labels, ["gray"] * len(labels)) == (found, "")
+
+
 def test_a_band_that_is_there_twice() -> None:
     with pytest.raises(SceneError, match=r"s\.tif: two of its bands are named B04; .*`bands`"):
         find_bands("s.tif", ["B04", "B03", "B04"], ["gray"] * 3)

@@ -135,13 +135,15 @@ def test_bands_that_may_be_named_otherwise(tmp_path: Path, dn: np.ndarray) -> No
 
 
 def test_more_bands_needed_than_there_are(tmp_path: Path, dn: np.ndarray) -> None:
-    path = write(tmp_path / "s.tif", np.concatenate([dn, dn[:1]]), bands=None, photometric="MINISBLACK")
+    path = write(tmp_path / "s.tif", np.concatenate([dn, dn[:1]]), bands=("B02", "B03", "B04", "B08"))
     with pytest.raises(SceneError, match=r"has only B02, B03, B04, B08; .*use a scene that has them") as refused:
         open_scene(path, needed=BANDS)
-    assert "`bands`" not in str(refused.value)
+    assert "assumed" not in str(refused.value)
 
 
 def test_bands_without_names_are_assumed_and_said(tmp_path: Path, dn: np.ndarray) -> None:
+    red, green, blue = dn
+    dn = np.stack([red, green // 2 + 500, blue // 3 + 1000])  # blue is brighter in the dark and varies less
     with open_scene(write(tmp_path / "s.tif", dn, bands=None, photometric="MINISBLACK"), needed=RGB) as scene:
         np.testing.assert_allclose(scene.read(RGB, 0, 9), dn[:, :9] / 10_000, rtol=1e-6)
         assert "assumed to be B04, B03, B02" in scene_warnings(scene)[0]

@@ -150,7 +150,7 @@ def _is_single(path: str) -> bool:
         return True
     try:
         with rasterio.open(path) as dataset:
-            return bool(dataset.count == 1)
+            return dataset.count == 1 or [color.name for color in dataset.colorinterp][1:] == ["alpha"]
     except rasterio.RasterioIOError:
         return True
 

@@ -1,0 +1,60 @@
+"""Virtual rasters whose bands are files of their own, such as those of ``gdalbuildvrt -separate``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import rasterio
+from rasterio.enums import MaskFlags
+
+from geocfl.scenes.source import Band
+
+
+def masked_files(dataset: rasterio.DatasetReader, bands: Mapping[str, int]) -> dict[str, Band]:
+    """The files that a virtual raster takes its bands from, if they have masks that it leaves out.
+
+    Args:
+        dataset: A raster of any format.
+        bands: Band name to number in it, from 1.
+
+    Returns:
+        Band name to its file; empty if it has a mask itself, a band is not a whole file, or no file has a mask.
+    """
+    texts = (
+        list(dataset.tags(ns="xml:VRT").values()) if dataset.driver == "VRT" and Path(dataset.name).is_file() else []
+    )
+    if not texts or any(MaskFlags.per_dataset in flags for flags in dataset.mask_flag_enums):
+        return {}
+    elements = ET.fromstring(texts[0]).findall("VRTRasterBand")  # noqa: S314 - GDAL wrote it
+    found = {name: _file(dataset, elements[index - 1]) for name, index in bands.items()}
+    files = {name: band for name, band in found.items() if band}
+    if len(files) < len(bands):
+        return {}
+    fit = [_mask_of(band, dataset, bands[name]) for name, band in files.items()]
+    return files if None not in fit and any(fit) else {}
+
+
+def _file(dataset: rasterio.DatasetReader, element: ET.Element) -> Band | None:
+    """The file that is a band of a virtual raster, unchanged; None if there is no such file."""
+    sources = [child for child in element if child.tag.endswith("Source")]
+    changed = ("ScaleRatio", "ScaleOffset", "LUT", "ColorTableComponent", "Exponent")
+    if len(sources) != 1 or any(sources[0].find(tag) is not None for tag in changed):
+        return None
+    name, number = sources[0].find("SourceFilename"), sources[0].findtext("SourceBand", "1")
+    if name is None or not name.text or not number.isdigit():
+        return None
+    relative = name.get("relativeToVRT") == "1"
+    path = Path(dataset.name).parent / name.text if relative else Path(name.text)
+    return Band(str(path), int(number)) if path.is_file() else None
+
+
+def _mask_of(band: Band, dataset: rasterio.DatasetReader, index: int) -> bool | None:
+    """Whether a file has a mask; None if it lies elsewhere than the virtual raster, or has other values."""
+    with rasterio.open(band.path) as file:
+        same = file.shape == dataset.shape and file.transform.almost_equals(dataset.transform)
+        scaled = (file.scales[band.index - 1], file.offsets[band.index - 1])
+        if not same or file.crs != dataset.crs or scaled != (dataset.scales[index - 1], dataset.offsets[index - 1]):
+            return None
+        return MaskFlags.per_dataset in file.mask_flag_enums[band.index - 1]
