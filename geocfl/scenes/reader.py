@@ -368,7 +368,8 @@ def _look(scene: Scene, floats: bool, stated: float | None) -> Found | None:
 
 def _nodata(source: Source, how: Reading, paths: Sequence[str]) -> tuple[float | None, tuple[str, ...]]:
     """The nodata value that overrides what the rasters of a scene declare, if there is one, and a sentence about it."""
-    if how.nodata is not None or source.nodata is not None or not source.bands:
+    far = any(map(is_remote, paths))  # where a look costs requests
+    if how.nodata is not None or source.nodata is not None or not source.bands or far:
         return how.nodata, ()
     with _open(source, paths) as dataset:
         one = len(paths) == 1

@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from rasterio.enums import MaskFlags
 from rasterio.windows import Window
 
-from geocfl.scenes.remote import is_remote
-
 NEGATIVE = (-10000, -9999, -32768, -32767, -99999, -3.4028234663852886e38, -1.7976931348623157e308)
 """Values that programs write where there is no data, and that are no reflectance: of MAJA, many programs, and the
 lowest of a data type."""
@@ -42,9 +40,7 @@ def undeclared_nodata(dataset: rasterio.DatasetReader, indexes: Sequence[int]) -
     kind = np.dtype(dataset.dtypes[0])
     declared = any(dataset.nodatavals[index - 1] is not None for index in indexes)
     masked = any(MaskFlags.per_dataset in dataset.mask_flag_enums[index - 1] for index in indexes)
-    far = any(is_remote(file) for file in (dataset.name, *dataset.files))
-    # Requests to servers cost time, and the only value of uint16 is rare.
-    if declared or masked or kind == np.uint8 or not indexes or (far and kind.kind == "u"):
+    if declared or masked or kind == np.uint8 or not indexes:
         return None, ""
     squares = _squares(dataset, indexes)
     for value in (*NEGATIVE, *LARGE):
