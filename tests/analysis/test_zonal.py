@@ -191,10 +191,14 @@ def test_long_sides_keep_to_their_lines(tmp_path):
     path, grid = write_map(tmp_path, np.ones((64, 160), np.uint8), pixel=Affine(10, 0, 700_000, 0, -10, 6_700_000))
     zone = shapely.box(18.8, 60.1, 20.3, 61)  # only its southern side crosses the scene
     table = stats(path, write_zones(tmp_path / "zones.geojson", [zone], 4326))
-    bent = gpd.GeoSeries([shapely.segmentize(zone, 1e-4)], crs=4326).to_crs(32633).intersection(scene_of(grid))
-    assert table.hectares[0, 0] == pytest.approx(bent.area[0] / 10_000, rel=1e-6)
-    straight = gpd.GeoSeries([zone], crs=4326).to_crs(32633).intersection(scene_of(grid))
-    assert abs(straight.area[0] - bent.area[0]) / 10_000 > 100
+    bent, straight = (
+        gpd.GeoSeries([shape], crs=4326).to_crs(32633).intersection(scene_of(grid))[0]
+        for shape in (shapely.segmentize(zone, 1e-4), zone)
+    )
+    in_degrees = gpd.GeoSeries([shapely.segmentize(bent, 100)], crs=32633).to_crs(4326)[0]
+    ground = abs(pyproj.Geod(ellps="WGS84").geometry_area_perimeter(in_degrees)[0])
+    assert table.hectares[0, 0] == pytest.approx(ground / 10_000, rel=1e-6)  # so far from the zone's middle
+    assert abs(straight.area - bent.area) / 10_000 > 100
 
 
 @pytest.mark.parametrize(("zone", "easting"), [(60, 800_000), (1, 160_000)])

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from geocfl.core.grid import CellGrid
 from geocfl.core.legend import NODATA, Legend, shown_classes
+from geocfl.products.formats.overviews import keep_holes
 from geocfl.products.prediction_sets import set_type, unpack
 from geocfl.products.scratch import (
     CODE,
@@ -223,6 +224,22 @@ def _write_cog(
         band.set("band", str(number))
         vrt.append(band)
 
+    _copy(vrt, path, grid, overviews)
+    if max(grid.rows, grid.columns) > BLOCK:
+        with TemporaryDirectory(dir=path.parent) as folder:
+            files = list(keep_holes(path, Path(folder)))
+            for number, band in enumerate(bands, start=1):
+                for file in files:
+                    overview = ET.SubElement(band, "Overview")
+                    overview.append(_element("SourceFilename", str(file.resolve()), relativeToVRT="0"))
+                    overview.append(_element("SourceBand", str(number)))
+            if files:
+                path.unlink()
+                _copy(vrt, path, grid, overviews)
+
+
+def _copy(vrt: ET.Element, path: Path, grid: CellGrid, overviews: str) -> None:
+    """Copies a virtual dataset, with its overviews if it has any; else GDAL makes them."""
     # Our own .aux.xml holds what a GeoTIFF cannot; GDAL must not add one.
     with rasterio.Env(GDAL_PAM_ENABLED="NO"), rasterio.open(ET.tostring(vrt, encoding="unicode")) as dataset:
         rasterio.shutil.copy(

@@ -187,6 +187,28 @@ def test_overviews_take_the_mode(tmp_path, cells_of, grid_of):
         assert (overview.read(1) == 3).all()
 
 
+@pytest.mark.parametrize("strip", [1, 1_000_000])
+def test_no_data_keeps_its_share_in_overviews(tmp_path, cells_of, grid_of, monkeypatch, strip):
+    monkeypatch.setattr("geocfl.products.formats.overviews.STRIP_CELLS", strip)
+    rng = np.random.default_rng(0)
+    codes = rng.integers(1, 4, (601, 1201))
+    holes = rng.random(codes.shape) < 0.4  # small ones, which GDAL would fill
+    codes[holes] = 0
+    cells, grid = cells_of(codes), grid_of(codes)
+    write_lulc(cells, tmp_path / "S_lulc.tif", grid, EUROSAT, TAGS)
+    write_confidence(cells, tmp_path / "S_confidence.tif", grid, TAGS)
+    for name, nodata in (("S_lulc.tif", 0), ("S_confidence.tif", 255)):
+        assert cog_validate(tmp_path / name, strict=True) == (True, [], [])
+        for level, factor in enumerate((2, 4)):
+            with rasterio.open(tmp_path / name, overview_level=level) as overview:
+                values = overview.read(1)
+            assert values.shape == (601 // factor, 1201 // factor)
+            rows, columns = (np.arange(n) * size // n for n, size in zip(values.shape, codes.shape, strict=True))
+            assert ((values == nodata) == holes[np.ix_(rows, columns)]).all()
+            assert (values == nodata).mean() == pytest.approx(0.4, abs=0.01)
+    assert sorted(path.name for path in tmp_path.glob("*over*")) == []
+
+
 def test_bytes_repeat_and_no_file_is_left_over(tmp_path, cells_of, grid_of, codes):
     cells, grid = cells_of(codes), grid_of(codes)
     written = []
