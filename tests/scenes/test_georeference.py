@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from pyproj import Transformer
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.rpc import RPC
@@ -112,10 +113,19 @@ def test_degrees_from_0_to_360_are_the_same_place(tmp_path):
         np.testing.assert_array_equal(dn_of(first), dn_of(second))
 
 
-def test_a_scene_on_the_180th_meridian_keeps_both_halves(tmp_path):
-    step = Affine(1e-4, 0, 180 - 1e-4 * SIZE, 0, -1e-4, 10)
-    with opened(write(tmp_path / "scene.tif", transform=step, crs="EPSG:4326")) as scene:
+@pytest.mark.parametrize("west", [180 - 1e-4 * SIZE, -180 - 1e-4 * SIZE])
+def test_a_scene_on_the_180th_meridian_keeps_both_halves_in_their_place(tmp_path, west):
+    columns = np.broadcast_to(np.arange(1, 1 + 2 * SIZE, dtype=np.uint16) * 100, DN.shape)
+    step = Affine(1e-4, 0, west, 0, -1e-4, 10)
+    with opened(write(tmp_path / "scene.tif", columns, transform=step, crs="EPSG:4326")) as scene:
+        found, height = dn_of(scene), scene.height
         assert scene.data_share() > 0.9
+        for column in (20, 100):
+            longitude, latitude = step @ (column + 0.5, SIZE / 2)
+            x, y = Transformer.from_crs(4326, scene.crs.to_epsg(), always_xy=True).transform(longitude, latitude)
+            where = ~scene.transform @ (x, y)
+            assert int(where[1]) < height
+            assert found[int(where[1]), int(where[0])] == pytest.approx(columns[0, column], abs=110)
 
 
 @pytest.mark.parametrize(("latitude", "epsg"), [(86, 5041), (-85, 5042)])
@@ -126,10 +136,14 @@ def test_near_the_poles_the_grid_is_polar(tmp_path, latitude, epsg):
         assert scene.data_share() > 0.3
 
 
+PLAN = 'LOCAL_CS["plan",UNIT["metre",1]]'  # codespell:ignore metre
 LOST = {
     "no CRS": ({"crs": None}, "has no coordinate reference system"),
     "no geotransform": ({"transform": None}, "no geotransform"),
-    "engineering": ({"crs": CRS.from_wkt('LOCAL_CS["plan",UNIT["metre",1]]')}, "Engineering CRS"),
+    "engineering": (
+        {"crs": CRS.from_wkt(PLAN)},
+        "Engineering CRS",
+    ),
     "geocentric": ({"crs": CRS.from_epsg(4978)}, "Geocentric CRS"),
     "outside": ({"crs": "EPSG:4326"}, "do not fit each other"),
     "huge pixels": ({"transform": Affine(1e9, 0, 0, 0, -1e9, 0)}, "do not fit each other"),

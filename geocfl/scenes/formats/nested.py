@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from geocfl.errors import SceneError
@@ -59,4 +60,5 @@ def _one(path: str, folder: Place) -> Source | None:
 
 def _folders(folder: Place) -> list[Place]:
     inner = [each for each in folder.iterdir() if each.is_dir() and not each.name.startswith((".", "__MACOSX"))]
+    inner = [each for each in inner if not isinstance(each, Path) or os.access(each, os.R_OK | os.X_OK)]
     return sorted(inner, key=lambda each: each.name)
