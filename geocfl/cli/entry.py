@@ -106,7 +106,7 @@ def _system_message(error: OSError | UnicodeEncodeError) -> str:
     try:
         sys.stdout.flush()
     except OSError:  # Python would try again at its end, and report that
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_RDWR), sys.stdout.fileno())
     remedy = _REMEDIES.get(error.errno, "check the disk")
     return f"standard output or a file cannot be written ({str(error.strerror).lower()}); {remedy}"
 

@@ -110,6 +110,8 @@ class Staging:
             self._leave()
             if isinstance(error, OSError):
                 reason = error.strerror or str(error)
+                if error.errno == errno.ENAMETOOLONG:
+                    raise OutputError(f"{self._stem}: the name is too long for files; rename the scene") from error
                 raise OutputError(f"{self._out}: cannot be written to ({reason}); choose another `out`") from error
             raise
         return self

@@ -465,3 +465,9 @@ def test_products_that_a_killed_run_was_at_are_made_anew(tmp_path):
     with Staging(tmp_path, "S", "h") as staging:
         assert staging.state == "continue"
         assert {path.name for path in staging.folder.iterdir()} == {"hash", "cells"}
+
+
+def test_a_name_that_is_too_long_is_named(tmp_path):
+    with pytest.raises(OutputError, match="rename the scene"), Staging(tmp_path, "S" * 250, "h1"):
+        pass
+    assert list(tmp_path.iterdir()) == []
