@@ -81,6 +81,18 @@ def test_map_as_json(scene: Path, tiny_model: Path, tmp_path: Path) -> None:
     assert json.loads(done.stdout)["scene"]["file"] == "s.tif"
 
 
+def test_warnings_are_repeated_below_the_table(scene: Path, tiny_model: Path, tmp_path: Path) -> None:
+    with rasterio.open(scene) as dataset:
+        dn, profile, names = dataset.read(), dataset.profile, dataset.descriptions
+    with rasterio.open(tmp_path / "float.tif", "w", **(profile | {"dtype": "float32"})) as dataset:
+        dataset.write((dn / 10_000).astype(np.float32))
+        dataset.descriptions = names
+    done = run("map", "float.tif", "--out", "maps", "--model", tiny_model, cwd=tmp_path)
+    said = "warning: float.tif: its values of up to 0.1981 are reflectance itself, so --scale 1 is used"
+    assert said in done.stderr
+    assert said in done.stdout.partition("Total")[2]
+
+
 def test_a_safe_product_and_files_of_one_band_each(tmp_path: Path, tiny_model: Path) -> None:
     product = write_safe(tmp_path, "L2A", zipped=True)
     said = json.loads(run("info", product.path, "--json", cwd=tmp_path).stdout)

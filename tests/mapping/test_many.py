@@ -60,6 +60,16 @@ def test_one_bad_scene_does_not_stop_the_rest(tmp_path: Path, tiny_model: Path) 
     ]  # fmt: skip
 
 
+def test_warnings_are_repeated_below_the_counts(tmp_path: Path) -> None:
+    tally, path = Tally(), tmp_path / "a_summary.json"
+    for number in range(30):
+        path.write_text(json.dumps({"warnings": [f"{number}.tif: use `scale=1`"]}))
+        tally.add("a.tif", SceneMap({"summary": path}))
+    lines = tally.table().splitlines()
+    assert lines[6:8] == ["warning: 0.tif: use `scale=1`", "warning: 1.tif: use `scale=1`"]
+    assert lines[-1] == "10 more warnings are in the summaries"
+
+
 def test_maps_are_those_of_one_scene_at_a_time(tmp_path: Path, tiny_model: Path) -> None:
     scenes = [write_scene(tmp_path / f"in/s{n}.tif", n) for n in range(4)]
     settings = {"model": tiny_model, "stride": 16, "products": ["default", "project", "report", "truecolor"]}

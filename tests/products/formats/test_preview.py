@@ -65,3 +65,16 @@ def test_a_note_stands_below_the_map(tmp_path, cells_of, grid_of, codes):
     assert noted.shape[1] == plain.shape[1]
     assert (noted[-30:] < 128).sum() > 100 > (plain[-20:] < 128).sum(), "the note, below the scale bar"
     assert (noted[:, -20:] == 255).all(), "it is shrunk to fit"
+
+
+def test_warnings_stand_below_the_map_in_full(tmp_path, cells_of, grid_of, codes):
+    scene, cells, grid = stretch(np.ones((9, 9, 3))), cells_of(codes), grid_of(codes)
+    for name, warnings in (("plain", []), ("one", ["use `scale=1`"]), ("long", ["use `scale=1` " * 30])):
+        write_preview(tmp_path / f"{name}.png", scene, cells, grid, EUROSAT, "S", warnings=warnings)
+    plain, one, long = (
+        np.array(Image.open(tmp_path / f"{name}.png").convert("L")) for name in ("plain", "one", "long")
+    )
+    assert plain.shape[0] < one.shape[0] < long.shape[0]
+    assert plain.shape[1] == one.shape[1] == long.shape[1]
+    assert (one[-40:] < 160).sum() > (plain[-40:] < 160).sum() + 100
+    assert (long[:, -20:] == 255).all(), "it is wrapped to fit"

@@ -182,6 +182,25 @@ def test_planetary_computer_says_nothing_of_digital_numbers(save) -> None:
     assert find(save(planetary_computer("02.14"))).notes == ()
 
 
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"sentinel:processing_baseline": "04.00"},
+        {"sentinel2:processing_baseline": 4.0},
+        {"s2:processing_baseline": "0400"},
+        {"s2:product_uri": "S2B_MSIL2A_20220302T100029_N0400_R122_T33UXP_20220302T140000.SAFE"},
+    ],
+)
+def test_every_property_that_states_the_baseline_counts(save, told: Json) -> None:
+    (note,) = find(save(item({"B04": {"href": "B04.tif"}}, **told))).notes
+    assert "processing baseline 04.00" in note
+    stated = {"B04": {"href": "B04.tif", "raster:bands": [{"scale": 0.0001}]}}
+    source = find(save(item(stated, **told)))
+    assert (source.notes, source.baseline) == ((), "04.00")  # the pixels decide
+    applied = find(save(item(stated, **told, **{"earthsearch:boa_offset_applied": True})))
+    assert (applied.notes, applied.baseline) == ((), "")
+
+
 def test_copernicus_in_stac_1_1_takes_the_finest_of_each_band(save) -> None:
     source = find(save(copernicus()))
     assert {band: found.path[-7:-4] for band, found in source.bands.items()} == {
