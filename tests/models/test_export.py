@@ -164,7 +164,7 @@ def test_a_full_cache_is_named(tmp_path: Path, tiny_model: Path, monkeypatch: py
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limits of file sizes")
-@pytest.mark.parametrize("limit", [1000, 20_000])
+@pytest.mark.parametrize("limit", [1000])
 def test_a_limit_of_file_sizes_is_named_and_leaves_nothing(tmp_path: Path, tiny_model: Path, limit: int) -> None:
     code = (
         "import resource, sys, geocfl\n"
@@ -174,7 +174,7 @@ def test_a_limit_of_file_sizes_is_named_and_leaves_nothing(tmp_path: Path, tiny_
     )
     out = tmp_path / "model.pt"
     command = [sys.executable, "-c", code, str(tiny_model), str(out), str(limit)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
     assert f"{out}: cannot be written (File too large)" in done.stdout
     assert not list(tmp_path.iterdir())
 
