@@ -187,7 +187,10 @@ def _assumed(path: str, orders: Orders, count: int, *, stated: bool) -> tuple[di
     if stated and tuple(orders) == ORDERS[3][:1]:
         return agreed, ""
     said = [name if name is None or name in agreed else "unknown" for name in orders[0]]
-    return agreed, f"{unnamed} and are assumed to be {_said(said)}; `bands` overrides it"
+    return (
+        agreed,
+        f"{path}: its {count} bands have no names and are assumed to be {_said(said)}; `bands` overrides it",
+    )
 
 
 def _said(order: Sequence[str | None]) -> str:

@@ -253,7 +253,7 @@ def test_a_catalog_entry_is_valid_and_says_what_the_bundle_says(
         {"origin": {"versions": {"torch": "2.9.0a0+git1"}, "weights": "/home/me/w.pth"}},
         {"name": "Ünïcode <model>", "input_size": 64},
         {"name": "7", "backbone": "resnet18"},
-        {"clip": [0, 1], "legend": [{"code": 1, "name": "森林", "folder": "a", "color": "#00ff00"}]},
+        {"clip": [0, 1], "legend": [{"code": k, "name": "森林", "folder": "a", "color": "#00ff00"} for k in (1, 2)]},
     ],
 )
 def test_catalog_entries_of_other_models(

@@ -33,15 +33,13 @@ def test_bands_that_are_not_read_do_not_count(tmp_path: Path) -> None:
 def test_bands_in_separate_files(tmp_path: Path) -> None:
     (tmp_path / "scene").mkdir()
     with rasterio.open(write_scene(tmp_path / "s.tif")) as dataset:
-        profile = dataset.profile | {"driver": "PNG", "count": 1}
-        for option in ("tiled", "compress", "interleave", "blockxsize", "blockysize", "transform", "crs"):
+        profile = dataset.profile | {"driver": "JP2OpenJPEG", "count": 1}
+        for option in ("tiled", "compress", "interleave", "blockxsize", "blockysize"):
             profile.pop(option)
         for number, band in enumerate(RGB, start=1):
-            png = tmp_path / "scene" / f"{band}.png"
-            with rasterio.open(png, "w", **profile) as single:
+            with rasterio.open(tmp_path / "scene" / f"{band}.jp2", "w", **profile) as single:
                 single.write(dataset.read(number), 1)
-            png.rename(png.with_suffix(".tif"))  # GDAL goes by the content
-    size = sum(path.stat().st_size for path in (tmp_path / "scene").glob("*.tif"))
+    size = sum(path.stat().st_size for path in (tmp_path / "scene").glob("*.jp2"))
     assert stored_bytes(find_source(tmp_path / "scene")) == size
 
 

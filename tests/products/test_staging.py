@@ -247,7 +247,7 @@ def test_products_are_on_the_disk_before_they_are_moved(tmp_path, monkeypatch):
 
 
 def test_a_forgotten_product_is_not_committed(tmp_path):
-    with pytest.raises(FileNotFoundError), Staging(tmp_path, "S", "h1") as staging:
+    with pytest.raises(OutputError, match="cannot be written to"), Staging(tmp_path, "S", "h1") as staging:
         staging.commit()
     assert list(tmp_path.iterdir()) == []
 
