@@ -93,7 +93,7 @@ def test_back_ends_agree(scene: Path, tiny_dense: Path) -> None:
         torch = model.predict(given, backend="torch", device="cpu", precision="float32", **how)
         for name in ("onnx", "openvino"):
             other = model.predict(given, backend=name, precision="float32", **how)
-            np.testing.assert_allclose(other.probabilities, torch.probabilities, atol=2e-4)
+            np.testing.assert_allclose(other.probabilities, torch.probabilities, atol=5e-4)
 
 
 def test_images_and_scenes_agree(scene: Path, tiny_dense: Path, tmp_path: Path) -> None:
