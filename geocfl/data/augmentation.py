@@ -43,8 +43,6 @@ class Augmentation:
             Color then counts as well as texture.
         blur: Largest standard deviation of a Gaussian blur in pixels. Half of the images are blurred. It makes a model
             work on resampled scenes and on those of 20 m.
-        noise: Largest standard deviation of white noise, reflectance, drawn for each pixel and band. Half of the images
-            get noise. Training patches have that of one sensor and one compression, which a model must not read.
     """
 
     rotation: float = 0.0
@@ -57,7 +55,6 @@ class Augmentation:
     veil: float = 0.0
     flatten: float = 0.0
     blur: float = 0.0
-    noise: float = 0.0
 
     def __call__(self, reflectance: Tensor, bands: tuple[str, ...], size: int, rng: torch.Generator) -> Tensor:
         """Changes every patch at random.
@@ -73,7 +70,7 @@ class Augmentation:
         """
         x = self.flattened(reflectance, rng) if self.flatten else reflectance
         x = self.blurred(x, rng) if self.blur else x
-        return self.noisy(self.geometry(self.radiometry(x, bands, rng), size, rng), rng)
+        return self.geometry(self.radiometry(x, bands, rng), size, rng)
 
     def radiometry(self, x: Tensor, bands: tuple[str, ...], rng: torch.Generator) -> Tensor:
         """(N, B, H, W) reflectance under N other atmospheres, each the same for all pixels of an image."""
@@ -112,14 +109,6 @@ class Augmentation:
                 for image, sigma, blur in zip(x, sigmas.tolist(), chosen, strict=True)
             ]
         )
-
-    def noisy(self, x: Tensor, rng: torch.Generator) -> Tensor:
-        """(N, B, H, W) images with white noise, each with its own standard deviation."""
-        if not self.noise:
-            return x
-        n = len(x)
-        sigma = self.noise * torch.rand(n, generator=rng) * (torch.rand(n, generator=rng) < 0.5)
-        return x + sigma[:, None, None, None] * torch.randn(x.shape, generator=rng)
 
     def geometry(self, x: Tensor, size: int, rng: torch.Generator, mode: str = "bilinear", extent: int = 1) -> Tensor:
         """Rotates, zooms, shifts and mirrors patches in one resampling.

@@ -95,7 +95,7 @@ def mosaic_batches(
         x, y = (torch.cat(part) for part in zip(*parts, strict=True))
         if augmentation.blur:
             x = augmentation.blurred(x, rng)
-        yield augmentation.noisy(augmentation.radiometry(x, patches.bands, rng), rng), y
+        yield augmentation.radiometry(x, patches.bands, rng), y
 
 
 def _mosaic(

@@ -20,7 +20,7 @@ from geocfl.models.backbones import backbone_facts
 
 AUGMENTATION = Augmentation(rotation=15, zoom=0.2, shift=0.06, dihedral=True, surface=0.5, gain=0.05, haze=0.005)
 DENSE = {
-    "augmentation": replace(AUGMENTATION, veil=0.55, flatten=0.7, blur=1.7, noise=0.004),
+    "augmentation": replace(AUGMENTATION, veil=0.55, flatten=0.7, blur=1.7),
     "batch_size": 64,
     "label_smoothing": 0.05,
     "lr": 6e-4,

@@ -34,7 +34,7 @@ def test_a_dense_model_has_its_own_recipe():
     dense, plain = resolve("d", backbone="lite0", dense=True), resolve("d", backbone="lite0")
     assert (dense.input_size, dense.batch_size, dense.lr, dense.label_smoothing) == (128, 64, 6e-4, 0.05)
     assert (plain.input_size, plain.batch_size, plain.lr, plain.label_smoothing) == (96, 64, 1e-3, 0.0)
-    assert dense.augmentation == replace(plain.augmentation, veil=0.55, flatten=0.7, blur=1.7, noise=0.004)
+    assert dense.augmentation == replace(plain.augmentation, veil=0.55, flatten=0.7, blur=1.7)
     assert resolve("d", dense=True, batch_size=128, augmentation=Augmentation()).augmentation == Augmentation()
     assert resolve("d", dense=True, recipe="paper").augmentation == resolve("d", recipe="paper").augmentation
 
@@ -58,7 +58,7 @@ def test_a_config_from_before_dense_models_is_read(tmp_path):
     values = resolve("d").to_json()
     for name in ("dense", "label_smoothing"):
         del values[name]
-    for name in ("veil", "flatten", "blur", "noise"):
+    for name in ("veil", "flatten", "blur"):
         del values["augmentation"][name]
     (tmp_path / "config.json").write_text(json.dumps(values))
     assert resolve(config=tmp_path / "config.json") == resolve("d")
