@@ -69,12 +69,7 @@ def mask_classes(text: str | None) -> tuple[int, ...] | None:
     Raises:
         UsageError: A part is not a number.
     """
-    if not text:
-        return None
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise UsageError(f"`mask_classes` is {text} but must be numbers, such as 3,8,9,10") from error
+    return _numbers("mask_classes", text, "3,8,9,10")
 
 
 def mask_bits(text: str | None) -> tuple[int, ...] | None:
@@ -83,12 +78,16 @@ def mask_bits(text: str | None) -> tuple[int, ...] | None:
     Raises:
         UsageError: A part is not a number.
     """
+    return _numbers("mask_bits", text, "1,3")
+
+
+def _numbers(option: str, text: str | None, example: str) -> tuple[int, ...] | None:
     if not text:
         return None
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError as error:
-        raise UsageError(f"`mask_bits` is {text} but must be numbers, such as 1,3") from error
+        raise UsageError(f"`{option}` is {text} but must be numbers, such as {example}") from error
 
 
 def patch_bands(text: str | None) -> tuple[str, ...] | None:
