@@ -52,6 +52,13 @@ def test_mask_classes() -> None:
         parse.mask_classes("3,x")
 
 
+def test_mask_bits() -> None:
+    assert parse.mask_bits("1, 3") == (1, 3)
+    assert parse.mask_bits(None) is None
+    with pytest.raises(UsageError, match="`mask_bits` is 1,x but must be numbers, such as 1,3"):
+        parse.mask_bits("1,x")
+
+
 @pytest.mark.parametrize(
     ("command", "function", "args", "names"),
     [
