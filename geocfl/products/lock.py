@@ -70,6 +70,10 @@ class LockedFolder:
                     os.unlink(self._lock.lock_file)
                 return
 
+    def left(self) -> bool:
+        """Whether the lock's file exists: somebody holds it, or was killed and left the file."""
+        return os.path.lexists(self._lock.lock_file)
+
     def release(self) -> None:
         """Releases the lock, and removes folders that were created here and are empty."""
         if self._lock.is_locked:

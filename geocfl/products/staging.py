@@ -178,7 +178,7 @@ class Staging:
         with reaching(self._out, "check the address and the store's credentials, or choose another `out`"):
             if in_store(self._out):
                 self._out.fs.invalidate_cache()  # others may have written since
-            if not self.folder.exists() and not self._overwrite and self._is_done():
+            if not (self.folder.exists() or self._lock.left()) and not self._overwrite and self._is_done():
                 self.state = "done"  # nothing is written
                 return
             self._lock.acquire()

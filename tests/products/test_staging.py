@@ -381,6 +381,13 @@ def test_what_is_done_is_told_without_the_lock(tmp_path, another):
     assert finish(read_only) == "done"
 
 
+def test_the_lock_of_a_process_that_was_killed_when_all_was_done_is_removed(tmp_path):
+    finish(tmp_path)
+    (tmp_path / ".S.lock").touch()
+    assert finish(tmp_path) == "done"
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_threads_keep_each_other_out(tmp_path):
     seen = []
     waiting = threading.Barrier(4)
