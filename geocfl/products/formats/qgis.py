@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Collection
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
 from uuid import NAMESPACE_URL, uuid5
 from xml.etree import ElementTree as ET
 
@@ -39,27 +39,30 @@ MARGIN = 0.03
 
 
 @dataclass(frozen=True)
-class _Layer:
-    """A layer of the project.
+class ProjectLayer:
+    """A layer of a project.
 
     Attributes:
-        suffix: Suffix of the product that it shows.
+        file: Path of its file, relative to the project; in the project of a map, the suffix of the product.
         name: Name in QGIS's list of layers.
-        drawing: A raster's pipe, or a vector layer's renderer and map tip.
+        drawing: A raster's pipe, or the elements of a vector layer's style.
         checked: Whether the opened project shows it.
         expanded: Whether the opened project shows its legend.
         part: What follows the file's name in QGIS's name of the source.
+        crs: Its coordinate reference system; None is the project's.
     """
 
-    suffix: str
+    file: str
     name: str
     drawing: tuple[ET.Element, ...]
     checked: bool = False
     expanded: bool = False
     part: str = ""
+    crs: CRS | None = None
 
     @property
     def is_raster(self) -> bool:
+        """Whether it shows a raster."""
         return self.drawing[0].tag == "pipe"
 
 
@@ -79,45 +82,62 @@ def write_project(
         present: Suffixes of the existing products, such as ``"_lulc.tif"``; only they get layers.
         unclassified: Whether the map has unclassified cells.
     """
-    layers = _layers(legend, present, unclassified)
+    layers = [replace(layer, file=f"{stem}{layer.file}") for layer in _layers(legend, present, unclassified)]
+    west, south, east, north = grid.bounds()
+    margin = MARGIN * max(east - west, north - south)
+    view = west - margin, south - margin, east + margin, north + margin
+    write_layers(path, f"{stem}: land use / land cover", grid.crs, view, layers)
+
+
+def write_layers(
+    path: Path, title: str, crs: CRS, view: tuple[float, float, float, float], layers: Sequence[ProjectLayer]
+) -> None:
+    """Writes a QGIS project of any layers.
+
+    Args:
+        path: QGZ file to write.
+        title: Title of the project.
+        crs: Its coordinate reference system.
+        view: West, south, east, north of what the opened project shows.
+        layers: The layers from the top.
+    """
     entry = zipfile.ZipInfo("map.qgs", date_time=(1980, 1, 1, 0, 0, 0))
     entry.create_system, entry.external_attr = 3, 0o644 << 16  # the same bytes on every system
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(entry, _project(stem, grid, layers))
+        archive.writestr(entry, _project(title, crs, view, layers))
 
 
-def _layers(legend: Legend, present: Collection[str], unclassified: bool) -> list[_Layer]:
+def _layers(legend: Legend, present: Collection[str], unclassified: bool) -> list[ProjectLayer]:
     """The project's layers from the top; one layer for polygons in several formats."""
     polygons = (class_renderer(legend, unclassified=unclassified), map_tip())
     classes = raster_pipe(lulc_renderer(legend, unclassified=unclassified, opacity=MAP_OPACITY))
     # The picture is already stretched. QGIS counts its mask as a fourth band.
     colors = raster_renderer("multibandcolor", redBand="1", greenBand="2", blueBand="3", alphaBand="4")
     vectors = [
-        _Layer("_lulc.gpkg", "Polygons", polygons, part="|layername=lulc"),
-        _Layer("_lulc_polygons.fgb", "Polygons", polygons),
-        _Layer("_lulc_polygons.geojson", "Polygons", polygons),
+        ProjectLayer("_lulc.gpkg", "Polygons", polygons, part="|layername=lulc"),
+        ProjectLayer("_lulc_polygons.fgb", "Polygons", polygons),
+        ProjectLayer("_lulc_polygons.geojson", "Polygons", polygons, crs=WGS84),
     ]
     rasters = [
-        _Layer("_confidence.tif", "Confidence", (raster_pipe(ramp_renderer(CONFIDENCE_STOPS)),)),
-        _Layer("_entropy.tif", "Entropy", (raster_pipe(ramp_renderer(ENTROPY_STOPS)),)),
-        _Layer("_novelty.tif", "Novelty", (raster_pipe(ramp_renderer(NOVELTY_STOPS, "{:g}%")),)),
-        _Layer("_sets.tif", "Size of the prediction set", (raster_pipe(sets_renderer(len(legend))),)),
-        _Layer("_lulc.tif", "Land use / land cover", (classes,), checked=True, expanded=True),
-        _Layer("_truecolor.tif", "Scene, true color", (raster_pipe(colors),), checked=True),
+        ProjectLayer("_confidence.tif", "Confidence", (raster_pipe(ramp_renderer(CONFIDENCE_STOPS)),)),
+        ProjectLayer("_entropy.tif", "Entropy", (raster_pipe(ramp_renderer(ENTROPY_STOPS)),)),
+        ProjectLayer("_novelty.tif", "Novelty", (raster_pipe(ramp_renderer(NOVELTY_STOPS, "{:g}%")),)),
+        ProjectLayer("_sets.tif", "Size of the prediction set", (raster_pipe(sets_renderer(len(legend))),)),
+        ProjectLayer("_lulc.tif", "Land use / land cover", (classes,), checked=True, expanded=True),
+        ProjectLayer("_truecolor.tif", "Scene, true color", (raster_pipe(colors),), checked=True),
     ]
-    return [v for v in vectors if v.suffix in present][:1] + [r for r in rasters if r.suffix in present]
+    return [v for v in vectors if v.file in present][:1] + [r for r in rasters if r.file in present]
 
 
-def _project(stem: str, grid: CellGrid, layers: list[_Layer]) -> str:
+def _project(title: str, crs: CRS, view: tuple[float, float, float, float], layers: Sequence[ProjectLayer]) -> str:
     """The text of the project's QGS file."""
-    title = f"{stem}: land use / land cover"
     qgis = ET.Element("qgis", version=OLDEST_QGIS, projectname=title)
     ET.SubElement(qgis, "title").text = title
-    ET.SubElement(qgis, "projectCrs").append(_crs(grid.crs))
+    ET.SubElement(qgis, "projectCrs").append(_crs(crs))
     tree = ET.SubElement(qgis, "layer-tree-group")
     maps = ET.SubElement(qgis, "projectlayers")
     for layer in layers:
-        source = f"./{stem}{layer.suffix}{layer.part}"
+        source = f"{'' if PurePath(layer.file).is_absolute() else './'}{layer.file}{layer.part}"
         # QGIS identifies layers by this, and may hold those of several projects.
         identifier = f"geocfl_{uuid5(NAMESPACE_URL, source)}".replace("-", "_")
         provider = "gdal" if layer.is_raster else "ogr"
@@ -134,10 +154,10 @@ def _project(stem: str, grid: CellGrid, layers: list[_Layer]) -> str:
         element = ET.SubElement(maps, "maplayer", type="raster" if layer.is_raster else "vector")
         for tag, text in (("id", identifier), ("datasource", source), ("layername", layer.name)):
             ET.SubElement(element, tag).text = text
-        ET.SubElement(element, "srs").append(_crs(WGS84 if layer.suffix.endswith(".geojson") else grid.crs))
+        ET.SubElement(element, "srs").append(_crs(layer.crs or crs))
         ET.SubElement(element, "provider").text = provider
         element.extend(layer.drawing)
-    located = grid.crs.is_projected or grid.crs.is_geographic
+    located = crs.is_projected or crs.is_geographic
     properties = ET.SubElement(qgis, "properties")
     for group, name, kind, text in (
         ("Paths", "Absolute", "bool", "false"),
@@ -145,7 +165,7 @@ def _project(stem: str, grid: CellGrid, layers: list[_Layer]) -> str:
         ("Measure", "Ellipsoid", "QString", ELLIPSOID if located else "NONE"),
     ):
         ET.SubElement(ET.SubElement(properties, group), name, type=kind).text = text
-    ET.SubElement(qgis, "ProjectViewSettings").append(_view(grid))
+    ET.SubElement(qgis, "ProjectViewSettings").append(_view(crs, view))
     return qgis_document(qgis)
 
 
@@ -156,16 +176,9 @@ def _crs(crs: CRS) -> ET.Element:
     return reference
 
 
-def _view(grid: CellGrid) -> ET.Element:
+def _view(crs: CRS, view: tuple[float, float, float, float]) -> ET.Element:
     """The extent of the opened project, until the user saves another."""
-    west, south, east, north = grid.bounds()
-    margin = MARGIN * max(east - west, north - south)
-    view = ET.Element(
-        "DefaultViewExtent",
-        xmin=repr(west - margin),
-        ymin=repr(south - margin),
-        xmax=repr(east + margin),
-        ymax=repr(north + margin),
-    )
-    view.append(_crs(grid.crs))
-    return view
+    names = ("xmin", "ymin", "xmax", "ymax")
+    element = ET.Element("DefaultViewExtent", {name: repr(float(end)) for name, end in zip(names, view, strict=True)})
+    element.append(_crs(crs))
+    return element

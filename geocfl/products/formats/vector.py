@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -64,7 +64,7 @@ def write_polygons(polygons: gpd.GeoDataFrame, path: Path, format: str) -> None:
     kind = "MultiPolygon" if several else "Polygon"
     if format == "gpkg":
         with fixed_date():
-            _append(polygons, path, POLYGONS, kind)
+            write_layer(polygons, path, POLYGONS, kind)
     elif format == "geoparquet":
         polygons.to_parquet(path, index=False, compression="zstd", write_covering_bbox=True)
     elif format == "flatgeobuf":
@@ -128,10 +128,10 @@ def write_windows(cells: Path, path: Path, grid: CellGrid, legend: Legend) -> No
                         for (field, scale), band in zip(scales.items(), values, strict=True)
                     },
                 },
-                geometry=_squares(grid, rows + first, columns),
+                geometry=cell_squares(grid, rows + first, columns),
                 crs=grid.crs.to_wkt(),
             ).rename_geometry(GEOMETRY)
-            _append(frame, path, WINDOWS, "Polygon", append=first > 0)
+            write_layer(frame, path, WINDOWS, "Polygon", append=first > 0)
 
 
 def probability_fields(legend: Legend) -> list[str]:
@@ -143,10 +143,36 @@ def probability_fields(legend: Legend) -> list[str]:
     return fields
 
 
-def _squares(grid: CellGrid, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.object_]:
-    """(n,) squares of the cells in the grid's CRS."""
+def cell_squares(grid: CellGrid, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.object_]:
+    """(n,) squares of the cells in the grid's CRS, cut at the scene's rectangle."""
     left, right = columns * grid.stride, np.minimum((columns + 1) * grid.stride, grid.width)
     top, bottom = rows * grid.stride, np.minimum((rows + 1) * grid.stride, grid.height)
+    return _rectangles(grid, left, right, top, bottom)
+
+
+def window_squares(
+    grid: CellGrid, window: int, rows: NDArray[np.int64], columns: NDArray[np.int64]
+) -> NDArray[np.object_]:
+    """(n,) squares of the windows, of `window` pixels, that decide the cells; cut at the scene's rectangle."""
+    offset = (grid.stride - window) // 2
+    left, top = columns * grid.stride + offset, rows * grid.stride + offset
+    return _rectangles(
+        grid,
+        np.maximum(left, 0),
+        np.minimum(left + window, grid.width),
+        np.maximum(top, 0),
+        np.minimum(top + window, grid.height),
+    )
+
+
+def _rectangles(
+    grid: CellGrid,
+    left: NDArray[np.int64],
+    right: NDArray[np.int64],
+    top: NDArray[np.int64],
+    bottom: NDArray[np.int64],
+) -> NDArray[np.object_]:
+    """(n,) rectangles of pixels in the grid's CRS."""
     a, b, c, d, e, f = grid.transform[:6]
     corners = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
     points = np.array([[a * x + b * y + c, d * x + e * y + f] for x, y in corners])
@@ -154,8 +180,16 @@ def _squares(grid: CellGrid, rows: NDArray[np.int64], columns: NDArray[np.int64]
     return squares
 
 
-def _append(frame: gpd.GeoDataFrame, path: Path, layer: str, kind: str, *, append: bool = False) -> None:
-    """Writes a layer of a GeoPackage, or adds to it."""
+def write_layer(
+    frame: gpd.GeoDataFrame,
+    path: Path,
+    layer: str,
+    kind: str,
+    *,
+    append: bool = False,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Writes a layer of a GeoPackage, or adds to it; `metadata` is that of the whole file."""
     pyogrio.write_dataframe(
         frame,
         path,
@@ -163,6 +197,7 @@ def _append(frame: gpd.GeoDataFrame, path: Path, layer: str, kind: str, *, appen
         driver="GPKG",
         geometry_type=kind,
         append=append,
+        dataset_metadata=metadata,
         GEOMETRY_NAME=GEOMETRY,
         VERSION="1.2",  # GDAL before 3.7, and so QGIS 3.22, warns about newer ones
     )
