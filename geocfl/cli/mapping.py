@@ -288,6 +288,7 @@ def clouds(
     bands: options.SceneBands = None,
     scale: options.SceneScale = None,
     offset: options.SceneOffset = None,
+    nodata: options.SceneNodata = None,
     buffer: Annotated[int, typer.Option(metavar="N", help="Mask clouds with a margin of N pixels of 30 m.", min=0)] = 4,
 ) -> None:
     """Detect clouds and cloud shadows in a scene without a cloud mask.
@@ -303,6 +304,7 @@ def clouds(
             bands=parse.bands(bands),
             scale=scale,
             offset=offset,
+            nodata=nodata,
             buffer=buffer,
             overwrite=overwrite,
             progress=shown,

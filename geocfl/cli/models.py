@@ -34,9 +34,22 @@ def info(
     bands: options.SceneBands = None,
     scale: options.SceneScale = None,
     offset: options.SceneOffset = None,
+    nodata: options.SceneNodata = None,
+    mask: options.Mask = None,
+    mask_classes: options.MaskClasses = None,
+    mask_bits: options.MaskBits = None,
 ) -> None:
     """Describe a scene or a model."""
-    facts = geocfl.info(path, bands=parse.bands(bands), scale=scale, offset=offset)
+    facts = geocfl.info(
+        path,
+        bands=parse.bands(bands),
+        scale=scale,
+        offset=offset,
+        nodata=nodata,
+        mask=mask or None,
+        mask_classes=parse.mask_classes(mask_classes),
+        mask_bits=parse.mask_bits(mask_bits),
+    )
     typer.echo(json.dumps(facts, indent=2) if as_json else "\n".join(_lines(facts)))
 
 

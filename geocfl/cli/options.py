@@ -146,8 +146,8 @@ Mask = Annotated[
     str | None,
     typer.Option(
         metavar="scl|FILE",
-        help="Mask clouds: scl uses the scene classification of an L2A product; FILE is a mask raster, for example "
-        "from geocfl clouds.",
+        help="Mask clouds: scl uses the scene classification or cloud mask of a product; FILE is a mask raster, for "
+        "example from geocfl clouds.",
         autocompletion=one_of(("scl",)),
         rich_help_panel=SCENE,
     ),
@@ -157,7 +157,7 @@ MaskClasses = Annotated[
     typer.Option(
         metavar="N,N,...",
         help="Mask values that count as masked.",
-        show_default="scl: 1,3,8,9,10; FILE: all but 0",
+        show_default="SCL: 1,3,8,9,10; others: all but 0",
         rich_help_panel=SCENE,
     ),
 ]
@@ -166,7 +166,7 @@ MaskBits = Annotated[
     typer.Option(
         metavar="N,N,...",
         help="Bits of the mask's values, from 0, any of which masks a pixel, such as 1,3.",
-        show_default="HLS Fmask: 1,2,3; QA60: 10,11",
+        show_default="Fmask, QAI: 1,2,3; MG2: 1,3; QA60: 10,11",
         rich_help_panel=SCENE,
     ),
 ]

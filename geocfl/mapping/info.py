@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,10 @@ def info(
     bands: Mapping[str, int] | Sequence[str] | None = None,
     scale: float | None = None,
     offset: float | None = None,
+    nodata: float | None = None,
+    mask: str | Path | None = None,
+    mask_classes: Collection[int] | None = None,
+    mask_bits: Collection[int] | None = None,
 ) -> dict[str, Any]:
     """Describes a scene or a model.
 
@@ -29,6 +33,10 @@ def info(
         bands: As in `geocfl.map_scene`; for a scene.
         scale: As in `geocfl.map_scene`; for a scene.
         offset: As in `geocfl.map_scene`; for a scene.
+        nodata: As in `geocfl.map_scene`; for a scene.
+        mask: As in `geocfl.map_scene`; for a scene, whose facts then state the share of masked pixels.
+        mask_classes: As in `geocfl.map_scene`; for a scene.
+        mask_bits: As in `geocfl.map_scene`; for a scene.
 
     Returns:
         Facts by name; ``kind`` is ``"scene"`` or ``"model"``.
@@ -38,7 +46,16 @@ def info(
     """
     if looks_like_model(path):
         return _model(path)
-    with open_scene(path, Reading(bands=bands, scale=scale, offset=offset)) as scene:
+    reading = Reading(
+        bands=bands,
+        scale=scale,
+        offset=offset,
+        nodata=nodata,
+        mask=mask,
+        mask_classes=mask_classes,
+        mask_bits=mask_bits,
+    )
+    with open_scene(path, reading) as scene:
         return _scene(scene)
 
 
@@ -80,6 +97,8 @@ def _scene(scene: Scene) -> dict[str, Any]:
             f"stride {s}": -(-scene.width // s) * -(-scene.height // s) for s in (window, window // 2, window // 4)
         },
     }
+    if scene.mask:
+        facts["masked_share"] = round(scene.masked_share(), 4)
     if scene.bands:
         bands = tuple(scene.bands)
         pixels = scene.sample(bands)

@@ -55,11 +55,11 @@ class MapSettings:
         allow_no_crs: Whether to map a scene without a coordinate reference system.
         bbox: Map only this part: west, south, east, north in degrees.
         aoi: Map only what the polygons in this file cover.
-        mask: ``"scl"`` for the scene's own classification layer, or the path of a raster of masked pixels.
+        mask: ``"scl"`` for the scene's own classification or cloud mask, or the path of a raster of masked pixels.
         mask_classes: Values of the mask that count; None takes clouds and their shadows in a classification layer, and
             everything but 0 in another raster.
         mask_bits: Bits of the mask's values, from 0, any of which masks a pixel; None takes those of clouds and shadows
-            in an HLS Fmask and in a QA60 band.
+            in files named as those of HLS (Fmask), FORCE (QAI), MAJA (MG2) and Earth Engine (QA60).
         max_masked: Leave a cell empty if more than this fraction is masked (0..1).
     """
 

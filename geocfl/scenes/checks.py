@@ -32,7 +32,16 @@ of 20 m (`benchmarks/resolution.py`, docs/explanation/limits.md)."""
 
 def scene_warnings(scene: Scene) -> list[str]:
     """What was assumed of a scene, and what looks wrong with its pixels' size or, from a sample of B04, reflectance."""
-    return [*scene.notes, *(f"{scene.path}: {warning}" for warning in (*_resolution(scene), *_radiometry(scene)))]
+    return [*scene.notes, *(f"{scene.path}: {warning}" for warning in _resolution(scene)), *_of_radiometry(scene)]
+
+
+def reflectance_warnings(scene: Scene) -> list[str]:
+    """As `scene_warnings`, without those about the pixels' size."""
+    return [*scene.notes, *_of_radiometry(scene)]
+
+
+def _of_radiometry(scene: Scene) -> list[str]:
+    return [f"{scene.path}: {warning}" for warning in _radiometry(scene)]
 
 
 def _resolution(scene: Scene) -> Iterator[str]:

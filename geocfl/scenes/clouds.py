@@ -16,6 +16,7 @@ from geocfl.core.keywords import declared
 from geocfl.core.progress import Progress, counted, silent
 from geocfl.errors import UsageError
 from geocfl.scenes import Reading, Source, find_source, open_scene
+from geocfl.scenes.checks import reflectance_warnings
 
 log = logging.getLogger("geocfl")
 
@@ -38,6 +39,7 @@ def find_clouds(
     bands: Mapping[str, int] | Sequence[str] | None = None,
     scale: float | None = None,
     offset: float | None = None,
+    nodata: float | None = None,
     buffer: int = 4,
     overwrite: bool = False,
     progress: Progress = silent,
@@ -53,6 +55,7 @@ def find_clouds(
         bands: As for `geocfl.map_scene`.
         scale: As for `geocfl.map_scene`.
         offset: As for `geocfl.map_scene`.
+        nodata: As for `geocfl.map_scene`.
         buffer: Pixels of 30 m to mask around clouds and shadows.
         overwrite: Replace `out`.
         progress: Called with the number of strips done.
@@ -76,13 +79,15 @@ def find_clouds(
         raise UsageError(f"`buffer` is {buffer} but must be 0 or more pixels")
     target = Path(out)
     refuse_existing(target, overwrite=overwrite)
-    reading = Reading(bands=bands, scale=scale, offset=offset)
+    reading = Reading(bands=bands, scale=scale, offset=offset, nodata=nodata)
     source = find_source(scene, reading.bands)
     needed = tuple(COLORS) if all(band in source.bands for band in COLORS) else NEEDED
     with open_scene(source, reading, needed=needed, gsd=GSD) as opened, replacing(target) as partial:
         level = opened.level.lower() if opened.level != "unknown" else "l2a"
         if opened.level == "unknown":
             log.info("%s: its processing level is unknown; L2A is assumed to find clouds", opened.path)
+        for warning in reflectance_warnings(opened):
+            log.warning("%s", warning)
         colors = [COLORS[band] for band in needed]
 
         def classify(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:

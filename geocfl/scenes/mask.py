@@ -29,11 +29,20 @@ SCL_CLASSES = {
 }
 """Classes of L2A's scene classification that are masked by default (Sen2Cor's legend)."""
 
-KNOWN_BITS = ((re.compile(r"\bHLS\b.*FMASK"), frozenset({1, 2, 3})), (re.compile(r"QA60"), frozenset({10, 11})))
-"""Names of files whose values are bits, and those of clouds and shadows: of HLS (cloud, beside a cloud, cloud shadow)
-and of Earth Engine's Sentinel-2 collections (cloud, cirrus).
+KNOWN = (
+    (re.compile(r"\bSCL( \d0M)?( \w+)?$"), frozenset(SCL_CLASSES), frozenset[int]()),
+    (re.compile(r"\bHLS\b.*\bFMASK\b"), None, frozenset({1, 2, 3})),
+    (re.compile(r"\bQA60\b"), None, frozenset({10, 11})),
+    (re.compile(r"\bLEVEL2 SEN2\w QAI\b"), None, frozenset({1, 2, 3})),
+    (re.compile(r"\bMG2 R\d\b"), None, frozenset({1, 3})),
+    (re.compile(r"\bCLM R\d\b"), None, frozenset(range(8))),
+)
+"""Names of files whose values are classes or bits, and those of clouds and shadows: of Sen2Cor, HLS (cloud, beside a
+cloud, cloud shadow), Earth Engine's Sentinel-2 collections (cloud, cirrus), FORCE (both bits of the cloud state, cloud
+shadow), and MAJA (cloud and cloud shadow among others, clouds and shadows only).
 
-Source: HLS User Guide 2.0, table 9; Earth Engine's catalog, COPERNICUS/S2_HARMONIZED."""
+Source: HLS User Guide 2.0, table 9; Earth Engine's catalog, COPERNICUS/S2_HARMONIZED; FORCE's documentation, Quality
+Bits; THEIA's description of Sentinel-2 L2A products, MG2 and CLM."""
 
 
 @dataclass
@@ -137,18 +146,20 @@ def open_mask(source: Source, how: Reading, grid: rasterio.DatasetReader) -> Mas
     if how.mask is None:
         return None
     classes = None if how.mask_classes is None else frozenset(how.mask_classes)
-    if how.mask_file is not None:
-        bits = frozenset(how.mask_bits or (() if classes else _known_bits(how.mask_file)))
-        return Mask.over(Band(gdal_path(how.mask_file)), classes, grid, bits)
-    if source.scl is None:
+    band = source.scl if how.mask_file is None else Band(gdal_path(how.mask_file))
+    if band is None:
         raise SceneError(
             f"{source.path}: has no scene classification layer, which only L2A products have; use a raster of clouds "
             "as `mask`, or none",
             page="how-to/clouds/",
         )
-    return Mask.over(source.scl, classes or frozenset(SCL_CLASSES), grid)
+    bits = frozenset(how.mask_bits or ())
+    if not classes and not bits:
+        classes, bits = _known(band.path) or (frozenset(SCL_CLASSES) if how.mask_file is None else None, bits)
+    return Mask.over(band, classes, grid, bits)
 
 
-def _known_bits(path: str) -> frozenset[int]:
+def _known(path: str) -> tuple[frozenset[int] | None, frozenset[int]] | None:
+    """Classes and bits of clouds and shadows in a file of a known kind; None for other files."""
     name = re.sub(r"[._-]", " ", file_name(path).upper())
-    return next((bits for pattern, bits in KNOWN_BITS if pattern.search(name)), frozenset())
+    return next(((classes, bits) for pattern, classes, bits in KNOWN if pattern.search(name)), None)

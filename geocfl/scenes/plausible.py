@@ -16,6 +16,9 @@ BRIGHTEST = 2.0
 """Reflectance that at most 1 % of a scene exceeds. Snow and clouds reach 1.0 to 1.5."""
 BRIGHT = 1.2
 """Reflectance that at least half of a scene stays below, also over snow and clouds."""
+LOWEST = -0.5
+"""Reflectance that no pixel with data is below. Atmospheric correction makes it negative by 0.1 at most; what is lower
+is a nodata value, such as -9999 or, after a conversion to reflectance, -0.9999."""
 DARKEST = 0.0255
 """Reflectance that 0.1 % of a scene exceeds in some band; clear water does in blue. 255 stays below it as a digital
 number of `DEFAULT`, so that numbers of 8 bits and percent are found."""

@@ -25,7 +25,7 @@ from geocfl.scenes.area import Extent
 from geocfl.scenes.find import chosen_bands, find_source
 from geocfl.scenes.mask import Mask, open_mask
 from geocfl.scenes.placing import LOCAL, Placing, place
-from geocfl.scenes.plausible import Found, find_scale, is_dark, raw_scale
+from geocfl.scenes.plausible import LOWEST, Found, find_scale, is_dark, raw_scale
 from geocfl.scenes.reading import Reading
 from geocfl.scenes.remote import gdal_path, insist, is_remote, remote_settings
 from geocfl.scenes.scaling import DEFAULT, EIGHT_BIT, OPTIONS, find_scaling
@@ -33,6 +33,9 @@ from geocfl.scenes.source import Source, file_name
 from geocfl.scenes.stack import assemble, open_dataset, reason
 from geocfl.scenes.undeclared import undeclared_nodata
 from geocfl.scenes.warp import ground
+
+TILES, SIDE = 5, 256
+"""Squares of a sample along each side of a scene, and their side in pixels."""
 
 
 @dataclass
@@ -56,6 +59,7 @@ class Scene:
         block_rows: Pixel rows of the file's blocks, which are decoded whole.
         baseline: Its processing baseline, unless `scaling` accounts for it already; empty if unknown.
         offset_given: Whether the user chose the offset.
+        nodata_given: Whether the user chose the nodata value, so that 0 is data.
     """
 
     path: str
@@ -74,6 +78,7 @@ class Scene:
     block_rows: int = 1
     baseline: str = ""
     offset_given: bool = False
+    nodata_given: bool = False
     _dataset: rasterio.DatasetReader = field(repr=False, default=None)
     _open_again: Callable[[], tuple[rasterio.DatasetReader, Any]] = field(repr=False, default=None)  # type: ignore[assignment]
 
@@ -114,7 +119,8 @@ class Scene:
         """Full-width rows of reflectance.
 
         A pixel is no data, NaN in every band, if any of `bands` has its declared nodata value or is not finite, or if
-        it is masked. If the file declares no nodata value, a pixel that is 0 in all of them is no data.
+        it is masked. Whatever the file declares, a pixel is no data if it is so far below 0 that it is no reflectance,
+        or 0 in all of them, unless the user chose another nodata value.
 
         Args:
             bands: Names, in the order wanted.
@@ -145,9 +151,8 @@ class Scene:
 
     def _decode(self, bands: tuple[str, ...], window: Window) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
         """Digital numbers of bands, and which pixels are no data."""
-        indices = [self.bands[band] for band in bands]
         try:
-            return insist(self._far, lambda: self._attempt(indices, window))
+            return insist(self._far, lambda: self._attempt(bands, window))
         except rasterio.RasterioIOError as error:
             raise SceneError(
                 f"{self.path}: its pixels cannot be decoded ({reason(error)}); get the file again"
@@ -158,29 +163,33 @@ class Scene:
         """One of its files that lies on a server, if there is one."""
         return next(filter(is_remote, self.files), self.path)
 
-    def _attempt(self, indices: list[int], window: Window) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+    def _attempt(self, bands: tuple[str, ...], window: Window) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
         """Digital numbers, and which pixels are no data. Opens the dataset again after a failure."""
         # GDAL's options belong to a thread, and another thread opened the dataset.
         with remote_settings(*self.files):
             if self._dataset.closed:
                 self._dataset, _ = self._open_again()
             try:
-                dn = self._dataset.read(indices, window=window)
-                return dn, self._missing(dn, indices, window)
+                dn = self._dataset.read([self.bands[band] for band in bands], window=window)
+                return dn, self._missing(dn, bands, window)
             except rasterio.RasterioIOError:
                 if is_remote(self._far):
                     self._dataset.close()
                 raise
 
-    def _missing(self, dn: NDArray[np.generic], indices: list[int], window: Window) -> NDArray[np.bool_]:
-        nodata = [self._dataset.nodatavals[i - 1] for i in indices]
-        declared = [(band, value) for band, value in zip(dn, nodata, strict=True) if value is not None]
+    def _missing(self, dn: NDArray[np.generic], bands: tuple[str, ...], window: Window) -> NDArray[np.bool_]:
+        indices = [self.bands[band] for band in bands]
         missing = np.zeros(dn.shape[1:], bool)
-        for band, value in declared:
-            missing |= band == value
-        if not declared:
+        for numbers, index in zip(dn, indices, strict=True):
+            if (nodata := self._dataset.nodatavals[index - 1]) is not None:
+                missing |= numbers == nodata
+        scaling = [self.scaling[band] for band in bands]
+        packed = any(each.offset > 0 for each in scaling)  # in such numbers, 0 may be data
+        if not packed and not self.nodata_given:
             missing |= (dn == 0).all(axis=0)
-        if np.issubdtype(dn.dtype, np.floating):
+        if dn.dtype.kind in "if":
+            missing |= np.all([n < LOWEST * s.scale - s.offset for n, s in zip(dn, scaling, strict=True)], axis=0)
+        if dn.dtype.kind == "f":
             missing |= ~np.isfinite(dn).all(axis=0)
         if MaskFlags.per_dataset in self._dataset.mask_flag_enums[indices[0] - 1]:
             missing |= self._dataset.dataset_mask(window=window) == 0
@@ -193,7 +202,7 @@ class Scene:
             self.scaling[band].to_reflectance(values, out=values)
         return sampled
 
-    def sample_numbers(self, bands: tuple[str, ...], tiles: int = 5, side: int = 256) -> NDArray[np.float32]:
+    def sample_numbers(self, bands: tuple[str, ...], tiles: int = TILES, side: int = SIDE) -> NDArray[np.float32]:
         """(B, n) numbers as the file has them of the pixels that `sample` takes; NaN is no data."""
         rows, columns = (
             np.unique(np.linspace(0, max(0, size - side), min(tiles, -(-size // side))).astype(int))
@@ -211,12 +220,22 @@ class Scene:
 
     def data_share(self) -> float:
         """Fraction of pixels with data, 0..1, estimated from a sample."""
-        return float(np.isfinite(self.red_numbers).mean())
+        return float(np.isfinite(self.red).mean())
+
+    def masked_share(self) -> float:
+        """Fraction of masked pixels, 0..1, estimated from at most 5 strips of 256 rows spread over the scene."""
+        if self.mask is None:
+            return 0.0
+        starts = np.unique(np.linspace(0, max(0, self.height - SIDE), TILES).astype(int))
+        strips = [self.mask.read(self.extent, start, min(start + SIDE, self.height)) for start in starts]
+        return float(np.mean([strip.mean() for strip in strips]))
 
     @property
     def red(self) -> NDArray[np.float32]:
-        """A sample of the reflectance of B04, or of the first band if there is no B04."""
-        return self.scaling[self._red_band].to_reflectance(self.red_numbers)
+        """A sample of the reflectance of B04, or of the first band if there is no B04; NaN is no data."""
+        red = self.scaling[self._red_band].to_reflectance(self.red_numbers)
+        red[red < LOWEST] = np.nan  # the numbers may be older than the scaling
+        return red
 
     @cached_property
     def red_numbers(self) -> NDArray[np.float32]:
@@ -314,6 +333,7 @@ def open_scene(
         block_rows=placing.block_rows,
         baseline=source.baseline,
         offset_given=how.offset is not None,
+        nodata_given=how.nodata is not None,
         _dataset=dataset,
         _open_again=open_again,
     )

@@ -32,11 +32,11 @@ class Reading:
         warp: Whether scenes on another grid than the model's are resampled to it.
         allow_no_crs: Whether to read scenes without a CRS, assuming pixels of the model's size.
         area: The ground to map; None for the whole scene.
-        mask: ``"scl"`` for the scene's own classification layer, or the path of a raster of masked pixels.
+        mask: ``"scl"`` for the scene's own classification or cloud mask, or the path of a raster of masked pixels.
         mask_classes: Values of the mask that count; by default clouds and their shadows in a classification layer, and
             everything but 0 in another raster.
         mask_bits: Bits of the mask's values, from 0, any of which masks a pixel; by default those of clouds and shadows
-            in an HLS Fmask and in a QA60 band.
+            in files named as those of HLS (Fmask), FORCE (QAI), MAJA (MG2) and Earth Engine (QA60).
         nodata: Digital number of pixels without data; None takes what the scene states.
     """
 

@@ -39,7 +39,7 @@ class Source:
         scaling_source: Where the bands' scaling came from, in words; empty if unknown.
         level: ``"L1C"``, ``"L2A"`` or ``"unknown"``.
         taken: When the scene was taken, UTC; None if unknown.
-        scl: Its scene classification layer (L2A), if there is one.
+        scl: Its scene classification layer (L2A) or cloud mask (MAJA, HLS), if there is one.
         nodata: Digital number of pixels without data, if metadata outside the rasters gives it.
         crs: CRS of rasters that state none, such as ``"EPSG:32633"``, if metadata outside the rasters gives it.
         notes: What was assumed, a sentence each, to be shown to the user.

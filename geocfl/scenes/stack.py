@@ -10,8 +10,12 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 import rasterio
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.crs import CRS
 from rasterio.drivers import raster_driver_extensions
 from rasterio.enums import MaskFlags
+from rasterio.transform import from_gcps
 
 from geocfl.errors import SceneError
 from geocfl.scenes.remote import DRIVERS, is_remote, open_remote
@@ -43,8 +47,24 @@ class _Raster:
     band: Band
 
     @property
+    def crs(self) -> CRS | None:
+        """Its CRS, or that of its ground control points."""
+        return self.dataset.crs or self.dataset.gcps[1]
+
+    @property
+    def transform(self) -> Affine:
+        """Pixel (column, row) to coordinates, approximately if only ground control points say it."""
+        points, _ = self.dataset.gcps
+        return from_gcps(points) if points and self.dataset.crs is None else self.dataset.transform
+
+    @property
     def pixel(self) -> float:
-        return abs(float(self.dataset.transform.a)) + abs(float(self.dataset.transform.b))
+        return abs(float(self.transform.a)) + abs(float(self.transform.b))
+
+    @property
+    def corners(self) -> NDArray[np.float64]:
+        height, width = self.dataset.shape
+        return np.array([self.transform @ (x, y) for x in (0, width) for y in (0, height)])
 
     @property
     def masked(self) -> bool:
@@ -148,18 +168,16 @@ def reason(error: Exception) -> str:
 
 
 def _refuse_elsewhere(name: str, raster: _Raster, finest: _Raster) -> None:
-    one, other = raster.dataset, finest.dataset
-    if one.crs != other.crs:
+    if raster.crs != finest.crs:
         raise SceneError(
-            f"{raster.band.path}: is in {_crs(one)} but {finest.band.path} in {_crs(other)}; use bands of one scene"
+            f"{raster.band.path}: is in {_crs(raster)} but {finest.band.path} in {_crs(finest)}; use bands of one scene"
         )
-    apart = max(abs(a - b) for a, b in zip(one.bounds, other.bounds, strict=True))
-    if apart > HALF_PIXEL * raster.pixel:
+    if np.abs(raster.corners - finest.corners).max() > HALF_PIXEL * raster.pixel:
         raise SceneError(f"{raster.band.path}: covers another extent than {finest.band.path}; use bands of one scene")
 
 
-def _crs(dataset: rasterio.DatasetReader) -> str:
-    return dataset.crs.to_string() if dataset.crs else "no CRS"
+def _crs(raster: _Raster) -> str:
+    return raster.crs.to_string() if raster.crs else "no CRS"
 
 
 def _virtual(rasters: Mapping[str, _Raster], finest: _Raster, nodata: float | None, override: float | None) -> str:
@@ -213,6 +231,13 @@ def _declaring(raster: _Raster, missing: float | None) -> str:
 def _empty(grid: rasterio.DatasetReader) -> ET.Element:
     """A virtual raster without bands."""
     vrt = ET.Element("VRTDataset", rasterXSize=str(grid.width), rasterYSize=str(grid.height))
+    points, crs = grid.gcps
+    if points and crs and not grid.crs:
+        listed = ET.SubElement(vrt, "GCPList", Projection=crs.to_wkt(), dataAxisToSRSAxisMapping="1,2")
+        for point in points:
+            places = {"Pixel": point.col, "Line": point.row, "X": point.x, "Y": point.y, "Z": point.z or 0.0}
+            ET.SubElement(listed, "GCP", {"Id": point.id} | {key: repr(float(at)) for key, at in places.items()})
+        return vrt
     if grid.crs:
         ET.SubElement(vrt, "SRS", dataAxisToSRSAxisMapping="1,2").text = grid.crs.to_wkt()
     ET.SubElement(vrt, "GeoTransform").text = ", ".join(map(repr, grid.transform.to_gdal()))

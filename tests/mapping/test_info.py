@@ -40,6 +40,20 @@ def test_a_scene_without_known_bands(tmp_path: Path) -> None:
     assert facts["bands"] == {}
 
 
+def test_a_scene_with_a_nodata_value_and_a_mask_of_the_users(tmp_path: Path) -> None:
+    dn = np.full((2, 100, 200), 2000, np.uint16)
+    dn[:, :, :50] = 7
+    scene = write_scene(tmp_path / "s.tif", dn, ("B04", "B8A"))
+    mask = write_scene(
+        tmp_path / "mask.tif", np.repeat([0, 2, 8, 1], 25).astype(np.uint8)[None, :, None] + dn[:1] * 0, None
+    )
+    facts = geocfl.info(scene, nodata=7, mask=mask, mask_bits=(1, 3))
+    assert facts["nodata"] == 7
+    assert facts["nodata_share"] == 0.25
+    assert facts["masked_share"] == 0.5
+    assert geocfl.info(scene, mask=mask, mask_classes=(8,))["masked_share"] == 0.25
+
+
 def test_a_model_in_facts(tiny_model: Path) -> None:
     facts = geocfl.info(tiny_model)
     assert facts["kind"] == "model"

@@ -13,6 +13,7 @@ from geocfl.errors import SceneError
 from geocfl.scenes import Reading, find_source, open_scene
 from geocfl.scenes.baseline import find_baseline, has_offset, parse_baseline
 from geocfl.scenes.checks import scene_warnings
+from tests.scenes.safe_product import BANDS, metadata_xml
 
 PRODUCT = "S2A_MSIL2A_20220601T100031_N0400_R122_T32TPT_20220601T160000"
 
@@ -86,6 +87,12 @@ def test_what_states_the_baseline_is_believed_with_negative_pixels(tmp_path: Pat
         assert warnings(scene, offset=0) == [], "the user knows"
 
 
+def test_the_tags_of_any_band_file_count(tmp_path: Path, raised: np.ndarray) -> None:
+    write(tmp_path / "B02.tif", raised, "B02")
+    write(tmp_path / "B04.tif", raised, PROCESSING_BASELINE="04.00")
+    assert find_source(tmp_path).baseline == "04.00"
+
+
 def test_the_tile_folders_of_servers(tmp_path: Path, raised: np.ndarray) -> None:
     tile = write(tmp_path / "0" / "R10m" / "B04.tif", raised).parents[1]
     (tile / "tileInfo.json").write_text(json.dumps({"productName": PRODUCT, "datastrip": {"id": "x_N04.00"}}))
@@ -103,6 +110,29 @@ def test_the_tile_folders_of_servers(tmp_path: Path, raised: np.ndarray) -> None
     (tile / "product_metadata.xml").write_text(text[:-20])
     with pytest.raises(SceneError, match=r"product_metadata\.xml is broken"):
         find_source(tile)
+
+
+@pytest.mark.parametrize(
+    ("name", "used"),
+    [
+        ("B04.tif", True),
+        ("T33TUL_20220601T100031_B04.tif", True),
+        ("S2_L2A_20220601_B04.tif", True),
+        ("T32TPT_20220601T100031_B04.tif", False),
+        ("T33TUL_20220606T100031_B04.tif", False),
+        ("S2_L1C_B04.tif", False),
+    ],
+)
+def test_metadata_of_another_scene_beside_bands_are_not_used(
+    tmp_path: Path, raised: np.ndarray, name: str, used: bool
+) -> None:
+    image = "GRANULE/L2A_T33TUL_A036250_20220601T100206/IMG_DATA/R10m/T33TUL_20220601T100031_B04_10m"
+    text = metadata_xml("L2A", "04.00", [image], offsets=dict.fromkeys(BANDS, -1000.0))
+    (tmp_path / "MTD_MSIL2A.xml").write_text(text)
+    write(tmp_path / name, raised)
+    source = find_source(tmp_path)
+    assert (source.bands["B04"].scaling is not None) is used
+    assert any("MTD_MSIL2A.xml beside its bands is of another scene" in note for note in source.notes) is not used
 
 
 def test_without_a_baseline_the_dark_pixels_speak_in_reflectance(tmp_path: Path, raised: np.ndarray) -> None:

@@ -103,6 +103,28 @@ def test_ground_control_points_that_bend_warp_a_scene(tmp_path):
         assert bent > 5
 
 
+@pytest.mark.parametrize("bend", [0, 6])
+def test_ground_control_points_of_band_files(tmp_path, bend):
+    for band, step in zip(BANDS, (1, 2, 1), strict=True):
+        dn = DN[::step, ::step]
+        with rasterio.open(with_points(tmp_path / "three.tif", bend)) as three:
+            points, crs = three.gcps
+        with rasterio.open(
+            tmp_path / f"{band}.tif", "w", driver="GTiff", height=dn.shape[0], width=dn.shape[1], count=1,
+            dtype=dn.dtype,
+        ) as file:  # fmt: skip
+            file.write(dn, 1)
+            file.gcps = ([GroundControlPoint(p.row / step, p.col / step, p.x, p.y) for p in points], crs)
+        (tmp_path / "three.tif").unlink()
+    with opened(str(tmp_path)) as scene:
+        assert scene.crs == CRS.from_epsg(32632)
+        if bend:
+            assert scene.width > 2 * SIZE
+        else:
+            assert scene.transform.almost_equals(HERE, 1e-4)
+            np.testing.assert_array_equal(dn_of(scene), DN)
+
+
 def test_degrees_from_0_to_360_are_the_same_place(tmp_path):
     step = Affine(1e-4, 0, 10.3, 0, -1e-4, 47.85)
     one = write(tmp_path / "one.tif", transform=step, crs="EPSG:4326")

@@ -77,6 +77,31 @@ def test_without_declared_nodata_all_zero_is_none(tmp_path: Path, dn: np.ndarray
         assert missing.sum() == 1
 
 
+@pytest.mark.parametrize("nodata", [-999, np.nan, -32768])
+@pytest.mark.parametrize("fill", [0, -9999, -0.9999])
+def test_values_that_are_no_reflectance_are_no_data_whatever_the_file_declares(
+    tmp_path: Path, dn: np.ndarray, nodata: float, fill: float
+) -> None:
+    values = dn.astype(np.float32) / 10_000
+    values[:, :20] = nodata
+    values[:, 20:50] = fill
+    values[0, 60] = 0
+    values[0, 61] = -0.08
+    with open_scene(write(tmp_path / "s.tif", values, nodata=nodata)) as scene:
+        missing = np.isnan(scene.read(RGB, 0, 100)[0])
+        assert scene.data_share() == pytest.approx(0.5)
+    assert missing[:50].all()
+    assert not missing[50:].any()
+
+
+def test_packed_numbers_may_be_zero(tmp_path: Path, dn: np.ndarray) -> None:
+    packed = dn.astype(np.int16) - 1500
+    packed[:, 7] = 0
+    path = write(tmp_path / "s.tif", packed, nodata=-32768, scales=(1e-4,) * 3, offsets=(0.15,) * 3)
+    with open_scene(path) as scene:
+        np.testing.assert_allclose(scene.read(RGB, 7, 8), 0.15, atol=1e-6)
+
+
 def test_internal_masks_count(tmp_path: Path, dn: np.ndarray) -> None:
     path = write(tmp_path / "s.tif", dn)
     mask = np.full((100, 80), 255, np.uint8)

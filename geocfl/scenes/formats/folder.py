@@ -23,12 +23,17 @@ ENDINGS = (".jp2", ".tif", ".tiff", ".vrt", ".img")
 """Endings of rasters, in lower case."""
 RESOLUTION_FOLDERS = ("R10m", "R20m", "R60m")
 """Folders in IMG_DATA that hold the images of an L2A product."""
+MASKS = "MASKS"
+"""The folder of masks in MAJA's products."""
+CLOUDS = ("SCL", "CLM", "MG2", "FMASK")
+"""Images that tell clouds, the best first: of Sen2Cor, MAJA (two) and HLS."""
 
 _SEPARATORS = " _.-"
 # A band or another image of a product between separators, with its resolution and the suffix of Copernicus Browser.
 _TOKEN = re.compile(
     r"(?<![A-Z0-9])"
-    r"(?:B(?:AND[ _-]?)?(?P<band>8A|0?[1-9]|1[0-2])|(?P<other>SCL|TCI|AOT|WVP|CLD|SNW|DEM|PVI|MSK))"
+    r"(?:B(?:AND[ _-]?)?(?P<band>8A|0?[1-9]|1[0-2])"
+    r"|(?P<other>SCL|TCI|AOT|WVP|CLD|SNW|DEM|PVI|MSK|FMASK|(?:CLM|MG2)(?=_R1)))"
     r"(?:[ _-]?(?P<meters>[126]0)M)?(?![A-Z0-9])(?:[ _-]?\(RAW\))?",
     re.IGNORECASE,
 )
@@ -47,13 +52,20 @@ class _Image:
         path: The file.
         kind: The band, or another image, such as ``"SCL"``.
         meters: Its resolution; 0, which counts as the finest, if neither its name nor its folder gives it.
-        scene: Its folder, without a folder named after the resolution, and its name without band and resolution.
+        scene: Its folder, without one named after the resolution or for masks, and its name without band and
+            resolution.
     """
 
     path: str
     kind: str
     meters: int
     scene: tuple[str, str]
+
+    def is_of(self, other: _Image) -> bool:
+        """Whether it belongs to the same scene as a band. MAJA's masks serve both its kinds of images."""
+        folder, common = other.scene
+        masks = (folder, f"{_MAJA.sub('', common)}_R1") if self.kind in ("CLM", "MG2") else other.scene
+        return self.scene == masks
 
 
 def find_folder(path: str) -> Source | None:
@@ -71,7 +83,7 @@ def find_folder(path: str) -> Source | None:
     """
     if not os.path.isdir(path):
         return None
-    folders = (path, *(os.path.join(path, name) for name in RESOLUTION_FOLDERS))
+    folders = (path, *(os.path.join(path, name) for name in (*RESOLUTION_FOLDERS, MASKS)))
     files = [os.path.join(folder, name) for folder in folders if os.path.isdir(folder) for name in os.listdir(folder)]
     return _of_files(path, files)
 
@@ -86,7 +98,7 @@ def find_beam(path: str) -> Source | None:
 
 def find_images(path: str, place: Place) -> Source | None:
     """As `find_folder`, for a folder that may lie in an archive; `path` is what the user passed."""
-    folders = (place, *(place / name for name in RESOLUTION_FOLDERS))
+    folders = (place, *(place / name for name in (*RESOLUTION_FOLDERS, MASKS)))
     return _of_files(path, [path_of(file) for folder in folders if folder.is_dir() for file in folder.iterdir()])
 
 
@@ -98,7 +110,7 @@ def _of_files(path: str, files: Sequence[str]) -> Source | None:
     if other := next((image for image in bands if image.scene != bands[0].scene), None):
         one, two = (os.path.relpath(image.path, path) for image in (bands[0], other))
         raise SceneError(f"{path}: holds bands of several scenes, such as {one} and {two}; use the files of only one")
-    source = _source(path, [image for image in images if image.scene == bands[0].scene])
+    source = _source(path, [image for image in images if image.is_of(bands[0])])
     return source if all(_is_single(band.path) for band in source.bands.values()) else None
 
 
@@ -168,6 +180,8 @@ def _parse(path: str) -> _Image | None:
     above, last = os.path.split(folder)
     if last in RESOLUTION_FOLDERS:
         folder, meters = above, meters or int(last[1:3])
+    elif last == MASKS:
+        folder = above
     common = (stem[: token.start()].rstrip(_SEPARATORS) + stem[token.end() :]).strip(_SEPARATORS)
     if kind == "SCL" and (old := _OLD_SCL.fullmatch(common)):
         common, meters = f"{old[1]}_MSI_{old[2]}", meters or int(old[3] or 0)
@@ -177,9 +191,9 @@ def _parse(path: str) -> _Image | None:
 def _source(path: str, images: Sequence[_Image]) -> Source:
     """The scene that consists of these images."""
     folder, common = images[0].scene
-    metadata = metadata_of(Path(folder)) if os.path.isdir(folder or ".") else None
+    metadata, note = metadata_of(Path(folder), common) if os.path.isdir(folder or ".") else (None, "")
     finest = _finest(images)
-    scl = finest.pop("SCL", None)
+    clouds = next((finest[kind] for kind in CLOUDS if kind in finest), None)
     stem = common or re.sub(r"(\.zip|\.tar|\})+$", "", os.path.basename(os.path.abspath(folder)), flags=re.IGNORECASE)
     level = re.search("L1C|L2A", stem.upper())
     return Source(
@@ -191,19 +205,19 @@ def _source(path: str, images: Sequence[_Image]) -> Source:
             if band in finest
         },
         scaling_source=metadata.source if metadata else "",
-        level=metadata.level if metadata else level[0] if level else "L2A" if scl else "unknown",
+        level=metadata.level if metadata else level[0] if level else "L2A" if "SCL" in finest else "unknown",
         taken=(metadata.taken if metadata else None) or find_datetime(stem, {}),
-        scl=Band(scl) if scl else None,
+        scl=Band(clouds) if clouds else None,
         nodata=NODATA_DN if metadata else MAJA_NODATA if _MAJA.search(common) else None,
-        notes=(f"{path}: {metadata.note}",) if metadata and metadata.note else (),
-        baseline="" if metadata else baseline_of(Path(folder), images[0].path),
+        notes=tuple(f"{path}: {each}" for each in (note, metadata.note if metadata else "") if each),
+        baseline="" if metadata else baseline_of(Path(folder), [*finest.values()]),
     )
 
 
 def _finest(images: Sequence[_Image]) -> dict[str, str]:
-    """Band, or SCL, to its file with the finest resolution."""
+    """Band, or image that tells clouds, to its file with the finest resolution."""
     found: dict[str, _Image] = {}
-    wanted = [image for image in images if image.kind in (*BANDS, "SCL")]
+    wanted = [image for image in images if image.kind in (*BANDS, *CLOUDS)]
     for image in sorted(wanted, key=lambda image: image.meters):
         finest = found.setdefault(image.kind, image)
         if finest is not image and finest.meters == image.meters:

@@ -25,6 +25,8 @@ from geocfl.scenes.source import Band, Source
 NODATA_DN = 0
 """Digital number of pixels without data, at every level and baseline."""
 
+GRANULE = "GRANULE"
+"""The folder of the images in a product; metadata without it lie beside bands that were copied out of a product."""
 _METADATA = re.compile(r"MTD_MSIL(1C|2A)\.xml", re.IGNORECASE)
 _OTHER_METADATA = re.compile(r"MTD_MSI(L0|L1A|L1B|L2F|L2H|L3\w?)\.xml", re.IGNORECASE)
 _OF_OTHERS = "use the L1C or L2A product of the same scene"
@@ -91,7 +93,7 @@ def metadata_above(folder: Path) -> Metadata | None:
     Raises:
         SceneError: The metadata is broken.
     """
-    for granules in (parent for parent in folder.resolve().parents if parent.name == "GRANULE"):
+    for granules in (parent for parent in folder.resolve().parents if parent.name == GRANULE):
         for name in _metadata_names(granules.parent):
             return read_metadata(str(granules.parent), granules.parent, name)
     return None
@@ -100,7 +102,8 @@ def metadata_above(folder: Path) -> Metadata | None:
 def find_product(path: str, place: Place) -> Source | None:
     """The one product that a folder is or holds; None if there is none."""
     folders = [place, *(inner for inner in _sorted(place) if _is_safe(inner) and inner.is_dir())]
-    found = [(folder, name) for folder in folders for name in _metadata_names(folder)]
+    products = [folder for folder in folders if _is_safe(folder) or (folder / GRANULE).is_dir()]
+    found = [(folder, name) for folder in products for name in _metadata_names(folder)]
     if len(found) > 1:
         one, other = (f"{_name(folder)}/{name}" for folder, name in found[:2])
         raise SceneError(f"{path}: holds several products, such as {one} and {other}; use only one of them")
@@ -109,7 +112,7 @@ def find_product(path: str, place: Place) -> Source | None:
     for folder in folders:
         names = [file.name for file in _sorted(folder)]
         if any(_OLD_METADATA.fullmatch(name) for name in names):
-            tiles = [tile.name for tile in _sorted(folder / "GRANULE")]
+            tiles = [tile.name for tile in _sorted(folder / GRANULE)]
             raise _several_tiles(path, "has the format used before December 2016", tiles)
         if unread := next(filter(None, map(_OTHER_METADATA.fullmatch, names)), None):
             level = unread[1].upper()
@@ -261,7 +264,7 @@ def _parse(root: ET.Element, name: str) -> Metadata:
 def _image(text: str) -> PurePosixPath:
     """An image that metadata lists; it must lie inside the product."""
     image = PurePosixPath(text.strip().removesuffix(".jp2"))
-    if image.parts[:1] != ("GRANULE",) or ".." in image.parts or "\\" in text or len(image.parts) < 3:
+    if image.parts[:1] != (GRANULE,) or ".." in image.parts or "\\" in text or len(image.parts) < 3:
         raise ValueError(f"it lists {text.strip()!r}, which is no image in GRANULE")
     return image
 

@@ -18,6 +18,7 @@ from geocfl.scenes.find import find_source
 from geocfl.scenes.fingerprint import local_file
 from geocfl.scenes.formats.variables import find_variables
 from geocfl.scenes.reader import open_scene
+from geocfl.scenes.reading import Reading
 from geocfl.scenes.remote import fingerprint
 from geocfl.scenes.source import absolute
 from tests.scenes.safe_product import write_safe
@@ -167,6 +168,35 @@ def test_majas_slope_corrected_images_come_first_and_minus_10000_is_no_data(tmp_
         assert np.isnan(found[:10]).all()
         np.testing.assert_array_equal(found[10:], DN["B04"][10:])
     assert find_source(tmp_path / name).level == "L2A"
+
+
+@pytest.mark.parametrize(("mask", "bit"), [("CLM", 5), ("MG2", 3)])
+@pytest.mark.parametrize("inside", [True, False], ids=["zip", "folder"])
+def test_majas_own_mask_of_clouds(tmp_path, mask, bit, inside):
+    name = "SENTINEL2A_20220601-105857-123_L2A_T31TCH_C_V3-0"
+    for band in BANDS:
+        write(tmp_path / name / f"{name}_FRE_{band.replace('B0', 'B')}.tif", DN[band] + 1)
+    values = np.ones((64, 64), np.uint8) if mask == "MG2" else np.zeros((64, 64), np.uint8)  # 1 is water
+    values[20:30, 5:] = 1 << bit
+    write(tmp_path / name / f"MASKS/{name}_{mask}_R1.tif", values)
+    write(tmp_path / name / f"MASKS/{name}_{mask}_R2.tif", np.full((32, 32), 255, np.uint8))
+    scene = zipped(tmp_path / "x.zip", tmp_path / name, f"{name}/") if inside else tmp_path / name
+    with open_scene(scene, Reading(mask="scl"), needed=BANDS, gsd=10.0) as opened:
+        missing = np.isnan(opened.read(("B04",), 0, 64)[0])
+        assert opened.masked_share() == pytest.approx(10 * 59 / 64**2)
+    assert missing[20:30, 5:].all()
+    assert missing.sum() == 10 * 59
+
+
+def test_the_cloud_mask_of_hls_belongs_to_its_bands(tmp_path):
+    name = "HLS.S30.T32TPT.2022152T101031.v2.0"
+    for band in BANDS:
+        write(tmp_path / f"{name}.{band}.tif", DN[band] + 1)
+    values = np.full((64, 64), 64, np.uint8)
+    values[7] = 2
+    write(tmp_path / f"{name}.Fmask.tif", values)
+    with open_scene(tmp_path, Reading(mask="scl"), needed=BANDS, gsd=10.0) as scene:
+        assert np.isnan(scene.read(("B04",), 0, 64)[0]).sum() == 64
 
 
 def test_the_classification_of_old_sen2cor_belongs_to_its_bands(tmp_path):
