@@ -55,7 +55,8 @@ class _Raster:
     def transform(self) -> Affine:
         """Pixel (column, row) to coordinates, approximately if only ground control points say it."""
         points, _ = self.dataset.gcps
-        return from_gcps(points) if points and self.dataset.crs is None else self.dataset.transform
+        placed: Affine = from_gcps(points) if points and self.dataset.crs is None else self.dataset.transform
+        return placed
 
     @property
     def pixel(self) -> float:
