@@ -66,7 +66,7 @@ class AlignedMap:
         off = (size * (a - 1), size * b, c - self.left, size * d, size * (e - 1), f - self.top)
         return bool(max(map(abs, off)) < ALIGNED)
 
-    def read(self, path: Path, grid: CellGrid, rows: slice, columns: slice) -> NDArray[np.uint8]:
+    def read(self, path: Path, grid: CellGrid, rows: slice, columns: slice, bands: int | list[int] = 1) -> NDArray[Any]:
         """Reads cells of one of its rasters; no data where it has none.
 
         Args:
@@ -74,6 +74,7 @@ class AlignedMap:
             grid: The mosaic's cells.
             rows: Rows of the mosaic, from `top` to `bottom`.
             columns: Columns of the mosaic, from `left` to `right`.
+            bands: Number of a band, which gives an array of two dimensions; or numbers of several, which give three.
 
         Raises:
             DataError: They cannot be decoded.
@@ -84,7 +85,7 @@ class AlignedMap:
         try:
             with open_raster(path) as dataset:
                 if self.copied:
-                    values: NDArray[np.uint8] = dataset.read(1, window=window)
+                    values: NDArray[Any] = dataset.read(bands, window=window)
                     return values
                 with WarpedVRT(
                     dataset,
@@ -95,7 +96,7 @@ class AlignedMap:
                     resampling=Resampling.nearest,
                     tolerance=TOLERANCE,
                 ) as warped:
-                    values = warped.read(1, window=window)
+                    values = warped.read(bands, window=window)
                     return values
         except RasterioError as error:
             raise DataError(f"{path}: its cells cannot be decoded; map its scene again") from error

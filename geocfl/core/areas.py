@@ -44,6 +44,11 @@ class CellAreas:
     rows: NDArray[np.float64]
     columns: NDArray[np.float64]
 
+    def cells(self, first: int, last: int) -> NDArray[np.float64]:
+        """(n, columns) hectares of each cell in the rows from `first` to before `last`."""
+        hectares: NDArray[np.float64] = np.einsum("ki,kj->ij", self.rows[:, first:last], self.columns)
+        return hectares
+
     def total(self, first: int, chosen: NDArray[np.bool_]) -> float:
         """Hectares of the chosen cells, (n, columns), of n rows from `first`."""
         rows = self.rows[:, first : first + len(chosen)]

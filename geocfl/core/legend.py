@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from geocfl.core.display import html_table
@@ -120,7 +120,7 @@ WITHHELD = LulcClass(UNCLASSIFIED, "Unclassified", "", "#d9d9d9")
 """How unclassified cells are shown everywhere."""
 
 
-def shown_classes(legend: Legend, *, unclassified: bool) -> list[LulcClass]:
+def shown_classes(legend: Iterable[LulcClass], *, unclassified: bool) -> list[LulcClass]:
     """The classes of a legend, followed by `WITHHELD` if the map has unclassified cells."""
     return [*legend, WITHHELD] if unclassified else list(legend)
 

@@ -35,3 +35,18 @@ FILES = {
 """Files that the map of a scene with stem S may have: each is S followed by this."""
 SUFFIXES = tuple(FILES.values())
 """The same in the order in which they are put into place. The summary is last: it means "done"."""
+CHANGE = "_change"
+"""The stem of a change raster's name ends in this."""
+CHANGE_FILES = {
+    "change": ".tif",
+    "attributes": ".tif.aux.xml",
+    "change_style": ".qml",
+    "probability": "_probability.tif",
+    "probability_style": "_probability.qml",
+    "gpkg": ".gpkg",
+    "table": ".csv",
+    "project": ".qgz",
+    "report": ".html",
+    "summary": SUMMARY,
+}
+"""Files of a change map ``X_change.tif``: each is ``X_change`` followed by this; the summary is last."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -15,8 +16,8 @@ from numpy.typing import NDArray
 from rasterio.features import shapes
 
 from geocfl.core.grid import CellGrid
-from geocfl.core.legend import Legend, shown_classes
-from geocfl.products.scratch import CONFIDENCE, NOVELTY, band_numbers, open_cells, read_strips
+from geocfl.core.legend import Legend, LulcClass, shown_classes
+from geocfl.products.scratch import CODE, CONFIDENCE, NOVELTY, band_numbers, open_cells, read_strips
 
 GEOMETRY = "geom"
 """Name of the geometry column."""
@@ -38,16 +39,34 @@ def dissolve(cells: Path, grid: CellGrid, legend: Legend) -> gpd.GeoDataFrame:
         Polygons in the grid's CRS with ``class_code``, ``class_name``, ``area_ha`` (sum of the cells' hectares),
         ``confidence`` (mean over the cells, 0..1) and, if the cells have it, ``novelty`` (mean over the cells, 0..100).
     """
-    pieces = _trace(cells)
-    names = {c.code: c.name for c in shown_classes(legend, unclassified=True)}
-    means = {"confidence": _mean(cells, CONFIDENCE, pieces) / 100}
-    means |= {name: _mean(cells, number, pieces) for name in (NOVELTY,) for number in band_numbers(cells, name)}
+    means = {"confidence": (CONFIDENCE, 100)}
+    means |= {name: (number, 1) for name in (NOVELTY,) for number in band_numbers(cells, name)}
+    return outline(cells, grid, shown_classes(legend, unclassified=True), CODE, means)
+
+
+def outline(
+    cells: Path, grid: CellGrid, classes: Sequence[LulcClass], band: int, means: Mapping[str, tuple[int, int]]
+) -> gpd.GeoDataFrame:
+    """Makes the polygons of a band of codes, as `dissolve` does.
+
+    Args:
+        cells: Work raster of `grid.rows` x `grid.columns` cells.
+        grid: Where the cells lie.
+        classes: Names of the codes.
+        band: Number of the band of codes; 0 has no polygons.
+        means: Fields with means over the cells: name to the number of a band, and what its values are divided by.
+
+    Returns:
+        Polygons in the grid's CRS with ``class_code``, ``class_name``, ``area_ha`` and the fields of `means`.
+    """
+    pieces = _trace(cells, band)
+    names = {c.code: c.name for c in classes}
     return gpd.GeoDataFrame(
         {
             "class_code": pieces.codes,
             "class_name": [names[code] for code in pieces.codes.tolist()],
             "area_ha": _hectares(grid, pieces),
-            **means,
+            **{name: _mean(cells, number, pieces) / scale for name, (number, scale) in means.items()},
         },
         geometry=_polygons(grid, _share_corners(pieces)),
         crs=grid.crs.to_wkt(),
@@ -93,8 +112,8 @@ class _Pieces:
     parts: NDArray[np.int64]
 
 
-def _trace(cells: Path) -> _Pieces:
-    """Finds the pieces, except those without data.
+def _trace(cells: Path, number: int) -> _Pieces:
+    """Finds the pieces in a band, except those without data.
 
     GDAL reads the raster line by line, so that no piece is cut where strips meet. Pieces joined only by sides have
     valid outlines.
@@ -103,8 +122,10 @@ def _trace(cells: Path) -> _Pieces:
     parts, rings = [0], [0]
     corners: list[NDArray[np.int64]] = []
     with open_cells(cells) as dataset:
-        band = rasterio.band(dataset, 1)
-        for geometry, code in shapes(band, mask=band, connectivity=4):
+        band = rasterio.band(dataset, number)
+        for geometry, code in shapes(band, connectivity=4):  # a mask would have to be of bytes
+            if not code:
+                continue
             codes.append(int(code))
             outlines = geometry["coordinates"]
             parts.append(parts[-1] + len(outlines))

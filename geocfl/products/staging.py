@@ -64,6 +64,7 @@ class Staging:
         overwrite: bool = False,
         suffixes: Iterable[str] = SUFFIXES,
         keep_mark: bool = False,
+        known: Iterable[str] = SUFFIXES,
     ) -> None:
         """Touches nothing before the ``with`` block.
 
@@ -72,15 +73,16 @@ class Staging:
             stem: Stem of the scene's file name.
             digest: Hash of input, model and settings; the summary must hold it as ``"hash"``.
             overwrite: Replace existing products, even those of the same work.
-            suffixes: Those of the files that the work makes, out of `SUFFIXES`.
+            suffixes: Those of the files that the work makes, out of `known`.
             keep_mark: Whether the partial folder keeps the hash of finished work, by which work without a summary is
                 recognized as done, until `forget`.
+            known: Suffixes of all files that such work may make, by default those of a map; the summary is last.
 
         Raises:
             UsageError: `out` is an address that cannot be written to.
         """
         self._out, self._stem, self._digest, self._overwrite = output_folder(out), stem, digest, overwrite
-        self._suffixes, self._keep_mark = tuple(suffixes), keep_mark
+        self._suffixes, self._keep_mark, self._known = tuple(suffixes), keep_mark, tuple(known)
         self._work = _spool(f"{self._out} {stem} {digest}") if in_store(self._out) else self._out
         self.folder = self._work / f".{stem}.partial"
         self._mark = self._out / f".{stem}.partial"  # in a store
@@ -154,7 +156,7 @@ class Staging:
                 self._tried = False
             if self.path(SUMMARY).exists():
                 self.target(SUMMARY).unlink(missing_ok=True)
-            for target in existing(self.target(suffix) for suffix in SUFFIXES if suffix not in self._suffixes):
+            for target in existing(self.target(suffix) for suffix in self._known if suffix not in self._suffixes):
                 target.unlink()
             for suffix in [*(s for s in self._suffixes if s != SUMMARY), SUMMARY]:
                 if self.path(suffix).exists():
@@ -238,7 +240,7 @@ class Staging:
         """Raises OutputError if there are products of other work, unless they may be overwritten."""
         if in_store(self._out) and (self._overwrite or self._written_hash(self._mark) == self._digest):
             return
-        present = existing(map(self.target, SUFFIXES))
+        present = existing(map(self.target, self._known))
         if not in_store(self._out) and (folder := next(filter(Path.is_dir, present), None)):
             raise OutputError(f"{folder}: is a folder; remove it, or choose another `out`")
         if present and not self._overwrite:
@@ -263,7 +265,7 @@ class Staging:
 
     def _drop_products(self) -> None:
         """Removes products that a killed run left: GDAL would append to an existing GeoPackage."""
-        for suffix in SUFFIXES:
+        for suffix in self._known:
             for left in self.folder.glob(f"{glob.escape(self._stem + suffix)}*"):  # with SQLite's journal
                 left.unlink()
 

@@ -73,9 +73,9 @@ def write_page(
     thinned = _thin(cells)
     north = _north(grid)
     data = _data(thinned, grid, legend, bins, picture, summary)
-    leaflet_js, page_js = _leaflet_js(), _asset("page.js")
-    page = Template(_asset("page.html")).substitute(
-        policy=_policy(leaflet_js, page_js),
+    leaflet_js, page_js = _leaflet_js(), asset("page.js")
+    page = Template(asset("page.html")).substitute(
+        policy=policy(leaflet_js, page_js),
         title=escaped(title),
         subtitle=escaped(subtitle(grid, summary)),
         warnings=warning_list(summary["warnings"]),
@@ -92,8 +92,8 @@ def write_page(
         version=escaped(summary["geocfl"]),
         # A name must not end the element that holds the data.
         data=json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
-        leaflet_css=_asset("leaflet/leaflet.css"),
-        page_css=_asset("page.css"),
+        leaflet_css=asset("leaflet/leaflet.css"),
+        page_css=asset("page.css"),
         leaflet_js=leaflet_js,
         page_js=page_js,
     )
@@ -152,8 +152,8 @@ def _data(
             for c in shown_classes(legend, unclassified=bool(summary["unclassified"]["cells"]))
             if c.code in counted
         ],
-        "cells": _base64(zlib.compress(thinned.codes.tobytes() + thinned.confidence.tobytes(), 9)),
-        "picture": f"data:image/webp;base64,{_base64(_webp(picture))}",
+        "cells": encoded(zlib.compress(thinned.codes.tobytes() + thinned.confidence.tobytes(), 9)),
+        "picture": f"data:image/webp;base64,{encoded(_webp(picture))}",
     }
 
 
@@ -212,19 +212,21 @@ def _north(grid: CellGrid) -> float:
 
 def _leaflet_js() -> str:
     """Leaflet with its license, which copies must include, and without the link to its source map."""
-    code, _, _ = _asset("leaflet/leaflet.js").partition("//# sourceMappingURL")
-    return f"/*\n{_asset('leaflet/LICENSE')}*/\n{code}"
+    code, _, _ = asset("leaflet/leaflet.js").partition("//# sourceMappingURL")
+    return f"/*\n{asset('leaflet/LICENSE')}*/\n{code}"
 
 
-def _policy(*scripts: str) -> str:
+def policy(*scripts: str) -> str:
     """Content security policy: no network and no other script, whatever a name contains."""
-    hashes = " ".join(f"'sha256-{_base64(sha256(script.encode()).digest())}'" for script in scripts)
+    hashes = " ".join(f"'sha256-{encoded(sha256(script.encode()).digest())}'" for script in scripts)
     return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {hashes}"
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """Text of a file of the pages, such as ``"page.css"``."""
     return files("geocfl.products.formats").joinpath("page_assets", *name.split("/")).read_text("utf-8")
 
 
-def _base64(data: bytes) -> str:
+def encoded(data: bytes) -> str:
+    """Bytes in base 64."""
     return b64encode(data).decode()

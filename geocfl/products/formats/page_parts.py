@@ -48,7 +48,7 @@ def legend_switches(summary: Mapping[str, Any], legend: Legend) -> str:
     if summary["unclassified"]["cells"]:
         entries.append((WITHHELD, ""))
     return "\n".join(
-        f"<li><button type='button' aria-pressed='true' data-code='{c.code}'>{_swatch(c)}"
+        f"<li><button type='button' aria-pressed='true' data-code='{c.code}'>{swatch(c)}"
         f"<span class='name'>{escaped(c.name)}</span><span class='share'>{share}</span></button></li>"
         for c, share in entries
     )
@@ -68,7 +68,8 @@ def nodata_note(summary: Mapping[str, Any]) -> str:
     return "<p class='nodata'><span class='swatch hatched'></span>No data</p>"
 
 
-def _swatch(c: LulcClass) -> str:
+def swatch(c: LulcClass) -> str:
+    """A small box in the color of a class."""
     return f"<span class='swatch' style='background:{c.color}'></span>"
 
 
@@ -77,7 +78,7 @@ def class_table_html(summary: Mapping[str, Any], legend: Legend, bins: NDArray[n
     rows = present_classes(summary)
     largest = max((row["share"] for row in rows), default=1)
     lines = [
-        f"<tr><th scope='row'>{_swatch(legend[row['code']])}{escaped(row['name'])}</th>"
+        f"<tr><th scope='row'>{swatch(legend[row['code']])}{escaped(row['name'])}</th>"
         f"<td class='optional'>{row['code']}</td><td class='optional'>{row['cells']:,}</td>"
         f"<td class='hectares'>{row['hectares']:,.1f}</td><td>{_percent(row['share'])}</td>"
         f"<td class='bar'><div style='width:{100 * row['share'] / largest:.2f}%;"
@@ -148,7 +149,7 @@ def provenance(summary: Mapping[str, Any]) -> str:
         "Model": model | origin,
         "Software": {"geocfl": summary["geocfl"], "hash of scene, model and settings": summary["hash"]},
     }
-    parts = [f"<section>\n<h3>{name}</h3>\n{_facts(facts)}\n</section>" for name, facts in groups.items()]
+    parts = [f"<section>\n<h3>{name}</h3>\n{facts_list(facts)}\n</section>" for name, facts in groups.items()]
     return "<div class='facts'>\n" + "\n".join(parts) + "\n</div>"
 
 
@@ -161,7 +162,8 @@ def _scaling(scaling: Mapping[str, Mapping[str, float]]) -> dict[str, str] | str
     return formulas if len(set(formulas.values())) > 1 else next(iter(formulas.values()), "")
 
 
-def _facts(facts: Mapping[str, Any]) -> str:
+def facts_list(facts: Mapping[str, Any]) -> str:
+    """Names and values as a list."""
     pairs = (
         f"<dt>{escaped(name.replace('_', ' '))}</dt><dd>{escaped(_value(value))}</dd>" for name, value in facts.items()
     )

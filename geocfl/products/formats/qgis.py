@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 from rasterio.crs import CRS
 
 from geocfl.core.grid import CellGrid
-from geocfl.core.legend import Legend
+from geocfl.core.legend import Legend, LulcClass
 from geocfl.products.formats.qml import (
     CONFIDENCE_STOPS,
     ENTROPY_STOPS,
@@ -83,10 +83,54 @@ def write_project(
         unclassified: Whether the map has unclassified cells.
     """
     layers = [replace(layer, file=f"{stem}{layer.file}") for layer in _layers(legend, present, unclassified)]
+    write_layers(path, f"{stem}: land use / land cover", grid.crs, _around(grid), layers)
+
+
+def write_change_project(
+    path: Path,
+    stem: str,
+    grid: CellGrid,
+    legend: Legend,
+    moved: Sequence[LulcClass],
+    stayed: Sequence[LulcClass],
+    maps: tuple[str, str],
+    *,
+    probability: bool,
+) -> None:
+    """Writes a QGIS project of a change map.
+
+    Layers from the top: polygons of change; the probability of change and all transitions, switched off; the later and
+    the earlier map, of which the later one is on.
+
+    Args:
+        path: QGZ file to write, beside the products.
+        stem: Stem of the products' names, which ends in ``_change``.
+        grid: The rectangle and CRS.
+        legend: Codes, names and colors of both maps.
+        moved: Those of the transitions between two classes.
+        stayed: Those of the classes that stay.
+        maps: Class rasters of the earlier and the later map, relative to the project if they can be.
+        probability: Whether there is a raster of the probability of change.
+    """
+    polygons = (class_renderer(moved), map_tip("probability" if probability else ""))
+    ramp = raster_pipe(ramp_renderer(ENTROPY_STOPS))
+    before, after = (raster_pipe(lulc_renderer(legend, unclassified=True)) for _ in maps)
+    layers = [
+        ProjectLayer(f"{stem}.gpkg", "Change", polygons, checked=True, expanded=True, part="|layername=change"),
+        *([ProjectLayer(f"{stem}_probability.tif", "Probability of change", (ramp,))] if probability else []),
+        ProjectLayer(f"{stem}.tif", "Transitions", (raster_pipe(lulc_renderer([*moved, *stayed])),)),
+        ProjectLayer(maps[1], "Later map", (after,), checked=True),
+        ProjectLayer(maps[0], "Earlier map", (before,)),
+    ]
+    title = f"{stem.removesuffix('_change')}: change of land use / land cover"
+    write_layers(path, title, grid.crs, _around(grid), layers)
+
+
+def _around(grid: CellGrid) -> tuple[float, float, float, float]:
+    """West, south, east, north of a rectangle with a small margin."""
     west, south, east, north = grid.bounds()
     margin = MARGIN * max(east - west, north - south)
-    view = west - margin, south - margin, east + margin, north + margin
-    write_layers(path, f"{stem}: land use / land cover", grid.crs, view, layers)
+    return west - margin, south - margin, east + margin, north + margin
 
 
 def write_layers(

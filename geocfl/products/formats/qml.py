@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -60,7 +60,7 @@ def write_style(path: Path, style: str) -> None:
     path.write_text(style, encoding="utf-8", newline="\n")
 
 
-def lulc_qml(legend: Legend, *, unclassified: bool = False) -> str:
+def lulc_qml(legend: Iterable[LulcClass], *, unclassified: bool = False) -> str:
     """Style of the class raster: a palette with one named entry per class."""
     return _raster_qml(lulc_renderer(legend, unclassified=unclassified))
 
@@ -85,6 +85,16 @@ def sets_qml(classes: int) -> str:
     return _raster_qml(sets_renderer(classes))
 
 
+def change_polygons_qml(classes: Iterable[LulcClass], *, probability: bool) -> str:
+    """Style of polygons of change: categories by ``class_code``, with a map tip."""
+    return _vector_qml(class_renderer(classes), map_tip("probability" if probability else ""))
+
+
+def probability_qml() -> str:
+    """Style of the probability of change: a continuous ramp over 0..1, dark where change is certain."""
+    return _raster_qml(ramp_renderer(ENTROPY_STOPS))
+
+
 def polygons_qml(legend: Legend, *, unclassified: bool = False) -> str:
     """Style of the polygon layer: categories by ``class_code``, labeled with the class names, with a map tip."""
     return _vector_qml(class_renderer(legend, unclassified=unclassified))
@@ -95,7 +105,7 @@ def windows_qml(legend: Legend, *, unclassified: bool = False) -> str:
     return _vector_qml(class_renderer(legend, unclassified=unclassified, outline=CELL_OUTLINE))
 
 
-def lulc_renderer(legend: Legend, *, unclassified: bool = False, opacity: float = 1.0) -> ET.Element:
+def lulc_renderer(legend: Iterable[LulcClass], *, unclassified: bool = False, opacity: float = 1.0) -> ET.Element:
     """Renderer of class codes, for styles and projects."""
     renderer = raster_renderer("paletted", band="1", opacity=f"{opacity:g}")
     palette = ET.SubElement(renderer, "colorPalette")
@@ -163,7 +173,7 @@ def raster_pipe(renderer: ET.Element) -> ET.Element:
     return pipe
 
 
-def class_renderer(legend: Legend, *, unclassified: bool = False, outline: str = "") -> ET.Element:
+def class_renderer(legend: Iterable[LulcClass], *, unclassified: bool = False, outline: str = "") -> ET.Element:
     """Renderer of polygons by their ``class_code``, for styles and projects.
 
     Args:
@@ -183,12 +193,12 @@ def class_renderer(legend: Legend, *, unclassified: bool = False, outline: str =
     return renderer
 
 
-def map_tip() -> ET.Element:
-    """QGIS's tip for the polygon under the pointer: its class and confidence."""
+def map_tip(share: str = "confidence") -> ET.Element:
+    """QGIS's tip for the polygon under the pointer: its class and the share in a field, such as its confidence."""
     tip = ET.Element("mapTip")
     # The class name is text, the tip is HTML.
     name = "replace(replace(\"class_name\", '&', '&amp;'), '<', '&lt;')"
-    tip.text = f'<b>[% {name} %]</b>, [% round(100 * "confidence") %]&nbsp;%'
+    tip.text = f"<b>[% {name} %]</b>" + (f', [% round(100 * "{share}") %]&nbsp;%' if share else "")
     return tip
 
 
@@ -241,8 +251,8 @@ def _raster_qml(renderer: ET.Element) -> str:
     return qgis_document(qgis)
 
 
-def _vector_qml(renderer: ET.Element) -> str:
+def _vector_qml(renderer: ET.Element, tip: ET.Element | None = None) -> str:
     """A vector layer's style."""
     qgis = ET.Element("qgis", version=OLDEST_QGIS, styleCategories="Symbology|MapTips")
-    qgis.extend([renderer, map_tip()])
+    qgis.extend([renderer, map_tip() if tip is None else tip])
     return qgis_document(qgis)

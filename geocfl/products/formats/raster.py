@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from xml.etree import ElementTree as ET
@@ -13,7 +13,7 @@ import rasterio.shutil
 from numpy.typing import NDArray
 
 from geocfl.core.grid import CellGrid
-from geocfl.core.legend import NODATA, Legend, shown_classes
+from geocfl.core.legend import NODATA, Legend, LulcClass, shown_classes
 from geocfl.products.formats.overviews import keep_holes
 from geocfl.products.prediction_sets import set_type, unpack
 from geocfl.products.scratch import (
@@ -30,7 +30,7 @@ from geocfl.products.scratch import (
     read_strips,
     write_header,
 )
-from geocfl.products.summary import class_table
+from geocfl.products.summary import Cover, class_table
 
 BLOCK = 512
 """Side of a tile, pixels; only rasters larger than one tile get overviews."""
@@ -66,7 +66,37 @@ def write_lulc(cells: Path, path: Path, grid: CellGrid, legend: Legend, tags: Ma
         ET.SubElement(table, "Entry", {f"c{i + 1}": str(value) for i, value in enumerate(rgba)})
     band = _band(cells, CODE, "land use / land cover", NODATA, "Palette", [table])
     _write_cog(cells, path, grid, tags, [band], overviews="MODE")
-    path.with_name(path.name + ".aux.xml").write_bytes(_attribute_table(cells, grid, legend))
+    counted = class_table(cells, grid, legend)
+    covers = [*counted["classes"], counted["unclassified"]]
+    rows = zip(shown_classes(legend, unclassified=True), covers, strict=True)
+    write_attribute_table(path, rows, ["No data", *legend.names])
+
+
+def write_change(cells: Path, path: Path, grid: CellGrid, tags: Mapping[str, str]) -> None:
+    """Writes the raster of transitions; its attribute table is left to `write_attribute_table`.
+
+    Args:
+        cells: Work raster of uint16 whose first band has the codes of `geocfl.core.transitions`.
+        path: GeoTIFF to write: uint16, one pixel per cell, no data 0, overviews by mode.
+        grid: Where the cells lie.
+        tags: GeoTIFF metadata.
+    """
+    band = _band(cells, CODE, "transition", NODATA, "Undefined", [], kind="UInt16", metadata={})
+    _write_cog(cells, path, grid, tags, [band], overviews="MODE")
+
+
+def write_change_probability(cells: Path, path: Path, grid: CellGrid, tags: Mapping[str, str]) -> None:
+    """Writes the probability of change, the second band of the work raster of `write_change`, as confidences are.
+
+    Args:
+        cells: Work raster.
+        path: GeoTIFF to write: uint8 percent with scale 0.01, no data 255, averaged overviews.
+        grid: Where the cells lie.
+        tags: GeoTIFF metadata.
+    """
+    _write_cog(
+        cells, path, grid, tags, [_percent_band(cells, CONFIDENCE, "probability of change")], overviews="AVERAGE"
+    )
 
 
 def write_confidence(cells: Path, path: Path, grid: CellGrid, tags: Mapping[str, str]) -> None:
@@ -254,26 +284,30 @@ def _copy(vrt: ET.Element, path: Path, grid: CellGrid, overviews: str) -> None:
         )
 
 
-def _attribute_table(cells: Path, grid: CellGrid, legend: Legend) -> bytes:
-    """Category names and the attribute table as GDAL's persistent auxiliary metadata."""
+def write_attribute_table(path: Path, rows: Iterable[tuple[LulcClass, Cover]], categories: Sequence[str] = ()) -> None:
+    """Writes the attribute table of a raster of codes, ``<path>.aux.xml``, as GDAL's persistent auxiliary metadata.
+
+    Args:
+        path: The raster.
+        rows: The codes, and what each covers.
+        categories: Names of the values from 0, for readers without attribute tables.
+    """
     pam = ET.Element("PAMDataset")
     band = ET.SubElement(pam, "PAMRasterBand", band="1")
-    names = ET.SubElement(band, "CategoryNames")
-    names.extend(_element("Category", name) for name in ["No data", *legend.names])
+    if categories:
+        names = ET.SubElement(band, "CategoryNames")
+        names.extend(_element("Category", name) for name in categories)
 
     rat = ET.SubElement(band, "GDALRasterAttributeTable", tableType="thematic")
     for index, (name, kind, usage) in enumerate(_COLUMNS):
         field = ET.SubElement(rat, "FieldDefn", index=str(index))
         field.extend([_element("Name", name), _element("Type", kind), _element("Usage", usage)])
-    table = class_table(cells, grid, legend)
-    covers = [*table["classes"], table["unclassified"]]
-    for index, (c, cover) in enumerate(zip(shown_classes(legend, unclassified=True), covers, strict=True)):
+    for index, (c, cover) in enumerate(rows):
         row = ET.SubElement(rat, "Row", index=str(index))
         values = (c.code, c.name, *c.rgb, cover["cells"], f"{cover['hectares']:.6f}")
         row.extend(_element("F", str(value)) for value in values)
     ET.indent(pam)
-    xml: bytes = ET.tostring(pam, encoding="utf-8")
-    return xml + b"\n"
+    path.with_name(path.name + ".aux.xml").write_bytes(ET.tostring(pam, encoding="utf-8") + b"\n")
 
 
 def _element(tag: str, text: str, **attributes: str) -> ET.Element:

@@ -45,16 +45,17 @@ def check_vector_format(name: str) -> None:
         )
 
 
-def write_polygons(polygons: gpd.GeoDataFrame, path: Path, format: str) -> None:
+def write_polygons(polygons: gpd.GeoDataFrame, path: Path, format: str, layer: str = POLYGONS) -> None:
     """Writes polygons in one of `VECTOR_FORMATS`.
 
-    In a GeoPackage they are the layer ``lulc``. GeoJSON follows RFC 7946: coordinates in WGS 84, cut at the
+    GeoJSON follows RFC 7946: coordinates in WGS 84, cut at the
     antimeridian.
 
     Args:
         polygons: From `geocfl.products.polygons.dissolve`.
         path: File to write; other layers of a GeoPackage are kept.
         format: One of `VECTOR_FORMATS`.
+        layer: Name of the layer in a GeoPackage.
     """
     several = bool((polygons.geom_type == "MultiPolygon").any())  # simplified polygons may be
     if several:
@@ -64,7 +65,7 @@ def write_polygons(polygons: gpd.GeoDataFrame, path: Path, format: str) -> None:
     kind = "MultiPolygon" if several else "Polygon"
     if format == "gpkg":
         with fixed_date():
-            write_layer(polygons, path, POLYGONS, kind)
+            write_layer(polygons, path, layer, kind)
     elif format == "geoparquet":
         polygons.to_parquet(path, index=False, compression="zstd", write_covering_bbox=True)
     elif format == "flatgeobuf":
