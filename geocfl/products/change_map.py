@@ -153,13 +153,13 @@ class ChangeMap:
         changes = self._changes()
         if not changes:
             return f"{text}\n\nno cell changed its class"
-        lines = [("from", "to", "cells", "hectares", "probability")]
+        largest: list[tuple[str, ...]] = [("from", "to", "cells", "hectares", "probability")]
         for row in changes[:LISTED]:
             sure = "-" if row["probability"] is None else f"{row['probability']:.2f}"
             names = (self.legend[row["before"]].name, self.legend[row["after"]].name)
-            lines.append((*names, f"{row['cells']:,}", f"{row['hectares']:,.1f}", sure))
+            largest.append((*names, f"{row['cells']:,}", f"{row['hectares']:,.1f}", sure))
         rest = f"\n{len(changes) - LISTED} smaller changes are in {self.paths['table'].name}"
-        return f"{text}\n\n{align(lines, text_columns=[0, 1])}{rest if len(changes) > LISTED else ''}"
+        return f"{text}\n\n{align(largest, text_columns=[0, 1])}{rest if len(changes) > LISTED else ''}"
 
     def __repr__(self) -> str:
         """One line: how much changed, the largest changes, where."""
