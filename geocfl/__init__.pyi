@@ -1,4 +1,5 @@
 from ._version import __version__ as __version__
+from .analysis.change import change as change
 from .analysis.mosaic import Mosaic as Mosaic
 from .analysis.mosaic import mosaic as mosaic
 from .analysis.zonal import ZonalStatistics as ZonalStatistics
@@ -33,6 +34,8 @@ from .models.predict import Prediction as Prediction
 from .models.predict import load_model as load_model
 from .planning.plan import Plan as Plan
 from .planning.plan import plan as plan
+from .products.change_map import ChangeMap as ChangeMap
+from .products.change_map import open_change as open_change
 from .products.scene_map import SceneMap as SceneMap
 from .products.scene_map import open_map as open_map
 from .scenes.clouds import find_clouds as find_clouds

@@ -63,6 +63,21 @@ def box(text: str | None) -> tuple[float, float, float, float] | None:
     return west, south, east, north
 
 
+def transitions(texts: list[str] | None) -> tuple[tuple[str, str], ...]:
+    """``["Residential>Forest"]`` as ``(("Residential", "Forest"),)``.
+
+    Raises:
+        UsageError: A text is not two names with a > between them.
+    """
+    pairs = []
+    for text in texts or ():
+        before, arrow, after = (part.strip() for part in text.partition(">"))
+        if not (before and arrow and after):
+            raise UsageError(f"`forbid` is {text} but must look like 'Residential>Forest', in quotes")
+        pairs.append((before, after))
+    return tuple(pairs)
+
+
 def mask_classes(text: str | None) -> tuple[int, ...] | None:
     """``"3,8,9,10"`` as numbers.
 

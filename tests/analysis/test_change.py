@@ -29,6 +29,7 @@ from geocfl.analysis.change_probability import (
 )
 from geocfl.core.grid import CellGrid
 from geocfl.core.legend import EUROSAT, Legend, LulcClass
+from geocfl.demonstration.landscape import write_synthetic_scene
 from geocfl.errors import DataError, OutputError, UsageError
 from geocfl.products.change_map import open_change
 from geocfl.products.formats.raster import write_confidence, write_lulc, write_probabilities
@@ -49,6 +50,7 @@ def write_map(
     probabilities=None,
     pixel: Affine = PIXEL,
     cut: int = 0,
+    size: tuple[int, int] | None = None,
     crs: CRS = UTM33,
     stride: int = STRIDE,
     legend: Legend = EUROSAT,
@@ -60,7 +62,8 @@ def write_map(
     cells = path.with_name(f"{path.name}-cells")
     write_header(cells, *codes.shape, [*BANDS, *[PROBABILITY] * len(more)])
     cells.write_bytes(np.stack([codes, confidence, *more], axis=1).tobytes())
-    grid = CellGrid(codes.shape[0] * stride - cut, codes.shape[1] * stride - cut, stride, 64, pixel, crs)
+    height, width = size or (side * stride - cut for side in codes.shape)
+    grid = CellGrid(height, width, stride, 64, pixel, crs)
     tags = {"GEOCFL_STRIDE": str(stride), "GEOCFL_WIDTH": str(grid.width), "GEOCFL_HEIGHT": str(grid.height)}
     tags |= {"GEOCFL_MODEL": "m", "GEOCFL_SOURCE": path.name}
     write_lulc(cells, lulc := path.with_name(f"{path.name}_lulc.tif"), grid, legend, tags)
@@ -126,6 +129,34 @@ def test_sums_are_those_of_both_maps(two, tmp_path):
         rows = list(csv.DictReader(file))
     assert [int(row["cells"]) for row in rows] == frame.cells.tolist()
     assert "no cell" not in made.table()
+
+
+def test_known_change_between_two_demonstration_scenes(tmp_path):
+    """Hectares of each transition, to the square meter, from the land cover that the scenes were drawn with."""
+    truths = [
+        write_synthetic_scene(tmp_path / f"{seed}.tif", tmp_path / f"{seed}_truth.tif", size=832, seed=seed)
+        for seed in (0, 1)
+    ]
+    with rasterio.open(truths[0].path) as scene:
+        height, width, pixel, crs = scene.height, scene.width, scene.transform, scene.crs
+    before, after = (drawn.truth for drawn in truths)
+    cut = before.shape[1] * 64 - width
+    assert cut and height == before.shape[0] * 64
+    side = {"pixel": pixel, "crs": crs, "stride": 64}
+    maps = [
+        write_map(tmp_path / name, codes, size=(height, width), **side) for name, codes in zip("AB", (before, after))
+    ]
+    made = change(*maps, tmp_path / "X_change.tif")
+    pixels = np.full(before.shape, 64 * 64)
+    pixels[:, -1] = 64 * (64 - cut)
+    frame = made.frame().set_index(["from_code", "to_code"])
+    pairs = np.unique(np.stack([before, after]).reshape(2, -1), axis=1).T.tolist()
+    assert sorted(map(list, frame.index)) == pairs
+    for i, j in pairs:
+        known = pixels[(before == i) & (after == j)].sum() / 100
+        assert frame.hectares[i, j] == pytest.approx(known, abs=1e-4)
+    moved = (before != after) & (before > 0) & (after > 0)
+    assert made.summary["changed"]["hectares"] == pytest.approx(pixels[moved].sum() / 100, abs=1e-4)
 
 
 def test_attribute_table_and_style_name_what_occurs(two, tmp_path):
@@ -281,7 +312,7 @@ def test_forbidden_transitions_give_way_to_the_most_probable_pair(tmp_path):
     assert (row["from_class"], row["to_class"], row["cells"]) == ("Residential", "Forest", 2)
     assert any("forbidden" in warning for warning in made.summary["warnings"])
     (tmp_path / "B_confidence.tif").unlink()
-    with pytest.raises(DataError, match="B_lulc.tif: has no confidence beside it, which `forbid` needs"):
+    with pytest.raises(DataError, match=r"B_lulc\.tif: has no confidence beside it, which `forbid` needs"):
         change(a, b, tmp_path / "Y_change.tif", forbid=[("Residential", "Forest")])
 
 
@@ -365,7 +396,7 @@ def test_opened_again_it_says_the_same(two, tmp_path):
     assert opened.legend.names == EUROSAT.names
     assert opened.grid == open_map(a).grid
     assert "Forest" in opened._repr_html_()
-    with pytest.raises(DataError, match="whose name ends in _change.tif"):
+    with pytest.raises(DataError, match=r"whose name ends in _change\.tif"):
         open_change(a)
     with pytest.raises(DataError, match="no such file"):
         open_change(tmp_path / "Z_change.tif")

@@ -44,6 +44,8 @@ def finished_maps(made: geocfl.SceneMap) -> None:
     assert_type(geocfl.stats(made, "zones.gpkg", by="name"), geocfl.ZonalStatistics)
     assert_type(geocfl.mosaic([made, "maps"], "all_lulc.tif", vector=("gpkg",)), geocfl.Mosaic)
 
+    assert_type(geocfl.change(made, "b_lulc.tif", "x_change.tif", forbid=[("a", "b")]), geocfl.ChangeMap)
+
     geocfl.stats(made)  # type: ignore[call-arg]
     geocfl.mosaic([1], "all_lulc.tif")  # type: ignore[list-item]
 
