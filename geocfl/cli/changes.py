@@ -24,9 +24,8 @@ PROBABILITY = "Probability of change"
             "geocfl change maps/t2021_lulc.tif maps/t2023_lulc.tif --out t_change.tif",
         ),
         (
-            "no polygon below half a hectare, and no town that turns into forest",
-            "geocfl change maps/t2021_lulc.tif maps/t2023_lulc.tif \\\n"
-            "    --out t_change.tif --min-area 0.5 --forbid 'Residential>Forest'",
+            "no town turns into forest; each folder has one map",
+            "geocfl change 2021 2023 --out t_change.tif --forbid 'Residential>Forest'",
         ),
     ),
 )

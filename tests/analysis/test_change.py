@@ -141,10 +141,12 @@ def test_known_change_between_two_demonstration_scenes(tmp_path):
         height, width, pixel, crs = scene.height, scene.width, scene.transform, scene.crs
     before, after = (drawn.truth for drawn in truths)
     cut = before.shape[1] * 64 - width
-    assert cut and height == before.shape[0] * 64
+    assert cut
+    assert height == before.shape[0] * 64
     side = {"pixel": pixel, "crs": crs, "stride": 64}
     maps = [
-        write_map(tmp_path / name, codes, size=(height, width), **side) for name, codes in zip("AB", (before, after))
+        write_map(tmp_path / name, codes, size=(height, width), **side)
+        for name, codes in zip("AB", (before, after), strict=True)
     ]
     made = change(*maps, tmp_path / "X_change.tif")
     pixels = np.full(before.shape, 64 * 64)
