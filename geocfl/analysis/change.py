@@ -181,7 +181,7 @@ def _common_legend(before: SceneMap, after: SceneMap) -> Legend:
         raise DataError(
             f"{after.path}: has other classes than {before.path} ({differ}); pass maps that the same model has made, "
             "or use geocfl compare-maps",
-            page="how-to/change/",
+            page="how-to/two-dates/",
         )
     return after.legend
 
