@@ -25,7 +25,7 @@ from geocfl.scenes.source import Source, file_name
 
 LOOKING = 8
 """Scenes that are opened at a time; this is mostly waiting for servers."""
-ENDINGS = frozenset({".tif", ".tiff", ".jp2", ".j2k", ".vrt", ".img", ".zip", ".json", ".geojson"})
+ENDINGS = frozenset({".tif", ".tiff", ".jp2", ".j2k", ".vrt", ".img", ".nc", ".dim", ".zip", ".json", ".geojson"})
 """Endings of files that a pattern may match, in lower case."""
 OUTPUT = re.compile(
     r"_(?:lulc(?:_polygons)?|confidence|probabilities|entropy|novelty|sets|truecolor)\.\w+$"
@@ -161,7 +161,7 @@ def _matches(pattern: str) -> list[str]:
 
 def _is_scene_folder(path: str) -> bool:
     try:
-        return path.upper().endswith(".SAFE") or find_folder(path) is not None
+        return path.lower().endswith((".safe", ".zarr")) or find_folder(path) is not None
     except GeocflError:
         return True  # a broken scene, whose error the user should see
 

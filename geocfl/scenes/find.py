@@ -20,6 +20,7 @@ from geocfl.scenes.formats.nested import find_nested, sole_raster
 from geocfl.scenes.formats.safe import find_safe
 from geocfl.scenes.formats.stac import find_item
 from geocfl.scenes.formats.variables import find_variables
+from geocfl.scenes.formats.zarr_store import find_zarr
 from geocfl.scenes.labels import other_labels
 from geocfl.scenes.remote import gdal_path, remote_settings, shown
 from geocfl.scenes.separate import masked_files
@@ -42,7 +43,7 @@ def find_source(scene: str | Path | Source, bands: BandNumbers | None = None) ->
     if isinstance(scene, Source):
         return scene
     path = str(scene)
-    for find in (find_safe, find_folder, find_beam, find_item, find_nested):
+    for find in (find_zarr, find_safe, find_folder, find_beam, find_item, find_nested):
         if source := find(path):
             return source
     if member := sole_raster(path):
@@ -52,11 +53,6 @@ def find_source(scene: str | Path | Source, bands: BandNumbers | None = None) ->
 
 def _find_raster(path: str, chosen: BandNumbers | None) -> Source:
     """One raster with all the bands."""
-    if path.rstrip("/").lower().endswith(".zarr"):
-        raise SceneError(
-            f"{shown(path)}: is a Zarr store, which is not read; use the SAFE product or a GeoTIFF of the same scene",
-            page="how-to/formats/",
-        )
     remedy = "use a GeoTIFF, a SAFE product, a folder of bands or another raster that GDAL reads"
     opened = gdal_path(path)
     try:
@@ -77,7 +73,7 @@ def _find_raster(path: str, chosen: BandNumbers | None) -> Source:
 
 def _describe(path: str, opened: str, dataset: rasterio.DatasetReader, chosen: BandNumbers | None) -> Source:
     if dataset.count == 0:
-        return find_variables(path, dataset.subdatasets)
+        return find_variables(path, dataset.subdatasets, chosen)
     name = file_name(path)
     found, note = find_bands(
         path,

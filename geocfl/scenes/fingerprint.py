@@ -43,12 +43,16 @@ def local_file(path: str) -> Path | None:
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file's content.
+    """SHA-256 of a file's content, or of the names and content of all files in a folder, such as a Zarr array.
 
     Raises:
         SceneError: It cannot be read.
     """
     try:
+        if path.is_dir():
+            files = sorted(file for file in path.rglob("*") if file.is_file())
+            listed = "\n".join(f"{file.relative_to(path).as_posix()} {file_hash(file)}" for file in files)
+            return hashlib.sha256(listed.encode()).hexdigest()
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:

@@ -28,7 +28,8 @@ def other_labels(dataset: rasterio.DatasetReader) -> Iterator[Sequence[str | Non
     whole = _upper(dataset.tags())
     if any(f"BAND_{index}" in whole for index in dataset.indexes):
         yield [whole.get(f"BAND_{index}") for index in dataset.indexes]
-    for key in LISTS:
+    dimensions = [key for key in whole if re.fullmatch(r"NETCDF_DIM_\w+_VALUES", key)]
+    for key in (*LISTS, *dimensions):
         names = _listed(whole.get(key, ""))
         if len(names) == dataset.count:
             yield names

@@ -69,13 +69,18 @@ def file_name(path: str) -> str:
 _ARCHIVED = re.compile(r"(/vsi(?:zip|tar|gzip)/\{?)?(.*)", re.DOTALL)
 
 
-_VARIABLE = re.compile(r'((?:netcdf|hdf5):"?)(.+?)("?:[^:"]+)', re.DOTALL | re.IGNORECASE)
+_VARIABLE = re.compile(r'((?:netcdf|hdf5|zarr):"?)(.+?)("?:[^:"]+)', re.DOTALL | re.IGNORECASE)
 
 
 def holder(path: str) -> str:
-    """The file of a variable as GDAL names it, such as ``"netcdf:cube.nc:B04"``; any other path as it is."""
+    """The file of a variable as GDAL names it, such as ``"netcdf:cube.nc:B04"``; any other path as it is.
+
+    For an array in a Zarr store, such as ``"ZARR:scene.zarr:/r10m/b04"``, it is the folder of the array.
+    """
     found = _VARIABLE.fullmatch(path)
-    return found[2] if found else path
+    if not found:
+        return path
+    return found[2] + found[3].strip('":') if found[1].lower().startswith("zarr") else found[2]
 
 
 def absolute_path(path: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tarfile
 import zipfile
@@ -15,7 +16,7 @@ from affine import Affine
 
 from geocfl.errors import SceneError
 from geocfl.scenes.find import find_source
-from geocfl.scenes.fingerprint import local_file
+from geocfl.scenes.fingerprint import identity, local_file
 from geocfl.scenes.formats.variables import find_variables
 from geocfl.scenes.reader import open_scene
 from geocfl.scenes.reading import Reading
@@ -263,10 +264,32 @@ def test_counted_variables_are_no_bands(tmp_path):
         tmp_path / "x.tif", "w", driver="GTiff", height=64, width=64, count=3, dtype="int16", crs="EPSG:32632",
         transform=Affine(10, 0, 600_000, 0, -10, 5_300_000),
     ) as file:  # fmt: skip
-        file.write(np.stack([DN[band] for band in BANDS]))
+        file.write(np.stack([DN["B04"]] * 3))
     rasterio.shutil.copy(tmp_path / "x.tif", tmp_path / "x.nc", driver="netCDF")
-    with pytest.raises(SceneError, match="none of its variables is named after a band"):
+    with pytest.raises(SceneError, match=r"none of its 3 variables \(Band1, Band2, Band3\) is named .* use `bands`"):
         find_source(tmp_path / "x.nc")
+    source = find_source(tmp_path / "x.nc", {"B04": 1, "B03": 2, "B02": 3})
+    assert {band: where.path[-5:] for band, where in source.bands.items()} == {
+        "B02": "Band3", "B03": "Band2", "B04": "Band1",
+    }  # fmt: skip
+    with pytest.raises(SceneError, match="has no band 4 for B02, only 3"):
+        find_source(tmp_path / "x.nc", {"B02": 4})
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_the_order_of_counted_variables_is_told_from_their_pixels(tmp_path):
+    rng = np.random.default_rng(0)
+    land = rng.gamma(4, 0.02, (64, 64))
+    dn = {"B02": 0.04 + 0.3 * land, "B03": 0.03 + 0.7 * land, "B04": 0.01 + 1.2 * land}
+    with rasterio.open(
+        tmp_path / "x.tif", "w", driver="GTiff", height=64, width=64, count=3, dtype="int16", crs="EPSG:32632",
+        transform=Affine(10, 0, 600_000, 0, -10, 5_300_000),
+    ) as file:  # fmt: skip
+        file.write(np.stack([(10_000 * each).astype(np.int16) for each in dn.values()]))
+    rasterio.shutil.copy(tmp_path / "x.tif", tmp_path / "x.nc", driver="netCDF")
+    source = find_source(tmp_path / "x.nc")
+    assert source.bands["B04"].path.endswith("Band3")
+    assert "assumed to be B02, B03, B04" in source.notes[0]
 
 
 SECRET = b"root:secret:0:0"
@@ -300,7 +323,60 @@ def test_virtual_rasters_in_archives_are_not_read(tmp_path):
     assert open_scene(tmp_path / "y", needed=BANDS, gsd=10.0).height == 64
 
 
-def test_a_zarr_store_is_one_sentence(tmp_path):
+def array(folder: Path, values: np.ndarray, **attributes: object) -> None:
+    """An array of a Zarr store, as version 2 keeps it without compression."""
+    folder.mkdir(parents=True)
+    said = {
+        "zarr_format": 2, "shape": values.shape, "chunks": values.shape, "dtype": values.dtype.str, "compressor": None,
+        "fill_value": 0, "order": "C", "filters": None,
+    }  # fmt: skip
+    (folder / ".zarray").write_text(json.dumps(said))
+    (folder / ".zattrs").write_text(json.dumps(attributes))
+    (folder / ".".join(["0"] * values.ndim)).write_bytes(values.tobytes())
+
+
+@pytest.fixture
+def eopf(tmp_path):
+    store = tmp_path / "S2A_MSIL2A_20220601T100031_N0400_R122_T32TPT_20220601T160000.zarr"
+    for meters, step in ((10, 1), (20, 2)):
+        group = store / f"measurements/reflectance/r{meters}m"
+        for name, start, sign in (("x", 600_000, 1), ("y", 5_300_000, -1)):
+            array(group / name, start + sign * meters * (np.arange(64 // step) + 0.5), _ARRAY_DIMENSIONS=[name])
+        for band in BANDS:
+            dn = (DN[band][::step, ::step] + 1000 + 7 * (step - 1)).astype(np.uint16)
+            array(
+                group / band.lower(), dn, _ARRAY_DIMENSIONS=["y", "x"], scale_factor=1e-4, add_offset=-0.1,
+                **{"proj:epsg": 32632},
+            )  # fmt: skip
+            array(store / f"quality/mask/r{meters}m" / band.lower(), np.ones_like(dn), _ARRAY_DIMENSIONS=["y", "x"])
+    for each in [store, *(each for each in store.rglob("*") if each.is_dir() and not (each / ".zarray").exists())]:
+        (each / ".zgroup").write_text('{"zarr_format": 2}')
+    return store
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_an_eopf_product_is_read_by_its_finest_bands(eopf, monkeypatch):
+    source = find_source(eopf)
+    assert (source.level, source.crs, source.taken.year) == ("L2A", "EPSG:32632", 2022)
+    np.testing.assert_array_equal(red(eopf), DN["B04"] + 1000)
+    before = identity(source.bands["B04"].path)
+    assert before != identity(source.bands["B03"].path)
+    (eopf / "measurements/reflectance/r10m/b04/0.0").write_bytes(b"\1" * 64 * 64 * 2)
+    assert identity(source.bands["B04"].path) != before
+    monkeypatch.chdir(eopf.parent)
+    there = absolute(find_source(eopf.name))
+    monkeypatch.chdir(eopf.parent.parent)
+    assert open_scene(there, needed=BANDS, gsd=10.0).crs.to_epsg() == 32632
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_zarr_stores_that_are_not_read_are_one_sentence(tmp_path):
     (tmp_path / "S2A.zarr").mkdir()
     with pytest.raises(SceneError, match="Zarr store"):
         find_source(tmp_path / "S2A.zarr")
+    with pytest.raises(SceneError, match=r"https://example\.com/S2A\.zarr: is a Zarr store on a server.*download it"):
+        find_source("https://example.com/S2A.zarr")
+    array(tmp_path / "other.zarr" / "height", DN["B04"], _ARRAY_DIMENSIONS=["y", "x"])
+    (tmp_path / "other.zarr" / ".zgroup").write_text('{"zarr_format": 2}')
+    with pytest.raises(SceneError, match="none of its arrays is named after a band"):
+        find_source(tmp_path / "other.zarr")
