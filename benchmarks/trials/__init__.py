@@ -1,0 +1,1 @@
+"""Trials of reliability: commands of geocfl under damaged inputs, faults and kills (`benchmarks/reliability.py`)."""
