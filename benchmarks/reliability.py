@@ -50,7 +50,7 @@ GOOD = {
 def cases_of(part: str, folder: Path, count: int, seed: int, only: str) -> Iterator[Case]:
     """Runs the cases of a part."""
     if part == "kills":
-        yield from kill_all(folder, count, seed)
+        yield from kill_all(folder, count, seed, only)
     elif part == "faults":
         yield from disturb_all(folder, every=max(1, round(PARTS["faults"] / count)))
     elif part == "hostile":
@@ -96,7 +96,11 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", default=[*PARTS], help=f"of {', '.join(PARTS)}; all by default")
     parser.add_argument("--cases", type=int, help="cases of each part, about")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", default="", help="a kind of input, or one of its cases, such as VRT:12")
+    parser.add_argument(
+        "--only",
+        default="",
+        help="such as VRT, VRT:12, or the command train for kills",
+    )
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--log", type=Path, help="JSON Lines file to add every case to")
     options = parser.parse_args()

@@ -218,7 +218,7 @@ def attack_all(folder: Path, count: int) -> Iterator[Case]:
         (work / "secret").write_bytes(SECRET)
         command = build(work, model)
         before = set(files_in(folder))
-        outcome = geocfl(command, limit=90, environment={"GEOCFL_CACHE": str(work / "cache"), "TMPDIR": str(work)})
+        outcome = geocfl(command, environment={"GEOCFL_CACHE": str(work / "cache"), "TMPDIR": str(work)})
         left = sorted(set(files_in(folder)) - before)
         verdict, detail = "error", outcome.reason
         if outcome.defect:

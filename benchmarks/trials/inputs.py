@@ -25,7 +25,7 @@ import rasterio
 import rasterio.shutil
 
 from trials import damage, material
-from trials.processes import Outcome, files_in, geocfl
+from trials.processes import Outcome, files_in, geocfl, preload_model
 
 QUICK = ("--stride", "16", "--backend", "torch", "--precision", "float32", "--vector", "none")
 RIGHT, READ, WARNED, OTHER, ERROR = "right", "as its library reads it", "warning", "another document", "error"
@@ -136,13 +136,15 @@ def zones_in(name: str) -> Callable[[Path], Path]:
 
 def copy_raster(path: Path) -> None:
     """Rewrites a raster as GDAL reads it, pixels and metadata, without loss."""
-    lossless = (
-        {"driver": "GTiff"}
-        if path.suffix != ".jp2"
-        else {"driver": "JP2OpenJPEG", "QUALITY": "100", "REVERSIBLE": "YES"}
-    )
     new = path.with_name("copy" + path.suffix)
-    rasterio.shutil.copy(path, new, **lossless)
+    lossless = {"QUALITY": "100", "REVERSIBLE": "YES"} if path.suffix == ".jp2" else {}
+    driver = "JP2OpenJPEG" if lossless else "GTiff"
+    with rasterio.Env(GDAL_NUM_THREADS="ALL_CPUS"), rasterio.open(path) as dataset:  # as geocfl opens it
+        rasterio.shutil.copy(dataset, new, driver=driver, **lossless)
+        transform = dataset.transform
+    if driver == "GTiff":
+        with rasterio.open(new, "r+") as copied:
+            copied.transform = transform  # GDAL drops one that begins at 0, 0
     os.replace(new, path)
 
 
@@ -204,6 +206,7 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.model = material.write_model(folder / "tiny")
+        preload_model(self.model)
         material.write_scene(folder / "scene.tif")
         material.write_map(folder, "A")
         material.write_map(folder, "B", east=320, seed=1)

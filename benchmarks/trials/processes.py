@@ -17,6 +17,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from geocfl.models.bundle import Bundle
+
 PEAK_MB = 3000
 """Memory that no case may exceed. The imports alone take about 0.6 GB."""
 
@@ -68,7 +70,7 @@ class Outcome:
 def geocfl(
     arguments: Sequence[str],
     *,
-    limit: float = 60,
+    limit: float = 600,
     environment: Mapping[str, str] | None = None,
     before: Callable[[], Any] | None = None,
     watch: Callable[[int, float], Any] | None = None,
@@ -157,12 +159,26 @@ def preload() -> None:
     import geocfl.models.network
     import geocfl.training.loop
     import geocfl.training.train
-    from geocfl import Bundle, map_scenes, mosaic, stats, train
+    from geocfl import map_scenes, mosaic, stats, train
 
     torch.set_num_threads(1)
     with contextlib.redirect_stderr(io.StringIO()), contextlib.suppress(SystemExit):
         _command().main(["info", "missing.tif"], prog_name="geocfl")
-    assert all((geopandas, matplotlib, pystac, torchgeo, geocfl, Bundle, map_scenes, mosaic, stats, train))
+    assert all((geopandas, matplotlib, pystac, torchgeo, geocfl, map_scenes, mosaic, stats, train))
+
+
+def preload_model(folder: Path) -> None:
+    """Loads a model once for all forked processes, which also skip the measurement of its speed."""
+    from geocfl.mapping import mapper
+
+    load = mapper.load_backend
+    bundle = Bundle.load(folder)
+    backend = load(bundle, "torch", "cpu", "float32", None, None)
+
+    def loaded(model: Bundle, *how: Any) -> Any:
+        return backend if model.path == bundle.path and how[0] == "torch" and not how[3] else load(model, *how)
+
+    mapper.load_backend, mapper.measure_rate = loaded, lambda *_: 1000.0
 
 
 def files_in(folder: Path) -> dict[str, bytes]:

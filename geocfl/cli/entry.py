@@ -197,6 +197,11 @@ def _on_the_command_line(value: str) -> str:
     return ",".join(map(str, parsed)) if isinstance(parsed, list | tuple) else str(parsed)
 
 
+def printable(message: str) -> str:
+    """A message in one line, which does not change the terminal whatever names it holds."""
+    return CONTROL.sub(lambda found: ascii(found.group())[1:-1], message)
+
+
 def print_error(error: GeocflError, command: Any = None) -> None:
     """Prints an error on standard error, and the address of the page that explains it.
 
@@ -204,8 +209,7 @@ def print_error(error: GeocflError, command: Any = None) -> None:
         error: The error.
         command: The running command, whose options the message shows.
     """
-    message = CONTROL.sub(lambda found: ascii(found.group())[1:-1], as_options(str(error), command))
-    typer.echo(f"geocfl: {message}", err=True)
+    typer.echo(f"geocfl: {printable(as_options(str(error), command))}", err=True)
     if error.page:
         typer.echo(f"  see {DOCUMENTATION}{error.page}", err=True)
 
@@ -260,4 +264,4 @@ class _LevelFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         prefix = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
-        return prefix + as_options(record.getMessage(), self._command)
+        return prefix + printable(as_options(record.getMessage(), self._command))

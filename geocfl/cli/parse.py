@@ -39,10 +39,15 @@ def bands(text: str | None) -> dict[str, int] | tuple[str, ...] | None:
     numbers = {}
     for part in parts:
         name, _, number = part.partition("=")
-        if not number.strip().isdigit():
+        if not _is_whole(number):
             raise UsageError(f"`bands` is {text} but must look like B04=3,B03=2,B02=1")
-        numbers[name.strip()] = int(number)
+        numbers[name.strip()] = int(number.strip())
     return numbers
+
+
+def _is_whole(text: str) -> bool:
+    """Whether a text is a whole number of at most 18 digits, which `int` takes when it is stripped."""
+    return text.strip().isdecimal() and len(text.strip()) <= 18
 
 
 def box(text: str | None) -> tuple[float, float, float, float] | None:
@@ -119,4 +124,4 @@ def class_order(text: str | None) -> str | tuple[int, ...] | None:
     if not text:
         return None
     codes = names(text)
-    return tuple(map(int, codes)) if codes and all(code.isdigit() for code in codes) else text
+    return tuple(map(int, codes)) if codes and all(map(_is_whole, codes)) else text

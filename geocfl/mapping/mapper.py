@@ -25,7 +25,7 @@ from geocfl.mapping.blocks import Blocks
 from geocfl.mapping.checkpoint import CHECKPOINT, Checkpoint
 from geocfl.mapping.encode import Decision
 from geocfl.mapping.estimate import stride_estimate
-from geocfl.mapping.memory import RESERVE, choose_cell_rows, memory_budget, resident, strip_bytes
+from geocfl.mapping.memory import RESERVE, choose_cell_rows, memory_budget, resident, strip_bytes, within_memory
 from geocfl.mapping.offers import check_novelty, missing_products
 from geocfl.mapping.pipeline import classify_scene
 from geocfl.mapping.provenance import Provenance
@@ -190,7 +190,7 @@ class Mapper:
         Arguments, return value and errors are those of `map_scene`; `blocks` have already been classified.
         """
         started = time.perf_counter()
-        with self.opened(source) as scene:
+        with within_memory(source.path), self.opened(source) as scene:
             grid, origin = cells_of(scene, self.model, self.settings.stride), self.provenance(scene)
             when, digest = self._taken(scene), origin.digest()
             with self.staging(source, out, digest, overwrite=overwrite) as staging:

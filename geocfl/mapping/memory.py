@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import psutil
 
 from geocfl.core.grid import CellGrid
-from geocfl.errors import UsageError
+from geocfl.errors import SceneError, UsageError
 
 STRIP_ROWS = 1024
 """Pixel rows of a strip if memory allows: enough to keep the classifier busy, few enough to start soon."""
@@ -17,6 +19,9 @@ RESERVE = 100_000_000
 SHARE = 0.25
 """Fraction of the free memory to use if the user sets no limit."""
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+
+_LACKING = re.compile(r"can't allocate memory|out of memory|failed to allocate|bad_alloc", re.IGNORECASE)
 
 
 def memory_budget(memory: int | str | None, sharers: int = 1) -> int:
@@ -35,6 +40,23 @@ def memory_budget(memory: int | str | None, sharers: int = 1) -> int:
     if not found or not float(found[1]):
         raise UsageError(f"`memory` is {memory!r} but must be a size, such as 2GB or 800MB")
     return int(min(float(found[1]), sys.maxsize) * _UNITS[found[2].upper()])
+
+
+@contextmanager
+def within_memory(path: str) -> Iterator[None]:
+    """Turns a lack of memory in the block, on whatever device, into an error that names the scene.
+
+    Raises:
+        SceneError: Memory could not be allocated.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch and OpenVINO raise RuntimeErrors
+        if not isinstance(error, MemoryError) and not _LACKING.search(str(error)):
+            raise
+        raise SceneError(
+            f"{path}: the memory is not enough; use a smaller `batch_size`, or free some memory"
+        ) from error
 
 
 def resident() -> int:

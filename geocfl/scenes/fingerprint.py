@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from pathlib import Path
 
 from geocfl.errors import SceneError
+from geocfl.scenes.formats.archive import BROKEN
 from geocfl.scenes.remote import fingerprint, is_remote
 from geocfl.scenes.source import holder
 
@@ -14,10 +16,11 @@ def identity(path: str) -> str:
     """A text that changes when the file does.
 
     Args:
-        path: A raster as GDAL opens it, or another file. For a member of an archive, the archive counts.
+        path: A raster as GDAL opens it, or another file. A file in a zip archive is read whole, since GDAL does not
+            compare the checksums of what it reads there.
 
     Raises:
-        SceneError: It cannot be read.
+        SceneError: It cannot be read, or its checksum in the archive is that of another content.
     """
     path = holder(path)
     if is_remote(path):
@@ -25,7 +28,10 @@ def identity(path: str) -> str:
     if not path.startswith("/vsi"):
         return file_hash(Path(path))
     file = local_file(path)
-    return file_hash(file) if file else fingerprint(path)
+    if file is None:
+        return fingerprint(path)
+    member = Path(_inner(path)).relative_to(file).as_posix()
+    return _member_hash(file, member) if path.startswith("/vsizip/") and member != "." else file_hash(file)
 
 
 def local_file(path: str) -> Path | None:
@@ -37,9 +43,22 @@ def local_file(path: str) -> Path | None:
     path = holder(path)
     if is_remote(path):
         return None
-    inner = path[1:].partition("/")[2].removeprefix("{").replace("}", "") if path.startswith("/vsi") else path
-    file = Path(inner)  # of /vsizip/{S2A.zip}/S2A.SAFE/... what is between the first slash and the last one
+    file = Path(_inner(path))
     return next((part for part in (file, *file.parents) if part.is_file()), None)
+
+
+def _inner(path: str) -> str:
+    """The path without its virtual file system: ``S2A.zip/B04.jp2`` for ``/vsizip/{S2A.zip}/B04.jp2``."""
+    return path[1:].partition("/")[2].removeprefix("{").replace("}", "") if path.startswith("/vsi") else path
+
+
+def _member_hash(archive: Path, member: str) -> str:
+    """SHA-256 of a file in a zip archive."""
+    try:
+        with zipfile.ZipFile(archive) as handle, handle.open(member) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+    except (*BROKEN, OSError, KeyError) as error:
+        raise SceneError(f"{archive}: is damaged ({error}); download it again") from error
 
 
 def file_hash(path: Path) -> str:

@@ -9,7 +9,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from geocfl.cli import app
-from geocfl.cli.entry import as_options, print_error
+from geocfl.cli.entry import _LevelFormatter, as_options, print_error
 from geocfl.errors import DOCUMENTATION, SceneError
 from tests.cli.program import COMMAND, run
 
@@ -22,6 +22,11 @@ def test_version(tmp_path: Path) -> None:
 
     assert run("-V", cwd=tmp_path).stdout == run("--version", cwd=tmp_path).stdout
     assert run("--version", cwd=tmp_path).stdout.strip() == f"geocfl {geocfl.__version__}"
+
+
+def test_log_messages_do_not_change_the_terminal() -> None:
+    record = logging.LogRecord("geocfl", logging.WARNING, "", 0, "mapping %s", ("\x1b[2J\nred.tif",), None)
+    assert _LevelFormatter(None).format(record) == r"warning: mapping \x1b[2J\nred.tif"
 
 
 @pytest.mark.integration

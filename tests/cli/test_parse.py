@@ -26,9 +26,10 @@ def test_bands() -> None:
     assert parse.bands("B04=3, B03=2,B02=1") == {"B04": 3, "B03": 2, "B02": 1}
     assert parse.bands("B04,B03,B02") == ("B04", "B03", "B02")
     assert parse.bands(None) is parse.bands("") is None
+    assert parse.bands("B04=\x1d3") == {"B04": 3}, "int alone refuses what isspace allows"
 
 
-@pytest.mark.parametrize("text", ["B04=x", "B04=3,B03", "B04=", "B04=-1"])
+@pytest.mark.parametrize("text", ["B04=x", "B04=3,B03", "B04=", "B04=-1", "B04=²", "B04=1" + 5000 * "0"])
 def test_malformed_bands(text: str) -> None:
     with pytest.raises(UsageError, match=f"`bands` is {text} but must look like B04=3"):
         parse.bands(text)

@@ -4,8 +4,15 @@ import pytest
 from affine import Affine
 
 from geocfl.core.grid import CellGrid
-from geocfl.errors import UsageError
-from geocfl.mapping.memory import STRIP_ROWS, choose_cell_rows, memory_budget, resident, strip_bytes
+from geocfl.errors import SceneError, UsageError
+from geocfl.mapping.memory import (
+    STRIP_ROWS,
+    choose_cell_rows,
+    memory_budget,
+    resident,
+    strip_bytes,
+    within_memory,
+)
 
 
 def grid(width: int, stride: int = 64, height: int = 10_980) -> CellGrid:
@@ -73,3 +80,14 @@ def test_strips_of_an_even_number_of_rows(stride: int) -> None:
 @pytest.mark.parametrize("memory", ["9" * 400, "9" * 400 + "TB", 10**400])
 def test_absurd_memory_is_no_limit(memory: int | str) -> None:
     assert memory_budget(memory) > 10**18
+
+
+def test_a_lack_of_memory_is_one_sentence() -> None:
+    import torch
+
+    message = r"^s\.tif: the memory is not enough; use a smaller `batch_size`"
+    for allocate in (lambda: bytearray(1 << 60), lambda: torch.empty(1 << 58)):
+        with pytest.raises(SceneError, match=message), within_memory("s.tif"):
+            allocate()
+    with pytest.raises(RuntimeError, match="shape"), within_memory("s.tif"):
+        raise RuntimeError("shape")
