@@ -332,7 +332,9 @@ def _warnings(both: Overlap, summary: Mapping[str, Any]) -> list[str]:
     if all(dates) and dates[0] > dates[1]:
         warnings.append(f"{one.map.path.name} was taken after {two.map.path.name}; swap them to map change in time")
     if found := sum(row["hectares"] for row in summary["forbidden"]):
-        warnings.append(f"{found:,.1f} ha had a forbidden transition and got the most probable possible one")
+        warnings.append(
+            f"{found:,.1f} ha had a forbidden transition and got the most probable pair of classes that is possible"
+        )
     return warnings
 
 

@@ -14,6 +14,7 @@ from affine import Affine
 from PIL import Image, ImageColor
 from rasterio.crs import CRS
 
+from geocfl.analysis.change import change
 from geocfl.core.legend import EUROSAT, Legend, LulcClass
 from geocfl.products import polygons
 from geocfl.products.formats import qml as style
@@ -21,6 +22,7 @@ from geocfl.products.formats import raster, sld, truecolor, vector
 from geocfl.products.formats.qgis import write_project
 from geocfl.products.prediction_sets import pack
 from geocfl.products.scratch import MEMBERS, NOVELTY
+from tests.analysis.test_change import write_map
 
 pytestmark = pytest.mark.integration
 
@@ -356,3 +358,30 @@ def test_sld_of_the_polygons_is_read(qgis, make_map, codes, grid_of, tmp_path):
     drawn = cell_colors(picture, codes.shape)
     for code, _, color in wanted:
         assert (drawn[codes == code] == (*ImageColor.getrgb(color), 255)).all(), code
+
+
+def test_change_maps_open_with_named_transitions(qgis, tmp_path):
+    maps = [write_map(tmp_path / name, codes, 90) for name, codes in (("A", [[2, 2, 255]]), ("B", [[2, 8, 8]]))]
+    made = change(*maps, tmp_path / "out" / "X_change.tif")
+    colors = {c.code: c.color for c in made.classes}
+    moved = [208, "Forest > Residential", colors[208]]
+    (layer,) = qgis("layers", [{"source": made.path}])
+    assert layer["classes"] == [moved, [202, "Forest", colors[202]], [65535, "Unclassified", "#d9d9d9"]]
+    (project,) = qgis("projects", [{"path": made.paths["project"]}])
+    assert [(found["name"], found["valid"], found["shown"]) for found in project["layers"]] == [
+        ("Change", True, True),
+        ("Probability of change", True, False),
+        ("Transitions", True, False),
+        ("Later map", True, True),
+        ("Earlier map", True, False),
+    ]
+    polygons_layer, probability, transitions, later, _ = project["layers"]
+    assert polygons_layer["classes"] == [moved]
+    assert polygons_layer["features"] == 1
+    assert (
+        polygons_layer["tip"].startswith("<b>Forest &gt; Residential</b>, ") or "<b>Forest >" in polygons_layer["tip"]
+    )
+    assert probability["range"] == [0, 1]
+    assert transitions["classes"] == layer["classes"]
+    assert later["classes"] == [*CLASSES, UNCLASSIFIED]
+    assert all(found["crs_as_project"] for found in project["layers"])

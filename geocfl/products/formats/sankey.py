@@ -8,7 +8,7 @@ from typing import Any
 
 from geocfl.core.legend import Legend
 
-WIDTH, LABELS, BAR = 860, 210, 16
+WIDTH, LABELS, BAR = 920, 250, 16
 """Width of the figure, of the labels on each side, and of the bars, in pixels."""
 FLOW, LINE, GAP = 420, 17, 5
 """Height of all the area, least height of a class with its label, and space between classes."""
