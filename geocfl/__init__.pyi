@@ -1,5 +1,7 @@
 from ._version import __version__ as __version__
 from .analysis.change import change as change
+from .analysis.comparison import MapComparison as MapComparison
+from .analysis.comparison import compare_maps as compare_maps
 from .analysis.mosaic import Mosaic as Mosaic
 from .analysis.mosaic import mosaic as mosaic
 from .analysis.zonal import ZonalStatistics as ZonalStatistics

@@ -1,4 +1,4 @@
-"""``geocfl change``: change between two finished maps."""
+"""``geocfl change`` and ``compare-maps``: a finished map and another one."""
 
 from __future__ import annotations
 
@@ -95,3 +95,38 @@ def change(
         typer.echo(f"  {file}")
     if made.already_done:
         typer.echo("\nalready done")
+
+
+@app.command(
+    rich_help_panel=USE,
+    epilog=examples(
+        (
+            "agreement with ESA WorldCover, class by class",
+            "geocfl compare-maps maps/scene_lulc.tif wc.tif --legend worldcover.csv",
+        ),
+    ),
+)
+def compare_maps(
+    map_file: Annotated[
+        Path, typer.Argument(help="A map's class raster, NAME_lulc.tif, or a folder with one map.", metavar="MAP")
+    ],
+    other: Annotated[
+        Path, typer.Argument(help="A raster of other class codes, one band of bytes, in any CRS.", metavar="OTHER")
+    ],
+    legend: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE",
+            help="Crosswalk: CSV with the columns code, name and class, which names the map's classes, separated by ;.",
+        ),
+    ],
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Output table: .csv.", show_default="none")] = None,
+    overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Compare a map with one of other classes, such as ESA WorldCover."""
+    with bars() as shown:
+        made = geocfl.compare_maps(map_file, other, legend, out=out, overwrite=overwrite, progress=shown)
+    typer.echo(made.frame().to_json(orient="records", indent=2) if as_json else made.table())
+    if out and not as_json:
+        typer.echo(f"\n  {out}")

@@ -374,7 +374,7 @@ def test_refusals(two, tmp_path):
             change(a, second, out)
         assert "\n" not in str(caught.value)
     for options, message in (
-        ({"forbid": [("Residental", "Forest")]}, "`forbid`: unknown class 'Residental'; did you mean 'Residential'"),
+        ({"forbid": [("Residentia", "Forest")]}, "`forbid`: unknown class 'Residentia'; did you mean 'Residential'"),
         ({"forbid": [("Forest", "Forest")]}, "a class can always stay"),
         ({"forbid": ["Forest"]}, "must have pairs"),
         ({"min_area": -1.0}, "`min_area` is -1.0"),

@@ -46,6 +46,8 @@ def finished_maps(made: geocfl.SceneMap) -> None:
 
     assert_type(geocfl.change(made, "b_lulc.tif", "x_change.tif", forbid=[("a", "b")]), geocfl.ChangeMap)
 
+    assert_type(geocfl.compare_maps(made, "worldcover.tif", "crosswalk.csv"), geocfl.MapComparison)
+
     geocfl.stats(made)  # type: ignore[call-arg]
     geocfl.mosaic([1], "all_lulc.tif")  # type: ignore[list-item]
 
