@@ -51,7 +51,6 @@ def patch_logits(
     return torch.cat(rows)
 
 
-@torch.inference_mode()
 def mosaic_logits(
     module: DenseReflectance,
     patches: Patches,
@@ -63,6 +62,24 @@ def mosaic_logits(
     progress: Progress = silent,
     precision: str = "float32",
 ) -> Tensor:
+    """The logits of `mosaic_scores`."""
+    return mosaic_scores(
+        module, patches, indices, alike=alike, change=change, seed=seed, progress=progress, precision=precision
+    )[0]
+
+
+@torch.inference_mode()
+def mosaic_scores(
+    module: DenseReflectance,
+    patches: Patches,
+    indices: NDArray[np.int64],
+    *,
+    alike: bool = False,
+    change: Callable[[Tensor], Tensor] = lambda mosaics: mosaics,
+    seed: int = 0,
+    progress: Progress = silent,
+    precision: str = "float32",
+) -> tuple[Tensor, Tensor | None]:
     """Classifies patches inside random mosaics, as a dense model meets them in a scene.
 
     Args:
@@ -76,7 +93,8 @@ def mosaic_logits(
         precision: As for `patch_logits`.
 
     Returns:
-        (n, C) float32 logits on the CPU, in the order of `indices`.
+        (n, C) float32 logits and (n,) float32 residuals on the CPU, in the order of `indices`; see
+        `geocfl.models.reflectance.DenseReflectance.patch_scores`.
     """
     device = next(module.parameters()).device
     module.eval()
@@ -85,13 +103,13 @@ def mosaic_logits(
     if alike:  # patches of a class lie together, in groups of ten mosaics
         groups = (order[start : start + 10 * TILES] for start in range(0, len(order), 10 * TILES))
         order = np.concatenate([group[patches.labels[indices[group]].argsort(kind="stable")] for group in groups])
-    rows = []
+    rows, unlike = [], []
     for start in range(0, len(order), TILES):
         mosaic = change(assemble(torch.from_numpy(patches.reflectance(indices[order[start : start + TILES]]))))
         with autocast(device, precision):
-            rows.append(module.patches_of(mosaic.to(device, memory_format=torch.channels_last)).float().cpu())
+            logits, residuals = module.patch_scores(mosaic.to(device, memory_format=torch.channels_last))
+        rows.append(logits.float().cpu())
+        unlike += [] if residuals is None else [residuals.float().cpu()]
         progress("classifying", min(start + TILES, len(indices)), len(indices), "img")
-    logits = torch.cat(rows).numpy()
-    result = np.empty((len(indices), logits.shape[1]), np.float32)
-    result[order] = logits  # of a patch that fills up the last mosaic, the last counts
-    return torch.from_numpy(result)
+    place = torch.from_numpy(np.unique(order, return_index=True)[1])
+    return torch.cat(rows)[place], torch.cat(unlike)[place] if unlike else None

@@ -15,10 +15,11 @@ from geocfl.data.splits import Split
 from geocfl.evaluation.calibration import fit_damping, fit_temperature
 from geocfl.evaluation.conformal import fit_thresholds
 from geocfl.evaluation.held_out import augmented_scores
+from geocfl.evaluation.logits import mosaic_scores
 from geocfl.losses import fit_tau, log_prior, loss_facts
 from geocfl.models.bundle import PERCENTILES, Bundle
 from geocfl.models.devices import has_fast_bfloat16
-from geocfl.models.reflectance import Reflectance
+from geocfl.models.reflectance import DenseReflectance, Reflectance
 from geocfl.training.config import TrainSettings
 from geocfl.training.loop import Learner
 
@@ -65,7 +66,7 @@ def calibrate(
         return replace(
             model, temperature=validated.temperature, damping=validated.damping, conformal=validated.conformal
         )
-    if settings.dense:
+    if isinstance(module, DenseReflectance):
         return calibrate_dense(model, module, patches, split.validation, settings.augmentation, settings.seed)
     truth = labels[split.validation]
     temperature = fit_temperature(learner.logits(split.validation), truth)
@@ -77,16 +78,17 @@ def calibrate(
 
 def calibrate_dense(
     model: Bundle,
-    module: Reflectance,
+    module: DenseReflectance,
     patches: Patches,
     validation: NDArray[np.int64],
     augmentation: Augmentation,
     seed: int,
 ) -> Bundle:
-    """Tunes a dense model on patches, each once without and once with augmentation.
+    """Tunes a dense model on its validation patches.
 
-    Scenes are less sharp than patches and have other atmospheres. Fitted on both, the temperature grows with novelty,
-    so that confidence is lower where the model is wrong more often.
+    The temperature and its growth with novelty are fitted inside random mosaics. Land in a scene has other land around
+    it, as a patch in a mosaic has, and the network is less sure there than of a patch with mirrored edges. The
+    thresholds of prediction sets are those of patches with augmentation.
 
     Args:
         model: The model, with its novelty.
@@ -94,22 +96,21 @@ def calibrate_dense(
         patches: The data set.
         validation: (n,) indices of the patches, which the network was not trained on.
         augmentation: That of the training.
-        seed: Decides the changes.
+        seed: Decides the mosaics and the changes.
 
     Returns:
         The model with its temperature, damping and thresholds.
     """
     truth = torch.from_numpy(patches.labels[validation])
     precision = "bfloat16" if has_fast_bfloat16(next(module.parameters()).device) else "float32"
-    clean, usual = augmented_scores(module, patches, validation, Augmentation(), seed, precision)
+    inside, usual = mosaic_scores(module, patches, validation, seed=seed, precision=precision)
     shifted, unlike = augmented_scores(module, patches, validation, augmentation, seed, precision)
-    logits, twice = torch.cat([clean, shifted]), torch.cat([truth, truth])
     if usual is None or unlike is None:
-        temperature, damping = fit_temperature(logits, twice), 0.0
+        temperature, damping = fit_temperature(inside, truth), 0.0
     else:
-        ratio = (torch.cat([usual, unlike]) / model.novelty[PERCENTILES // 2]).clamp_min(1)
-        temperature, damping = fit_damping(logits, twice, ratio)
-        shifted = shifted / ratio[len(truth) :, None] ** damping
+        median = model.novelty[PERCENTILES // 2]
+        temperature, damping = fit_damping(inside, truth, (usual / median).clamp_min(1))
+        shifted = shifted / (unlike / median).clamp_min(1)[:, None] ** damping
     thresholds = fit_thresholds(shifted / temperature, truth)
     return replace(model, temperature=temperature, damping=damping, conformal=thresholds)
 

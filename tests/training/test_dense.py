@@ -145,7 +145,7 @@ def test_a_refit_trains_on_the_validation_patches_too(run, data, tmp_path):
     assert second.model.feature_stride == 32
 
 
-def test_a_run_has_novelty_prediction_sets_and_a_calibration_of_shifted_patches(run, data):
+def test_a_run_has_novelty_prediction_sets_and_a_calibration(run, data):
     model, module = run.model, run.model.network()
     assert len(model.novelty) == 101
     assert len(model.conformal) == 3
