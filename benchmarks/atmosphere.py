@@ -1,6 +1,6 @@
 """Measures how well maps of an L2A scene agree with maps of the L1C scene that it could have come from.
 
-    python benchmarks/atmosphere.py scene.tif [--offset -1000] [--model eurosat-rgb-lite0] [--stride 32]
+    python benchmarks/atmosphere.py scene.tif [--offset -1000] [--model eurosat-rgb-dense] [--stride 32]
 
 A pair of real products of one place gave L2A = gain x L1C + offset for each band (B04 1.15, -0.028; B03 1.27, -0.053;
 B02 1.26, -0.090). The script converts the scene to L1C with the inverse, at several strengths of that atmosphere, and
@@ -24,6 +24,7 @@ from geocfl.mapping.encode import Decision
 from geocfl.mapping.mapper import cells_of
 from geocfl.mapping.pipeline import classify_scene
 from geocfl.models.backends import load_backend
+from geocfl.models.bundle import DEFAULT_MODEL
 from geocfl.products.scratch import open_cells
 from geocfl.scenes import Reading, open_scene
 
@@ -53,7 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scene", type=Path)
     parser.add_argument("--offset", type=float)
-    parser.add_argument("--model", default="eurosat-rgb-lite0")
+    parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--stride", type=int, default=32)
     options = parser.parse_args()
     model = geocfl.load_model(options.model)

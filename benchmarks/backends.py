@@ -1,6 +1,6 @@
 """Measures how many windows per second each installed back end classifies on the CPU.
 
-    python benchmarks/backends.py [--model eurosat-rgb-lite0] [--rounds 5]
+    python benchmarks/backends.py [--model eurosat-rgb-dense] [--rounds 5]
 
 The rounds of the back ends alternate, because the speed of a machine varies. Medians are printed, for each back end's
 default precision and for float32.

@@ -1,6 +1,6 @@
 """Times `geocfl map`: each stage of the pipeline separately, and the whole map.
 
-    python benchmarks/map_profile.py tile.tif --model eurosat-rgb-lite0
+    python benchmarks/map_profile.py tile.tif --model eurosat-rgb-dense
 
 Reading runs in parallel with classification, so the elapsed times do not add up. Reading costs processor time that the
 network could use.
@@ -24,6 +24,7 @@ from geocfl.mapping.mapper import cells_of
 from geocfl.mapping.memory import STRIP_ROWS
 from geocfl.mapping.strips import scene_strips
 from geocfl.models.backends import BACKENDS, load_backend
+from geocfl.models.bundle import DEFAULT_MODEL
 from geocfl.scenes import open_scene
 
 
@@ -43,7 +44,7 @@ def stage(name: str) -> Iterator[None]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("scene", type=Path)
-    parser.add_argument("--model", default="eurosat-rgb-lite0")
+    parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--stride", type=int, default=64)
     parser.add_argument("--backend", choices=BACKENDS, default="auto")
     options = parser.parse_args()

@@ -8,8 +8,8 @@ Four ways to classify the 64-px windows of one generated tile:
   d. `geocfl map`, the whole command with all its products
 
 Each runs in a separate process, and rounds of all alternate, so changes in load affect all. The tile is in the
-system's file cache for all of them. b, c and d use the same network and weights. An additional row shows d with all
-defaults, including the default model.
+system's file cache for all of them. b, c and d use the same network and weights. Additional rows show d with all
+defaults, including the default model, also in finer cells, and d with the built-in windowed model.
 
     python benchmarks/map_throughput.py --eurosat EuroSAT.zip --work /tmp/map-throughput --json map_throughput.json
 """
@@ -49,8 +49,11 @@ BANDS = ("B04", "B03", "B02")
 BLOCK = 512
 DN_PER_REFLECTANCE = 10_000
 BUNDLED_MODEL = "eurosat-rgb-resnet18"
-DEFAULT_MODEL = "eurosat-rgb-lite0"
+DEFAULT_MODEL = "eurosat-rgb-dense"
 DEFAULT = "default model"
+WINDOWED = "eurosat-rgb-lite0"
+FINE = 16
+"""Stride of the additional row in finer cells, pixels."""
 MEMORY_LIMIT = "1.5GB"
 CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16")
 PACKAGES = ("geocfl", "torch", "torchgeo", "timm", "openvino", "onnxruntime", "rasterio", "numpy")
@@ -516,11 +519,14 @@ def variants(options: argparse.Namespace, facts: dict[str, Any], work: Path) -> 
         if options.linear:
             quarter = map_command(scenes["quarter"], work / "maps", model, backend, device)
             commands[f"d geocfl map, {backend}, quarter"] = quarter
-    usual = {name: facts["default"][name] for name in ("precision", "batch_size")}
+    how = {name: facts["default"][name] for name in ("precision", "batch_size")}
     commands[f"a {DEFAULT}"] = child(
-        "through_backend", model=DEFAULT_MODEL, backend="auto", device=device, seconds=options.seconds, **usual
+        "through_backend", model=DEFAULT_MODEL, backend="auto", device=device, seconds=options.seconds, **how
     )
-    commands[f"d geocfl map, {DEFAULT}"] = map_command(scenes["tile"], work / "maps", DEFAULT_MODEL, "auto", device)
+    usual = (scenes["tile"], work / "maps", DEFAULT_MODEL, "auto", device)
+    commands[f"d geocfl map, {DEFAULT}"] = map_command(*usual)
+    commands[f"d geocfl map, {DEFAULT}, stride {FINE}"] = map_command(*usual, "--stride", str(FINE))
+    commands[f"d geocfl map, {WINDOWED}"] = map_command(scenes["tile"], work / "maps", WINDOWED, "auto", device)
     return commands
 
 
@@ -559,6 +565,11 @@ def ratios(results: dict[str, Record], facts: dict[str, Any], linear: bool) -> d
     ours = results[f"d geocfl map, {DEFAULT}"]
     ceiling = results[f"a {DEFAULT}"]["working_windows_per_s"]
     usual = against_peers(ours) | {"d / a through backend, without start-up": ours["working_windows_per_s"] / ceiling}
+    fine, windowed = results[f"d geocfl map, {DEFAULT}, stride {FINE}"], results[f"d geocfl map, {WINDOWED}"]
+    usual |= {
+        f"seconds / of {WINDOWED}": ours["seconds"] / windowed["seconds"],
+        f"seconds at stride {FINE} / of {WINDOWED}": fine["seconds"] / windowed["seconds"],
+    }
     return found | {f"fastest ({fastest})": found[fastest], DEFAULT: usual}
 
 
@@ -620,7 +631,7 @@ def print_results(results: dict[str, Record]) -> None:
 
 def print_ratios(table: dict[str, dict[str, float]]) -> None:
     print(f"\n{'ratios':<54}" + "".join(f"  {column:>18}" for column in table))
-    for name in next(iter(table.values())):
+    for name in dict.fromkeys(name for row in table.values() for name in row):
         values = (f"{row[name]:.2f}" if name in row else "" for row in table.values())
         print(f"{name:<54}" + "".join(f"  {value:>18}" for value in values))
 

@@ -1,6 +1,6 @@
 """Measures how well scores of novelty tell land of no class, and of a class held out, from test patches.
 
-    python benchmarks/open_set.py EuroSAT.zip SCENES [--model eurosat-rgb-lite0] [--runs DIR] [--limit N]
+    python benchmarks/open_set.py EuroSAT.zip SCENES [--model eurosat-rgb-dense] [--runs DIR] [--limit N]
 
 SCENES is a folder with the scenes of `LAND` below it; those that are missing are left out. Windows of 64 x 64 px are
 chosen from them by rules (B08 is needed for rock):
@@ -43,6 +43,7 @@ from geocfl.data.load import load_patches, load_split
 from geocfl.data.patches import Patches
 from geocfl.data.splits import Split
 from geocfl.evaluation.held_out import patch_features
+from geocfl.evaluation.logits import mosaic_features
 from geocfl.models.bundle import DEFAULT_MODEL, Bundle
 from geocfl.models.network import load_network
 from geocfl.models.reflectance import DenseReflectance, Reflectance
@@ -151,7 +152,8 @@ def scene_features(module: Reflectance, image: NDArray[np.float32], side: int) -
 def patch_sample(module: Reflectance, patches: Patches, indices: NDArray[np.int64], limit: int) -> Sample:
     """Features of at most `limit` patches: of a dense model in random mosaics."""
     chosen = np.random.default_rng(0).permutation(indices)[:limit]
-    return Sample(patch_features(module, patches, chosen), torch.from_numpy(patches.labels[chosen]))
+    features = mosaic_features if isinstance(module, DenseReflectance) else patch_features
+    return Sample(features(module, patches, chosen), torch.from_numpy(patches.labels[chosen]))
 
 
 def retrained_head(train: Sample, classes: int) -> nn.Linear:

@@ -1,6 +1,6 @@
 """Measures ways to smooth a map on quilts: scenes made of test patches, in which the class of every pixel is known.
 
-    python benchmarks/quilts.py EuroSAT.zip [--model eurosat-rgb-lite0] [--quilts 4] [--side 24] [--scene scene.tif]
+    python benchmarks/quilts.py EuroSAT.zip [--model eurosat-rgb-dense] [--quilts 4] [--side 24] [--scene scene.tif]
 
 A quilt has regions of one class each, the cells of a Voronoi diagram of random points. They are cut from test patches
 of the spatial split that lie edge to edge. Each quilt is mapped at stride 16 in float32, and its probabilities are
@@ -37,6 +37,7 @@ from geocfl.data.load import load_patches, load_split
 from geocfl.data.patches import Patches
 from geocfl.mapping.interpolate import cells_to_classify, interpolate
 from geocfl.mapping.smooth import SHARPNESS, SIGMA_PIXELS, smooth
+from geocfl.models.bundle import DEFAULT_MODEL
 
 SIDE, STRIDE = 64, 16
 Smoother = Callable[[NDArray[np.float32]], NDArray[np.floating]]
@@ -175,7 +176,7 @@ def maps(options: argparse.Namespace) -> Iterator[tuple[NDArray[np.float32], NDA
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
-    parser.add_argument("--model", default="eurosat-rgb-lite0")
+    parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--quilts", type=int, default=4)
     parser.add_argument("--side", type=int, default=24, help="patches along each side of a quilt")
     parser.add_argument("--area", type=float, default=4, help="mean area of a region, in patches")

@@ -1,6 +1,6 @@
 """Measures accuracy, confidence and novelty on windows of real scenes that a person labeled.
 
-    python benchmarks/real_windows.py windows.csv [--model eurosat-rgb-lite0]
+    python benchmarks/real_windows.py windows.csv [--model eurosat-rgb-dense]
 
 The CSV file has the columns `scene` (a path below the folder above the CSV file), `row` and `column` (a cell of the
 map at stride 64) and `classes`: the codes of all classes that a careful person would accept, such as `1|7`, or `none`
@@ -24,6 +24,7 @@ import numpy as np
 from scipy.stats import mannwhitneyu
 
 import geocfl
+from geocfl.models.bundle import DEFAULT_MODEL
 
 SUREST = (30, 50, 70, 100)
 """Percent of the windows that have a class, those with the most confidence."""
@@ -95,7 +96,7 @@ def auroc(high: Sequence[float], low: Sequence[float]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", type=Path)
-    parser.add_argument("--model", default="eurosat-rgb-lite0")
+    parser.add_argument("--model", default=DEFAULT_MODEL)
     options = parser.parse_args()
     found = list(windows(options.table, options.model))
     known = [window for window in found if window.accepted]

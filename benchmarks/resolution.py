@@ -1,6 +1,6 @@
 """Measures what resampling, blur and pixels of 20 m cost a model, on labeled patches with 10 m pixels.
 
-    python benchmarks/resolution.py EuroSAT.zip [--model eurosat-rgb-lite0] [--subset validation] [--limit N]
+    python benchmarks/resolution.py EuroSAT.zip [--model eurosat-rgb-dense] [--subset validation] [--limit N]
 
 Every patch is classified as it is, shifted by half a pixel, blurred, and resampled from pixels of 20 m (means of 2 x 2
 pixels). Shifts and resampling are GDAL's, as for scenes on another grid. A dense model also classifies the patches

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 )
 def demo(
     out: options.Out = Path("demo"),
-    model: options.ModelName = "eurosat-rgb-lite0",
+    model: options.ModelName = "eurosat-rgb-dense",
     seed: options.Seed = 0,
     device: options.Device = "auto",
     overwrite: options.Overwrite = False,
@@ -89,7 +89,7 @@ def map_scenes(
             help="Output folder, created if it does not exist, or an object store, such as s3://bucket/maps.",
         ),
     ] = "maps",
-    model: options.ModelName = "eurosat-rgb-lite0",
+    model: options.ModelName = "eurosat-rgb-dense",
     stride: options.Stride = 64,
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,

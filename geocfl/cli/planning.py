@@ -54,7 +54,7 @@ def plan(
             show_default="as measured",
         ),
     ] = None,
-    model: options.ModelName = "eurosat-rgb-lite0",
+    model: options.ModelName = "eurosat-rgb-dense",
     stride: options.Stride = 64,
     as_json: options.AsJson = False,
     bands: options.SceneBands = None,

@@ -51,6 +51,7 @@ def patch_logits(
     return torch.cat(rows)
 
 
+@torch.inference_mode()
 def mosaic_logits(
     module: DenseReflectance,
     patches: Patches,
@@ -62,14 +63,15 @@ def mosaic_logits(
     progress: Progress = silent,
     precision: str = "float32",
 ) -> Tensor:
-    """The logits of `mosaic_scores`."""
-    return mosaic_scores(
+    """(n, C) float32 logits on the CPU of the patches of `mosaic_features`, which describes the parameters."""
+    features = mosaic_features(
         module, patches, indices, alike=alike, change=change, seed=seed, progress=progress, precision=precision
-    )[0]
+    )
+    return module.scores_of(features.to(next(module.parameters()).device))[0].cpu()
 
 
 @torch.inference_mode()
-def mosaic_scores(
+def mosaic_features(
     module: DenseReflectance,
     patches: Patches,
     indices: NDArray[np.int64],
@@ -79,13 +81,13 @@ def mosaic_scores(
     seed: int = 0,
     progress: Progress = silent,
     precision: str = "float32",
-) -> tuple[Tensor, Tensor | None]:
-    """Classifies patches inside random mosaics, as a dense model meets them in a scene.
+) -> Tensor:
+    """Features of patches inside random mosaics, as a dense model meets them in a scene.
 
     Args:
         module: The network, on the device where it computes; it is left in evaluation mode.
         patches: The data set.
-        indices: (n,) which of its patches to classify.
+        indices: (n,) which of its patches.
         alike: Sort every mosaic by class, so that neighbors are often alike.
         change: Applied to (1, B, H, W) reflectance of each mosaic, such as a blur.
         seed: Decides which patches share a mosaic.
@@ -93,8 +95,7 @@ def mosaic_scores(
         precision: As for `patch_logits`.
 
     Returns:
-        (n, C) float32 logits and (n,) float32 residuals on the CPU, in the order of `indices`; see
-        `geocfl.models.reflectance.DenseReflectance.patch_scores`.
+        (n, D) float32 features on the CPU, in the order of `indices`.
     """
     device = next(module.parameters()).device
     module.eval()
@@ -103,13 +104,11 @@ def mosaic_scores(
     if alike:  # patches of a class lie together, in groups of ten mosaics
         groups = (order[start : start + 10 * TILES] for start in range(0, len(order), 10 * TILES))
         order = np.concatenate([group[patches.labels[indices[group]].argsort(kind="stable")] for group in groups])
-    rows, unlike = [], []
+    rows = []
     for start in range(0, len(order), TILES):
         mosaic = change(assemble(torch.from_numpy(patches.reflectance(indices[order[start : start + TILES]]))))
         with autocast(device, precision):
-            logits, residuals = module.patch_scores(mosaic.to(device, memory_format=torch.channels_last))
-        rows.append(logits.float().cpu())
-        unlike += [] if residuals is None else [residuals.float().cpu()]
+            rows.append(module.patch_features(mosaic.to(device, memory_format=torch.channels_last)).float().cpu())
         progress("classifying", min(start + TILES, len(indices)), len(indices), "img")
-    place = torch.from_numpy(np.unique(order, return_index=True)[1])
-    return torch.cat(rows)[place], torch.cat(unlike)[place] if unlike else None
+    # Patches that fill up the last mosaic occur twice.
+    return torch.cat(rows)[torch.from_numpy(np.unique(order, return_index=True)[1])]

@@ -26,7 +26,7 @@ MAX_SIDE = 8192
 TTA = (1, 2, 4, 8)
 """Numbers of rotations and flips that test-time augmentation can average over; a square has eight."""
 BUNDLED = Path(__file__).parent / "bundled"
-DEFAULT_MODEL = "eurosat-rgb-lite0"
+DEFAULT_MODEL = "eurosat-rgb-dense"
 DEFAULT_WINDOWED = "eurosat-rgb-lite0"
 """The built-in model that classifies window by window."""
 NOVELTY = "novelty."

@@ -181,22 +181,18 @@ class DenseReflectance(Reflectance):
         pooled: Tensor = F.avg_pool2d(spatial, self.cells, step).movedim(1, -1)
         return pooled
 
+    def patch_features(self, mosaics: Tensor) -> Tensor:
+        """(M * n, D) features of the n windows that tile each of M mosaics (M, B, H, W), row by row."""
+        return self.window_features(mosaics, self.cells).flatten(0, 2)
+
     def patches_of(self, mosaics: Tensor) -> Tensor:
-        """(M * n, C) logits of the n windows that tile each of M mosaics (M, B, H, W), row by row."""
-        return self.patch_scores(mosaics)[0]
-
-    def patch_scores(self, mosaics: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Logits and novelty of the n windows that tile each of M mosaics, row by row; with dropout in training.
-
-        Args:
-            mosaics: (M, B, H, W) reflectance.
-
-        Returns:
-            (M * n, C) logits and (M * n,) float32 residuals, as those of `scores` without rotations and flips.
-        """
-        features = self.window_features(mosaics, self.cells).flatten(0, 2)
+        """(M * n, C) logits of the windows of `patch_features`; with dropout in training."""
         rate = float(self.network.drop_rate)  # type: ignore[arg-type]
-        logits: Tensor = self.head(F.dropout(features, rate, self.training))
+        return self.scores_of(F.dropout(self.patch_features(mosaics), rate, self.training))[0]
+
+    def scores_of(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(n, C) logits and (n,) float32 residuals, as those of `scores`, of (n, D) features."""
+        logits: Tensor = self.head(features)
         if self.residual is None:
             return logits, None
         residuals = self.residual(features)

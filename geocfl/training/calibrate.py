@@ -15,7 +15,7 @@ from geocfl.data.splits import Split
 from geocfl.evaluation.calibration import fit_damping, fit_temperature
 from geocfl.evaluation.conformal import fit_thresholds
 from geocfl.evaluation.held_out import augmented_scores
-from geocfl.evaluation.logits import mosaic_scores
+from geocfl.evaluation.logits import mosaic_features
 from geocfl.losses import fit_tau, log_prior, loss_facts
 from geocfl.models.bundle import PERCENTILES, Bundle
 from geocfl.models.devices import has_fast_bfloat16
@@ -102,14 +102,17 @@ def calibrate_dense(
         The model with its temperature, damping and thresholds.
     """
     truth = torch.from_numpy(patches.labels[validation])
-    precision = "bfloat16" if has_fast_bfloat16(next(module.parameters()).device) else "float32"
-    inside, usual = mosaic_scores(module, patches, validation, seed=seed, precision=precision)
+    device = next(module.parameters()).device
+    precision = "bfloat16" if has_fast_bfloat16(device) else "float32"
+    features = mosaic_features(module, patches, validation, seed=seed, precision=precision)
+    with torch.no_grad():
+        inside, usual = module.scores_of(features.to(device))
     shifted, unlike = augmented_scores(module, patches, validation, augmentation, seed, precision)
     if usual is None or unlike is None:
-        temperature, damping = fit_temperature(inside, truth), 0.0
+        temperature, damping = fit_temperature(inside.cpu(), truth), 0.0
     else:
         median = model.novelty[PERCENTILES // 2]
-        temperature, damping = fit_damping(inside, truth, (usual / median).clamp_min(1))
+        temperature, damping = fit_damping(inside.cpu(), truth, (usual.cpu() / median).clamp_min(1))
         shifted = shifted / (unlike / median).clamp_min(1)[:, None] ** damping
     thresholds = fit_thresholds(shifted / temperature, truth)
     return replace(model, temperature=temperature, damping=damping, conformal=thresholds)

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from geocfl.data.patches import Patches
 from geocfl.data.splits import Split
 from geocfl.evaluation.held_out import patch_features
+from geocfl.evaluation.logits import mosaic_features
 from geocfl.models.backbones import has_features
 from geocfl.models.bundle import NOVELTY, PERCENTILES, Bundle
 from geocfl.models.devices import has_fast_bfloat16
 from geocfl.models.network import load_network
 from geocfl.models.novelty import Residual
-from geocfl.models.reflectance import Reflectance
+from geocfl.models.reflectance import DenseReflectance, Reflectance
 
 log = logging.getLogger("geocfl")
 
@@ -91,12 +92,14 @@ def fit_residual(features: Tensor) -> Residual:
 def _features(
     module: Reflectance, patches: Patches, indices: NDArray[np.int64], seed: int, known: Tensor | None = None
 ) -> Tensor:
-    """(n, D) features of at most `PATCHES` of some patches, on the CPU."""
+    """(n, D) features of at most `PATCHES` of some patches, on the CPU: as the model meets them in a scene."""
     chosen = np.random.default_rng(seed).permutation(indices)[:PATCHES]
     if known is not None:
         return known[torch.from_numpy(chosen)]
     device = next(module.parameters()).device
     precision = "bfloat16" if has_fast_bfloat16(device) else "float32"
+    if isinstance(module, DenseReflectance):
+        return mosaic_features(module, patches, chosen, seed=seed, precision=precision)
     return patch_features(module, patches, chosen, precision)
 
 

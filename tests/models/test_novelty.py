@@ -107,7 +107,7 @@ def test_logits_are_damped_where_land_is_new(bundle, kind):
             logits, residuals = plain.window_scores(image(128, 192), 2)
             expected = logits / (residuals / 0.05).sqrt()[..., None]
             torch.testing.assert_close(module.window_scores(image(128, 192), 2)[0], expected)
-            logits, residuals = plain.patch_scores(image(128, 192))
+            logits, residuals = plain.scores_of(plain.patch_features(image(128, 192)))
             expected = logits / (residuals / 0.05).sqrt()[:, None]
             torch.testing.assert_close(module.patches_of(image(128, 192)), expected)
 

@@ -19,7 +19,7 @@ from geocfl.data.augmentation import Augmentation
 from geocfl.data.patches import RGB, read_patches
 from geocfl.errors import UsageError
 from geocfl.evaluation.evaluate import evaluate
-from geocfl.evaluation.logits import mosaic_logits
+from geocfl.evaluation.logits import mosaic_features, mosaic_logits
 from geocfl.models import backbones
 from geocfl.models.bundle import Bundle
 from geocfl.models.network import load_network
@@ -154,6 +154,8 @@ def test_a_run_has_novelty_prediction_sets_and_a_calibration(run, data):
     patches = training_patches(settings)
     validation = training_split(patches, settings).validation
     module.residual.damping = 0.0
+    residuals = module.residual(mosaic_features(module, patches, validation, seed=settings.seed))
+    assert float(residuals.median()) == pytest.approx(model.novelty[50], rel=0.05)
     again = calibrate_dense(model, module, patches, validation, settings.augmentation, settings.seed)
     assert again.temperature == pytest.approx(model.temperature, rel=0.02), "of the stored weights, in half precision"
     assert again.damping == pytest.approx(model.damping, abs=0.02)
