@@ -4,6 +4,8 @@ from .analysis.comparison import MapComparison as MapComparison
 from .analysis.comparison import compare_maps as compare_maps
 from .analysis.mosaic import Mosaic as Mosaic
 from .analysis.mosaic import mosaic as mosaic
+from .analysis.sampling import Sample as Sample
+from .analysis.sampling import sample as sample
 from .analysis.zonal import ZonalStatistics as ZonalStatistics
 from .analysis.zonal import stats as stats
 from .core.legend import Legend as Legend
@@ -17,6 +19,8 @@ from .errors import ModelError as ModelError
 from .errors import OutputError as OutputError
 from .errors import SceneError as SceneError
 from .errors import UsageError as UsageError
+from .evaluation.assess import assess as assess
+from .evaluation.assessment import Assessment as Assessment
 from .evaluation.evaluate import Evaluation as Evaluation
 from .evaluation.evaluate import evaluate as evaluate
 from .experiments.compare import Comparison as Comparison

@@ -26,6 +26,7 @@ from geocfl.core.grid import CellGrid
 from geocfl.core.legend import UNCLASSIFIED
 from geocfl.core.progress import Progress
 from geocfl.errors import DataError
+from geocfl.products.change_map import ChangeMap
 from geocfl.products.scene_map import SceneMap
 from geocfl.products.storage import open_raster
 
@@ -50,7 +51,7 @@ class PlacedZones:
     cut: NDArray[np.bool_]
 
 
-def place_zones(path: Path, outlines: gpd.GeoSeries, finished: SceneMap) -> PlacedZones:
+def place_zones(path: Path, outlines: gpd.GeoSeries, finished: SceneMap | ChangeMap) -> PlacedZones:
     """Places zones on a map: reprojects them if needed, and cuts them at the scene's rectangle.
 
     Args:

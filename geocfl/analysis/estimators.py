@@ -126,7 +126,7 @@ def estimate_accuracy(
     squares = _sums(strata, (weights[:, None] * deviations) ** 2, len(counts))
     variance = _total(shares, unsampled, squares / np.maximum(counts - 1, 1)[:, None] / per_point[:, None], denominator)
 
-    smoothed = _smoothed(shares, unsampled, strata, mapped, weights, residuals, finite, classes, denominator)
+    smoothed = _smoothed(shares, unsampled, strata, mapped, weights, top, bottom, classes)
     estimates = _intervals(ratio, np.sqrt(variance), *smoothed, support=(bottom > 0).sum(axis=0))
     pairs = mapped * classes + reference
     return Accuracy(
@@ -204,10 +204,9 @@ def _smoothed(
     strata: Indices,
     mapped: Indices,
     weights: Floats,
-    residuals: Floats,
-    ratio: Floats,
+    top: Floats,
+    bottom: Floats,
     classes: int,
-    denominator: Floats,
 ) -> tuple[Floats, Floats]:
     """Ratios and variances after one more point per stratum, divided among its map classes and all reference classes.
 
@@ -216,27 +215,27 @@ def _smoothed(
     Returns:
         (q,) ratios and (q,) variances.
     """
-    counts = np.bincount(strata, minlength=len(shares))
+    count = len(shares)
     rows, members = np.unique(np.stack([strata, mapped]), axis=1, return_counts=True)
-    row_strata, row_classes = np.repeat(rows, classes, axis=1)
-    added = np.repeat(members / counts[rows[0]], classes) / classes
-    top, bottom = _quantities(row_classes, np.tile(np.arange(classes), len(members)), classes)
-    pseudo = top - ratio * bottom
-    sums = _sums(strata, weights[:, None] * residuals, len(counts)) + _sums(
-        row_strata, added[:, None] * pseudo, len(counts)
-    )
-    squares = _sums(strata, (weights[:, None] * residuals) ** 2, len(counts))
-    cross = _sums(strata, weights[:, None] ** 2 * residuals, len(counts))
-    own = np.bincount(strata, weights**2, len(counts))[:, None]
-    means = sums / (counts + 1)[:, None]
-    # Sums of weighted squared deviations about the means, of the points and of those that are added.
-    spread = squares - 2 * means * cross + means**2 * own
-    spread += _sums(row_strata, added[:, None] * (pseudo - means[row_strata]) ** 2, len(counts))
-    variances = spread / (counts + 1)[:, None] / np.maximum(counts, 1)[:, None]
+    added_strata, added_classes = np.repeat(rows, classes, axis=1)
+    points = np.bincount(strata, minlength=count)
+    added = np.repeat(members / points[rows[0]], classes) / classes
+    added_top, added_bottom = _quantities(added_classes, np.tile(np.arange(classes), len(members)), classes)
+
+    def means(own: Floats, others: Floats) -> Floats:
+        sums = _sums(strata, weights[:, None] * own, count) + _sums(added_strata, added[:, None] * others, count)
+        return sums / (points + 1)[:, None]
+
+    denominator = shares @ means(bottom, added_bottom)
     with np.errstate(invalid="ignore", divide="ignore"):
-        extra = shares @ (_sums(row_strata, added[:, None] * pseudo, len(counts)) / (counts + 1)[:, None])
-        moved = ratio + extra / denominator
-    return moved, _total(shares, unsampled, variances, denominator)
+        ratio = (shares @ means(top, added_top)) / denominator
+    finite = np.where(np.isnan(ratio), 0, ratio)
+    residuals, others = top - finite * bottom, added_top - finite * added_bottom
+    middle = means(residuals, others)
+    spread = _sums(strata, (weights[:, None] * (residuals - middle[strata])) ** 2, count)
+    spread += _sums(added_strata, added[:, None] * (others - middle[added_strata]) ** 2, count)
+    variances = spread / (points + 1)[:, None] / np.maximum(points, 1)[:, None]
+    return ratio, _total(shares, unsampled, variances, denominator)
 
 
 def _intervals(ratio: Floats, error: Floats, moved: Floats, variance: Floats, *, support: Indices) -> Estimates:
@@ -254,11 +253,9 @@ def _intervals(ratio: Floats, error: Floats, moved: Floats, variance: Floats, *,
         variance: (q,) their variances.
         support: (q,) points in the denominators.
     """
-    extreme = (ratio <= 0) | (ratio >= 1)
-    spread = np.where(extreme, np.clip(moved * (1 - moved), 0, None), ratio * (1 - ratio))
+    spread = np.clip(moved * (1 - moved), 0, None)
     with np.errstate(invalid="ignore", divide="ignore"):
-        size = np.where(variance > 0, spread / variance, np.inf)
-        size = np.where(extreme & (spread <= 0), np.maximum(support, 1), size)
+        size = np.where(variance > 0, np.where(spread > 0, spread / variance, np.maximum(support, 1)), np.inf)
     widening = Z**2 / size
     center = (ratio + widening / 2) / (1 + widening)
     half = Z * np.sqrt(np.clip(ratio * (1 - ratio), 0, None) / size + (Z / (2 * size)) ** 2) / (1 + widening)

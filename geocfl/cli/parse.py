@@ -125,3 +125,34 @@ def class_order(text: str | None) -> str | tuple[int, ...] | None:
         return None
     codes = names(text)
     return tuple(map(int, codes)) if codes and all(map(_is_whole, codes)) else text
+
+
+def allocation(text: str) -> tuple[str, int]:
+    """``"rare:30"`` as ``("proportional", 30)``; other names have at least two points in each stratum.
+
+    Raises:
+        UsageError: The number is missing or is not one.
+    """
+    name, colon, number = text.partition(":")
+    if name != "rare":
+        return text, 2
+    if not (colon and _is_whole(number)):
+        raise UsageError(f"`allocation` is {text} but must look like rare:30")
+    return "proportional", int(number)
+
+
+def accuracies(text: str | None) -> float | dict[str, float] | None:
+    """``"0.8"`` as a number; ``"Forest=0.9,River=0.7"`` as numbers by name.
+
+    Raises:
+        UsageError: A part is not a number.
+    """
+    if not text:
+        return None
+    try:
+        if "=" not in text:
+            return float(text)
+        pairs = [part.rpartition("=") for part in names(text)]
+        return {name.strip(): float(number) for name, _, number in pairs}
+    except ValueError as error:
+        raise UsageError(f"`expected_ua` is {text} but must look like 0.8 or Forest=0.9,River=0.7") from error

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import html
 import json
 from base64 import b64encode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from geocfl.core.legend import EUROSAT, Legend
 from geocfl.data.patches import Patches
-from geocfl.evaluation import paper
+from geocfl.evaluation import page, paper
 from geocfl.evaluation.metrics import MOSAICS, accuracy_interval, describe_subset, subset_title, worst_class
 from geocfl.evaluation.plots import (
     MAX_ERRORS,
@@ -94,42 +93,6 @@ def _image(folder: Path, name: str) -> str:
     return f"data:image/{kind};base64,{b64encode((folder / f'{name}.{suffix}').read_bytes()).decode()}"
 
 
-CSS = """
-:root { --ink: #222; --muted: #6b7280; --line: #e5e7eb; --accent: #1d4e9e; }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 60rem; padding: 2rem 1.5rem 4rem; color: var(--ink); background: #fff;
-  font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
-h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .3rem; }
-h2 { font-size: 1.2rem; margin: 2.4rem 0 .7rem; padding-bottom: .3rem; border-bottom: 1px solid var(--line); }
-p { margin: .4rem 0; } .muted, figcaption { color: var(--muted); }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.2rem, 1fr)); gap: .8rem; margin: 1.4rem 0 0;
-  padding: 0; list-style: none; }
-.cards li { padding: .7rem .9rem; border: 1px solid var(--line); border-radius: .5rem; }
-.cards b { display: block; font-size: 1.5rem; line-height: 1.2; color: var(--accent); }
-figure { margin: 1rem 0 1.8rem; } figure img { display: block; max-width: 100%; margin: 0 auto; }
-figcaption { font-size: .9rem; margin-top: .4rem; text-align: center; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-size: .95rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .32rem .7rem; text-align: right; border-bottom: 1px solid var(--line); }
-th:first-child, td:first-child { text-align: left; white-space: nowrap; } th { font-weight: 600; }
-thead th { border-bottom: 2px solid var(--muted); vertical-align: bottom; }
-tfoot td { font-weight: 600; border-bottom: 0; border-top: 2px solid var(--muted); }
-table.facts td { text-align: left; vertical-align: top; overflow-wrap: anywhere; }
-table.facts td:first-child { color: var(--muted); width: 14rem; }
-.code { display: inline-block; min-width: 1.8em; }
-.swatch { display: inline-block; width: .85em; height: .85em; margin-right: .5em; border-radius: .15em;
-  border: 1px solid rgba(0, 0, 0, .25); vertical-align: -.05em;
-  print-color-adjust: exact; -webkit-print-color-adjust: exact; }
-@media screen and (max-width: 44rem) { body { padding: 1.2rem 1rem 3rem; } table { font-size: .85rem; }
-  th, td { padding: .3rem .45rem; } table.facts td:first-child { width: 8rem; white-space: normal; }
-  figure img { max-width: none; width: 40rem; } }
-@page { size: A4; margin: 16mm; }
-@media print { html { font-size: 9pt; } body { max-width: none; padding: 0; } h2, thead { break-after: avoid; }
-  figure, tr, .cards, tfoot { break-inside: avoid; } figure img { max-height: 150mm; }
-  .per_class img, .reliability img { max-height: 100mm; } .gallery img, .samples img { max-height: 215mm; } }
-"""
-
-
 def _page(
     model: Bundle,
     settings: Mapping[str, Any],
@@ -143,36 +106,25 @@ def _page(
     captions = _captions(model, split, metrics, validated=all("validation_accuracy" in row for row in history))
 
     def figure(name: str) -> str:
-        return _figure(name, images[name], captions[name]) if name in images else ""
+        return page.figure(name, images[name], captions[name]) if name in images else ""
 
     parts = [
-        f"<h1>{_text(model.name)}</h1>",
-        f"<p class='muted'>{_text(_summary(model))}</p>",
+        f"<h1>{page.text(model.name)}</h1>",
+        f"<p class='muted'>{page.text(_summary(model))}</p>",
         _cards(split, result),
-        _section(f"Classes ({patches})", _class_table(metrics, model.legend), figure("per_class")),
-        _section("Confusion matrix", figure("confusion")),
-        _section("Misclassified patches", figure("gallery") or "<p>No patch was misclassified.</p>"),
-        _section(
-            "Calibration", f"<p>{_text(_temperature(model))}</p>", _calibration_table(result), figure("reliability")
+        page.section(f"Classes ({patches})", _class_table(metrics, model.legend), figure("per_class")),
+        page.section("Confusion matrix", figure("confusion")),
+        page.section("Misclassified patches", figure("gallery") or "<p>No patch was misclassified.</p>"),
+        page.section(
+            "Calibration", f"<p>{page.text(_temperature(model))}</p>", _calibration_table(result), figure("reliability")
         ),
-        _section("Sample patches", figure("samples")),
-        _section("Training", figure("convergence"), _epoch_table(history)) if history else "",
-        _section("Settings", _facts(settings)) if settings else "",
-        _section("Model and provenance", _facts(_provenance(model, settings))),
+        page.section("Sample patches", figure("samples")),
+        page.section("Training", figure("convergence"), _epoch_table(history)) if history else "",
+        page.section("Settings", page.facts(settings)) if settings else "",
+        page.section("Model and provenance", page.facts(_provenance(model, settings))),
     ]
     title = f"{model.name}: {'training' if history else 'evaluation'} report"
-    return (
-        "<!doctype html>\n<html lang='en'>\n<head>\n<meta charset='utf-8'>\n"
-        "<meta name='viewport' content='width=device-width, initial-scale=1'>\n"
-        f"<title>{_text(title)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n"
-        + "\n".join(part for part in parts if part)
-        + "\n</body>\n</html>\n"
-    )
-
-
-def _section(title: str, *parts: str) -> str:
-    body = "\n".join(part for part in parts if part)
-    return f"<section>\n<h2>{_text(title)}</h2>\n{body}\n</section>"
+    return page.document(title, parts)
 
 
 def _cards(split: str, result: Mapping[str, Mapping[str, Any]]) -> str:
@@ -188,7 +140,7 @@ def _cards(split: str, result: Mapping[str, Mapping[str, Any]]) -> str:
     ]
     if inside:
         cards.insert(1, (f"{inside['accuracy']:.2%}", f"accuracy on {describe_subset(split + MOSAICS, inside['n'])}"))
-    return "<ul class='cards'>" + "".join(f"<li><b>{value}</b>{_text(word)}</li>" for value, word in cards) + "</ul>"
+    return page.cards(cards)
 
 
 def _captions(model: Bundle, split: str, metrics: Mapping[str, Any], *, validated: bool) -> dict[str, str]:
@@ -261,8 +213,7 @@ def _class_table(metrics: Mapping[str, Any], legend: Legend) -> str:
     calibrated = all("ece" in row for row in metrics["per_class"])
     rows = [
         (
-            f"<span class='swatch' style='background:{lulc.color}'></span>"
-            f"<span class='code'>{lulc.code}</span>{_text(lulc.name)}",
+            f"{page.swatch(lulc.color)}<span class='code'>{lulc.code}</span>{page.text(lulc.name)}",
             f"{row['correct']:,}",
             f"{row['count']:,}",
             f"{row['accuracy']:.4f}",
@@ -282,7 +233,7 @@ def _class_table(metrics: Mapping[str, Any], legend: Legend) -> str:
         *([f"{metrics['ece']:.4f}"] if calibrated else []),
     )
     titles = ("Class", "True predictions", "Label count", "Accuracy", "95% interval, %", "F1", *["ECE"] * calibrated)
-    return _table(titles, rows, ("All (F1: mean of the classes)", *total))
+    return page.table(titles, rows, ("All (F1: mean of the classes)", *total))
 
 
 def _calibration_table(result: Mapping[str, Mapping[str, Any]]) -> str:
@@ -294,7 +245,7 @@ def _calibration_table(result: Mapping[str, Mapping[str, Any]]) -> str:
         titles += [f"{name} before", f"{name} after"] if scaled else [name]
     rows = []
     for split, part in result.items():
-        row = [_text(subset_title(split)), f"{part['n']:,}", f"{part['accuracy']:.4f}"]
+        row = [page.text(subset_title(split)), f"{part['n']:,}", f"{part['accuracy']:.4f}"]
         before = part.get("uncalibrated", {})
         for key in names:
             if scaled:
@@ -303,7 +254,7 @@ def _calibration_table(result: Mapping[str, Mapping[str, Any]]) -> str:
         rows.append(row)
     words = "ECE: expected calibration error; NLL: negative log-likelihood, nats; Brier score: from 0 (best) to 2."
     when = " Before and after temperature scaling." if scaled else ""
-    return f"<p class='muted'>{words}{when}</p>\n{_table(titles, rows)}"
+    return f"<p class='muted'>{words}{when}</p>\n{page.table(titles, rows)}"
 
 
 def _epoch_table(history: Sequence[Mapping[str, float]]) -> str:
@@ -318,45 +269,4 @@ def _epoch_table(history: Sequence[Mapping[str, float]]) -> str:
         for row in history
     ]
     titles = ("Epoch", "Training loss", "Validation loss", "Validation accuracy", "Final learning rate", "Seconds")
-    return _table(titles, rows)
-
-
-def _table(titles: Sequence[str], rows: Iterable[Sequence[str]], total: Sequence[str] = ()) -> str:
-    """A table; the texts of its cells are HTML."""
-    head = "".join(f"<th scope='col'>{title}</th>" for title in titles)
-    body = "\n".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    foot = "<tfoot><tr>" + "".join(f"<td>{cell}</td>" for cell in total) + "</tr></tfoot>" if total else ""
-    table = f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>{foot}\n</table>"
-    return f"<div class='scroll'>{table}</div>"
-
-
-def _facts(facts: Mapping[str, Any]) -> str:
-    rows = "\n".join(
-        f"<tr><td>{_text(name.replace('_', ' '))}</td><td>{_text(_value(value))}</td></tr>"
-        for name, value in facts.items()
-    )
-    return f"<table class='facts'><tbody>\n{rows}\n</tbody></table>"
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, Mapping):
-        parts = (
-            f"{name} ({_value(item)})" if isinstance(item, Mapping) else f"{name} {_value(item)}"
-            for name, item in value.items()
-        )
-        return ", ".join(parts)
-    if isinstance(value, list | tuple):
-        return ", ".join(_value(item) for item in value)
-    if value is None or isinstance(value, bool):
-        return {None: "default", True: "yes", False: "no"}[value]
-    return f"{value:g}" if isinstance(value, float) else str(value) or "none"
-
-
-def _figure(name: str, image: str, caption: str) -> str:
-    text = _text(caption)
-    picture = f"<div class='scroll'><img src='{image}' alt='{text}'></div>"
-    return f"<figure class='{name}'>{picture}<figcaption>{text}</figcaption></figure>"
-
-
-def _text(value: object) -> str:
-    return html.escape(str(value))
+    return page.table(titles, rows)

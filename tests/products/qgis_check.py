@@ -26,6 +26,7 @@ from qgis.core import (
     QgsProject,
     QgsRasterLayer,
     QgsRectangle,
+    QgsRenderContext,
     QgsVectorLayer,
 )
 from qgis.gui import QgsMapCanvas
@@ -112,6 +113,37 @@ def check_layer(request):
     return describe(layer)
 
 
+def check_form(request):
+    """What an interpreter sees: widgets, drop-downs, columns of the attribute table, and the action's scopes."""
+    layer = QgsVectorLayer(request["source"], "layer", "ogr")
+    fields = layer.fields()
+    setups = {field.name(): layer.editorWidgetSetup(fields.indexOf(field.name())) for field in fields}
+    columns = layer.attributeTableConfig().columns()
+    feature = next(layer.getFeatures())
+    colors = {}
+    for answer in (None, "Forest"):
+        feature["reference"] = answer
+        context = QgsRenderContext()
+        context.expressionContext().setFeature(feature)
+        context.expressionContext().setFields(fields)
+        renderer = layer.renderer().clone()
+        renderer.startRender(context, fields)
+        colors[str(answer)] = renderer.symbolForFeature(feature, context).symbolLayer(0).strokeColor().name()
+        renderer.stopRender(context)
+    return {
+        "widgets": {name: setup.type() for name, setup in setups.items()},
+        "answers": [list(entry) for entry in setups["reference"].config().get("map", [])],
+        "values": [list(entry.values()) for entry in setups["reference"].config().get("map", [])],
+        "hidden": [column.name for column in columns if column.hidden],
+        "form": [element.name() for element in layer.editFormConfig().tabs()],
+        "read_only": [name for name in setups if layer.editFormConfig().readOnly(fields.indexOf(name))],
+        "alias": layer.attributeAlias(fields.indexOf("reference")),
+        "actions": [[action.name(), sorted(action.actionScopes())] for action in layer.actions().actions()],
+        "title": layer.displayExpression(),
+        "colors": colors,
+    }
+
+
 def check_project(request, canvas):
     project = QgsProject.instance()
     about = {"read": project.read(request["path"]), "title": project.title()}
@@ -147,7 +179,8 @@ def main():
         request = json.loads(line)
         layers = [check_layer(layer) for layer in request.get("layers", [])]
         projects = [check_project(project, canvas) for project in request.get("projects", [])]
-        print(json.dumps({"layers": layers, "projects": projects}), flush=True)
+        forms = [check_form(form) for form in request.get("forms", [])]
+        print(json.dumps({"layers": layers, "projects": projects, "forms": forms}), flush=True)
 
 
 if __name__ == "__main__":

@@ -385,3 +385,25 @@ def test_change_maps_open_with_named_transitions(qgis, tmp_path):
     assert transitions["classes"] == layer["classes"]
     assert later["classes"] == [*CLASSES, UNCLASSIFIED]
     assert all(found["crs_as_project"] for found in project["layers"])
+
+
+def test_a_sample_opens_with_a_form_that_does_not_show_the_map(qgis, make_map, codes, grid_of, tmp_path):
+    from geocfl.analysis.sampling import sample
+
+    out = make_map(codes, grid_of(codes))
+    sample(out / "S_lulc.tif", tmp_path / "sample.gpkg", size=40)
+    form = qgis("forms", [{"source": f"{tmp_path / 'sample.gpkg'}|layername=sample"}])[0]
+    hidden = ["map_class", "stratum"]
+    assert form["widgets"]["reference"] == "ValueMap"
+    assert [value for (value,) in form["values"]][1:] == EUROSAT.names
+    assert [name for (name,) in form["answers"]] == ["(no answer)", *EUROSAT.names]
+    assert [form["widgets"][name] for name in hidden] == ["Hidden", "Hidden"]
+    assert form["hidden"] == hidden
+    assert form["form"] == ["id", "reference", "confidence", "comment"]
+    assert set(form["read_only"]) == {"id", *hidden}
+    assert form["colors"] == {"None": "#ffdd33", "Forest": "#50dc78"}
+    project = qgis("projects", [{"path": tmp_path / "sample.qgz"}])[0]
+    assert [layer["name"] for layer in project["layers"]] == ["Sample", "Windows", "Scene, true color"]
+    assert all(layer["valid"] and layer["shown"] for layer in project["layers"])
+    west, _, east, _ = project["extent"]
+    assert east - west == pytest.approx(3 * 640)

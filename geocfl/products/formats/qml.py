@@ -214,7 +214,7 @@ def _fill(name: str, shown: LulcClass, outline: str) -> ET.Element:
     symbol = ET.Element("symbol", type="fill", name=name, alpha="1", clip_to_extent="1", force_rhr="0")
     layer = ET.SubElement(symbol, "layer", {"class": "SimpleFill", "enabled": "1", "locked": "0", "pass": "0"})
     layer.append(
-        _option(
+        qt_option(
             {
                 "color": rgba,
                 "style": "solid",
@@ -229,15 +229,15 @@ def _fill(name: str, shown: LulcClass, outline: str) -> ET.Element:
     if outline:
         color: Mapping[str, _OptionValue] = {"active": True, "expression": outline, "type": 3}  # 3: an expression
         defined = ET.SubElement(layer, "data_defined_properties")
-        defined.append(_option({"name": "", "properties": {"outlineColor": color}, "type": "collection"}))
+        defined.append(qt_option({"name": "", "properties": {"outlineColor": color}, "type": "collection"}))
     return symbol
 
 
-def _option(value: _OptionValue, **attributes: str) -> ET.Element:
+def qt_option(value: _OptionValue, **attributes: str) -> ET.Element:
     """A value as QGIS writes Qt's variants."""
     if isinstance(value, Mapping):
         option = ET.Element("Option", attributes, type="Map")
-        option.extend(_option(part, name=name) for name, part in value.items())
+        option.extend(qt_option(part, name=name) for name, part in value.items())
         return option
     if isinstance(value, bool):  # before int, since a bool is an int
         return ET.Element("Option", attributes, type="bool", value=str(value).lower())
