@@ -9,8 +9,10 @@ import logging
 import os
 import re
 import sys
+import traceback
 import warnings
 from pathlib import Path
+from types import TracebackType
 from typing import Annotated, Any
 
 import typer
@@ -39,6 +41,7 @@ class _Commands(TyperGroup):
 
     def main(self, args: Any = None, *rest: Any, **options: Any) -> Any:
         open_standard_streams()
+        sys.excepthook = _print_traceback
         try:
             return super().main(args, *rest, **options)
         except (OSError, UnicodeEncodeError) as error:
@@ -135,6 +138,13 @@ def _without_types(parameters: list[Any]) -> list[Any]:
         elif parameter.is_flag:
             parameter.metavar = ""
     return parameters
+
+
+def _print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """As Python does, but without the passwords and tokens of URLs, which messages of other libraries contain."""
+    from geocfl.scenes.urls import without_secrets
+
+    typer.echo(without_secrets("".join(traceback.format_exception(kind, error, trace))), err=True, nl=False)
 
 
 def _warn(text: str) -> None:

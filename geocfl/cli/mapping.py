@@ -182,7 +182,7 @@ def map_scenes(
     """
     from geocfl.scenes.collect import is_pattern
     from geocfl.scenes.formats.folder import group_files
-    from geocfl.scenes.remote import shown as without_tokens
+    from geocfl.scenes.urls import shown as without_tokens
 
     named = scenes or []
     one = without_tokens(str(named[0] if named else list_file or stac_items or ""))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from geocfl.core.table import align
 from geocfl.errors import GeocflError, SceneError
 from geocfl.products.scene_map import SceneMap
+from geocfl.scenes.urls import without_secrets
 
 log = logging.getLogger("geocfl")
 
@@ -21,9 +22,8 @@ Result = tuple[str, SceneMap | GeocflError]
 def unexpected(path: str, error: Exception) -> GeocflError:
     """The error that stands for an unexpected failure of one scene in a run of many."""
     log.debug("%s", path, exc_info=error)
-    failure = SceneError(
-        f"{path}: failed unexpectedly ({type(error).__name__}: {error}); map only this one, with --debug, to see where"
-    )
+    why = without_secrets(f"{type(error).__name__}: {error}")
+    failure = SceneError(f"{path}: failed unexpectedly ({why}); map only this one, with --debug, to see where")
     failure.__cause__ = error
     return failure
 

@@ -15,7 +15,7 @@ from geocfl.errors import UsageError
 from geocfl.products.selection import check_names
 from geocfl.scenes import Area, Reading
 from geocfl.scenes.area import Box, check_box
-from geocfl.scenes.remote import shown
+from geocfl.scenes.urls import shown
 
 
 @dataclass(frozen=True)

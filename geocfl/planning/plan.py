@@ -22,7 +22,7 @@ from geocfl.models.bundle import DEFAULT_MODEL, Bundle
 from geocfl.planning.profile import SIDE, Cost, Stage, cores, measure_scene, write_stand_in
 from geocfl.scenes import Source
 from geocfl.scenes.collect import list_scenes
-from geocfl.scenes.remote import is_remote
+from geocfl.scenes.urls import is_remote
 
 MEASURED = 3
 """Number of scenes to measure, spread evenly over the list; the others are assumed to be similar."""

@@ -26,11 +26,15 @@ def find_baseline(path: str, tags: Mapping[str, str]) -> str:
     Returns:
         Such as ``"04.00"``; empty if nothing states it.
     """
+    names = (".".join(found) for part in reversed(PurePath(path).parts) for found in _NAMED.findall(part.upper()))
+    return stated_baseline(tags) or next(names, "")
+
+
+def stated_baseline(tags: Mapping[str, str]) -> str:
+    """The processing baseline that a dataset's tags state, or the name of a product in them; empty if none does."""
     stated = (parse_baseline(value) for key, value in tags.items() if key.upper().endswith("PROCESSING_BASELINE"))
-    names = (found for part in reversed(PurePath(path).parts) for found in _NAMED.findall(part.upper()))
-    products = (found for value in tags.values() for found in _PRODUCT.findall(str(value).upper()))
-    named = (".".join(found) for each in (products, names) for found in each)
-    return next(filter(None, (*stated, *named)), "")
+    products = (".".join(found) for value in tags.values() for found in _PRODUCT.findall(str(value).upper()))
+    return next(filter(None, (*stated, *products)), "")
 
 
 def named_in(texts: Iterable[str]) -> str:

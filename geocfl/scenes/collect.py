@@ -20,8 +20,8 @@ from geocfl.scenes.bands import BandNumbers
 from geocfl.scenes.find import find_source
 from geocfl.scenes.formats.folder import find_folder, group_files
 from geocfl.scenes.formats.stac import find_items
-from geocfl.scenes.remote import shown
 from geocfl.scenes.source import Source, file_name
+from geocfl.scenes.urls import shown, without_secrets
 
 LOOKING = 8
 """Scenes that are opened at a time; this is mostly waiting for servers."""
@@ -98,7 +98,8 @@ def list_scenes(
             return Listed(path, None, SceneError(f"{path!a}: the name is not UTF-8; rename it"))
         except OSError as error:
             reason = error.strerror or error
-            return Listed(path, None, SceneError(f"{path}: cannot be read ({reason}); pass a readable file"))
+            why = without_secrets(str(reason))
+            return Listed(path, None, SceneError(f"{path}: cannot be read ({why}); pass a readable file"))
 
     with ThreadPoolExecutor(LOOKING) as pool:
         looked = counted(pool.map(look, grouped), progress, "finding scenes", len(grouped), "scene")
@@ -135,7 +136,9 @@ def _expand(scenes: Iterable[str | Path | Source]) -> Iterator[str | Source]:
             continue
         text = str(scene)
         if "://" in text and "*" in text and not text.lower().startswith(("https://", "http://")):
-            raise UsageError(f"{text}: patterns work only for local files; list the addresses in a text file instead")
+            raise UsageError(
+                f"{shown(text)}: patterns work only for local files; list the addresses in a text file instead"
+            )
         if not is_pattern(text):
             yield text
             continue
@@ -185,7 +188,8 @@ def _grouped(named: Sequence[str | Source]) -> list[str | Source]:
 
 
 def _path(scene: str | Source) -> str:
-    return scene.path if isinstance(scene, Source) else scene
+    """The path of a scene as a source has it, whatever form it was named in."""
+    return scene.path if isinstance(scene, Source) else shown(scene)
 
 
 def _place(path: str) -> str:

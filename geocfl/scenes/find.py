@@ -22,10 +22,14 @@ from geocfl.scenes.formats.stac import find_item
 from geocfl.scenes.formats.variables import find_variables
 from geocfl.scenes.formats.zarr_store import find_zarr
 from geocfl.scenes.labels import other_labels
-from geocfl.scenes.remote import gdal_path, remote_settings, shown
+from geocfl.scenes.remote import remote_settings
 from geocfl.scenes.separate import masked_files
 from geocfl.scenes.source import Band, Source, file_name
 from geocfl.scenes.stack import open_dataset, reason
+from geocfl.scenes.urls import gdal_path, is_remote, shown, without_query
+
+_PRODUCT = re.compile(r".+\.(?:SAFE|zip|tar|tgz|tar\.\w+)|MTD_MSIL(?:1C|2A)\.xml|manifest\.safe", re.IGNORECASE)
+"""Names of products, of their metadata, and of archives."""
 
 
 def find_source(scene: str | Path | Source, bands: BandNumbers | None = None) -> Source:
@@ -43,12 +47,23 @@ def find_source(scene: str | Path | Source, bands: BandNumbers | None = None) ->
     if isinstance(scene, Source):
         return scene
     path = str(scene)
+    _refuse_remote_products(path)
     for find in (find_zarr, find_safe, find_folder, find_beam, find_item, find_nested):
         if source := find(path):
             return source
     if member := sole_raster(path):
         return replace(_find_raster(member, bands), path=path)
     return _find_raster(path, bands)
+
+
+def _refuse_remote_products(path: str) -> None:
+    name = PurePosixPath(without_query(path).rstrip("/")).name
+    if is_remote(path) and _PRODUCT.fullmatch(name):
+        raise SceneError(
+            f"{shown(path)}: products and archives are not read from servers; download it and use the copy, or use the "
+            "addresses of its bands or its STAC Item",
+            page="how-to/servers/",
+        )
 
 
 def _find_raster(path: str, chosen: BandNumbers | None) -> Source:
@@ -60,14 +75,14 @@ def _find_raster(path: str, chosen: BandNumbers | None) -> Source:
             return _describe(shown(path), opened, dataset, chosen)
     except rasterio.RasterioIOError as error:
         if not path.startswith("/vsi") and not Path(path).exists():
-            raise SceneError(f"{path}: no such file; {remedy}") from error
+            raise SceneError(f"{shown(path)}: no such file; {remedy}") from error
         if Path(path).is_dir():
             raise SceneError(
                 f"{path}: has no files of Sentinel-2 bands, with names such as B04.tif; {remedy}",
                 page="how-to/formats/",
             ) from error
         raise SceneError(
-            f"{path}: not a readable raster ({reason(error)}); {remedy}", page="how-to/formats/"
+            f"{shown(path)}: not a readable raster ({reason(error)}); {remedy}", page="how-to/formats/"
         ) from error
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from geocfl.errors import SceneError
 from geocfl.scenes.formats.archive import BROKEN
-from geocfl.scenes.remote import fingerprint, is_remote
+from geocfl.scenes.remote import fingerprint
 from geocfl.scenes.source import holder
+from geocfl.scenes.urls import is_remote
 
 
 def identity(path: str) -> str:

@@ -17,6 +17,8 @@ from rasterio.shutil import copy
 from rasterio.transform import from_gcps
 from rasterio.vrt import WarpedVRT
 
+from geocfl.scenes.remote import only_by
+
 CONTROL_TOLERANCE = 0.5
 """Pixels by which an affine transform may miss ground control points; otherwise the raster is warped by them."""
 EXAMPLE = "EPSG:32633"
@@ -155,6 +157,7 @@ def _placed(dataset: rasterio.DatasetReader, crs: CRS, transform: Affine) -> ras
         vrt = ET.fromstring(bytes(memory.getbuffer()))  # noqa: S314 - GDAL wrote it
     for old in [each for each in vrt if each.tag in ("SRS", "GeoTransform", "GCPList")]:
         vrt.remove(old)
+    _keep_driver(vrt, dataset)
     ET.SubElement(vrt, "SRS").text = crs.to_wkt()
     ET.SubElement(vrt, "GeoTransform").text = ", ".join(map(repr, map(float, transform.to_gdal())))
     dataset.close()
@@ -169,6 +172,14 @@ def _warped_by_points(dataset: rasterio.DatasetReader, crs: CRS) -> rasterio.Dat
         MemoryFile(ext=".vrt") as memory,
     ):
         copy(view, memory.name, driver="VRT")
-        text = bytes(memory.getbuffer()).decode()
+        vrt = ET.fromstring(bytes(memory.getbuffer()))  # noqa: S314 - GDAL wrote it
+    _keep_driver(vrt, dataset)
     dataset.close()
-    return rasterio.open(text)
+    return rasterio.open(ET.tostring(vrt, encoding="unicode"))
+
+
+def _keep_driver(vrt: ET.Element, dataset: rasterio.DatasetReader) -> None:
+    """Makes a virtual raster open a remote dataset with the driver that opened it."""
+    if dataset.driver != "VRT":  # in which `assemble` did so
+        for source in (*vrt.iter("SourceFilename"), *vrt.iter("SourceDataset")):
+            source.text = only_by(dataset.driver, source.text or "")

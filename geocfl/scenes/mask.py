@@ -16,9 +16,10 @@ from rasterio.vrt import WarpedVRT
 from geocfl.errors import SceneError
 from geocfl.scenes.area import Extent
 from geocfl.scenes.reading import Reading
-from geocfl.scenes.remote import gdal_path, is_remote, remote_settings
+from geocfl.scenes.remote import remote_settings
 from geocfl.scenes.source import Band, Source, file_name
 from geocfl.scenes.stack import open_dataset, reason
+from geocfl.scenes.urls import gdal_path, is_remote, shown
 
 SCL_CLASSES = {
     1: "saturated or defective",
@@ -88,11 +89,11 @@ class Mask:
         except rasterio.RasterioIOError as error:
             there = is_remote(band.path) or band.path.startswith("/vsi") or Path(band.path).exists()
             why = f"cannot be read as a raster ({reason(error)})" if there else "does not exist"
-            raise SceneError(f"{band.path}: the mask {why}; correct `mask`", page="how-to/clouds/") from error
+            raise SceneError(f"{shown(band.path)}: the mask {why}; correct `mask`", page="how-to/clouds/") from error
         if dataset.crs is None and grid.crs is not None:
             dataset.close()
             raise SceneError(
-                f"{band.path}: the mask has no coordinate reference system; add it with gdal_edit.py -a_srs"
+                f"{shown(band.path)}: the mask has no coordinate reference system; add it with gdal_edit.py -a_srs"
             )
         view = WarpedVRT(
             dataset,
@@ -115,7 +116,7 @@ class Mask:
                 values = self._view.read(1, window=extent.window(start, stop))
         except rasterio.RasterioIOError as error:
             raise SceneError(
-                f"{self._dataset.name}: the mask cannot be decoded ({reason(error)}); get the file again"
+                f"{shown(self.path)}: the mask cannot be decoded ({reason(error)}); get the file again"
             ) from error
         if self.bits:
             some: NDArray[np.bool_] = values.astype(np.int64) & sum(1 << bit for bit in self.bits) != 0

@@ -27,15 +27,18 @@ from geocfl.scenes.mask import Mask, open_mask
 from geocfl.scenes.placing import LOCAL, Placing, place
 from geocfl.scenes.plausible import LOWEST, Found, find_scale, is_dark, raw_scale
 from geocfl.scenes.reading import Reading
-from geocfl.scenes.remote import gdal_path, insist, is_remote, remote_settings
+from geocfl.scenes.remote import insist, remote_settings
 from geocfl.scenes.scaling import DEFAULT, EIGHT_BIT, OPTIONS, find_scaling
 from geocfl.scenes.source import Source, file_name
-from geocfl.scenes.stack import assemble, open_dataset, reason
+from geocfl.scenes.stack import assemble, open_dataset, open_virtual, reason
 from geocfl.scenes.undeclared import undeclared_nodata
+from geocfl.scenes.urls import gdal_path, is_remote
 from geocfl.scenes.warp import ground
 
 TILES, SIDE = 5, 256
 """Squares of a sample along each side of a scene, and their side in pixels."""
+FAR_TILES = 3
+"""The same squares of a scene on a server."""
 
 
 @dataclass
@@ -152,7 +155,7 @@ class Scene:
     def _decode(self, bands: tuple[str, ...], window: Window) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
         """Digital numbers of bands, and which pixels are no data."""
         try:
-            return insist(self._far, lambda: self._attempt(bands, window))
+            return insist(self._far, lambda: self._attempt(bands, window), self.path)
         except rasterio.RasterioIOError as error:
             raise SceneError(
                 f"{self.path}: its pixels cannot be decoded ({reason(error)}); get the file again"
@@ -160,8 +163,8 @@ class Scene:
 
     @property
     def _far(self) -> str:
-        """One of its files that lies on a server, if there is one."""
-        return next(filter(is_remote, self.files), self.path)
+        """One of its files that lies on a server; empty if there is none."""
+        return next(filter(is_remote, self.files), "")
 
     def _attempt(self, bands: tuple[str, ...], window: Window) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
         """Digital numbers, and which pixels are no data. Opens the dataset again after a failure."""
@@ -173,7 +176,7 @@ class Scene:
                 dn = self._dataset.read([self.bands[band] for band in bands], window=window)
                 return dn, self._missing(dn, bands, window)
             except rasterio.RasterioIOError:
-                if is_remote(self._far):
+                if self._far:
                     self._dataset.close()
                 raise
 
@@ -196,14 +199,18 @@ class Scene:
         return missing
 
     def sample(self, bands: tuple[str, ...]) -> NDArray[np.float32]:
-        """(B, n) reflectance of the pixels of at most 5 x 5 squares of 256 pixels spread over the scene."""
+        """(B, n) reflectance of the pixels that `sample_numbers` takes."""
         sampled = self.sample_numbers(bands)
         for band, values in zip(bands, sampled, strict=True):
             self.scaling[band].to_reflectance(values, out=values)
         return sampled
 
-    def sample_numbers(self, bands: tuple[str, ...], tiles: int = TILES, side: int = SIDE) -> NDArray[np.float32]:
-        """(B, n) numbers as the file has them of the pixels that `sample` takes; NaN is no data."""
+    def sample_numbers(self, bands: tuple[str, ...], side: int = SIDE) -> NDArray[np.float32]:
+        """(B, n) numbers as the file has them, of at most 5 x 5 squares spread over the scene; NaN is no data.
+
+        Of a scene on a server, 3 x 3 squares are read, because each costs a block of the file or more.
+        """
+        tiles = FAR_TILES if self._far else TILES
         rows, columns = (
             np.unique(np.linspace(0, max(0, size - side), min(tiles, -(-size // side))).astype(int))
             for size in (self.height, self.width)
@@ -308,7 +315,7 @@ def open_scene(
                         f"{source.path}: has no coordinate reference system, so `bbox` and `aoi` cannot be used"
                     )
                 extent = Extent.around(how.area, dataset, stride, window)
-            scaling, said = find_scaling(source, how)
+            scaling, said, baseline = find_scaling(source, how)
             mask = open_mask(source, how, dataset)
         except BaseException:
             dataset.close()
@@ -331,7 +338,7 @@ def open_scene(
         pixels={name: placing.pixels[number - 1] for name, number in numbers.items()} if placing.pixels else {},
         mask=mask,
         block_rows=placing.block_rows,
-        baseline=source.baseline,
+        baseline=baseline,
         offset_given=how.offset is not None,
         nodata_given=how.nodata is not None,
         _dataset=dataset,
@@ -388,16 +395,20 @@ def _look(scene: Scene, floats: bool, stated: float | None) -> Found | None:
 
 def _nodata(source: Source, how: Reading, paths: Sequence[str]) -> tuple[float | None, tuple[str, ...]]:
     """The nodata value that overrides what the rasters of a scene declare, if there is one, and a sentence about it."""
-    far = any(map(is_remote, paths))  # where a look costs requests
-    if how.nodata is not None or source.nodata is not None or not source.bands or far:
+    if how.nodata is not None or source.nodata is not None or not source.bands:
         return how.nodata, ()
-    with _open(source, paths) as dataset:
-        one = len(paths) == 1
-        indexes = [band.index if one else number for number, band in enumerate(source.bands.values(), start=1)]
-        try:
-            nodata, said = undeclared_nodata(dataset, indexes)
-        except rasterio.RasterioIOError:  # reading says so
-            return None, ()
+    one = len(paths) == 1
+    indexes = [band.index if one else number for number, band in enumerate(source.bands.values(), start=1)]
+    far = next(filter(is_remote, paths), "")
+
+    def look() -> tuple[float | None, str]:
+        with _open(source, paths) as dataset:
+            return undeclared_nodata(dataset, indexes, far=bool(far))
+
+    try:
+        nodata, said = insist(far, look, source.path)
+    except rasterio.RasterioIOError:  # reading says so
+        return None, ()
     return nodata, (f"{source.path}: {said}",) if said else ()
 
 
@@ -407,6 +418,6 @@ def _open(source: Source, paths: Sequence[str], nodata: float | None = None) -> 
         if len(paths) == 1 and nodata is None:
             return open_dataset(paths[0])
         virtual = assemble(source.path, source.bands, source.nodata, nodata)
-        return open_dataset(virtual)
+        return open_virtual(virtual, paths)
     except rasterio.RasterioIOError as error:
         raise SceneError(f"{source.path}: cannot be opened ({reason(error)}); get the file again") from error

@@ -1,4 +1,4 @@
-"""Rasters on servers: their paths, GDAL settings to read them fast and safely, and plain error messages."""
+"""Rasters on servers: GDAL settings to read them fast and safely, and plain error messages."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from geocfl.errors import SceneError
 from geocfl.scenes.source import holder
+from geocfl.scenes.urls import gdal_path, is_remote, shown
 
 if TYPE_CHECKING:
     import rasterio
@@ -22,12 +23,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SCHEMES = {"https://": "/vsicurl/https://", "http://": "/vsicurl/http://"} | {
-    "s3://": "/vsis3/",
-    "gs://": "/vsigs/",
-    "az://": "/vsiaz/",
-}
-"""Prefix of a URL to the prefix of GDAL's path."""
 DRIVERS = frozenset({"GTiff", "JP2OpenJPEG", "JP2KAK", "JP2ECW", "JP2MrSID", "JP2Lura", "PNG", "JPEG"})
 """Formats that are read from servers. They contain their own pixels; VRT and similar formats name other files, so a
 server could make geocfl read local files."""
@@ -79,7 +74,6 @@ COPERNICUS = {"AWS_S3_ENDPOINT": "eodata.dataspace.copernicus.eu", "AWS_VIRTUAL_
 
 Source: https://documentation.dataspace.copernicus.eu/APIs/S3.html."""
 
-_NETWORK = re.compile(r"/vsi(?:curl|s3|gs|az|adls|oss|swift|webhdfs)(?:_streaming)?[/?]")
 _ARCHIVE = re.compile(r"(.+?\.(?:zip|tar|tgz|tar\.gz))(?=/|$)")
 
 
@@ -109,33 +103,6 @@ _OF_WORDS = {
     Trouble.UNREACHABLE: re.compile(r"CURL error: |Max retries exceeded|Failed to establish"),
 }
 """Messages of GDAL, libcurl, urllib3 and object stores without an HTTP status; the first match counts."""
-
-
-def gdal_path(path: str) -> str:
-    """GDAL's path for a URL; local and ``/vsi...`` paths stay as they are.
-
-    Args:
-        path: Such as ``"https://example.com/B04.tif"``, ``"s3://bucket/B04.tif"``, ``"gs://..."`` or ``"az://..."``.
-    """
-    for scheme, prefix in SCHEMES.items():
-        if path[: len(scheme)].lower() == scheme:
-            return prefix + path[len(scheme) :]
-    return path
-
-
-def is_remote(path: str) -> bool:
-    """Whether a URL or a path of GDAL's, such as ``"/vsizip//vsicurl/https://..."``, leads over the network."""
-    return _NETWORK.search(gdal_path(path)) is not None
-
-
-def shown(path: str) -> str:
-    """A path to show or store: as a URL if it is one, without passwords and the tokens of signed URLs."""
-    for scheme, prefix in SCHEMES.items():
-        if path.startswith(prefix):
-            path = scheme + path[len(prefix) :]
-    if is_remote(path):
-        path = re.sub(r"[?#].*", "", path, flags=re.DOTALL)
-    return re.sub(r"://[^/@]*@", "://", path)
 
 
 def cloud_settings(*paths: str) -> dict[str, str]:
@@ -179,24 +146,58 @@ def open_remote(path: str) -> rasterio.DatasetReader:
     Raises:
         SceneError: It cannot be opened, or is of a format that names other files.
     """
-    import rasterio
+    from rasterio.errors import RasterioIOError
+    from rasterio.io import DatasetReader  # rasterio.open takes only one driver
 
     def attempt() -> rasterio.DatasetReader:
         with remote_settings(path):
-            return rasterio.open(gdal_path(path))
+            try:
+                return DatasetReader(gdal_path(path), driver=sorted(DRIVERS))
+            except RasterioIOError:
+                if _is_virtual(gdal_path(path)):
+                    raise SceneError(
+                        f"{shown(path)}: has the format VRT, which is not read from servers; use a GeoTIFF or JP2, or "
+                        "download it and use the copy",
+                        page="how-to/servers/",
+                    ) from None
+                raise
 
-    dataset = insist(path, attempt)
-    if dataset.driver not in DRIVERS:
-        dataset.close()
-        raise SceneError(
-            f"{shown(path)}: has the format {dataset.driver}, which is not read from servers; use a GeoTIFF or JP2, "
-            "or download it and use the copy",
-            page="how-to/servers/",
-        )
-    return dataset
+    return insist(path, attempt)
 
 
-def insist(path: str, attempt: Callable[[], T]) -> T:
+def _is_virtual(path: str) -> bool:
+    """Whether the file at a URL is a virtual raster; False for other remote files, and if the server fails."""
+    import requests
+
+    if not path.startswith("/vsicurl/"):
+        return False
+    try:
+        with closing(_get(path.removeprefix("/vsicurl/"), {"Range": "bytes=0-255"})) as response:
+            return bool(re.match(rb"\s*(<\?xml[^>]*>\s*)?<VRTDataset", next(response.iter_content(256), b"")))
+    except requests.RequestException:
+        return False
+
+
+def only_by(driver: str, path: str) -> str:
+    """The name of a remote raster in a virtual raster by which no other driver opens it; a local path as it is.
+
+    GDAL opens the files of a virtual raster when it reads them, and by any driver. By then, the server may answer with
+    a file of another format than before, one that names other files.
+
+    Args:
+        driver: The driver that opened it, one of `DRIVERS`.
+        path: The raster, as a URL or as GDAL opens it.
+    """
+    if not is_remote(path):
+        return path
+    path = gdal_path(path)
+    if "?" not in path:
+        return f"vrt://{path}?if={driver}"
+    # GDAL looks for no files beside a signed URL. Nothing is known to bind another driver to one.
+    return f"GTIFF_RAW:{path}" if driver == "GTiff" else path
+
+
+def insist(path: str, attempt: Callable[[], T], name: str = "") -> T:
     """Reads a remote file, and retries after a pause if that may help.
 
     GDAL and `fetch` retry requests that a server refuses or does not answer, but not a connection that breaks during an
@@ -205,6 +206,7 @@ def insist(path: str, attempt: Callable[[], T]) -> T:
     Args:
         path: The file; a local file is read once, and its errors pass through.
         attempt: Reads from the start. It must open the file itself, because an open one may be broken.
+        name: What the message names instead of the file, such as a scene of several files.
 
     Raises:
         SceneError: It failed for good; the message is that of `explain`. It is transient if a later try may succeed.
@@ -219,7 +221,7 @@ def insist(path: str, attempt: Callable[[], T]) -> T:
             trouble = _trouble(error)
             if left == 0 or trouble is not Trouble.BROKEN:
                 raise SceneError(
-                    explain(error, path), page="how-to/servers/", transient=trouble in _TRANSIENT
+                    explain(error, path, name), page="how-to/servers/", transient=trouble in _TRANSIENT
                 ) from error
         time.sleep(pause)
         pause *= 2
@@ -234,21 +236,23 @@ def pause_before_retry(attempt: int) -> float:
     return _patience("GDAL_HTTP_RETRY_DELAY") * 2.0 ** (_tries() + attempt - 1)
 
 
-def explain(error: BaseException, path: str) -> str:
+def explain(error: BaseException, path: str, name: str = "") -> str:
     """Why a remote file could not be read and what to do, in one sentence without secrets.
 
     Args:
         error: From rasterio or requests.
         path: The file, as the user or GDAL names it.
+        name: What the message names instead.
     """
-    name, status = shown(path), _status(error)
+    address, status = shown(path), _status(error)
+    name = name or address
     said = f" (HTTP {status})" if status else ""
     later = "try again later, or download it and use the copy"
     match _trouble(error):
         case Trouble.ABSENT:
             why = f"does not exist{said}; check the address"
         case Trouble.FORBIDDEN:
-            why = f"the server denies access{said}; {_permission(name)}"
+            why = f"the server denies access{said}; {_permission(address)}"
         case Trouble.REFUSED:
             why = f"the server refuses the request{said}; check the address, or download it and use the copy"
         case Trouble.FAILING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import rasterio
 
 from geocfl.core.radiometry import EUROSAT_RGB, SENTINEL2, Scaling
+from geocfl.scenes.baseline import stated_baseline
 from geocfl.scenes.reading import Reading
 from geocfl.scenes.source import Source
 from geocfl.scenes.stack import open_dataset
@@ -15,18 +16,21 @@ OPTIONS = "options"
 """Where the scaling came from, in words, as `Scene.scaling_source` has it."""
 
 
-def find_scaling(source: Source, how: Reading) -> tuple[dict[str, Scaling], str]:
-    """The scaling of each band, and where it comes from, in words, apart from the user's values.
+def find_scaling(source: Source, how: Reading) -> tuple[dict[str, Scaling], str, str]:
+    """The scaling of each band, where it comes from, in words, apart from the user's values, and the baseline.
 
     The user's values take precedence over metadata outside the rasters, and that over the rasters' own tags and type.
+    The processing baseline is the first that the tags of a raster state whose scaling nothing outside it gives or,
+    failing that, the source's.
     """
-    result, said = {}, ""
+    result, said, baseline = {}, "", ""
     for path in dict.fromkeys(band.path for band in source.bands.values()):
         here = {name: band for name, band in source.bands.items() if band.path == path}
         own: dict[str, Scaling] = {}
         if any(band.scaling is None for band in here.values()):
             with open_dataset(path) as dataset:
                 own, found = _own_scaling(dataset, {name: band.index for name, band in here.items()})
+                baseline = baseline or stated_baseline(dataset.tags())
             said = said or found
         for name, band in here.items():
             given = band.scaling or own.get(name, SENTINEL2)
@@ -36,7 +40,7 @@ def find_scaling(source: Source, how: Reading) -> tuple[dict[str, Scaling], str]
                 given.scale if how.scale is None else how.scale,
                 given.offset if how.offset is None else float(how.offset),
             )
-    return result, source.scaling_source or said or DEFAULT
+    return result, source.scaling_source or said or DEFAULT, baseline or source.baseline
 
 
 def _own_scaling(dataset: rasterio.DatasetReader, indices: dict[str, int]) -> tuple[dict[str, Scaling], str]:

@@ -9,18 +9,22 @@ from xml.etree import ElementTree as ET
 import rasterio
 from rasterio.enums import MaskFlags
 
+from geocfl.scenes.remote import remote_settings
 from geocfl.scenes.source import Band
+from geocfl.scenes.stack import open_dataset
+from geocfl.scenes.urls import gdal_path, is_remote
 
 
 def masked_files(dataset: rasterio.DatasetReader, bands: Mapping[str, int]) -> dict[str, Band]:
-    """The files that a virtual raster takes its bands from, if they have masks that it leaves out.
+    """The files that a virtual raster takes its bands from, if they have masks that it leaves out, or lie on servers.
 
     Args:
         dataset: A raster of any format.
         bands: Band name to number in it, from 1.
 
     Returns:
-        Band name to its file; empty if it has a mask itself, a band is not a whole file, or no file has a mask.
+        Band name to its file; empty if it has a mask itself, a band is not a whole file, or nothing is gained by the
+        files.
     """
     texts = (
         list(dataset.tags(ns="xml:VRT").values()) if dataset.driver == "VRT" and Path(dataset.name).is_file() else []
@@ -33,7 +37,7 @@ def masked_files(dataset: rasterio.DatasetReader, bands: Mapping[str, int]) -> d
     if len(files) < len(bands):
         return {}
     fit = [_mask_of(band, dataset, bands[name]) for name, band in files.items()]
-    return files if None not in fit and any(fit) else {}
+    return files if None not in fit and (any(fit) or any(is_remote(band.path) for band in files.values())) else {}
 
 
 def _file(dataset: rasterio.DatasetReader, element: ET.Element) -> Band | None:
@@ -45,6 +49,8 @@ def _file(dataset: rasterio.DatasetReader, element: ET.Element) -> Band | None:
     name, number = sources[0].find("SourceFilename"), sources[0].findtext("SourceBand", "1")
     if name is None or not name.text or not number.isdigit():
         return None
+    if is_remote(name.text):
+        return Band(gdal_path(name.text), int(number))
     relative = name.get("relativeToVRT") == "1"
     path = Path(dataset.name).parent / name.text if relative else Path(name.text)
     return Band(str(path), int(number)) if path.is_file() else None
@@ -52,7 +58,7 @@ def _file(dataset: rasterio.DatasetReader, element: ET.Element) -> Band | None:
 
 def _mask_of(band: Band, dataset: rasterio.DatasetReader, index: int) -> bool | None:
     """Whether a file has a mask; None if it lies elsewhere than the virtual raster, or has other values."""
-    with rasterio.open(band.path) as file:
+    with remote_settings(band.path), open_dataset(band.path) as file:
         same = file.shape == dataset.shape and file.transform.almost_equals(dataset.transform)
         scaled = (file.scales[band.index - 1], file.offsets[band.index - 1])
         if not same or file.crs != dataset.crs or scaled != (dataset.scales[index - 1], dataset.offsets[index - 1]):

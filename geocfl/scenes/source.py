@@ -18,7 +18,8 @@ class Band:
     """One band of a scene.
 
     Attributes:
-        path: Its raster as GDAL opens it, such as ``"T33TUL_B04_10m.jp2"`` or ``"/vsizip/S2A.zip/.../B04.jp2"``.
+        path: Its raster as GDAL opens it, such as ``"T33TUL_B04_10m.jp2"`` or ``"/vsizip/S2A.zip/.../B04.jp2"``, or its
+            URL.
         index: Its number in the raster, from 1.
         scaling: Scaling of its digital numbers, if metadata outside the raster gives it.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -18,8 +18,9 @@ from rasterio.enums import MaskFlags
 from rasterio.transform import from_gcps
 
 from geocfl.errors import SceneError
-from geocfl.scenes.remote import DRIVERS, is_remote, open_remote
+from geocfl.scenes.remote import DRIVERS, only_by, open_remote, remote_settings
 from geocfl.scenes.source import Band
+from geocfl.scenes.urls import is_remote, shown, without_secrets
 
 HALF_PIXEL = 0.5
 """Maximum distance between the edges of two bands, pixels of the coarser one."""
@@ -57,6 +58,16 @@ class _Raster:
         points, _ = self.dataset.gcps
         placed: Affine = from_gcps(points) if points and self.dataset.crs is None else self.dataset.transform
         return placed
+
+    @property
+    def name(self) -> str:
+        """Its path in messages."""
+        return shown(self.band.path)
+
+    @property
+    def opened(self) -> str:
+        """Its path in a virtual raster."""
+        return only_by(self.dataset.driver, self.band.path)
 
     @property
     def pixel(self) -> float:
@@ -97,7 +108,7 @@ def assemble(name: str, bands: Mapping[str, Band], nodata: float | None, overrid
             _refuse_elsewhere(name, raster, finest)
             if override is not None and not _holds(raster.dataset, override):
                 raise SceneError(
-                    f"{raster.band.path}: no pixel of its data type {raster.dataset.dtypes[0]} has the value "
+                    f"{raster.name}: no pixel of its data type {raster.dataset.dtypes[0]} has the value "
                     f"{override:g}; correct `nodata`"
                 )
         return _virtual(rasters, finest, nodata, override)
@@ -125,7 +136,7 @@ def _open_band(name: str, path: str) -> rasterio.DatasetReader:
         return open_dataset(path)
     except rasterio.RasterioIOError as error:
         raise SceneError(
-            f"{path}: the raster of {name} cannot be read ({reason(error)}); get the scene again"
+            f"{shown(path)}: the raster of {name} cannot be read ({reason(error)}); get the scene again"
         ) from error
 
 
@@ -142,6 +153,17 @@ def open_dataset(path: str) -> rasterio.DatasetReader:
         return rasterio.open(path, driver=_driver(path))
 
 
+def open_virtual(text: str, paths: Iterable[str]) -> rasterio.DatasetReader:
+    """Opens a virtual raster that `assemble` made of the rasters at these paths, which GDAL opens when it needs them.
+
+    Raises:
+        RasterioIOError: It cannot be opened.
+    """
+    threads = {} if any(map(is_remote, paths)) else {"GDAL_NUM_THREADS": "ALL_CPUS"}
+    with remote_settings(*paths), rasterio.Env(**threads):
+        return rasterio.open(text, driver="VRT")
+
+
 def _driver(path: str) -> str | None:
     """The only driver that may open a local raster; None for any.
 
@@ -151,8 +173,6 @@ def _driver(path: str) -> str | None:
     Raises:
         RasterioIOError: It lies in an archive and is named otherwise.
     """
-    if path.lstrip().startswith("<"):  # a virtual raster of ours
-        return None
     ending = PurePosixPath(path).suffix.lower().removeprefix(".")
     known: dict[str, str] = raster_driver_extensions()
     if ending in OWN_PIXELS and known.get(ending) in DRIVERS:
@@ -165,16 +185,16 @@ def _driver(path: str) -> str | None:
 def reason(error: Exception) -> str:
     """GDAL's message without the path, which ours names anyway."""
     detail = str(error.__cause__ or error)
-    return detail.splitlines()[0].rstrip(".") if detail else type(error).__name__
+    return without_secrets(detail.splitlines()[0].rstrip(".")) if detail else type(error).__name__
 
 
 def _refuse_elsewhere(name: str, raster: _Raster, finest: _Raster) -> None:
     if raster.crs != finest.crs:
         raise SceneError(
-            f"{raster.band.path}: is in {_crs(raster)} but {finest.band.path} in {_crs(finest)}; use bands of one scene"
+            f"{raster.name}: is in {_crs(raster)} but {finest.name} in {_crs(finest)}; use bands of one scene"
         )
     if np.abs(raster.corners - finest.corners).max() > HALF_PIXEL * raster.pixel:
-        raise SceneError(f"{raster.band.path}: covers another extent than {finest.band.path}; use bands of one scene")
+        raise SceneError(f"{raster.name}: covers another extent than {finest.name}; use bands of one scene")
 
 
 def _crs(raster: _Raster) -> str:
@@ -185,7 +205,7 @@ def _virtual(rasters: Mapping[str, _Raster], finest: _Raster, nodata: float | No
     grid = finest.dataset
     vrt = _empty(grid)
     for number, (name, raster) in enumerate(rasters.items(), start=1):
-        dataset, path, index = raster.dataset, raster.band.path, raster.band.index
+        dataset, path, index = raster.dataset, raster.opened, raster.band.index
         declared = dataset.nodatavals[index - 1]
         missing = override if override is not None else nodata if declared is None else declared
         band = _add_band(vrt, number, grid, missing)
@@ -211,7 +231,7 @@ def _add_masks(vrt: ET.Element, rasters: Mapping[str, _Raster], grid: rasterio.D
         return
     mask = ET.SubElement(ET.SubElement(vrt, "MaskBand"), "VRTRasterBand", dataType="Byte")
     for number, raster in enumerate(rasters.values()):
-        source = _add_source(mask, raster.band.path, f"mask,{raster.band.index}", {})
+        source = _add_source(mask, raster.opened, f"mask,{raster.band.index}", {})
         _add_rectangles(source, raster.dataset, grid)
         if number:  # the masks so far stay where this one has data
             ET.SubElement(source, "NODATA").text = "255"
@@ -225,7 +245,7 @@ def _add_rectangles(source: ET.Element, dataset: rasterio.DatasetReader, grid: r
 def _declaring(raster: _Raster, missing: float | None) -> str:
     """The text of a virtual raster of one band that declares its nodata value, so that resampling leaves it out."""
     vrt = _empty(raster.dataset)
-    _add_source(_add_band(vrt, 1, raster.dataset, missing), raster.band.path, raster.band.index, {})
+    _add_source(_add_band(vrt, 1, raster.dataset, missing), raster.opened, raster.band.index, {})
     return ET.tostring(vrt, encoding="unicode")
 
 

@@ -24,7 +24,9 @@ MANY = 0.01
 """A larger share of the highest value away from the border is worth a word."""
 
 
-def undeclared_nodata(dataset: rasterio.DatasetReader, indexes: Sequence[int]) -> tuple[float | None, str]:
+def undeclared_nodata(
+    dataset: rasterio.DatasetReader, indexes: Sequence[int], *, far: bool = False
+) -> tuple[float | None, str]:
     """The nodata value of a raster that declares none and has no mask, and a sentence about it without its subject.
 
     A value below 0 that no reflectance has counts wherever all bands have it. One that may be reflectance counts if it
@@ -33,6 +35,8 @@ def undeclared_nodata(dataset: rasterio.DatasetReader, indexes: Sequence[int]) -
     Args:
         dataset: The raster.
         indexes: Numbers of the bands that are needed, from 1.
+        far: Whether the raster lies on a server. Then its smallest overview is the sample or, without overviews, small
+            squares in its corners.
 
     Returns:
         The value and a sentence; None and an empty sentence if there is none.
@@ -42,7 +46,8 @@ def undeclared_nodata(dataset: rasterio.DatasetReader, indexes: Sequence[int]) -
     masked = any(MaskFlags.per_dataset in dataset.mask_flag_enums[index - 1] for index in indexes)
     if declared or masked or kind == np.uint8 or not indexes:
         return None, ""
-    squares = _squares(dataset, indexes)
+    squares = _overview(dataset, indexes) or _squares(dataset, indexes, 2, 16) if far else _squares(dataset, indexes)
+    pixels = sum(values[0].size for _, values in squares)
     for value in (*NEGATIVE, *LARGE):
         if kind.kind in "iu" and not np.iinfo(kind).min <= value <= np.iinfo(kind).max:
             continue
@@ -53,7 +58,7 @@ def undeclared_nodata(dataset: rasterio.DatasetReader, indexes: Sequence[int]) -
             return float(kind.type(value)), (
                 f"declares no nodata value, and {value:g} is assumed to be it; `nodata` overrides it"
             )
-        if inside > MANY * SQUARES**2 * SIDE**2:
+        if inside > MANY * pixels:
             return (
                 None,
                 f"has the value {value:g} in all bands of many pixels; if it means no data, use `nodata={value:g}`",
@@ -79,11 +84,23 @@ def _count(dataset: rasterio.DatasetReader, squares: Squares, value: np.generic)
     return inside, border
 
 
-def _squares(dataset: rasterio.DatasetReader, indexes: Sequence[int]) -> Squares:
+def _squares(
+    dataset: rasterio.DatasetReader, indexes: Sequence[int], number: int = SQUARES, side: int = SIDE
+) -> Squares:
     rows, columns = (
-        np.unique(np.linspace(0, max(0, size - SIDE), SQUARES).astype(int)) for size in (dataset.height, dataset.width)
+        np.unique(np.linspace(0, max(0, size - side), number).astype(int)) for size in (dataset.height, dataset.width)
     )
     windows = [
-        Window(int(x), int(y), min(SIDE, dataset.width), min(SIDE, dataset.height)) for y in rows for x in columns
+        Window(int(x), int(y), min(side, dataset.width), min(side, dataset.height)) for y in rows for x in columns
     ]
     return [(window, dataset.read(list(indexes), window=window)) for window in windows]
+
+
+def _overview(dataset: rasterio.DatasetReader, indexes: Sequence[int]) -> Squares:
+    """The smallest overview of the whole raster; empty if there is none."""
+    factors = [dataset.overviews(index) for index in indexes]
+    if not all(factors):
+        return []
+    coarsest = min(map(max, factors))
+    shape = (len(indexes), -(-dataset.height // coarsest), -(-dataset.width // coarsest))
+    return [(Window(0, 0, dataset.width, dataset.height), dataset.read(list(indexes), out_shape=shape))]

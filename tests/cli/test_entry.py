@@ -1,4 +1,5 @@
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -77,6 +78,17 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert "Traceback" in done.stderr
+
+
+def test_tracebacks_hold_no_password(tmp_path: Path) -> None:
+    url = "http://me:SECRET@127.0.0.1:9/B04.tif?sig=SECRET"
+    run = subprocess.run(
+        [COMMAND, "--debug", "info", url], cwd=tmp_path, capture_output=True, text=True, check=False,
+        env=os.environ | {"GDAL_HTTP_MAX_RETRY": "0"},
+    )  # fmt: skip
+    assert "Traceback" in run.stderr
+    assert "http://127.0.0.1:9/B04.tif" in run.stderr
+    assert "SECRET" not in run.stdout + run.stderr
 
 
 def test_an_error_names_the_page_that_explains_it(capsys: pytest.CaptureFixture[str]) -> None:

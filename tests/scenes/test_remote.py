@@ -15,19 +15,18 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from geocfl.errors import SceneError
+from geocfl.scenes import find_source
 from geocfl.scenes.remote import (
     SETTINGS,
     cloud_settings,
     explain,
     fetch,
     fingerprint,
-    gdal_path,
     insist,
-    is_remote,
     open_remote,
     remote_settings,
-    shown,
 )
+from geocfl.scenes.urls import gdal_path, is_remote, shown
 from tests.scenes.range_server import RangeServer
 
 SIDE = 512
@@ -299,6 +298,19 @@ def test_formats_that_name_other_files_are_not_read_from_servers(
     )
     with pytest.raises(SceneError, match=r"trap\.tif: has the format VRT, which is not read from servers"):
         read(server.url("trap.tif"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://a.org/S2A_MSIL2A.SAFE", "https://a.org/S2A_MSIL2A.SAFE/", "https://me:SECRET@a.org/S2A_MSIL2A.zip?SECRET",
+        "s3://bucket/S2A.SAFE/MTD_MSIL2A.xml", "/vsicurl/https://a.org/S2A.tar.gz",
+    ],
+)  # fmt: skip
+def test_products_on_servers_are_refused_before_anything_is_asked_for(url: str) -> None:
+    with pytest.raises(SceneError, match="products and archives are not read from servers; download it") as caught:
+        find_source(url)
+    assert "SECRET" not in str(caught.value)
 
 
 def test_denied_buckets_name_the_remedy() -> None:

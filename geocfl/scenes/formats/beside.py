@@ -12,6 +12,7 @@ import rasterio
 from geocfl.scenes.acquisition import find_datetime
 from geocfl.scenes.baseline import find_baseline, named_in
 from geocfl.scenes.formats.safe import Metadata, metadata_above, read_metadata
+from geocfl.scenes.urls import is_remote, shown
 
 PRODUCT = ("product_metadata.xml", "MTD_MSIL2A.xml", "MTD_MSIL1C.xml")
 """Names of a product's metadata, the first of which is that of the tile folders on Amazon's servers."""
@@ -59,8 +60,14 @@ def _is_of(metadata: Metadata, name: str) -> bool:
 
 
 def baseline_of(folder: Path, files: Sequence[str]) -> str:
-    """The processing baseline that names and tags of bands, or a tile's metadata in their folder, state; or empty."""
-    stated = (find_baseline(str(Path(file).absolute()), _tags(file)) for file in files)
+    """The processing baseline that names and tags of bands, or a tile's metadata in their folder, state; or empty.
+
+    The tags of remote files are read when these are opened.
+    """
+    stated = (
+        find_baseline(shown(file), {}) if is_remote(file) else find_baseline(str(Path(file).absolute()), _tags(file))
+        for file in files
+    )
     return next(filter(None, stated), "") or named_in(_texts(folder))
 
 

@@ -18,6 +18,7 @@ from geocfl.scenes.formats.archive import Place, path_of
 from geocfl.scenes.formats.beside import baseline_of, metadata_of
 from geocfl.scenes.formats.safe import NODATA_DN
 from geocfl.scenes.source import Band, Source
+from geocfl.scenes.urls import shown, without_query
 
 ENDINGS = (".jp2", ".tif", ".tiff", ".vrt", ".img")
 """Endings of rasters, in lower case."""
@@ -169,7 +170,7 @@ def _is_single(path: str) -> bool:
 
 def _parse(path: str) -> _Image | None:
     """What a file's name says, if it names exactly one image."""
-    folder, name = os.path.split(path)
+    folder, name = os.path.split(without_query(path))
     stem, ending = os.path.splitext(name)
     tokens = list(_TOKEN.finditer(stem))
     if ending.lower() not in ENDINGS or len(tokens) != 1:
@@ -197,7 +198,7 @@ def _source(path: str, images: Sequence[_Image]) -> Source:
     stem = common or re.sub(r"(\.zip|\.tar|\})+$", "", os.path.basename(os.path.abspath(folder)), flags=re.IGNORECASE)
     level = re.search("L1C|L2A", stem.upper())
     return Source(
-        path=path,
+        path=shown(path),
         stem=stem,
         bands={
             band: Band(finest[band], scaling=metadata.scaling[band] if metadata else None)
@@ -221,5 +222,6 @@ def _finest(images: Sequence[_Image]) -> dict[str, str]:
     for image in sorted(wanted, key=lambda image: image.meters):
         finest = found.setdefault(image.kind, image)
         if finest is not image and finest.meters == image.meters:
-            raise SceneError(f"{finest.path} and {image.path} both hold {image.kind}; use only one of them")
+            one, other = shown(finest.path), shown(image.path)
+            raise SceneError(f"{one} and {other} both hold {image.kind}; use only one of them")
     return {kind: image.path for kind, image in found.items()}

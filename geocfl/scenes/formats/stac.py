@@ -21,8 +21,10 @@ from geocfl.core.radiometry import EUROSAT_RGB, SENTINEL2, Scaling
 from geocfl.errors import SceneError
 from geocfl.scenes.bands import BANDS, band_name
 from geocfl.scenes.baseline import has_offset, named_in, parse_baseline
-from geocfl.scenes.remote import SCHEMES, fetch, gdal_path, is_remote, shown
+from geocfl.scenes.reach import Reach, reach
+from geocfl.scenes.remote import fetch
 from geocfl.scenes.source import Band, Source
+from geocfl.scenes.urls import SCHEMES, gdal_path, is_remote, shown, without_secrets
 
 if TYPE_CHECKING:
     import pystac
@@ -133,7 +135,7 @@ def find_item(path: str) -> Source | None:
     """
     content = _read(path)
     name = shown(path)
-    return _find(content, _place(path), name) if _is_item(content, name) else None
+    return _find(content, _place(path), _place(path), name) if _is_item(content, name) else None
 
 
 def find_items(path: str) -> list[tuple[str, Source | SceneError]]:
@@ -159,14 +161,14 @@ def find_items(path: str) -> list[tuple[str, Source | SceneError]]:
     return [_one_of_many(content, _place(path), name, number) for number, content in enumerate(contents, start=1)]
 
 
-def _one_of_many(content: object, place: str, name: str, number: int) -> tuple[str, Source | SceneError]:
-    """An Item of a collection; `number` names it if it has no id."""
+def _one_of_many(content: object, origin: str, name: str, number: int) -> tuple[str, Source | SceneError]:
+    """An Item of a collection from `origin`; `number` names it if it has no id."""
     known = content.get("id") if isinstance(content, dict) else None
     name = f"{name}#{known or number}"
     try:
         if not _is_item(content, name):
             raise SceneError(f"{name}: is not a STAC Item; remove it from the collection")
-        return name, _find(content, _own_place(content) or place, name)
+        return name, _find(content, _own_place(content) or origin, origin, name)
     except SceneError as error:
         return name, error
 
@@ -221,20 +223,30 @@ def _place(path: str) -> str:
     return path.removeprefix("/vsicurl/") if is_remote(path) else str(Path(path).resolve())
 
 
-def _find(content: dict[str, Any], place: str, name: str) -> Source:
+def _find(content: dict[str, Any], place: str, origin: str, name: str) -> Source:
+    """The bands of an Item.
+
+    Args:
+        content: Its JSON.
+        place: Where its links start from.
+        origin: Where it was read, which decides whether it may name what lies behind a firewall.
+        name: The Item in messages.
+    """
     import pystac
 
     try:
-        return _describe(pystac.Item.from_dict(content, href=place, migrate=True), place, name)
+        return _describe(pystac.Item.from_dict(content, href=place, migrate=True), place, origin, name)
     except SceneError:
         raise
     except Exception as error:  # anything in an Item from elsewhere may be malformed
-        raise SceneError(
-            f"{name}: is not a valid STAC Item ({type(error).__name__}: {error}); download it again"
-        ) from error
+        why = without_secrets(f"{type(error).__name__}: {error}")
+        raise SceneError(f"{name}: is not a valid STAC Item ({why}); download it again") from error
 
 
-def _describe(item: pystac.Item, place: str, name: str) -> Source:
+def _describe(item: pystac.Item, place: str, origin: str, name: str) -> Source:
+    def lies(layer: _Layer) -> str:
+        return _href(layer, place, origin, name)
+
     found = _layers(item)
     layers = {band: _choose(name, band, found[band]) for band in (*BANDS, SCL) if band in found}
     scl = layers.pop(SCL, None)
@@ -245,11 +257,11 @@ def _describe(item: pystac.Item, place: str, name: str) -> Source:
     return Source(
         path=name,
         stem=_stem(item, place),
-        bands={band: Band(_href(layer, place, name), layer.index, scaling[band]) for band, layer in layers.items()},
+        bands={band: Band(lies(layer), layer.index, scaling[band]) for band, layer in layers.items()},
         scaling_source=_scaling_source(layers, scaling, applied),
         level=_level(item),
         taken=_taken(item),
-        scl=Band(_href(scl, place, name), scl.index) if scl else None,
+        scl=Band(lies(scl), scl.index) if scl else None,
         nodata=_nodata(layers.values()),
         crs=_crs(item, layers.values()),
         notes=tuple(_notes(item, name, picture, any(scaling.values()))),
@@ -356,13 +368,25 @@ def _picture(item: pystac.Item, name: str) -> list[_Layer]:
     ]
 
 
-def _href(layer: _Layer, place: str, name: str) -> str:
-    """Where a layer lies, as GDAL opens it."""
+def _href(layer: _Layer, place: str, origin: str, name: str) -> str:
+    """Where a layer lies, as GDAL opens it.
+
+    An Item from a server names no file of this machine, and nothing that fewer can reach than its own server; browsers
+    have the same rule (https://wicg.github.io/local-network-access/). A local Item may name anything.
+    """
     href = layer.asset.get_absolute_href() or layer.asset.href
+    trusted = "download the Item and use the copy if you trust it"
     if is_remote(place) and not href.lower().startswith(tuple(SCHEMES)):
         raise SceneError(
-            f"{name}: its asset {layer.key} is a local file, which an Item from a server may not name; download "
-            "the Item and use the copy if you trust it"
+            f"{name}: its asset {layer.key} is a local file, which an Item from a server may not name; {trusted}",
+            page="how-to/servers/",
+        )
+    own = reach(origin) if is_remote(origin) else Reach.MACHINE
+    if own < Reach.MACHINE and reach(href) > own:
+        raise SceneError(
+            f"{name}: its asset {layer.key} lies at {shown(href)}, in a network that the Item's own server is not in; "
+            f"{trusted}",
+            page="how-to/servers/",
         )
     return gdal_path(url2pathname(urlsplit(href).path) if href.lower().startswith("file:") else href)
 

@@ -13,9 +13,9 @@ import rasterio
 from geocfl.errors import SceneError
 from geocfl.scenes.acquisition import find_datetime
 from geocfl.scenes.bands import BANDS, band_name
-from geocfl.scenes.remote import is_remote, shown
 from geocfl.scenes.source import Band, Source, holder
 from geocfl.scenes.stack import open_dataset, reason
+from geocfl.scenes.urls import is_remote, shown
 
 REFLECTANCE = "/measurements/reflectance/"
 """The group of an EOPF product that holds its bands; other groups hold masks and pictures of the same names."""

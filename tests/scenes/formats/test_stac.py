@@ -442,6 +442,53 @@ def test_items_from_a_server_name_no_file_of_this_machine(server: RangeServer, f
     assert "is a local file" in str(error)
 
 
+PUBLIC, PRIVATE, MACHINE = "https://8.8.8.8/items", "http://192.168.1.7/items", "http://127.0.0.1:8080/items"
+
+
+@pytest.mark.parametrize(
+    ("server", "href", "allowed"),
+    [
+        (PUBLIC, "./B04.tif", True),
+        (PUBLIC, "https://9.9.9.9/B04.tif", True),  # catalogs and their files often lie on different servers
+        (PUBLIC, "s3://bucket/B04.tif", True),
+        (PUBLIC, "http://192.168.1.7/B04.tif", False),
+        (PUBLIC, "http://127.0.0.1/B04.tif", False),
+        (PUBLIC, "http://169.254.169.254/latest/B04.tif", False),
+        (PUBLIC, "http://8.8.8.8@127.0.0.1/B04.tif", False),
+        (PRIVATE, "https://9.9.9.9/B04.tif", True),
+        (PRIVATE, "http://10.0.0.1/B04.tif", True),
+        (PRIVATE, "http://127.0.0.1/B04.tif", False),
+        (MACHINE, "http://127.0.0.1:9090/B04.tif", True),
+        (MACHINE, "http://10.0.0.1/B04.tif", True),
+        (PUBLIC, "file:///etc/B04.tif", False),
+        (MACHINE, "file:///etc/B04.tif", False),
+        (PUBLIC, "vrt:///etc/B04.tif", False),
+        (MACHINE, "vrt:///etc/B04.tif", False),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("own_place", ["", "http://127.0.0.1/items/A.json"])
+def test_an_item_from_a_server_names_nothing_that_fewer_can_reach(
+    monkeypatch: pytest.MonkeyPatch, server: str, href: str, allowed: bool, own_place: str
+) -> None:
+    content = item({"B04": {"href": href, "type": COG}})
+    if own_place and not href.startswith("."):  # it may say anything about itself
+        content["links"] = [{"rel": "self", "href": own_place}]
+    answer = json.dumps({"type": "FeatureCollection", "features": [content]}).encode()
+    monkeypatch.setattr("geocfl.scenes.formats.stac.fetch", lambda url, wanted: answer)
+    ((_, found),) = find_items(f"{server}/A.json?token=SECRET")
+    assert "SECRET" not in str(found)
+    if allowed:
+        assert isinstance(found, Source)
+    else:
+        assert isinstance(found, SceneError)
+        assert "download the Item and use the copy if you trust it" in str(found)
+
+
+def test_a_local_item_may_name_anything(save) -> None:
+    for href in ("http://127.0.0.1/B04.tif", "http://192.168.1.7/B04.tif", "file:///data/B04.tif"):
+        assert find(save(item({"B04": {"href": href}}))).bands["B04"].path.endswith("/B04.tif")
+
+
 def test_items_in_buckets_are_to_be_downloaded() -> None:
     with pytest.raises(SceneError, match=r"s3://bucket/item\.json: Items are read only from files and https://"):
         find_item("s3://bucket/item.json")
