@@ -178,13 +178,13 @@ def _named(entry: str, targets: Collection[Path]) -> list[Path]:
     """The class rasters that a path, a folder or a pattern stands for."""
     path = Path(entry)
     if path.is_dir():
-        pattern, kind = str(Path(glob.escape(entry), f"*{LULC}.tif")), "a folder"
+        paths, kind = sorted(path.iterdir()), "a folder"
     elif glob.has_magic(entry) and not path.exists():
-        pattern, kind = entry, "a pattern"
+        paths, kind = [*map(Path, sorted(glob.glob(entry, recursive=True)))], "a pattern"
     else:
         return [path]
-    names = (name for name in sorted(glob.glob(pattern, recursive=True)) if name.endswith(f"{LULC}.tif"))
-    found = [path for path in map(Path, names) if path.resolve() not in targets]
+    maps = [path for path in paths if path.name.endswith(f"{LULC}.tif") and not path.name.startswith(".")]
+    found = [path for path in maps if path.resolve() not in targets]
     if not found:
         raise DataError(
             f"{entry}: {kind} without maps, whose names end in {LULC}.tif; pass what geocfl map has written"

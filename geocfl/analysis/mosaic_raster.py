@@ -18,6 +18,7 @@ from rasterio.features import geometry_mask
 
 from geocfl._version import __version__
 from geocfl.analysis.alignment import AlignedMap
+from geocfl.core.files import check_readable
 from geocfl.core.grid import CellGrid
 from geocfl.core.legend import NODATA, UNCLASSIFIED, Legend
 from geocfl.core.progress import Progress, counted
@@ -31,7 +32,7 @@ from geocfl.products.polygons import dissolve
 from geocfl.products.scene_map import SceneMap
 from geocfl.products.selection import Selection
 from geocfl.products.staging import Staging
-from geocfl.products.storage import open_raster
+from geocfl.products.storage import in_store, open_raster
 from geocfl.products.summary import GDAL_CACHE, ClassTable, class_table, class_table_of_rasters
 
 PASTED_CELLS = 8_000_000
@@ -195,6 +196,8 @@ def _require_confidence(m: SceneMap) -> None:
             same = dataset.shape == (m.grid.rows, m.grid.columns)
             same &= dataset.transform.almost_equals(m.grid.cell_transform, 1e-6)
     except RasterioError as error:
+        if not in_store(confidence):
+            check_readable(confidence)
         raise DataError(f"{confidence}: not a raster that GDAL reads; map its scene again") from error
     if not same:
         raise DataError(f"{confidence}: has other cells than {m.path.name}; pass both as geocfl has written them")

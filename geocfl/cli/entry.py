@@ -20,6 +20,7 @@ from typer.core import TyperGroup
 
 import geocfl
 from geocfl.cli.renamed import current_spelling
+from geocfl.core.files import refusal, remedy_of
 from geocfl.errors import DOCUMENTATION, GeocflError, UsageError
 
 MAP, USE, LEARN, MODELS = "Map", "Use maps", "Train and evaluate", "Models and scenes"
@@ -86,17 +87,6 @@ class _Commands(TyperGroup):
             raise typer.Exit(130) from None
 
 
-_REMEDIES = {
-    errno.EACCES: "change its permissions, or use another path",
-    errno.EPERM: "change its permissions, or use another path",
-    errno.ENOENT: "check the path",
-    errno.ENAMETOOLONG: "use a shorter name",
-    errno.ENOSPC: "free some space",
-    errno.EDQUOT: "free some space",
-    errno.EFBIG: "raise the limit of file sizes",
-}
-
-
 def _system_message(error: OSError | UnicodeEncodeError) -> str:
     """The message about a file that the system refuses, or about standard output; empty if there is another cause."""
     if isinstance(error, UnicodeEncodeError):
@@ -104,14 +94,12 @@ def _system_message(error: OSError | UnicodeEncodeError) -> str:
     if error.errno is None or error.errno == errno.EPIPE:  # a bug, or a reader that has seen enough
         return ""
     if error.filename is not None:
-        remedy = _REMEDIES.get(error.errno, "check the path and the disk")
-        return f"{error.filename}: {str(error.strerror).lower()}; {remedy}"
+        return refusal(error)
     try:
         sys.stdout.flush()
     except OSError:  # Python would try again at its end, and report that
         os.dup2(os.open(os.devnull, os.O_RDWR), sys.stdout.fileno())
-    remedy = _REMEDIES.get(error.errno, "check the disk")
-    return f"standard output or a file cannot be written ({str(error.strerror).lower()}); {remedy}"
+    return f"standard output or a file cannot be written ({str(error.strerror).lower()}); {remedy_of(error.errno)}"
 
 
 def open_standard_streams() -> None:

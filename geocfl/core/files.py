@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import shutil
@@ -12,9 +13,62 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from geocfl.errors import OutputError
+from geocfl.errors import DataError, OutputError
 
 _LOCK = "lock"
+_ROOM = {errno.ENOSPC: "free some space", errno.EDQUOT: "free some space", errno.EFBIG: "raise the limit of file sizes"}
+_REMEDIES = _ROOM | {
+    errno.EACCES: "change its permissions, or use another path",
+    errno.EPERM: "change its permissions, or use another path",
+    errno.ENOENT: "check the path",
+    errno.ENAMETOOLONG: "use a shorter name",
+}
+"""What to do about an error of the system."""
+
+
+def refusal(error: OSError) -> str:
+    """The sentence about a file that the system refuses, such as for lack of permission; empty if none is named."""
+    if error.errno is None or error.filename is None:
+        return ""
+    remedy = _REMEDIES.get(error.errno, "check the path and the disk")
+    return f"{error.filename}: {str(error.strerror).lower()}; {remedy}"
+
+
+def remedy_of(number: int | None) -> str:
+    """What to do about the number of an error of the system for which no file is to blame."""
+    return _ROOM.get(number or 0, "check the disk")
+
+
+def unwritable(path: Path, error: OSError | RuntimeError) -> OutputError:
+    """The error about an output that could not be written, with the remedy for its cause."""
+    number, reason = getattr(error, "errno", None), getattr(error, "strerror", None) or error
+    room = _ROOM.get(number, "") if number else "free some space"  # libraries do not say why
+    return OutputError(f"{path}: cannot be written ({reason}); {room}{', or ' * bool(room)}choose another `out`")
+
+
+def check_readable(path: Path) -> None:
+    """Checks that the system lets a file be read; libraries often do not say that it does not.
+
+    Raises:
+        DataError: It does not.
+    """
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise DataError(refusal(error) or f"{path}: cannot be read ({error})") from error
+
+
+def files_below(folder: Path) -> list[Path]:
+    """All files in a folder and the folders in it, sorted; links to folders are not followed.
+
+    Raises:
+        DataError: One of the folders cannot be listed.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"{error.filename}: cannot be listed ({error.strerror}); change its permissions") from error
+
+    return sorted(Path(parent, name) for parent, _, names in os.walk(folder, onerror=refuse) for name in names)
 
 
 def refuse_existing(path: Path, *, overwrite: bool) -> None:
@@ -26,6 +80,7 @@ def refuse_existing(path: Path, *, overwrite: bool) -> None:
     if path.is_dir():
         raise OutputError(f"{path}: is a folder; remove it, or choose another `out`")
     if os.path.lexists(path) and not overwrite:
+        _sweep(path.parent, path.name)
         raise OutputError(f"{path}: already exists; use `overwrite=True` to replace it, or choose another `out`")
 
 
@@ -69,10 +124,8 @@ def working_folder(parent: Path, name: str) -> Iterator[Path]:
     Raises:
         OSError: The folder cannot be written.
     """
-    shortened = name[:100]  # the characters of a temporary folder must fit a name too
-    for left in parent.glob(f".{glob.escape(shortened)}.*/{_LOCK}"):
-        _remove_unless_locked(left)
-    with tempfile.TemporaryDirectory(dir=parent, prefix=f".{shortened}.") as folder:
+    _sweep(parent, name)
+    with tempfile.TemporaryDirectory(dir=parent, prefix=_hidden(name)) as folder:
         lock = FileLock(Path(folder) / _LOCK, timeout=0, fallback_to_soft=False)
         with suppress(OSError, NotImplementedError):  # no locks there
             lock.acquire()
@@ -80,6 +133,17 @@ def working_folder(parent: Path, name: str) -> Iterator[Path]:
             yield Path(folder)
         finally:
             lock.release()
+
+
+def _hidden(name: str) -> str:
+    """The beginning of a working folder's name; the characters that follow must fit a name too."""
+    return f".{name[:100]}."
+
+
+def _sweep(parent: Path, name: str) -> None:
+    """Removes the working folders of a file that killed processes left."""
+    for left in parent.glob(f"{glob.escape(_hidden(name))}*/{_LOCK}"):
+        _remove_unless_locked(left)
 
 
 def _remove_unless_locked(lock: Path) -> None:
@@ -112,8 +176,7 @@ def replacing(path: Path) -> Iterator[Path]:
             os.replace(partial, path)
         sync(path.parent)
     except (OSError, RuntimeError) as error:
-        reason = (isinstance(error, OSError) and error.strerror) or str(error)
-        raise OutputError(f"{path}: cannot be written ({reason}); free some space, or choose another `out`") from error
+        raise unwritable(path, error) from error
 
 
 def cache_folder() -> Path:

@@ -20,6 +20,7 @@ from PIL import Image
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import MemoryFile
 
+from geocfl.core.files import files_below
 from geocfl.core.legend import MAX_CLASSES, Legend
 from geocfl.core.progress import Progress, counted, silent
 from geocfl.core.radiometry import EUROSAT_RGB, SENTINEL2, Scaling
@@ -150,7 +151,7 @@ def _list_folder(path: Path) -> list[_File]:
             f"{path}: no such folder or .zip archive; pass the path of EuroSAT.zip or a folder of patches",
             page="how-to/training/",
         )
-    found = sorted(p for p in path.rglob("*") if _is_patch(p) and p.parent != path)
+    found = [p for p in files_below(path) if _is_patch(p) and p.parent != path]
     return [(p.parent.name, p.name, p.read_bytes) for p in found]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geocfl.core.files import sync
+from geocfl.core.files import sync, write_whole
 from geocfl.core.grid import CellGrid
 from geocfl.products.scratch import BANDS, write_header
 
@@ -67,11 +67,12 @@ class Checkpoint:
         if any(not path.exists() or path.stat().st_size < size for path, size in self._sizes().items()):
             self._take(None)
         lines = [facts, *strips] if self.row > first else [facts]
-        self._log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        write_whole(self._log, "".join(json.dumps(line) + "\n" for line in lines).encode())
         for path, size in self._sizes().items():
             with path.open("ab") as file:
                 file.truncate(size)
         write_header(self.cells, grid.rows, grid.columns, cell_bands)
+        sync(folder)
 
     def join(self, folders: Sequence[Path]) -> None:
         """Appends the rows of blocks of the same scene; the first block begins where this checkpoint ends.

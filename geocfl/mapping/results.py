@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from dataclasses import dataclass, field
 
+from geocfl.core.files import refusal
 from geocfl.core.table import align
 from geocfl.errors import GeocflError, SceneError
 from geocfl.products.scene_map import SceneMap
@@ -20,10 +21,11 @@ Result = tuple[str, SceneMap | GeocflError]
 
 
 def unexpected(path: str, error: Exception) -> GeocflError:
-    """The error that stands for an unexpected failure of one scene in a run of many."""
+    """The error that stands for an unexpected failure of one scene in a run of many, or for a file that is refused."""
     log.debug("%s", path, exc_info=error)
     why = without_secrets(f"{type(error).__name__}: {error}")
-    failure = SceneError(f"{path}: failed unexpectedly ({why}); map only this one, with --debug, to see where")
+    what = f"failed unexpectedly ({why}); map only this one, with --debug, to see where"
+    failure = SceneError(f"{path}: {(refusal(error) if isinstance(error, OSError) else '') or what}")
     failure.__cause__ = error
     return failure
 

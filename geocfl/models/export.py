@@ -11,9 +11,9 @@ import warnings
 from pathlib import Path
 from typing import Literal
 
-from geocfl.core.files import working_folder
+from geocfl.core.files import refuse_existing, unwritable, working_folder
 from geocfl.core.keywords import declared
-from geocfl.errors import OutputError, UsageError, unknown_name
+from geocfl.errors import UsageError, unknown_name
 from geocfl.models.bundle import Bundle
 from geocfl.models.onnx_file import cached_onnx, require
 
@@ -67,8 +67,7 @@ def export(
         raise UsageError(f"{path}: a catalog entry ends in .stac.json; use `out={path.with_suffix('.stac.json')}`")
     files = _files(format, bundle, path)
     for file in files:
-        if file.is_dir() or (file.exists() and not overwrite):
-            raise OutputError(f"{file}: already exists; use `overwrite=True` to replace it, or choose another `out`")
+        refuse_existing(file, overwrite=overwrite)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with working_folder(path.parent, path.name) as folder:
@@ -78,8 +77,7 @@ def export(
                 file.parent.mkdir(exist_ok=True)
                 (partial.parent / file.relative_to(path.parent)).replace(file)
     except OSError as error:
-        reason = error.strerror or error
-        raise OutputError(f"{path}: cannot be written ({reason}); free some space, or choose another `out`") from error
+        raise unwritable(path, error) from error
     return files
 
 

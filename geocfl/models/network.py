@@ -29,14 +29,16 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise ModelError(f"{path}: no such weights file; pass an existing .safetensors or .pth file")
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
+            from safetensors.torch import load
 
-            return load_file(path)
+            return load(path.read_bytes())
         state = torch.load(path, map_location="cpu", weights_only=True)
         state = state.get("state_dict", state)
         if not all(isinstance(value, Tensor) for value in state.values()):
             raise ValueError("more than tensors")
         return dict(state)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror or error}); pass a readable file") from error
     except Exception as error:  # safetensors, pickle, zipfile and torch each raise their own
         raise ModelError(f"{path}: not a readable weights file ({type(error).__name__}); pass another one") from error
 

@@ -22,6 +22,7 @@ from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from geocfl.core.display import html_table, paragraph
+from geocfl.core.files import check_readable
 from geocfl.core.grid import CellGrid
 from geocfl.core.keywords import declared
 from geocfl.core.legend import NODATA, UNCLASSIFIED, WITHHELD, Legend, shown_classes
@@ -394,6 +395,8 @@ class SceneMap:
                 with open_raster(path) as dataset:
                     yield dataset
         except (RasterioError, OSError) as error:
+            if not in_store(path):
+                check_readable(path)
             raise DataError(f"{path}: not a raster that GDAL reads; map the scene again, or pass another") from error
 
     @contextmanager

@@ -7,6 +7,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Set
@@ -23,6 +24,7 @@ from geocfl.products.storage import existing, in_store, output_folder, put, reac
 
 _HASH = "hash"
 _COMMITTING = "committing"
+_LONGEST = 255  # characters of a name on most file systems
 _FULL = 1 << 20  # bytes; a disk with less free space counts as the cause of a failed write
 
 
@@ -112,7 +114,7 @@ class Staging:
             self._leave()
             if isinstance(error, OSError):
                 reason = error.strerror or str(error)
-                if error.errno == errno.ENAMETOOLONG:
+                if error.errno == errno.ENAMETOOLONG and all(len(part) <= _LONGEST for part in self._out.parts):
                     raise OutputError(f"{self._stem}: the name is too long for files; rename the scene") from error
                 raise OutputError(f"{self._out}: cannot be written to ({reason}); choose another `out`") from error
             raise
@@ -189,11 +191,12 @@ class Staging:
                 self.commit()
                 self.state = "done"
             elif not self._overwrite and self._is_done():
-                if continued:  # a run was killed while it removed the folder
+                if continued or self._is_empty():  # a run was killed while it removed the folder
                     self._remove()
                 self.state = "done"
             else:
                 self._refuse_existing()
+                self._refuse_odd_names()
                 if in_store(self._mark) and not self._mark.exists():
                     self._mark.write_text("", encoding="utf-8")  # fails now, not after hours, if the store is read-only
                     self._tried = True
@@ -250,11 +253,18 @@ class Staging:
                 page="how-to/resume/",
             )
 
+    def _refuse_odd_names(self) -> None:
+        """Raises an error if a file's name is too long or cannot be written, before hours of work."""
+        if re.search(r"[\x00-\x1f\x7f]", self._stem):
+            raise OutputError(f"{self._stem}: the name holds control characters; rename the scene")
+        longest = max(self._suffixes, key=len)
+        with suppress(FileNotFoundError):
+            self._work.joinpath(f"{self._stem}{longest}-journal").lstat()  # SQLite's beside a GeoPackage
+
     def _begin(self) -> None:
         """Creates an empty partial folder in place of one that other work has left."""
         if os.path.lexists(self.folder):
-            ours = self.folder.is_dir() and not self.folder.is_symlink()
-            if not ours or (any(self.folder.iterdir()) and not (self.folder / _HASH).is_file()):
+            if not self._is_ours():
                 raise OutputError(
                     f"{self.folder}: already exists, not made by geocfl; move it elsewhere", page="how-to/resume/"
                 )
@@ -262,6 +272,20 @@ class Staging:
         self.folder.mkdir()
         self._begun = True
         (self.folder / _HASH).write_text(self._digest, encoding="utf-8")
+        for path in (self.folder / _HASH, self.folder, self._work):
+            sync(path)
+
+    def _is_empty(self) -> bool:
+        """Whether there is a partial folder with nothing in it."""
+        return self.folder.is_dir() and not any(self.folder.iterdir())
+
+    def _is_ours(self) -> bool:
+        """Whether geocfl made the partial folder; older versions removed its hash before the rest."""
+        if not self.folder.is_dir() or self.folder.is_symlink():
+            return False
+        names = {path.name for path in self.folder.iterdir()}
+        known = (self._stem, "cells", "checkpoint", "thumbnail", "refined", "rows-", _COMMITTING)
+        return _HASH in names or all(name.startswith(known) for name in names)
 
     def _drop_products(self) -> None:
         """Removes products that a killed run left: GDAL would append to an existing GeoPackage."""

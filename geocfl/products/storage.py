@@ -35,11 +35,15 @@ def output_folder(out: str | Path) -> Path:
         A path; for an object store a ``upath.UPath``, which is used like a ``pathlib.Path`` but is none.
 
     Raises:
-        UsageError: The kind of address is unknown, or needs a package that is not installed.
+        UsageError: The kind of address is unknown, or needs a package that is not installed; or the path is not UTF-8.
     """
-    if isinstance(out, Path) and not _COLLAPSED.match(str(out)):
-        return Path(out)
     text = str(out)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # GDAL takes no other names
+        raise UsageError(f"{text!a}: the name is not UTF-8; use another name") from error
+    if isinstance(out, Path) and not _COLLAPSED.match(text):
+        return Path(out)
     if isinstance(out, Path):
         raise UsageError(f"{text}: a Path drops a slash from the address of an object store; pass a str")
     if isinstance(out, str) and "://" not in text:

@@ -16,7 +16,7 @@ from rasterio.vrt import WarpedVRT
 from geocfl.errors import SceneError
 from geocfl.scenes.area import Extent
 from geocfl.scenes.reading import Reading
-from geocfl.scenes.remote import remote_settings
+from geocfl.scenes.remote import failure, remote_settings
 from geocfl.scenes.source import Band, Source, file_name
 from geocfl.scenes.stack import open_dataset, reason
 from geocfl.scenes.urls import gdal_path, is_remote, shown
@@ -115,6 +115,8 @@ class Mask:
             with remote_settings(self.path):  # in the thread that reads
                 values = self._view.read(1, window=extent.window(start, stop))
         except rasterio.RasterioIOError as error:
+            if is_remote(self.path):
+                raise failure(error, self.path) from error
             raise SceneError(
                 f"{shown(self.path)}: the mask cannot be decoded ({reason(error)}); get the file again"
             ) from error

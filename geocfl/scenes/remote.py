@@ -218,14 +218,19 @@ def insist(path: str, attempt: Callable[[], T], name: str = "") -> T:
         try:
             return attempt()
         except OSError as error:  # rasterio's and requests' errors are some
-            trouble = _trouble(error)
-            if left == 0 or trouble is not Trouble.BROKEN:
-                raise SceneError(
-                    explain(error, path, name), page="how-to/servers/", transient=trouble in _TRANSIENT
-                ) from error
+            if left == 0 or _trouble(error) is not Trouble.BROKEN:
+                raise failure(error, path, name) from error
         time.sleep(pause)
         pause *= 2
     raise AssertionError  # the last attempt returns or raises
+
+
+def failure(error: BaseException, path: str, name: str = "") -> SceneError:
+    """The error about a remote file that could not be read, as `explain` says it.
+
+    It is transient if a later try may succeed.
+    """
+    return SceneError(explain(error, path, name), page="how-to/servers/", transient=_trouble(error) in _TRANSIENT)
 
 
 def pause_before_retry(attempt: int) -> float:

@@ -61,7 +61,7 @@ class RunFolder:
             return False
 
     def claim(self, settings: TrainSettings, *, resume: bool, overwrite: bool) -> bool:
-        """Checks that a run may be written; changes nothing, except that it restores a ``config.json`` without end.
+        """Checks that a run may be written; restores a ``config.json`` without end, and changes nothing else of an unfinished run.
 
         Returns:
             Whether there is a checkpoint to resume from.
@@ -75,6 +75,8 @@ class RunFolder:
         if not out.is_dir() or not any(out.iterdir()) or self._only_begun():
             return False
         known = self._known()
+        if self.finished:
+            self.checkpoint.unlink(missing_ok=True)  # left if a process was killed after its metrics
         if resume and not self.finished:
             if known != settings:
                 raise OutputError(

@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -5,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from geocfl.core.files import replacing, working_folder, write_whole
+from geocfl.core.files import refuse_existing, replacing, unwritable, working_folder, write_whole
 from geocfl.errors import OutputError
 
 
@@ -21,6 +22,22 @@ def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> No
         partial.write_text("whole")
     assert [path.name for path in tmp_path.iterdir()] == ["zones.csv"]
     assert out.read_text() == "whole"
+    subprocess.run([sys.executable, "-c", code, str(out)], check=False)
+    with pytest.raises(OutputError, match="already exists"):
+        refuse_existing(out, overwrite=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["zones.csv"]
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "device); free some space, or choose another `out`"),
+        (OSError(errno.EACCES, "Permission denied"), "denied); choose another `out`"),
+        (RuntimeError("sqlite failed"), "(sqlite failed); free some space, or choose another `out`"),
+    ],
+)
+def test_the_remedy_is_that_of_the_cause(tmp_path: Path, error: OSError | RuntimeError, remedy: str) -> None:
+    assert str(unwritable(tmp_path, error)).endswith(remedy)
 
 
 def test_a_folder_in_use_is_kept(tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,8 +20,9 @@ from affine import Affine
 pytest.importorskip("distributed", reason="needs geocfl[dask]")
 
 import geocfl
-from geocfl.errors import GeocflError, OutputError, UsageError
+from geocfl.errors import GeocflError, OutputError, SceneError, UsageError
 from geocfl.mapping import dask_cluster as distributed
+from geocfl.mapping.checkpoint import Checkpoint
 from geocfl.mapping.mapper import Mapper
 from geocfl.mapping.settings import MapSettings
 from geocfl.products.scene_map import SceneMap
@@ -207,6 +210,33 @@ def test_workers_here_divide_a_large_scene(tmp_path: Path, tiny_model: Path, mon
         mapper.map(scene.source, "here")
     assert content(tmp_path / "far") == content(tmp_path / "here")
     assert all(mapper.map(scene.source, "far").already_done for scene in listed)
+
+
+def test_servers_that_fail_cost_no_finished_strip(tmp_path: Path, tiny_model: Path, monkeypatch) -> None:
+    monkeypatch.setenv("GDAL_HTTP_RETRY_DELAY", "0")
+    monkeypatch.setattr("geocfl.mapping.memory.STRIP_ROWS", 16)  # so that a block has several strips
+    monkeypatch.setattr(distributed, "LocalCluster", partial(distributed.LocalCluster, processes=False))
+    write_scenes(tmp_path / "in", 1, 0)
+    (scene,) = list_scenes([*(tmp_path / "in").iterdir()])
+    mapper = Mapper(geocfl.load_model(tiny_model), MapSettings(stride=STRIDE), memory="3GB")
+    whole, finished, failures = Checkpoint.append, list[int](), list[int]()
+
+    def append(checkpoint: Checkpoint, *strip: Any) -> None:
+        if len(finished) == 3 and len(failures) < 5:  # more than there are blocks: the second try fails too
+            failures.append(checkpoint.row)
+            raise SceneError("the server failed 5 times (HTTP 503)", transient=True)
+        finished.append(checkpoint.row)
+        whole(checkpoint, *strip)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "append", append)
+        far = distributed.map_on_dask(mapper, [scene], tmp_path / "far", workers=1, block_windows=100)
+        ((_, mapped),) = far
+    assert isinstance(mapped, SceneMap)
+    assert sorted(finished) == list(range(0, 19, 2))  # each strip once
+    assert len(failures) == 5
+    mapper.map(scene.source, tmp_path / "here")
+    assert content(tmp_path / "far") == content(tmp_path / "here")
 
 
 def test_what_a_cluster_cannot_do_is_said_before_work_starts(

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from geocfl.errors import OutputError, SceneError
+from geocfl.errors import OutputError, SceneError, UsageError
 from geocfl.products.files import SUFFIXES, SUMMARY
 from geocfl.products.lock import BusyError
 from geocfl.products.staging import Staging
@@ -197,6 +197,7 @@ def test_a_crash_after_the_summary_is_tidied_up(tmp_path, monkeypatch, steps):
             work(tmp_path, Staging.commit)
     assert finish(tmp_path) == "done"
     assert len(contents(tmp_path)) == len(SUFFIXES)
+    assert not (tmp_path / ".S.partial").exists()
     finish(tmp_path, "h2", overwrite=True)
     assert not (tmp_path / ".S.partial").exists()
 
@@ -477,4 +478,27 @@ def test_products_that_a_killed_run_was_at_are_made_anew(tmp_path):
 def test_a_name_that_is_too_long_is_named(tmp_path):
     with pytest.raises(OutputError, match="rename the scene"), Staging(tmp_path, "S" * 250, "h1"):
         pass
+    with pytest.raises(OutputError, match="rename the scene"), Staging(tmp_path, "S" * 235, "h1"):
+        pass  # its partial folder would fit, but not its products
+    with pytest.raises(OutputError, match="choose another `out`"), Staging(tmp_path / ("o" * 300), "S", "h1"):
+        pass
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such names")
+def test_names_that_cannot_be_written_are_refused_before_the_work(tmp_path):
+    with pytest.raises(OutputError, match="control characters"), Staging(tmp_path, "a\nb", "h1"):
+        pass
+    with pytest.raises(UsageError, match="not UTF-8; use another name"):
+        Staging(tmp_path / os.fsdecode(b"\xff"), "S", "h1")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("names", [("cells", "S_lulc.tif"), ("checkpoint.jsonl", "cells.hdr", "thumbnail"), ()])
+def test_what_an_older_version_left_without_a_hash_blocks_nothing(tmp_path, names):
+    (tmp_path / ".S.partial").mkdir()
+    for name in names:
+        (tmp_path / ".S.partial" / name).write_text("half")
+    assert finish(tmp_path) == "new"
+    assert len(contents(tmp_path)) == len(SUFFIXES)
+    assert not (tmp_path / ".S.partial").exists()

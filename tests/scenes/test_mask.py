@@ -1,6 +1,8 @@
 """Masks of clouds, laid over scenes."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from affine import Affine
 
 from geocfl.errors import SceneError, UsageError
 from geocfl.scenes import Reading, open_scene
+from geocfl.scenes.mask import Mask
 from geocfl.scenes.source import Band, Source
 
 
@@ -69,3 +72,17 @@ def test_what_cannot_be_a_mask(source: Source, tmp_path: Path) -> None:
         masked(source, mask=nowhere)
     with pytest.raises(UsageError, match="`mask_classes` is 'x'"):
         masked(source, mask="scl", mask_classes="x")
+
+
+@pytest.mark.parametrize(("path", "transient"), [("/vsicurl/http://127.0.0.1:9/m.tif", True), ("m.tif", False)])
+def test_a_server_that_fails_while_a_mask_is_read_may_recover(
+    path: str, transient: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise rasterio.RasterioIOError("HTTP response code: 503")
+
+    raster: Any = SimpleNamespace(name=path, read=fail)
+    extent: Any = SimpleNamespace(window=lambda start, stop: None)
+    with pytest.raises(SceneError) as caught:
+        Mask(None, frozenset(), raster, raster).read(extent, 0, 1)
+    assert caught.value.transient is transient

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import re
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -28,6 +31,8 @@ log = logging.getLogger("geocfl")
 NAME = "catalog.json"
 OURS = "geocfl:maps"
 """Field by which geocfl recognizes its own catalogs: the number of maps."""
+LEFT, LEFT_SECONDS = re.compile(r"\.(?:catalog|.+\.stac)\.json\.[0-9a-f]{8}"), 60.0
+"""Names of files before `geocfl.products.storage.write_text` moves them, and the seconds that this takes at most."""
 REMEDY = "check the address and the store's credentials"
 
 
@@ -63,8 +68,12 @@ def check_catalog(out: str | Path, *, overwrite: bool = False) -> None:
             text = path.read_text(encoding="utf-8")
         except (FileNotFoundError, NotADirectoryError):
             return
-        except (OSError, UnicodeDecodeError):
+        except UnicodeDecodeError:
             text = ""
+        except OSError as error:
+            if overwrite:
+                return
+            raise OutputError(f"{path}: cannot be read ({error.strerror or error}); choose another `out`") from error
     try:
         ours = OURS in json.loads(text)
     except (ValueError, TypeError):
@@ -107,6 +116,7 @@ def _write(folder: Path) -> CatalogResult:
     if in_store(folder):
         folder.fs.invalidate_cache()  # others may have written since
     names = {path.name for path in folder.iterdir()}
+    _sweep(folder, names)
     stems = sorted(name.removesuffix(SUMMARY) for name in names if name.endswith(SUMMARY))
     with ThreadPoolExecutor(ASKING) as pool:
         read = zip(stems, pool.map(lambda stem: _summary(folder / f"{stem}{SUMMARY}"), stems), strict=True)
@@ -127,6 +137,14 @@ def _write(folder: Path) -> CatalogResult:
     path = folder / NAME
     write_text(path, _catalog(folder.name if in_store(folder) else folder.resolve().name, found))
     return CatalogResult(path, found, undated)
+
+
+def _sweep(folder: Path, names: set[str]) -> None:
+    """Removes files that processes left which were killed while they wrote a catalog or an Item."""
+    for name in filter(LEFT.fullmatch, names):
+        with suppress(OSError):  # another process removes it too
+            if time.time() - (folder / name).stat().st_mtime > LEFT_SECONDS:
+                (folder / name).unlink()
 
 
 def _summary(path: Path) -> dict[str, Any] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -283,3 +284,22 @@ def test_a_real_map_is_cataloged(tmp_path: Path, tiny_model: Path, validator: Js
     assert made == asked
     validate(pystac.Item.from_file(tmp_path / f"a/{name}.stac.json"), validator=validator)
     assert geocfl.map_scene(scene, tmp_path / "a", **options).already_done
+
+
+def test_files_that_killed_processes_left_are_removed(tmp_path: Path) -> None:
+    for name in (".catalog.json.0123abcd", ".s.stac.json.0123abcd", ".s.stac.json.4567cdef", ".letter.json.0123abcd"):
+        (tmp_path / name).write_text("half")
+        if "4567" not in name:  # that of a process which is writing it
+            os.utime(tmp_path / name, (0, 0))
+    write_catalog(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".letter.json.0123abcd",
+        ".s.stac.json.4567cdef",
+        "catalog.json",
+    ]
+
+
+def test_a_catalog_that_cannot_be_read_is_not_called_foreign(tmp_path: Path) -> None:
+    (tmp_path / "catalog.json").mkdir()
+    with pytest.raises(OutputError, match=r"catalog.json: cannot be read \(Is a directory\); choose another `out`"):
+        check_catalog(tmp_path)
