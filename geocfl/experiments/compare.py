@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import torch
 
+from geocfl.core.files import write_whole
 from geocfl.core.keywords import declared
 from geocfl.core.progress import Progress, counted, silent
 from geocfl.data.patches import Patches
@@ -130,9 +131,10 @@ def compare(
         for settings in grid:
             check_network(module.network, settings)
     try:
-        finished.path.parent.mkdir(parents=True, exist_ok=True)
-        (out / "checkpoints").mkdir(parents=True, exist_ok=True)
-        (out / "grid.json").write_text(json.dumps(_identity(grid), indent=2) + "\n")
+        for folder in (finished.path.parent, out):
+            folder.mkdir(parents=True, exist_ok=True)
+        write_whole(out / "grid.json", (json.dumps(_identity(grid), indent=2) + "\n").encode())
+        (out / "checkpoints").mkdir(exist_ok=True)
     except OSError as error:
         raise OutputError(f"{error.filename}: cannot be written ({error.strerror}); pass another folder") from error
     for group in counted(groups, progress, "trainings", len(groups), "run"):
@@ -150,8 +152,8 @@ def _identity(grid: Sequence[TrainSettings]) -> list[dict[str, Any]]:
 def _claim(out: Path, grid: Sequence[TrainSettings], overwrite: bool) -> None:
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out}: is a file; pass another folder as `out`")
-    if not out.is_dir() or not any(out.iterdir()):
-        return
+    if not out.is_dir() or all(path.name.startswith(".grid.json.") for path in out.iterdir()):
+        return  # killed while it wrote its first file, or never begun
     try:
         known = json.loads((out / "grid.json").read_text())
         if not all("loss" in facts for facts in known):

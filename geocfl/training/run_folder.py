@@ -61,7 +61,9 @@ class RunFolder:
             return False
 
     def claim(self, settings: TrainSettings, *, resume: bool, overwrite: bool) -> bool:
-        """Checks that a run may be written; restores a ``config.json`` without end, and changes nothing else of an unfinished run.
+        """Checks that a run may be written; changes nothing, except what a killed process left.
+
+        It restores a ``config.json`` without end, and removes the checkpoint of a finished run.
 
         Returns:
             Whether there is a checkpoint to resume from.

@@ -99,7 +99,7 @@ LEARN = ["--data", "patches", "--split", "random:0.5", "--out", "o"]
         ("patches/River/River_1.png", ["train", *LEARN]),
         ("locked", ["train", *LEARN[:-1], "locked/run"]),
         ("locked", ["train", *LEARN, "--config", "locked/config.json"]),
-        (f"tiny/{WEIGHTS}", ["train", *LEARN, "--backbone", "lite0", "--weights", "tiny"]),
+        ("tiny", ["train", *LEARN, "--backbone", "lite0", "--weights", "tiny"]),
         ("locked", ["evaluate", "locked", *LEARN]),
         ("locked", ["compare", *LEARN, "--results", "locked/runs.jsonl", "--dry-run"]),
         ("locked", ["export", "tiny", "--format", "stac-mlm", "--out", "locked/m.stac.json"]),

@@ -227,3 +227,13 @@ def test_local_weights_are_known_by_their_content(tmp_path):
 def test_a_model_and_its_weights_file_are_the_same_initial_weights(tiny_model):
     both = (tiny_model, tiny_model / "model.safetensors")
     assert len({run_name(resolve("d", backbone="lite0", weights=path), "data") for path in both}) == 1
+
+
+def test_a_comparison_that_was_killed_at_its_first_file_is_not_in_the_way(tmp_path: Path) -> None:
+    left = tmp_path / "out/.grid.json.abcd1234"
+    left.mkdir(parents=True)
+    with pytest.raises(DataError, match=r"none\.zip"):
+        compare(tmp_path / "none.zip", tmp_path / "out")
+    (tmp_path / "out/letter").write_text("dear")
+    with pytest.raises(OutputError, match="contains other files"):
+        compare(tmp_path / "none.zip", tmp_path / "out")
