@@ -11,7 +11,7 @@ from geocfl.scenes.bands import FINE_BANDS
 from geocfl.scenes.baseline import has_offset
 from geocfl.scenes.plausible import BRIGHTEST, DARKEST
 from geocfl.scenes.reader import Scene
-from geocfl.scenes.scaling import EIGHT_BIT, OPTIONS
+from geocfl.scenes.scaling import DEFAULT, EIGHT_BIT, OPTIONS
 
 OFFSET = 0.1
 """Reflectance that the DN + 1000 of processing baseline 04.00 adds."""
@@ -21,6 +21,8 @@ reflectance, and only a little."""
 DARK_ALREADY = 0.08
 """A 5th percentile of B04 below this shows that the offset of a later baseline was removed; with it, one pixel in 20
 would have a reflectance below -0.02."""
+DARK_LAND = 0.05
+"""If 99.9 % of B04 is below this reflectance, the scene is water or dense forest, or its scale is another one."""
 NEGATIVE_SHARE = 0.05
 """A larger share of reflectance below 0 looks like an offset applied twice."""
 COARSE_M = 15
@@ -78,6 +80,12 @@ def _radiometry(scene: Scene) -> Iterator[str]:
         yield f"1% of B04 is above a reflectance of {high:.3g} with scale {scaling.scale:g}, brighter than any surface"
     elif scene.scaling_source == OPTIONS and 0 < high < DARKEST / 10:
         yield f"99% of B04 is below a reflectance of {high:.2g} with scale {scaling.scale:g}, darker than any surface"
+    elif scene.scaling_source == DEFAULT and np.percentile(red, 99.9) < DARK_LAND:
+        yield (
+            f"99.9% of B04 is below a reflectance of {np.percentile(red, 99.9):.2g} with the usual scale of "
+            f"{scaling.scale:g}, which only water and dense forest are; if so, use `scale={scaling.scale:g}`, else the "
+            "right scale, such as `scale=1000`"
+        )
     elif scaling.offset == 0 and not scene.offset_given and (sign := _offset_sign(scene, red)):
         yield f"{sign}; if so, use `offset={-OFFSET * scaling.scale:g}`, else `offset=0`"
     elif (share := float((red < 0).mean())) > NEGATIVE_SHARE and scaling.offset:

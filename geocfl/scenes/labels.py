@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from xml.etree import ElementTree as ET
 
 import rasterio
@@ -34,6 +34,7 @@ def other_labels(dataset: rasterio.DatasetReader) -> Iterator[Sequence[str | Non
         if len(names) == dataset.count:
             yield names
     if dataset.driver == "VRT":
+        yield _source_descriptions(dataset)
         yield _source_names(dataset)
 
 
@@ -67,6 +68,26 @@ def _source_names(dataset: rasterio.DatasetReader) -> list[str | None]:
     """For each band of a virtual raster, the name of its source file; None if it has several."""
     stems = [_stems(band) for band in _vrt_bands(dataset)]
     return [next(iter(names)) if len(names) == 1 else None for names in stems]
+
+
+def _source_descriptions(dataset: rasterio.DatasetReader) -> list[str | None]:
+    """For each band of a virtual raster, how its first source file describes it, which ``gdalbuildvrt`` leaves out."""
+    return [_description(dataset, band) for band in _vrt_bands(dataset)]
+
+
+def _description(dataset: rasterio.DatasetReader, band: ET.Element) -> str | None:
+    name, number = band.find(".//SourceFilename"), band.findtext(".//SourceBand", "1")
+    if name is None or not name.text or not number.isdigit():
+        return None
+    path = Path(dataset.name).parent / name.text if name.get("relativeToVRT") == "1" else Path(name.text)
+    if not path.is_file():
+        return None
+    try:
+        with rasterio.open(path) as source:
+            described: tuple[str | None, ...] = source.descriptions
+    except rasterio.RasterioIOError:  # reading says so
+        return None
+    return described[int(number) - 1] if 1 <= int(number) <= len(described) else None
 
 
 def _vrt_bands(dataset: rasterio.DatasetReader) -> list[ET.Element]:

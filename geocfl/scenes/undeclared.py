@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,7 +28,9 @@ MANY = 0.01
 def undeclared_nodata(
     dataset: rasterio.DatasetReader, indexes: Sequence[int], *, far: bool = False
 ) -> tuple[float | None, str]:
-    """The nodata value of a raster that declares none and has no mask, and a sentence about it without its subject.
+    """The nodata value that a raster without a mask does not declare, and a sentence about it without its subject.
+
+    A raster that declares another value than 0 and NaN is believed, and one on a server that declares any.
 
     A value below 0 that no reflectance has counts wherever all bands have it. One that may be reflectance counts if it
     forms a part of the border; elsewhere it is only mentioned.
@@ -42,9 +45,10 @@ def undeclared_nodata(
         The value and a sentence; None and an empty sentence if there is none.
     """
     kind = np.dtype(dataset.dtypes[0])
-    declared = any(dataset.nodatavals[index - 1] is not None for index in indexes)
+    declared = {dataset.nodatavals[index - 1] for index in indexes} - {None}
+    others = {value for value in declared if value and not math.isnan(value)}  # 0 and NaN never are data
     masked = any(MaskFlags.per_dataset in dataset.mask_flag_enums[index - 1] for index in indexes)
-    if declared or masked or kind == np.uint8 or not indexes:
+    if others or (far and declared) or masked or kind == np.uint8 or not indexes:
         return None, ""
     squares = _overview(dataset, indexes) or _squares(dataset, indexes, 2, 16) if far else _squares(dataset, indexes)
     pixels = sum(values[0].size for _, values in squares)
@@ -55,9 +59,8 @@ def undeclared_nodata(
             continue
         inside, border = _count(dataset, squares, kind.type(value))
         if border >= LEAST or (value in NEGATIVE and inside + border >= LEAST):
-            return float(kind.type(value)), (
-                f"declares no nodata value, and {value:g} is assumed to be it; `nodata` overrides it"
-            )
+            said = "declares another nodata value, but" if declared else "declares no nodata value, and"
+            return float(kind.type(value)), f"{said} {value:g} is assumed to be it; `nodata` overrides it"
         if inside > MANY * pixels:
             return (
                 None,

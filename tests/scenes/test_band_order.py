@@ -120,6 +120,30 @@ def test_saturated_pixels_inside_are_no_nodata(tmp_path: Path) -> None:
         assert np.isnan(scene.read(RGB, 0, 20)).all()
 
 
+def test_another_nodata_value_than_the_declared_0_is_recognized(tmp_path: Path) -> None:
+    bands = [land()[name] for name in RGB]
+    for band in bands:
+        band[:20], band[40:50] = 65535, 0
+    with open_scene(write(tmp_path / "s.tif", bands, RGB, nodata=0), needed=RGB) as scene:
+        missing = np.isnan(scene.read(RGB, 0, scene.height)[0])
+        assert "declares another nodata value, but 65535 is assumed to be it" in scene.notes[0]
+    assert missing[:20].all()
+    assert missing[40:50].all()
+    assert missing.sum() == 30 * missing.shape[1]
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_a_virtual_raster_has_the_descriptions_of_its_sources(tmp_path: Path) -> None:
+    path = write(tmp_path / "tile.tif", [land()[name] for name in RGB], ("B08", "B03", "B04"))
+    sources = "".join(
+        f'<VRTRasterBand dataType="UInt16" band="{number}"><SimpleSource><SourceFilename relativeToVRT="1">{path.name}'
+        f"</SourceFilename><SourceBand>{number}</SourceBand></SimpleSource></VRTRasterBand>"
+        for number in (1, 2, 3)
+    )
+    (tmp_path / "mosaic.vrt").write_text(f'<VRTDataset rasterXSize="128" rasterYSize="128">{sources}</VRTDataset>')
+    assert numbers(tmp_path / "mosaic.vrt") == {"B08": 1, "B03": 2, "B04": 3}
+
+
 def test_a_chosen_nodata_value_overrides_the_declared_one(tmp_path: Path) -> None:
     bands = [land()[name] for name in RGB]
     for band in bands:

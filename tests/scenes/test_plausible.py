@@ -143,3 +143,15 @@ def test_a_wrong_scale_option_is_warned_of(tmp_path: Path, reflectance: np.ndarr
     for scale, said in ((100, "brighter than any surface"), (10_000_000, "darker than any surface")):
         with open_scene(path, Reading(scale=scale)) as scene:
             assert any(said in warning for warning in scene_warnings(scene))
+
+
+def test_numbers_that_would_be_all_dark_land_are_warned_of(tmp_path: Path, reflectance: np.ndarray) -> None:
+    dull = np.where(reflectance > 0.4, 0.3, reflectance)
+    path = write(tmp_path / "s.tif", np.round(dull * 1000).astype(np.uint16))
+    with open_scene(path) as scene:
+        assert "only water and dense forest are; if so, use `scale=10000`, else" in scene_warnings(scene)[0]
+    for scale in (1000, 10_000):
+        with open_scene(path, Reading(scale=scale)) as scene:
+            assert scene_warnings(scene) == []
+    with open_scene(write(tmp_path / "t.tif", np.round(dull * 10_000).astype(np.uint16))) as scene:
+        assert scene_warnings(scene) == []

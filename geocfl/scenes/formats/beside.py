@@ -16,7 +16,7 @@ from geocfl.scenes.urls import is_remote, shown
 
 PRODUCT = ("product_metadata.xml", "MTD_MSIL2A.xml", "MTD_MSIL1C.xml")
 """Names of a product's metadata, the first of which is that of the tile folders on Amazon's servers."""
-TILE = ("tileInfo.json", "metadata.xml", "MTD_TL.xml")
+TILE = ("tileInfo.json", "tileinfo_metadata.json", "metadata.xml", "MTD_TL.xml")
 """Names of a tile's metadata, which name products and their baseline, but no offsets."""
 _TILE = re.compile(r"(?<![A-Z0-9])T(\d\d[A-Z]{3})(?![A-Z0-9])", re.ASCII)
 MOST_BYTES = 16 << 20

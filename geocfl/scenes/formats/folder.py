@@ -191,7 +191,7 @@ def _parse(path: str) -> _Image | None:
 
 def _source(path: str, images: Sequence[_Image]) -> Source:
     """The scene that consists of these images."""
-    folder, common = images[0].scene
+    folder, common = next(image.scene for image in images if image.kind in BANDS)
     metadata, note = metadata_of(Path(folder), common) if os.path.isdir(folder or ".") else (None, "")
     finest = _finest(images)
     clouds = next((finest[kind] for kind in CLOUDS if kind in finest), None)

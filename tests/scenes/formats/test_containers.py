@@ -185,6 +185,8 @@ def test_majas_own_mask_of_clouds(tmp_path, mask, bit, inside):
     with open_scene(scene, Reading(mask="scl"), needed=BANDS, gsd=10.0) as opened:
         missing = np.isnan(opened.read(("B04",), 0, 64)[0])
         assert opened.masked_share() == pytest.approx(10 * 59 / 64**2)
+    found = find_source(scene)
+    assert (found.nodata, found.level, found.taken.day) == (-10_000, "L2A", 1)
     assert missing[20:30, 5:].all()
     assert missing.sum() == 10 * 59
 
