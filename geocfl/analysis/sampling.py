@@ -193,6 +193,8 @@ def sample(
         allocation=f"rare:{at_least}" if allocation == "proportional" and at_least > FEWEST else allocation,
     )
     write_sample(files, finished, made)
+    if isinstance(finished, SceneMap) and "truecolor" not in finished.paths:
+        log.info("the project has no picture of the scene; map it with truecolor among its products to have one")
     return Sample(made, tuple(files))
 
 

@@ -178,7 +178,7 @@ def test_a_stratum_of_three_cells_is_taken_whole(
         ({"target_se": 0.05, "expected_ua": {"Forrest": 0.8}}, "did you mean 'Forest'"),
         ({"target_se": 0.05, "expected_ua": {"Forest": 0.8}}, "lacks Annual Crop, Residential"),
         ({"size": 50, "design": "stratifed"}, "did you mean 'stratified'"),
-        ({"size": 50, "allocation": "propotional"}, "did you mean 'proportional'"),
+        ({"size": 50, "allocation": "neymann"}, "did you mean 'neyman'"),
         ({"size": 50, "at_least": 1}, "fewer points have no variance"),
         ({"size": 50, "design": "simple", "at_least": 10}, "has no strata"),
         ({"size": 50, "design": "systematic", "min_distance": 10.0}, "leave out `min_distance`"),

@@ -28,6 +28,11 @@ def maps() -> None:
     assert_type(geocfl.demo("demo").result, geocfl.SceneMap)
     assert_type(geocfl.find_clouds("scene.tif", "clouds.tif", buffer=0), Path)
 
+    drawn = geocfl.sample(made, "sample.gpkg", size=100, expected_ua={"Forest": 0.9})
+    assert_type(drawn, geocfl.Sample)
+    assert_type(geocfl.assess("maps", drawn.paths[0], out=Path("out")), geocfl.Assessment)
+    geocfl.sample(made, "sample.gpkg", size="100")  # type: ignore[arg-type]
+
     geocfl.map_scene("scene.tif")  # type: ignore[call-arg]
     geocfl.map_scene("scene.tif", "maps", strid=16)  # type: ignore[call-arg]
     geocfl.map_scene("scene.tif", "maps", stride="16")  # type: ignore[arg-type]

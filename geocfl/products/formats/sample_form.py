@@ -18,6 +18,7 @@ NO_ANSWER = "{2839923C-8B7D-419E-B84B-CA2FE9B80EC7}"
 OPEN, ANSWERED, WINDOW = "255,221,51,255", "80,220,120,255", "255,255,255,255"
 """Colors of outlines: cells without an answer, cells with one, and windows."""
 _NEXT = """\
+from qgis.core import QgsProject
 from qgis.utils import iface
 layer = QgsProject.instance().mapLayer('[% @layer_id %]')
 number = int('[% coalesce("id", 0) %]')
