@@ -305,8 +305,8 @@ def test_intervals_cover_the_truth_at_about_the_stated_rate(design: str) -> None
 @pytest.mark.slow
 @pytest.mark.parametrize("design", ["stratified", "simple", "systematic"])
 def test_coverage_of_many_samples(design: str) -> None:
-    covered = coverage(design, [50, 60, 170, 320], 4000)
+    covered = coverage(design, [50, 60, 170, 320], 2000)
     everything = np.concatenate([np.ravel(rates) for rates in covered.values()])
     assert 0.93 <= covered["overall"] <= 0.97
     assert ((covered["area"] >= 0.93) & (covered["area"] <= 0.97)).all()
-    assert ((everything >= 0.92) & (everything <= 0.98)).all()
+    assert ((everything >= 0.925) & (everything <= 0.975)).all()
