@@ -37,6 +37,12 @@ def examples(*each: tuple[str, str]) -> str:
     return "\nExamples:\n\n" + "\n\n".join(f"    # {purpose}\n    {command}" for purpose, command in each)
 
 
+_ADDRESS = re.compile(r"\w\w:[/\\]|/vsi|@|/.*\?")
+"""What only messages with addresses contain, or few others."""
+_Misuse: Any = typer.BadParameter.__base__
+"""Typer's errors about arguments and options."""
+
+
 class _Commands(TyperGroup):
     """Prints an error as one sentence without a traceback, and accepts old spellings of options."""
 
@@ -62,10 +68,9 @@ class _Commands(TyperGroup):
         return command
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        if args[0] not in self.commands and Path(args[0]).exists():
-            raise UsageError(
-                f"{args[0]} is not a command; to map it: geocfl map {args[0]}", page="tutorials/first-map/"
-            )
+        if args[0] not in self.commands and ("://" in args[0] or Path(args[0]).exists()):
+            scene = _without_secrets(args[0])
+            raise UsageError(f"{scene} is not a command; to map it: geocfl map {scene}", page="tutorials/first-map/")
         name, command, rest = super().resolve_command(ctx, args)
         if command is None:
             return name, command, rest
@@ -82,6 +87,9 @@ class _Commands(TyperGroup):
                 raise
             print_error(error, _running(ctx))
             raise typer.Exit(error.exit_code) from error
+        except _Misuse as error:
+            error.message = _without_secrets(error.message)
+            raise
         except KeyboardInterrupt:
             typer.echo("geocfl: stopped", err=True)
             raise typer.Exit(130) from None
@@ -130,9 +138,15 @@ def _without_types(parameters: list[Any]) -> list[Any]:
 
 def _print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """As Python does, but without the passwords and tokens of URLs, which messages of other libraries contain."""
-    from geocfl.scenes.urls import without_secrets
+    typer.echo(_without_secrets("".join(traceback.format_exception(kind, error, trace))), err=True, nl=False)
 
-    typer.echo(without_secrets("".join(traceback.format_exception(kind, error, trace))), err=True, nl=False)
+
+def _without_secrets(text: str) -> str:
+    if not _ADDRESS.search(text):
+        return text
+    from geocfl.scenes.urls import without_secrets  # which loads rasterio
+
+    return without_secrets(text)
 
 
 def _warn(text: str) -> None:
@@ -196,8 +210,8 @@ def _on_the_command_line(value: str) -> str:
 
 
 def printable(message: str) -> str:
-    """A message in one line, which does not change the terminal whatever names it holds."""
-    return CONTROL.sub(lambda found: ascii(found.group())[1:-1], message)
+    """A message in one line without passwords, which does not change the terminal whatever names it holds."""
+    return CONTROL.sub(lambda found: ascii(found.group())[1:-1], _without_secrets(message))
 
 
 def print_error(error: GeocflError, command: Any = None) -> None:

@@ -71,5 +71,13 @@ def _shown(path: str, remote: bool) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """A text, such as a traceback, whose URLs are as from `shown`, and whose other addresses have no queries."""
-    return _QUERY_IN_TEXT.sub(r"\1", _ADDRESS_IN_TEXT.sub(lambda found: shown(found.group()), text))
+    """A text, such as a traceback, whose URLs are as from `shown`, and whose other addresses have no queries.
+
+    Fragments, which are the Items of a collection in messages, stay.
+    """
+
+    def address(found: re.Match[str]) -> str:
+        path, fragment, item = found.group().partition("#")
+        return shown(path) + fragment + item if not set("@?#").intersection(item) else shown(found.group())
+
+    return _QUERY_IN_TEXT.sub(r"\1", _ADDRESS_IN_TEXT.sub(address, text))

@@ -80,6 +80,13 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     assert "Traceback" in done.stderr
 
 
+@pytest.mark.parametrize("before", [[], ["info", "a.tif"], ["map", "--bands"], ["map", "a.tif", "--stride"]])
+def test_misuse_is_said_without_passwords(before: list[str]) -> None:
+    result = CliRunner().invoke(app, [*before, "http://me:SECRET@127.0.0.1:9/B04.tif?sig=SECRET"])
+    assert result.exit_code == 2
+    assert "SECRET" not in result.output
+
+
 def test_tracebacks_hold_no_password(tmp_path: Path) -> None:
     url = "http://me:SECRET@127.0.0.1:9/B04.tif?sig=SECRET"
     run = subprocess.run(

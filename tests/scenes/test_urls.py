@@ -55,11 +55,13 @@ def test_no_password_is_shown_whatever_it_is_made_of(scheme: str, before: str, a
 def test_texts_of_other_libraries() -> None:
     text = (
         "Max retries exceeded with url: /a/B04.tif?sig=SECRET (Caused by NameResolutionError('a.org'))\n"
-        "'/vsicurl/https://me:SECRET@a.org/B04.tif?sig=SECRET' does not exist, see s3://k:SECRET@b/x and a/b"
+        "'/vsicurl/https://me:SECRET@a.org/B04.tif?sig=SECRET' does not exist, see s3://k:SECRET@b/x and a/b,\n"
+        "https://a.org/items.json?SECRET#A: is no Item, https://me:#SECRET@a.org/B04.tif: does not exist"
     )
     assert without_secrets(text) == (
         "Max retries exceeded with url: /a/B04.tif (Caused by NameResolutionError('a.org'))\n"
-        "'https://a.org/B04.tif' does not exist, see s3://b/x and a/b"
+        "'https://a.org/B04.tif' does not exist, see s3://b/x and a/b,\n"
+        "https://a.org/items.json#A: is no Item, https://***@a.org/B04.tif: does not exist"
     )
 
 
