@@ -22,6 +22,11 @@ from geocfl.products.files import SUFFIXES, SUMMARY
 from geocfl.products.lock import LockedFolder
 from geocfl.products.storage import existing, in_store, output_folder, put, reaching
 
+try:
+    import resource
+except ImportError:  # Windows has no such limits
+    resource = None  # type: ignore[assignment]
+
 _HASH = "hash"
 _COMMITTING = "committing"
 _LONGEST = 255  # characters of a name on most file systems
@@ -319,7 +324,7 @@ class Staging:
         number = error.errno if isinstance(error, OSError) else None
         if self.state != "done" and not self.folder.exists():
             return f"{self._work}: was removed or renamed during the work; run the same command again"
-        if number == errno.EFBIG:
+        if number == errno.EFBIG or (number is None and self._limit_is_reached()):
             return f"{self._work}: takes no file that large; raise the limit of file sizes, or choose another `out`"
         if number in (errno.ENOSPC, errno.EDQUOT) or (number is None and self._disk_is_full()):
             return f"{self._work}: the disk is full; free some space, or choose another `out`"
@@ -327,6 +332,14 @@ class Staging:
         if number is not None and (number in (errno.EIO, errno.EROFS) or named.startswith(str(self._work))):
             return f"{self._work}: cannot be written to ({os.strerror(number)}); choose another `out`"
         return ""
+
+    def _limit_is_reached(self) -> bool:
+        """Whether a file has about the size that this process may write; only GDAL's own errors do not say so."""
+        if resource is None:
+            return False
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+        sizes = [path.stat().st_size for path in self.folder.rglob("*")] if limit != resource.RLIM_INFINITY else []
+        return any(size + _FULL > limit for size in sizes)
 
     def _disk_is_full(self) -> bool:
         try:

@@ -237,6 +237,18 @@ def test_a_limit_of_file_sizes_is_named(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such limits")
+def test_a_limit_of_file_sizes_is_recognized_behind_gdal(tmp_path, monkeypatch):
+    monkeypatch.setattr("resource.getrlimit", lambda which: (2 << 20, 2 << 20))
+    with pytest.raises(ZeroDivisionError):  # what has nothing to do with files
+        break_off(tmp_path, ZeroDivisionError)
+    with Staging(tmp_path, "S", "h1") as staging:
+        staging.path("_lulc.tif").write_bytes(bytes(2 << 20))
+        (staging.folder / "cells").write_bytes(bytes(2 << 20))
+    with pytest.raises(OutputError, match="takes no file that large"):
+        break_off(tmp_path, RuntimeError("GDAL failed"))
+
+
 def test_products_are_on_the_disk_before_they_are_moved(tmp_path, monkeypatch):
     events, fsync, replace = [], os.fsync, os.replace
     monkeypatch.setattr(os, "fsync", lambda number: (events.append(os.fstat(number).st_ino), fsync(number)))
