@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterable, Set
 from contextlib import suppress
@@ -22,10 +23,8 @@ from geocfl.products.files import SUFFIXES, SUMMARY
 from geocfl.products.lock import LockedFolder
 from geocfl.products.storage import existing, in_store, output_folder, put, reaching
 
-try:
+if sys.platform != "win32":
     import resource
-except ImportError:  # Windows has no such limits
-    resource = None  # type: ignore[assignment]
 
 _HASH = "hash"
 _COMMITTING = "committing"
@@ -335,7 +334,7 @@ class Staging:
 
     def _limit_is_reached(self) -> bool:
         """Whether a file has about the size that this process may write; only GDAL's own errors do not say so."""
-        if resource is None:
+        if sys.platform == "win32":  # has no such limits
             return False
         limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
         sizes = [path.stat().st_size for path in self.folder.rglob("*")] if limit != resource.RLIM_INFINITY else []
