@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from rasterio.crs import CRS
 from rio_cogeo.cogeo import cog_validate
 
+import geocfl
 from geocfl.analysis import change_cells
 from geocfl.analysis.change import change
 from geocfl.analysis.change_probability import (
@@ -405,3 +406,27 @@ def test_opened_again_it_says_the_same(two, tmp_path):
     made.paths["summary"].write_text(json.dumps({"a": 1}))
     with pytest.raises(DataError, match="is not beside it or is broken"):
         open_change(made.path)
+
+
+def test_a_sample_gives_the_area_of_change_with_intervals(tmp_path):
+    """A tenth of the forest that stays is mapped as gone; the sample puts it back."""
+    random = np.random.default_rng(5)
+    before, after = random.choice([2, 6], (2, 30, 40), p=[0.7, 0.3])
+    wrong = np.where((before == 2) & (after == 2) & (random.random(after.shape) < 0.1), 6, after)
+    made = change(write_map(tmp_path / "A", before), write_map(tmp_path / "B", wrong, 80), tmp_path / "X_change.tif")
+    drawn = geocfl.sample(made, tmp_path / "sample.gpkg", size=400, seed=1)
+    assert {s.name for s in drawn.design.strata} == {c.name for c in made.classes}
+    names = {2: "Forest", 6: "Pasture"}
+    truth = [(names[before[i, j]], names[after[i, j]]) for i, j in drawn.design.cells[:, :2]]
+    points = gpd.read_file(tmp_path / "sample.gpkg", layer="sample")
+    answers = dict(zip(range(1, len(truth) + 1), (a if a == b else f"{a} > {b}" for a, b in truth), strict=True))
+    (tmp_path / "answers.csv").write_text(
+        "id,reference\n" + "".join(f"{number},{answers[number]}\n" for number in points["id"])
+    )
+    found = geocfl.assess(made, tmp_path / "sample.gpkg", answers=tmp_path / "answers.csv").frame()
+    for i, j in ((2, 2), (2, 6), (6, 2), (6, 6)):
+        row = found.loc[100 * i + j]
+        true = ((before == i) & (after == j)).sum() * STRIDE**2 / 100
+        assert row.area_ha_low <= true <= row.area_ha_high
+    lost = found.loc[206]
+    assert lost.area_ha_high < lost.mapped_ha
