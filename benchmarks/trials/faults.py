@@ -164,7 +164,7 @@ def disturb_all(folder: Path, every: int = 1) -> Iterator[Case]:
         with _place(folder, fault.disk) as work:
             first = _run(commands[name], work, fault.do)
             left = written(work / "out") if (work / "out").is_dir() else {}
-            verdict, detail = _judge(first, left, right[name], name)
+            verdict, detail = _judge(first, left, right[name])
             if verdict in {"right", "error"}:
                 again = _again(commands[name], work, fault)
                 differs = difference(written(work / "out"), right[name])
@@ -174,7 +174,7 @@ def disturb_all(folder: Path, every: int = 1) -> Iterator[Case]:
             yield Case(fault.row, number, f"{name}: {what}", verdict, detail)
 
 
-def _judge(first: Outcome, left: dict[str, bytes], right: dict[str, bytes], name: str) -> tuple[str, str]:
+def _judge(first: Outcome, left: dict[str, bytes], right: dict[str, bytes]) -> tuple[str, str]:
     unheard = first.defect == "no message" and not first.err
     if first.defect and not unheard:
         return first.defect, first.err[-3000:]
@@ -182,10 +182,15 @@ def _judge(first: Outcome, left: dict[str, bytes], right: dict[str, bytes], name
         return "right", first.reason
     if first.code == 0:
         return "wrong in silence", difference(left, right)
-    resumable = {"run/config.json", "run/checkpoint.pt"} if name == "train" else set()
-    if left.keys() - resumable:
+    if any(not _resumable(file, left[file], right) for file in left):
         return "left over", f"{difference(left, right)}; {first.reason}"
     return "error", first.reason
+
+
+def _resumable(file: str, content: bytes, right: dict[str, bytes]) -> bool:
+    """Whether a file is one that documented commands keep for their next run: checkpoints, and finished regions."""
+    finished = file.startswith("regions/") and (right.get(file) == content or ".partial/" in file)
+    return finished or file in {"run/config.json", "run/checkpoint.pt"}
 
 
 def _again(job: Job, work: Path, fault: Fault) -> Outcome:

@@ -117,6 +117,8 @@ class Bundle:
                 facts[name] = tuple(facts[name])
             for name in ("novelty", "conformal"):  # bundles of geocfl 0.1 have neither
                 facts[name] = tuple(facts.get(name, ()))
+            if "temperature" not in facts:  # a default would change the confidences without a word
+                raise KeyError("temperature")
             bundle = cls(**{**facts, "legend": Legend.from_json(facts["legend"])}, path=path)
             bundle._check()
             return bundle

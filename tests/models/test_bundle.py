@@ -212,6 +212,15 @@ def test_invalid_descriptions_are_refused(bundle, change):
         load_model(bundle)
 
 
+def test_a_description_without_temperature_is_refused(bundle):
+    file = bundle / "model.json"
+    facts = json.loads(file.read_text())
+    del facts["temperature"]
+    file.write_text(json.dumps(facts))
+    with pytest.raises(ModelError, match=r"not a readable model description \('temperature'\)"):
+        load_model(bundle)
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", "\udcff"])
 def test_unreadable_descriptions_are_refused(bundle, text):
     (bundle / "model.json").write_bytes(text.encode(errors="surrogateescape"))

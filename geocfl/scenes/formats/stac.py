@@ -24,6 +24,7 @@ from geocfl.scenes.baseline import has_offset, named_in, parse_baseline
 from geocfl.scenes.reach import Reach, reach
 from geocfl.scenes.remote import fetch
 from geocfl.scenes.source import Band, Source
+from geocfl.scenes.stack import OWN_PIXELS
 from geocfl.scenes.urls import SCHEMES, gdal_path, is_remote, shown, without_secrets
 
 if TYPE_CHECKING:
@@ -372,7 +373,8 @@ def _href(layer: _Layer, place: str, origin: str, name: str) -> str:
     """Where a layer lies, as GDAL opens it.
 
     An Item from a server names no file of this machine, and nothing that fewer can reach than its own server; browsers
-    have the same rule (https://wicg.github.io/local-network-access/). A local Item may name anything.
+    have the same rule (https://wicg.github.io/local-network-access/). A local Item may name any file that
+    holds its own pixels.
     """
     href = layer.asset.get_absolute_href() or layer.asset.href
     trusted = "download the Item and use the copy if you trust it"
@@ -388,7 +390,14 @@ def _href(layer: _Layer, place: str, origin: str, name: str) -> str:
             f"{trusted}",
             page="how-to/servers/",
         )
-    return gdal_path(url2pathname(urlsplit(href).path) if href.lower().startswith("file:") else href)
+    path = gdal_path(url2pathname(urlsplit(href).path) if href.lower().startswith("file:") else href)
+    if not is_remote(path) and PurePosixPath(path).suffix.lower().removeprefix(".") not in OWN_PIXELS:
+        raise SceneError(
+            f"{name}: its asset {layer.key} is neither a GeoTIFF nor a JPEG 2000, and a virtual raster may show other "
+            "files of this computer; pass the asset itself as the scene if you trust it",
+            page="how-to/stac-items/",
+        )
+    return path
 
 
 def _scaling(name: str, layer: _Layer, applied: bool) -> Scaling | None:

@@ -609,3 +609,12 @@ def test_an_item_without_a_known_crs_gives_none(save, told: Json) -> None:
 def test_no_spelling_of_sentinel_2_is_another_satellite(save, name: str) -> None:
     source = find(save(item({"B04": {"href": "./B04.tif", "type": "image/tiff"}}, constellation=name)))
     assert not any("differ from those of Sentinel-2" in note for note in source.notes)
+
+
+@pytest.mark.parametrize("href", ["raw.vrt", "file:///etc/passwd", "secret", "/vsisubfile/0_10,x"])
+def test_local_assets_that_may_show_other_files_are_refused(tmp_path: Path, href: str) -> None:
+    path = tmp_path / "item.json"
+    bands = {name: {"href": href, "eo:bands": [{"name": name}]} for name in ("B04", "B03", "B02")}
+    path.write_text(json.dumps(item(bands)))
+    with pytest.raises(SceneError, match="is neither a GeoTIFF nor a JPEG 2000"):
+        find_item(str(path))
