@@ -34,13 +34,13 @@ def kill_all(folder: Path, count: int, seed: int, only: str = "") -> Iterator[Ca
         folder: An empty folder to work in.
         count: Kills in total, about.
         seed: Of the random moments.
-        only: Name of a command, to kill only that one.
+        only: Names of the commands to kill, separated by commas; empty for all.
     """
     commands = jobs(folder)
     preload_model(folder / "tiny")
-    for name, share in SHARES.items():
-        if only in ("", name):
-            yield from _kill(folder, commands[name], max(2, round(count * share / sum(SHARES.values()))), seed)
+    shares = {name: share for name, share in SHARES.items() if name in (only.split(",") if only else SHARES)}
+    for name, share in shares.items():
+        yield from _kill(folder, commands[name], max(2, round(count * share / sum(shares.values()))), seed)
 
 
 def _kill(folder: Path, job: Job, count: int, seed: int) -> Iterator[Case]:

@@ -125,8 +125,8 @@ def _child(arguments: Sequence[str], out: int, err: int, environment: Mapping[st
     except SystemExit as ended:
         code = ended.code
     except BaseException:
-        traceback.print_exc()
         code = 1
+        traceback.print_exc()
     finally:
         for stream in (sys.stdout, sys.stderr):
             try:

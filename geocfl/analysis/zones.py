@@ -27,6 +27,9 @@ ARCHIVES = ("/vsizip/", "/vsitar/", "/vsigzip/")
 PARQUET = (".parquet", ".geoparquet")
 COLLECTION = "GeometryCollection"
 
+FARTHEST = 1e9
+"""Largest coordinate, in any unit; the earth is 1.3e8 feet around."""
+
 
 def read_zones(path: Path, layer: str | None, by: str | None) -> tuple[list[Name], gpd.GeoSeries]:
     """Reads zones or regions.
@@ -51,6 +54,10 @@ def read_zones(path: Path, layer: str | None, by: str | None) -> tuple[list[Name
         except (DataSourceError, DataLayerError) as error:
             raise DataError(
                 f"{path}: not a vector file that GDAL reads; pass polygons, such as a GeoPackage"
+            ) from error
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{path}: its texts are not in the encoding that it states; correct that, such as in a shapefile's .cpg"
             ) from error
         except (FeatureError, GeometryError, shapely.errors.ShapelyError) as error:
             raise DataError(
@@ -174,9 +181,10 @@ def _only_polygons(path: Path, shapes: gpd.GeoSeries) -> gpd.GeoSeries:
             f"{path}: holds {' and '.join(sorted(others))} features, but zones must be polygons; pass another layer"
         )
     points, index = shapely.get_coordinates(shapes.to_numpy(), return_index=True)
-    if len(broken := index[~np.isfinite(points).all(axis=1)]):
+    if len(broken := index[~(np.abs(points) <= FARTHEST).all(axis=1)]):
         raise DataError(
-            f"{path}: feature {broken[0] + 1} has coordinates that are not finite numbers; correct or delete it"
+            f"{path}: feature {broken[0] + 1} has coordinates that are not finite numbers, or lie beyond the earth; "
+            "correct or delete it"
         )
     return shapes
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import glob
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -82,6 +84,18 @@ def refuse_existing(path: Path, *, overwrite: bool) -> None:
     if os.path.lexists(path) and not overwrite:
         _sweep(path.parent, path.name)
         raise OutputError(f"{path}: already exists; use `overwrite=True` to replace it, or choose another `out`")
+
+
+def parsed_json(text: str | bytes) -> Any:
+    """The content of a JSON document.
+
+    Raises:
+        ValueError: It is none, or is nested more deeply than Python can read.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
 
 
 def sync(path: Path) -> None:

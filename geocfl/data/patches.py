@@ -158,7 +158,7 @@ def _list_folder(path: Path) -> list[_File]:
 def _list_zip(path: Path) -> list[_File]:
     try:
         archive = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
         raise DataError(f"{path}: not a readable zip archive ({error}); download it again") from error
     # Members are only read into memory, so a path such as ../../x.jpg does no harm.
     members = sorted((PurePosixPath(name), name) for name in archive.namelist())

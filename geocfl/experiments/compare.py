@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import torch
 
-from geocfl.core.files import write_whole
+from geocfl.core.files import parsed_json, write_whole
 from geocfl.core.keywords import declared
 from geocfl.core.progress import Progress, counted, silent
 from geocfl.data.patches import Patches
@@ -155,7 +155,7 @@ def _claim(out: Path, grid: Sequence[TrainSettings], overwrite: bool) -> None:
     if not out.is_dir() or all(path.name.startswith(".grid.json.") for path in out.iterdir()):
         return  # killed while it wrote its first file, or never begun
     try:
-        known = json.loads((out / "grid.json").read_text())
+        known = parsed_json((out / "grid.json").read_text())
         if not all("loss" in facts for facts in known):
             raise ValueError("not a grid")
     except (OSError, ValueError, TypeError):

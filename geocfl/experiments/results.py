@@ -14,6 +14,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from geocfl.core.files import parsed_json
 from geocfl.data.patches import Patches
 from geocfl.errors import DataError, OutputError
 from geocfl.models.weights import weights_file
@@ -68,7 +69,7 @@ class Results:
         # A line without an end belongs to a process that is writing it, or was killed while it did.
         for number, line in enumerate(content.split(b"\n")[:-1], start=1):
             try:
-                entry = json.loads(line)
+                entry = parsed_json(line)
                 if entry["format_version"] != FORMAT_VERSION:
                     raise ValueError(f"format {entry['format_version']}")
                 run = FinishedRun(entry["settings"], entry["metrics"], unpack(entry["correct"]), entry["patches"])

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geocfl.core.files import sync, write_whole
+from geocfl.core.files import parsed_json, sync, write_whole
 from geocfl.core.grid import CellGrid
 from geocfl.products.scratch import BANDS, write_header
 
@@ -103,7 +103,7 @@ class Checkpoint:
         """The first line of a checkpoint, and its other complete lines."""
         try:
             lines = log.read_text().splitlines(keepends=True)
-            whole = [json.loads(line) for line in lines if line.endswith("\n")]
+            whole = [parsed_json(line) for line in lines if line.endswith("\n")]
             return whole[0], whole[1:]
         except (OSError, ValueError, IndexError):
             return None, []

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from geocfl.core.display import paragraph
+from geocfl.core.files import parsed_json
 from geocfl.core.legend import Legend
 from geocfl.errors import ModelError, UsageError, did_you_mean
 
@@ -103,7 +104,7 @@ class Bundle:
         path = _find(model)
         file = path / FACTS
         try:
-            facts = json.loads(file.read_text())
+            facts = parsed_json(file.read_text())
             version = facts.pop("format_version")
             if version != FORMAT_VERSION:
                 raise ModelError(
@@ -335,6 +336,10 @@ _RULES: tuple[tuple[Callable[[Bundle], bool], str], ...] = (
         "gsd, window, input_size, temperature and std must be above 0",
     ),
     (lambda b: b.clip[0] < b.clip[1], "clip must ascend"),
+    (
+        lambda b: all(b.clip[0] <= mean <= b.clip[1] for mean in b.mean) and max(b.std) <= b.clip[1] - b.clip[0],
+        "mean and std must be those of reflectance within clip",
+    ),
     (lambda b: len(b.legend) > 1, "a model needs two classes"),
     (lambda b: b.tta in TTA, f"tta must be one of {TTA}"),
     (lambda b: not b.feature_stride or b.window % b.feature_stride == 0, "feature_stride must divide the window"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +14,7 @@ from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 
 from geocfl.core.display import html_table, paragraph
+from geocfl.core.files import parsed_json
 from geocfl.core.grid import CellGrid
 from geocfl.core.keywords import declared
 from geocfl.core.legend import Legend, LulcClass
@@ -216,7 +216,7 @@ def open_change(path: str | Path) -> ChangeMap:
     there = set(existing(files.values()))
     paths = {name: file for name, file in files.items() if file in there}
     try:
-        summary = json.loads(paths["summary"].read_text(encoding="utf-8"))
+        summary = parsed_json(paths["summary"].read_text(encoding="utf-8"))
         _ = summary["transitions"], summary["grid"]
     except (KeyError, OSError, ValueError, TypeError) as error:
         raise DataError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import math
 import tempfile
 import warnings
@@ -22,7 +21,7 @@ from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from geocfl.core.display import html_table, paragraph
-from geocfl.core.files import check_readable
+from geocfl.core.files import check_readable, parsed_json
 from geocfl.core.grid import CellGrid
 from geocfl.core.keywords import declared
 from geocfl.core.legend import NODATA, UNCLASSIFIED, WITHHELD, Legend, shown_classes
@@ -88,7 +87,7 @@ class SceneMap:
             )
         path = self.paths["summary"]
         try:
-            content: dict[str, Any] = json.loads(self._read("summary"))
+            content: dict[str, Any] = parsed_json(self._read("summary"))
         except ValueError as error:
             raise DataError(f"{path}: is not a map's summary; map the scene again") from error
         return content
@@ -477,6 +476,8 @@ def georeferenced(map: SceneMap | str | Path) -> SceneMap:
         DataError: It cannot be opened, or has no coordinate reference system of the earth.
     """
     opened = map if isinstance(map, SceneMap) else open_map(map)
+    if opened.crs and not (np.isfinite(tuple(opened.transform)).all() and opened.transform.determinant):
+        raise DataError(f"{opened.path}: its geotransform is damaged; map the scene again")
     if not opened.crs or not (opened.crs.is_projected or opened.crs.is_geographic):
         raise DataError(
             f"{opened.path}: has no coordinate reference system of the earth; "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import glob
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -17,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
-from geocfl.core.files import sync
+from geocfl.core.files import parsed_json, sync
 from geocfl.errors import GeocflError, OutputError
 from geocfl.products.files import SUFFIXES, SUMMARY
 from geocfl.products.lock import LockedFolder
@@ -239,7 +238,7 @@ class Staging:
         """The hash in a summary or in the mark of a partial folder or store; None if there is none."""
         try:
             text = path.read_text(encoding="utf-8")
-            return str(json.loads(text)["hash"]) if path.suffix == ".json" else text
+            return str(parsed_json(text)["hash"]) if path.suffix == ".json" else text
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

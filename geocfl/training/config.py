@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
+from geocfl.core.files import parsed_json
 from geocfl.data.augmentation import Augmentation
 from geocfl.data.imbalance import check_order, parse_imbalance
 from geocfl.data.mosaics import GROUP
@@ -273,7 +274,7 @@ def read_config(path: Path) -> TrainSettings:
         UsageError: It is not the file of a run.
     """
     try:
-        values = current_names(json.loads(path.read_text()))
+        values = current_names(parsed_json(path.read_text()))
         values["bands"] = tuple(values["bands"])
         values["teacher"] = tuple(name for name in values.get("teacher", "").split(",") if name)
         values["class_order"] = read_order(values.get("class_order", "legend"))

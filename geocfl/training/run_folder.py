@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geocfl.core.files import write_whole
+from geocfl.core.files import parsed_json, write_whole
 from geocfl.data.patches import Patches
 from geocfl.errors import OutputError, UsageError
 from geocfl.models.bundle import FACTS, WEIGHTS, Bundle
@@ -56,7 +56,7 @@ class RunFolder:
     def finished(self) -> bool:
         """Whether the run is finished; metrics that were cut off do not count."""
         try:
-            return isinstance(json.loads((self.path / "metrics.json").read_bytes()), dict)
+            return isinstance(parsed_json((self.path / "metrics.json").read_bytes()), dict)
         except (OSError, ValueError):
             return False
 
@@ -110,7 +110,7 @@ class RunFolder:
     def _cut_off(self, name: str) -> bool:
         """Whether a file of JSON lacks its end or all of its content."""
         try:
-            json.loads((self.path / name).read_bytes())
+            parsed_json((self.path / name).read_bytes())
         except ValueError:
             return True
         except OSError:

@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import sqlite3
+import struct
 import subprocess
 import sys
 import tempfile
@@ -644,3 +645,38 @@ def test_another_program_reads_the_geopackage(tmp_path, codes):
     assert "Feature Count: 1" in said.stdout
     assert "forest_ha: Real" in said.stdout
     assert "arning" not in said.stdout + said.stderr
+
+
+def test_zones_beyond_the_earth_are_refused(tmp_path: Path) -> None:
+    path, _ = write_map(tmp_path, np.ones((4, 4), np.uint8))
+    zones = tmp_path / "zones.geojson"
+    ring = [[13, 46], [13.1, 46], [13.1, 46.1], [1e308, 46.1], [13, 46]]
+    shape = {"type": "Polygon", "coordinates": [ring]}
+    zones.write_text(
+        json.dumps(
+            {"type": "FeatureCollection", "features": [{"type": "Feature", "properties": {}, "geometry": shape}]}
+        )
+    )
+    with pytest.raises(
+        DataError, match="feature 1 has coordinates that are not finite numbers, or lie beyond the earth"
+    ):
+        stats(path, zones)
+
+
+def test_names_in_another_encoding_than_stated_are_refused(tmp_path: Path) -> None:
+    path, grid = write_map(tmp_path, np.ones((4, 4), np.uint8))
+    zones = tmp_path / "zones.shp"
+    gpd.GeoDataFrame({"name": ["district"]}, geometry=[shapely.box(*grid.bounds())], crs=HERE).to_file(zones)
+    table = zones.with_suffix(".dbf")
+    table.write_bytes(table.read_bytes().replace(b"district", b"d\x9bstrict"))
+    with pytest.raises(DataError, match=r"zones\.shp: its texts are not in the encoding that it states"):
+        stats(path, zones, by="name")
+
+
+def test_a_map_with_a_damaged_geotransform_is_refused(tmp_path: Path) -> None:
+    path, grid = write_map(tmp_path, np.ones((4, 4), np.uint8))
+    zones = tmp_path / "zones.gpkg"
+    gpd.GeoDataFrame(geometry=[shapely.box(*grid.bounds())], crs=HERE).to_file(zones)
+    path.write_bytes(path.read_bytes().replace(struct.pack("<3d", 640, 640, 0), bytes(24)))
+    with pytest.raises(DataError, match="its geotransform is damaged"):
+        stats(path, zones)

@@ -313,3 +313,14 @@ def test_the_eurosat_archive_has_the_counts_of_the_paper(shared_data):
         folders = [Path(name).parent.name for name in archive.namelist() if name.endswith(".jpg")]
     counts = [folders.count(c.folder) for c in EUROSAT]
     assert counts == [3000, 3000, 3000, 2500, 2500, 2000, 2500, 3000, 2500, 3000]
+
+
+def test_a_zip_of_a_later_version_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "patches.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("Forest/Forest_1.png", b"")
+    content = bytearray(path.read_bytes())
+    content[content.find(b"PK\x01\x02") + 6] = 255
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"patches\.zip: not a readable zip archive \(zip file version 25.5\)"):
+        read_patches(path, RGB)

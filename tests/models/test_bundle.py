@@ -151,6 +151,8 @@ def test_missing_parts_are_named(bundle, missing):
     "change",
     [
         {"mean": [0.1]},
+        {"mean": [-1, 0.1, 0.1]},
+        {"std": [1e308, 0.1, 0.1]},
         {"bands": []},
         {"std": [0.1, 0.0, 0.1]},
         {"temperature": 0},
@@ -221,7 +223,7 @@ def test_a_description_without_temperature_is_refused(bundle):
         load_model(bundle)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "\udcff"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "\udcff", "[" * 100_000])
 def test_unreadable_descriptions_are_refused(bundle, text):
     (bundle / "model.json").write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(ModelError, match=r"model\.json: not a readable model description"):

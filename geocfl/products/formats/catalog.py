@@ -19,6 +19,7 @@ from affine import Affine
 from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 
+from geocfl.core.files import parsed_json
 from geocfl.core.grid import CellGrid
 from geocfl.errors import GeocflError, OutputError
 from geocfl.products.files import FILES, SUMMARY
@@ -75,7 +76,7 @@ def check_catalog(out: str | Path, *, overwrite: bool = False) -> None:
                 return
             raise OutputError(f"{path}: cannot be read ({error.strerror or error}); choose another `out`") from error
     try:
-        ours = OURS in json.loads(text)
+        ours = OURS in parsed_json(text)
     except (ValueError, TypeError):
         ours = False
     if not ours and not overwrite:
@@ -150,7 +151,7 @@ def _sweep(folder: Path, names: set[str]) -> None:
 def _summary(path: Path) -> dict[str, Any] | None:
     """A finished map's summary; None if the file is something else or was just removed."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parsed_json(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
     return content if isinstance(content, dict) and {"hash", "scene", "model", "classes"} <= content.keys() else None

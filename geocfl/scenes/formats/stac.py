@@ -63,6 +63,8 @@ STEM_BYTES = 150
 
 log = logging.getLogger("geocfl")
 
+SMALLEST, LARGEST = 1e-12, 1e6
+"""Reflectance per digital number that an Item may state."""
 _SUFFIX = re.compile(r"(?:[-_](?:jp2|cog|\d+m))+$", re.IGNORECASE)
 _PICTURE = re.compile(r"visual|tci|true", re.IGNORECASE)
 _PREVIEW = re.compile(r"preview|rendered|thumbnail|overview|quicklook|browse", re.IGNORECASE)
@@ -405,13 +407,15 @@ def _scaling(name: str, layer: _Layer, applied: bool) -> Scaling | None:
         return EUROSAT_RGB
     if applied and not layer.is_jp2:
         return SENTINEL2
-    scale = layer.said.get("raster:scale", layer.said.get("scale", 1))
     offset = layer.said.get("raster:offset", layer.said.get("offset", 0))
+    scale = layer.said.get("raster:scale", layer.said.get("scale", None if offset else 1))
     if (scale, offset) == (1, 0):  # what GDAL reports, and tools write, for files without scaling
         return EUROSAT_RGB if layer.is_8_bit else None
     try:
+        if not (SMALLEST <= abs(float(scale)) <= LARGEST and abs(float(offset)) <= LARGEST):
+            raise ValueError("no numbers could be reflectance")
         return Scaling.from_gdal(float(scale), float(offset))
-    except (TypeError, ValueError, ZeroDivisionError) as error:
+    except (TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
         raise SceneError(
             f"{name}: its asset {layer.key} has the scale {scale!r} and offset {offset!r}, which are not valid; "
             "correct the Item"

@@ -618,3 +618,13 @@ def test_local_assets_that_may_show_other_files_are_refused(tmp_path: Path, href
     path.write_text(json.dumps(item(bands)))
     with pytest.raises(SceneError, match="is neither a GeoTIFF nor a JPEG 2000"):
         find_item(str(path))
+
+
+@pytest.mark.parametrize("scale", [2**70, 1e308, 1e-320, float("nan"), 10**400, None])
+def test_absurd_scales_are_refused(tmp_path: Path, scale: float) -> None:
+    path = tmp_path / "item.json"
+    said = [{"scale": scale, "offset": -0.1}]
+    bands = {b: {"href": f"{b}.tif", "eo:bands": [{"name": b}], "raster:bands": said} for b in ("B04", "B03", "B02")}
+    path.write_text(json.dumps(item(bands)))
+    with pytest.raises(SceneError, match="which are not valid; correct the Item"):
+        find_item(str(path))
