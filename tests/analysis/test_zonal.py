@@ -677,6 +677,7 @@ def test_a_map_with_a_damaged_geotransform_is_refused(tmp_path: Path) -> None:
     path, grid = write_map(tmp_path, np.ones((4, 4), np.uint8))
     zones = tmp_path / "zones.gpkg"
     gpd.GeoDataFrame(geometry=[shapely.box(*grid.bounds())], crs=HERE).to_file(zones)
-    path.write_bytes(path.read_bytes().replace(struct.pack("<3d", 640, 640, 0), bytes(24)))
+    scale = struct.pack("<3d", 640, 640, 0)
+    path.write_bytes(path.read_bytes().replace(scale, struct.pack("<3d", 1e-200, 1e-200, 0)))
     with pytest.raises(DataError, match="its geotransform is damaged"):
         stats(path, zones)
