@@ -11,6 +11,8 @@ from typing import Any
 
 import typer
 
+from geocfl.cli.entry import printable
+
 LONGEST_NAME = 24
 """Longest name of a task to show, in characters, so that the bar fits on a narrow terminal."""
 
@@ -49,7 +51,7 @@ class Bars:
                 bar = self._bars[what] = tqdm(
                     total=total,
                     initial=done,
-                    desc=_shortened(what),
+                    desc=_shortened(printable(what)),
                     unit=f" {unit}s",
                     miniters=1,  # calls are already rate-limited
                     dynamic_ncols=True,
@@ -66,7 +68,7 @@ class Bars:
         from tqdm import tqdm
 
         with tqdm.external_write_mode(file=sys.stdout):
-            typer.echo(text)
+            typer.echo(printable(text))
 
     def close(self) -> None:
         """Removes the remaining bars, for example after an error."""

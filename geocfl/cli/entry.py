@@ -153,7 +153,7 @@ def _warn(text: str) -> None:
     typer.echo(f"warning: {text}", err=True)
 
 
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 """Characters that a name may hold, but that would break a message into lines or change the terminal."""
 PARAMETER = re.compile(r"`([a-z][a-z0-9_]*)(?:=([^`]+))?`")
 """A parameter of the Python API in a message, with or without a value."""
@@ -212,6 +212,11 @@ def _on_the_command_line(value: str) -> str:
 def printable(message: str) -> str:
     """A message in one line without passwords, which does not change the terminal whatever names it holds."""
     return CONTROL.sub(lambda found: ascii(found.group())[1:-1], _without_secrets(message))
+
+
+def printable_lines(text: str) -> str:
+    """The same for a text of several lines, such as a table."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def print_error(error: GeocflError, command: Any = None) -> None:

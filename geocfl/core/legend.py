@@ -13,6 +13,8 @@ NODATA = 0
 """Raster code of cells without data."""
 UNCLASSIFIED = 255
 """Raster code of cells with data but without a class, because its confidence is too low."""
+MAX_NAME = 200
+"""Characters of a class's name."""
 MAX_CLASSES = 254
 """A uint8 raster has the codes 1..254 for classes."""
 
@@ -45,7 +47,8 @@ class Legend:
     """The classes of a model in the order of its outputs: output ``k`` has code ``k + 1``.
 
     Raises:
-        ValueError: The codes are not 1..N, there are too many classes, or a name is empty or has control characters.
+        ValueError: The codes are not 1..N, there are too many classes, or a name is empty, longer than
+            `MAX_NAME` or has control characters.
     """
 
     classes: tuple[LulcClass, ...]
@@ -53,8 +56,8 @@ class Legend:
     def __post_init__(self) -> None:
         for c in self.classes:  # the legend of a finished map knows no folders
             for name in (c.name, c.folder or c.name):
-                if not (name and name.isprintable()):
-                    raise ValueError(f"a class cannot be named {name!r}")
+                if not (name and name.isprintable() and len(name) <= MAX_NAME):
+                    raise ValueError(f"a class cannot be named {name[:MAX_NAME]!r}")
         if [c.code for c in self.classes] != list(range(1, len(self.classes) + 1)):
             raise ValueError("legend codes must be 1..N in order")
         if len(self.classes) > MAX_CLASSES:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import warnings
 import zipfile
 from collections import Counter
@@ -14,6 +15,7 @@ from functools import partial
 from pathlib import Path, PurePath, PurePosixPath
 
 import numpy as np
+import psutil
 import rasterio
 from numpy.typing import NDArray
 from PIL import Image
@@ -30,6 +32,12 @@ log = logging.getLogger("geocfl")
 
 SUFFIXES = {".tif", ".tiff", ".png", ".jpg", ".jpeg"}
 RGB = ("B04", "B03", "B02")
+MOST_BYTES = 256_000_000
+"""Bytes of a patch's file; its size in an archive says nothing of what it unpacks to."""
+MOST_SIDE = 4096
+"""Pixels along a side of a patch, of which a few kilobytes can hold gigabytes."""
+UNREADABLE = (OSError, zipfile.BadZipFile, ValueError, NotImplementedError)
+"""What zipfile raises where the list of an archive is damaged or unusual."""
 # EuroSAT's own files and torchgeo's list put B8A last (torchgeo#2458).
 EUROSAT_BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B09", "B10", "B11", "B12", "B8A")
 
@@ -152,18 +160,34 @@ def _list_folder(path: Path) -> list[_File]:
             page="how-to/training/",
         )
     found = [p for p in files_below(path) if _is_patch(p) and p.parent != path]
-    return [(p.parent.name, p.name, p.read_bytes) for p in found]
+    return [(p.parent.name, p.name, partial(_read_file, p)) for p in found]
+
+
+def _read_file(path: Path) -> bytes:
+    _refuse_large(path.stat().st_size)
+    return path.read_bytes()
+
+
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    _refuse_large(member.file_size)  # zipfile unpacks no more than this
+    return archive.read(member)
+
+
+def _refuse_large(size: int) -> None:
+    if size > MOST_BYTES:
+        raise DataError(f"takes {size / 1e6:,.0f} MB, but a patch may take {MOST_BYTES / 1e6:.0f} MB; remove it")
 
 
 def _list_zip(path: Path) -> list[_File]:
     try:
         archive = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
+    except UNREADABLE as error:
         raise DataError(f"{path}: not a readable zip archive ({error}); download it again") from error
     # Members are only read into memory, so a path such as ../../x.jpg does no harm.
-    members = sorted((PurePosixPath(name), name) for name in archive.namelist())
-    found = [(member, name) for member, name in members if _is_patch(member) and member.parent.name]
-    return [(member.parent.name, member.name, partial(archive.read, name)) for member, name in found]
+    members = [(PurePosixPath(info.filename), info) for info in archive.infolist()]
+    found = [(name, info) for name, info in members if _is_patch(name) and name.parent.name]
+    found.sort(key=lambda each: each[0])
+    return [(name.parent.name, name.name, partial(_read_member, archive, info)) for name, info in found]
 
 
 def _is_patch(path: PurePath) -> bool:
@@ -177,6 +201,7 @@ def _decode_all(
     """The pixels of the good patches, and the problem of each bad one by its index in `files`."""
     # A sample gives the kind of most patches, so that all are decoded once, into one array.
     guess = _most_common(_try_decode(file, bands)[0] for file in files[:: 1 + len(files) // 16])
+    _refuse_too_many(path, len(files), guess)
     pixels, outcomes = _fill(files, bands, guess, progress)
     kind = _most_common(outcomes)
     bad: dict[int, str] = {}
@@ -193,12 +218,26 @@ def _decode_all(
         raise DataError(f"{problem}, or leave it{more} out with `skip_bad=True`")
     if kind != guess:
         del pixels  # frees the memory before the next array is made
+        _refuse_too_many(path, len(files), kind)
         pixels, _ = _fill(files, bands, kind, progress)
     # In place: a copy would double the memory.
     for target, index in enumerate(index for index in range(len(files)) if index not in bad):
         if target != index:
             pixels[target] = pixels[index]
     return pixels[: len(files) - len(bad)], bad
+
+
+def _refuse_too_many(path: Path, count: int, kind: _Kind | None) -> None:
+    """Raises DataError if patches of one kind need more memory than is free."""
+    if kind is None:
+        return
+    shape, dtype = kind
+    needed, free = count * math.prod(shape) * dtype.itemsize, psutil.virtual_memory().available
+    if needed > free:
+        raise DataError(
+            f"{path}: {count} patches of {_words(kind)} take {needed / 1e9:.1f} GB, but only {free / 1e9:.1f} GB of "
+            "memory are free; use fewer or smaller patches, or fewer bands"
+        )
 
 
 def _fill(
@@ -250,6 +289,7 @@ def _decode(file: _File, bands: tuple[str, ...]) -> NDArray[np.generic]:
 
 def _decode_tiff(content: bytes, bands: tuple[str, ...]) -> NDArray[np.generic]:
     with MemoryFile(content) as memory, memory.open() as dataset:
+        _refuse_wide(dataset.width, dataset.height)
         pixels: NDArray[np.generic] = dataset.read([1 + i for i in _indices(dataset, bands)])
     return pixels
 
@@ -261,8 +301,14 @@ def _decode_picture(content: bytes, bands: tuple[str, ...]) -> NDArray[np.generi
     with Image.open(io.BytesIO(content)) as image:
         if image.mode.startswith(("I", "F")):
             raise DataError("not an 8-bit image; convert it to GeoTIFF")
+        _refuse_wide(*image.size)
         pixels = np.asarray(image.convert("RGB"))
     return pixels.transpose(2, 0, 1)[[RGB.index(band) for band in bands]]
+
+
+def _refuse_wide(width: int, height: int) -> None:
+    if max(width, height) > MOST_SIDE:
+        raise DataError(f"has {width} x {height} px, but a patch may have {MOST_SIDE} px a side; cut it into patches")
 
 
 def _indices(dataset: rasterio.DatasetReader, bands: tuple[str, ...]) -> list[int]:

@@ -123,7 +123,7 @@ class Bundle:
             bundle = cls(**{**facts, "legend": Legend.from_json(facts["legend"])}, path=path)
             bundle._check()
             return bundle
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ModelError(
                 f"{file}: not a readable model description ({error}); restore the file", page="reference/model-bundle/"
             ) from error

@@ -69,17 +69,20 @@ class Area:
             SceneError: It cannot be read, holds no polygons or has no CRS.
         """
         import geopandas as gpd
-        import pyogrio
+        from pyogrio.errors import DataLayerError, DataSourceError, FeatureError, GeometryError
 
+        unreadable = (DataSourceError, DataLayerError, FeatureError, GeometryError, shapely.errors.ShapelyError)
         try:
             frame = gpd.read_file(path)
-        except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, OSError) as error:
+        except (*unreadable, pyproj.exceptions.ProjError, OSError) as error:
             raise SceneError(f"{path}: cannot be read as polygons ({error}); use a GeoPackage or GeoJSON") from error
         if "geometry" not in frame or not frame.geom_type.isin(["Polygon", "MultiPolygon"]).any():
             raise SceneError(f"{path}: holds no polygons; use a file with the area of interest as polygons")
         if frame.crs is None:
             raise SceneError(f"{path}: has no coordinate reference system; add it, such as ogr2ogr -a_srs EPSG:4326")
         polygons = frame.geometry[frame.geom_type.isin(["Polygon", "MultiPolygon"])]
+        if not np.isfinite(shapely.get_coordinates(polygons.to_numpy())).all():
+            raise SceneError(f"{path}: has coordinates that are not finite numbers; correct or delete these polygons")
         return cls(str(path), tuple(shapely.make_valid(polygons.to_numpy())), pyproj.CRS.from_user_input(frame.crs))
 
 
@@ -203,7 +206,13 @@ def _span(first: float, last: float, stride: int, margin: int, window: int, size
 def _in_pixels(area: Area, dataset: rasterio.DatasetReader) -> NDArray[Any]:
     """The area's polygons in pixel coordinates of a raster."""
     target = pyproj.CRS.from_wkt(dataset.crs.to_wkt())
-    transformer = pyproj.Transformer.from_crs(area.crs, target, always_xy=True)
+    try:
+        transformer = pyproj.Transformer.from_crs(area.crs, target, always_xy=True)
+    except pyproj.exceptions.ProjError as error:
+        raise SceneError(
+            f"{area.name}: its {area.crs.name} cannot be reprojected to the scene's {target.name}; give polygons in "
+            "EPSG:4326"
+        ) from error
     nearby = _nearby(area, dataset)
     if not len(nearby):
         return nearby

@@ -10,8 +10,11 @@ import pyproj
 import rasterio
 from affine import Affine
 from pyproj.exceptions import ProjError
+from rasterio._err import CPLE_BaseError
+from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.enums import MaskFlags, Resampling
+from rasterio.errors import RasterioError
 from rasterio.io import MemoryFile
 from rasterio.shutil import copy
 from rasterio.transform import from_gcps
@@ -25,6 +28,8 @@ EXAMPLE = "EPSG:32633"
 """The CRS in messages, UTM zone 33 north."""
 SMALLEST, LARGEST = 0.001, 100_000
 """Sides of pixels that can be, meters; others are errors of the geotransform."""
+REFUSALS = (RasterioError, CPLE_BaseError, RuntimeError)
+"""What GDAL and PROJ raise, through rasterio and pyproj, where a raster cannot be warped."""
 
 
 def georeferenced(dataset: rasterio.DatasetReader, crs: str | None = None) -> rasterio.DatasetReader:
@@ -38,7 +43,7 @@ def georeferenced(dataset: rasterio.DatasetReader, crs: str | None = None) -> ra
         crs: The CRS according to metadata outside the raster, such as ``"EPSG:32633"``; used if the raster has none.
     """
     points, their_crs = dataset.gcps
-    if dataset.crs is None and points and their_crs is not None:
+    if dataset.crs is None and their_crs is not None and _span_a_plane(points):
         transform = from_gcps(points)
         if max(math.dist(~transform @ (p.x, p.y), (p.col, p.row)) for p in points) <= CONTROL_TOLERANCE:
             return _placed(dataset, their_crs, transform)
@@ -50,10 +55,18 @@ def georeferenced(dataset: rasterio.DatasetReader, crs: str | None = None) -> ra
     return dataset
 
 
+def _span_a_plane(points: list[GroundControlPoint]) -> bool:
+    """Whether ground control points are enough for a transform: three that lie on no line, neither here nor there."""
+    if not points:
+        return False
+    here, there = np.array([(p.col, p.row, 1.0) for p in points]), np.array([(p.x, p.y, 1.0) for p in points])
+    return all(np.isfinite(each).all() and np.linalg.matrix_rank(each - each[0]) == 2 for each in (here, there))
+
+
 def why_unplaced(dataset: rasterio.DatasetReader) -> str:
     """Why nobody knows where a raster lies, and what to do; empty if it can be placed."""
     if dataset.crs is None:
-        if dataset.rpcs:
+        if dataset.tags(ns="RPC"):  # not dataset.rpcs, which fails if one is no number
             return f"has only RPCs; orthorectify it with gdalwarp -rpc -t_srs {EXAMPLE}"
         return f"has no coordinate reference system; add it with gdal_edit.py -a_srs {EXAMPLE}"
     if has_no_transform(dataset):

@@ -9,14 +9,16 @@ from affine import Affine
 from rasterio.crs import CRS
 
 from geocfl.errors import SceneError
-from geocfl.scenes.georeference import georeferenced, is_north_up, north_up, why_unplaced
+from geocfl.scenes.georeference import REFUSALS, georeferenced, is_north_up, north_up, why_unplaced
 from geocfl.scenes.reading import Reading
 from geocfl.scenes.source import Source
-from geocfl.scenes.stack import coarseness
+from geocfl.scenes.stack import coarseness, reason
 from geocfl.scenes.warp import ground, to_model_grid
 
 LOCAL = CRS.from_wkt('LOCAL_CS["pixels in metres",UNIT["metre",1]]')  # codespell:ignore metre,metres
 """The CRS of a scene without one, if `allow_no_crs` permits such scenes."""
+COARSEST = 64
+"""Side of the largest pixels that are resampled, in pixels of the model, whose whole window would lie within one."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,20 @@ def place(
                 "remove `warp=False` to resample it, or resample it first with gdalwarp",
                 page="how-to/grids/",
             )
+        if max(found.across, found.down) > COARSEST * gsd:
+            raise SceneError(
+                f"{source.path}: its {pixels} are too coarse for a model of {gsd:g} m; use bands of {gsd:g} m, or "
+                "correct its geotransform with gdal_edit.py -a_ullr WEST NORTH EAST SOUTH",
+                page="how-to/grids/",
+            )
         view = to_model_grid(dataset, gsd)
+    except REFUSALS as error:
+        dataset.close()
+        raise SceneError(
+            f"{source.path}: cannot be placed on the ground ({reason(error)}); correct its place with gdal_edit.py "
+            "-a_ullr WEST NORTH EAST SOUTH or -a_srs, or use gdalwarp first",
+            page="how-to/grids/",
+        ) from error
     except BaseException:
         dataset.close()
         raise

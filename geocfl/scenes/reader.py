@@ -28,7 +28,7 @@ from geocfl.scenes.placing import LOCAL, Placing, place
 from geocfl.scenes.plausible import LOWEST, Found, find_scale, is_dark, raw_scale
 from geocfl.scenes.reading import Reading
 from geocfl.scenes.remote import insist, remote_settings
-from geocfl.scenes.scaling import DEFAULT, EIGHT_BIT, OPTIONS, find_scaling
+from geocfl.scenes.scaling import DEFAULT, EIGHT_BIT, OPTIONS, TAGS, find_scaling
 from geocfl.scenes.source import Source, file_name
 from geocfl.scenes.stack import assemble, open_dataset, open_virtual, reason
 from geocfl.scenes.undeclared import undeclared_nodata
@@ -377,6 +377,8 @@ def _settle_scale(scene: Scene, how: Reading, paths: Sequence[str], said: str) -
             )
     elif found is None and (floats or unstated):
         found = _look(scene, floats, None if unstated else max(s.scale for s in scene.scaling.values()))
+    elif said == TAGS and how.offset is None:
+        _refuse_implausible(scene)
     if found:
         offset = 0.0 if how.offset is None else float(how.offset)
         scene.scaling = dict.fromkeys(scene.bands, Scaling(found.scale, offset))
@@ -384,12 +386,22 @@ def _settle_scale(scene: Scene, how: Reading, paths: Sequence[str], said: str) -
         scene.notes = (*scene.notes, f"{scene.path}: its {found.why}, so `scale={found.scale:g}` is used")
 
 
+def _refuse_implausible(scene: Scene) -> None:
+    """Raises SceneError if whole numbers cannot be reflectance with the scale and offset that the file states."""
+    stated = max(scaling.scale for scaling in scene.scaling.values())
+    find_scale(scene.path, scene.sample(_three(scene)) * np.float32(stated), scene.dtype, stated)
+
+
+def _three(scene: Scene) -> tuple[str, ...]:
+    """Up to three bands to look at, those of visible light first."""
+    return tuple(dict.fromkeys(band for band in ("B02", "B03", "B04", *scene.bands) if band in scene.bands))[:3]
+
+
 def _look(scene: Scene, floats: bool, stated: float | None) -> Found | None:
     """The scale that the numbers of a scene show; of B04 first, and of other bands where it leaves a doubt."""
     red = scene.red_numbers[None]
     if floats or is_dark(red, stated):
-        bands = tuple(dict.fromkeys(band for band in ("B02", "B03", "B04", *scene.bands) if band in scene.bands))[:3]
-        return find_scale(scene.path, scene.sample_numbers(bands), scene.dtype, stated)
+        return find_scale(scene.path, scene.sample_numbers(_three(scene)), scene.dtype, stated)
     return find_scale(scene.path, red, scene.dtype, stated)
 
 

@@ -14,7 +14,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.drivers import raster_driver_extensions
-from rasterio.enums import MaskFlags
+from rasterio.enums import Interleaving, MaskFlags
 from rasterio.transform import from_gcps
 
 from geocfl.errors import SceneError
@@ -27,6 +27,10 @@ HALF_PIXEL = 0.5
 _ARCHIVES = ("/vsizip/", "/vsitar/", "/vsigzip/")
 OWN_PIXELS = ("jp2", "j2k", "tif", "tiff")
 """Endings of formats that contain their own pixels."""
+MOST_PIXELS = 10_000_000
+"""Along one side of a raster; around the Earth there are 4 million pixels of 10 m."""
+LARGEST_BLOCK = 256_000_000
+"""Bytes of a block that may be four times as large as its raster: one of a raster of zeros takes kilobytes on disk."""
 COARSER = "GEOCFL_COARSER"
 """Tag of a band in a virtual raster: how many times as large its own pixels are."""
 # GDAL's names of data types are capitalized: uint16 is UInt16.
@@ -144,13 +148,38 @@ def open_dataset(path: str) -> rasterio.DatasetReader:
     """Opens a raster; a remote one with the settings for its server, and only if its format names no other files.
 
     Raises:
-        RasterioIOError: It is local and cannot be opened, or is of a format that its name does not say.
+        RasterioIOError: It is local and cannot be opened, or is of a format that its name does not say; or its numbers
+            are complex, or its size or that of its blocks is absurd.
         SceneError: It is remote, and cannot be opened or names other files.
     """
     if is_remote(path):
-        return open_remote(path)
-    with rasterio.Env(GDAL_NUM_THREADS="ALL_CPUS"):  # drivers choose the number of decoding threads on opening
-        return rasterio.open(path, driver=_driver(path))
+        dataset = open_remote(path)
+    else:
+        with rasterio.Env(GDAL_NUM_THREADS="ALL_CPUS"):  # drivers choose the number of decoding threads on opening
+            dataset = rasterio.open(path, driver=_driver(path))
+    if why := _why_unusable(dataset):
+        dataset.close()
+        raise rasterio.RasterioIOError(why)
+    return dataset
+
+
+def _why_unusable(dataset: rasterio.DatasetReader) -> str:
+    """Why a raster that GDAL opens cannot be a scene or a mask, or is not worth its memory; empty if it can."""
+    if not dataset.count:
+        return ""
+    if any(kind.startswith("complex") for kind in dataset.dtypes):
+        return "its numbers are complex, as those of radar are, and no reflectance"
+    if max(dataset.shape) > MOST_PIXELS:
+        return f"it has {dataset.width} x {dataset.height} px, and there are only 4 million of 10 m around the Earth"
+    height, width = dataset.block_shapes[0]
+    together = dataset.count if dataset.interleaving is Interleaving.pixel else 1
+    size = height * width * together * np.dtype(dataset.dtypes[0]).itemsize
+    if size > LARGEST_BLOCK and height * width > 4 * dataset.height * dataset.width:
+        return (
+            f"its blocks of {width} x {height} px take {size / 1e6:.0f} MB each, although it has only "
+            f"{dataset.width} x {dataset.height} px; write it anew with gdal_translate -co TILED=YES"
+        )
+    return ""
 
 
 def open_virtual(text: str, paths: Iterable[str]) -> rasterio.DatasetReader:

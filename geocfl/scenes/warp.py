@@ -14,6 +14,7 @@ from pyproj.aoi import AreaOfInterest
 from pyproj.database import query_utm_crs_info
 from rasterio.crs import CRS
 from rasterio.enums import MaskFlags, Resampling
+from rasterio.errors import WarpedVRTError
 from rasterio.vrt import WarpedVRT
 
 GSD_TOLERANCE = 0.05
@@ -22,6 +23,8 @@ TOLERANCE = 1e-3
 """Error in pixels that GDAL may make by interpolating between projected points; rasterio fails at 0."""
 POLAR_GRIDS = {True: 5041, False: 5042}
 """Universal Polar Stereographic in the north, and in the south, where UTM has no zones; EPSG codes, east first."""
+MOST_PIXELS = 2**31 - 1
+"""Along one side of a raster of GDAL."""
 SIDE_POINTS = 51
 """Points along each side of a scene that determine where its edges lie in another CRS."""
 
@@ -80,9 +83,14 @@ def to_model_grid(dataset: rasterio.DatasetReader, gsd: float) -> WarpedVRT:
         The view, resampled with cubic convolution, or averaged from pixels less than half as large. Cubic values may
         lie slightly outside the range of their neighbors; a valid value never becomes the nodata value. Pixels without
         data in all bands stay so, and no value of a pixel without data enters its neighbors.
+
+    Raises:
+        WarpedVRTError: It reaches to where that zone is undefined, or GDAL cannot warp it.
     """
     crs = _utm_zone(dataset)
     xs, ys = outline(dataset, pyproj.CRS.from_wkt(crs.to_wkt()))
+    if not (np.isfinite(xs).all() and np.isfinite(ys).all()):
+        raise WarpedVRTError("it reaches to where its projection, or its UTM zone, is undefined")
     found = ground(dataset)
     # Origin: the scene's own corner if it is in that CRS, else a multiple of the pixel size.
     x, y = (min(xs), max(ys)) if crs == dataset.crs and not found.turned else (0.0, 0.0)
@@ -92,12 +100,15 @@ def to_model_grid(dataset: rasterio.DatasetReader, gsd: float) -> WarpedVRT:
     masked = MaskFlags.per_dataset in dataset.mask_flag_enums[0]
     declared = dataset.nodata is not None
     nodata = dataset.nodata if declared else 0
+    width, height = round((east - west) / gsd), round((north - south) / gsd)
+    if not (0 < width <= MOST_PIXELS and 0 < height <= MOST_PIXELS):
+        raise WarpedVRTError(f"it would have {width} x {height} pixels of {gsd:g} m")
     return WarpedVRT(
         dataset,
         crs=crs,
         transform=Affine(gsd, 0, west, 0, -gsd, north),
-        width=round((east - west) / gsd),
-        height=round((north - south) / gsd),
+        width=width,
+        height=height,
         resampling=Resampling.average if finer else Resampling.cubic,
         add_alpha=masked,
         src_nodata=None if masked else nodata,

@@ -1,5 +1,6 @@
 import logging
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -227,3 +228,15 @@ def test_what_the_system_refuses_is_one_sentence(error: Exception, words: str, m
     assert words in result.stderr
     assert result.stderr.count("\n") == 1
     assert CliRunner().invoke(app, ["--debug", "stats", "a_lulc.tif", "--zones", "z.gpkg"]).exception is error
+
+
+def test_names_and_tags_cannot_change_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    def explain(*_: object, **__: object) -> dict[str, object]:
+        logging.getLogger("geocfl.scenes").warning("%s: is odd", "a\x1b[31m.tif")
+        return {"kind": "model", "origin": {"data\x1b]0;title\x07": "b\x9b1m\rc"}, "name": "d\u202ee"}
+
+    monkeypatch.setattr("geocfl.info", explain, raising=False)
+    done = CliRunner().invoke(app, ["info", "s.tif"])
+    assert done.stderr == "warning: a\\x1b[31m.tif: is odd\n"
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", done.stdout)
+    assert "b\\x9b1m\\rc" in done.stdout

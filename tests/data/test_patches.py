@@ -4,12 +4,14 @@ import io
 import os
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import rasterio
 from PIL import Image
 
+import geocfl.data.patches as patches_module
 from geocfl.core.legend import EUROSAT
 from geocfl.core.radiometry import EUROSAT_RGB, SENTINEL2, Scaling
 from geocfl.data.patches import EUROSAT_BANDS, RGB, read_patches
@@ -258,6 +260,36 @@ def test_an_archive_writes_nothing_wherever_its_paths_lead(tmp_path, monkeypatch
     assert sorted(os.walk(tmp_path)) == before
     assert [c.folder for c in patches.legend] == ["evil", "geocfl", "good"]
     assert len(patches) == 3
+
+
+def test_pictures_that_unpack_to_gigabytes_are_refused_undecoded(tmp_path):
+    black = io.BytesIO()
+    Image.new("1", (20_000, 4097)).save(black, "PNG")
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in "AB":
+            archive.writestr(f"{name}/1.png", black.getvalue())
+            archive.writestr(f"{name}/2.png", png((1, 2, 3)))
+    assert (tmp_path / "bomb.zip").stat().st_size < 100_000
+    with pytest.raises(DataError, match=r"A/1\.png: has 20000 x 4097 px, but a patch may have 4096 px a side"):
+        read_patches(tmp_path / "bomb.zip", RGB)
+
+
+def test_files_that_unpack_to_gigabytes_are_refused_unread(tmp_path, monkeypatch):
+    monkeypatch.setattr(patches_module, "MOST_BYTES", 1000)
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in "AB":
+            archive.writestr(f"{name}/1.tif", bytes(1001))
+    with pytest.raises(DataError, match=r"A/1\.tif: takes .* MB, but a patch may take"):
+        read_patches(tmp_path / "bomb.zip", RGB)
+
+
+def test_more_patches_than_memory_holds_are_refused(tmp_path, monkeypatch):
+    for name in "AB":
+        (tmp_path / "data" / name).mkdir(parents=True)
+        (tmp_path / "data" / name / "1.png").write_bytes(png((1, 2, 3)))
+    monkeypatch.setattr(patches_module.psutil, "virtual_memory", lambda: SimpleNamespace(available=2 * 3 * 64 - 1))
+    with pytest.raises(DataError, match=r"data: 2 patches of 8 x 8 px and 3 bands of uint8 take .* use fewer"):
+        read_patches(tmp_path / "data", RGB)
 
 
 def test_archives_that_cannot_be_read_are_named(tmp_path):

@@ -204,6 +204,8 @@ def test_missing_parts_are_named(bundle, missing):
         {"origin": "here"},
         {"legend": []},
         {"legend": [{"code": 1, "name": "A", "folder": "A", "color": "#123456"}]},
+        {"gsd": 10**400},
+        {"legend": [{"code": k, "name": str(k) * 201, "folder": "A", "color": "#123456"} for k in (1, 2)]},
         {"legend": [{"code": k, "name": f"{k}\n", "folder": "A", "color": "#123456"} for k in (1, 2)]},
     ],
 )

@@ -143,3 +143,16 @@ def test_files_that_are_no_area(tmp_path) -> None:
     nowhere = area_file(tmp_path / "nowhere.gpkg", shapely.box(0, 0, 1, 1), crs=None)
     with pytest.raises(SceneError, match=r"nowhere\.gpkg: has no coordinate reference system"):
         Area.of_file(nowhere)
+
+
+def test_coordinates_that_are_no_numbers_are_named(tmp_path) -> None:
+    ring = [(0, 0), (1, 0), (1, float("inf")), (0, 0)]
+    with pytest.raises(SceneError, match=r"area\.gpkg: has coordinates that are not finite numbers"):
+        Area.of_file(area_file(tmp_path / "area.gpkg", shapely.Polygon(ring)))
+
+
+def test_polygons_of_another_celestial_body(raster, tmp_path) -> None:
+    file = tmp_path / "moon.gpkg"
+    gpd.GeoDataFrame(geometry=[shapely.box(0, 0, 1, 1)], crs="+proj=longlat +R=1737400").to_file(file)
+    with rasterio.open(raster) as dataset, pytest.raises(SceneError, match=r"moon\.gpkg: its .* cannot be reprojected"):
+        Extent.around(Area.of_file(file), dataset, 64, 64)

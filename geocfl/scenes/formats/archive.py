@@ -14,8 +14,10 @@ from geocfl.errors import SceneError
 
 MAX_MEMBERS = 100_000
 """Maximum number of files in an archive; a product has about 100."""
-BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)
+BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, UnicodeDecodeError)
 """What damaged, encrypted and unusual archives raise."""
+MAX_NAME, MAX_DEPTH = 1024, 32
+"""Maximum length and number of folders of a path in an archive; longer ones are left out."""
 _READABLE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _TO_UNPACK = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar")
 # GDAL finds no names of more than 100 characters in a tar, which those of products have, and reads the others slowly.
@@ -134,6 +136,8 @@ def _names(path: str, handle: zipfile.ZipFile) -> Iterator[str]:
     """Paths of files, and of folders with a slash at the end."""
     for each in handle.infolist():
         name = each.filename
+        if len(name) > MAX_NAME or name.count("/") > MAX_DEPTH:
+            continue
         if name.startswith("/") or ".." in PurePosixPath(name).parts:
             continue
         if each.compress_type not in _READABLE or each.flag_bits & 1:

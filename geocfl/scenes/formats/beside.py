@@ -12,6 +12,7 @@ import rasterio
 from geocfl.scenes.acquisition import find_datetime
 from geocfl.scenes.baseline import find_baseline, named_in
 from geocfl.scenes.formats.safe import Metadata, metadata_above, read_metadata
+from geocfl.scenes.stack import open_dataset
 from geocfl.scenes.urls import is_remote, shown
 
 PRODUCT = ("product_metadata.xml", "MTD_MSIL2A.xml", "MTD_MSIL1C.xml")
@@ -75,7 +76,7 @@ def _tags(file: str) -> dict[str, str]:
     if not Path(file).is_file():
         return {}
     try:
-        with rasterio.open(file) as dataset:
+        with open_dataset(file) as dataset:
             tags: dict[str, str] = dataset.tags()
     except rasterio.RasterioIOError:  # reading says so
         return {}

@@ -18,6 +18,7 @@ from geocfl.scenes.formats.archive import Place, path_of
 from geocfl.scenes.formats.beside import baseline_of, metadata_of
 from geocfl.scenes.formats.safe import NODATA_DN
 from geocfl.scenes.source import Band, Source
+from geocfl.scenes.stack import open_dataset
 from geocfl.scenes.urls import shown, without_query
 
 ENDINGS = (".jp2", ".tif", ".tiff", ".vrt", ".img")
@@ -162,7 +163,7 @@ def _is_single(path: str) -> bool:
     if not os.path.isfile(path):
         return True
     try:
-        with rasterio.open(path) as dataset:
+        with open_dataset(path) as dataset:
             return dataset.count == 1 or [color.name for color in dataset.colorinterp][1:] == ["alpha"]
     except rasterio.RasterioIOError:
         return True

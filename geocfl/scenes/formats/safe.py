@@ -36,8 +36,8 @@ IMAGE_ENDINGS = (".jp2", ".tif", ".tiff", ".JP2", ".TIF")
 _OLD_METADATA = re.compile(r"S2[A-D]_(?:OPER|USER)_MTD_SAFL(?:1C|2A).*\.xml")
 _IMAGE = re.compile(r"(?:.*_)?(B0[1-9]|B1[0-2]|B8A|SCL)(?:_([126]0)m)?")
 _BAND_IDS = {str(number): band for number, band in enumerate(BANDS)}
-_MAX_BYTES = 16 << 20
-"""Maximum size of metadata; real ones have about 60 kB."""
+_MAX_BYTES = 2_000_000
+"""Maximum size of metadata; real ones have about 60 kB, and parsing takes up to a hundred times as much memory."""
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,11 @@ def read_metadata(path: str, product: Place, name: str) -> Metadata:
         SceneError: It is broken.
     """
     with (product / name).open("rb") as stream:
-        data = stream.read(_MAX_BYTES)
+        data = stream.read(_MAX_BYTES + 1)
+    if len(data) > _MAX_BYTES:
+        raise SceneError(
+            f"{path}: {name} is broken (it is larger than {_MAX_BYTES / 1e6:.0f} MB); download the product again"
+        )
     try:
         root = ET.fromstring(data, ET.XMLParser(target=_NoDoctype()))  # noqa: S314 - no entities without a doctype
         return _parse(root, name)

@@ -69,6 +69,8 @@ _SUFFIX = re.compile(r"(?:[-_](?:jp2|cog|\d+m))+$", re.IGNORECASE)
 _PICTURE = re.compile(r"visual|tci|true", re.IGNORECASE)
 _PREVIEW = re.compile(r"preview|rendered|thumbnail|overview|quicklook|browse", re.IGNORECASE)
 _METERS = re.compile(r"_(\d+)m(?![a-z])", re.IGNORECASE)
+# WMS:..., NETCDF:"..." and an XML that describes a raster; not a URL and not the drive of a path on Windows.
+_CONNECTION = re.compile(r"\s*<|(?!(?:https?|s3|gs|az|file|abfss?|oss|swift):)[A-Za-z][\w+.-]+:", re.IGNORECASE)
 _LEVEL = re.compile(r"(?:L|MSI)(1C|2A)(?![0-9A-Z])")
 
 
@@ -380,6 +382,11 @@ def _href(layer: _Layer, place: str, origin: str, name: str) -> str:
     """
     href = layer.asset.get_absolute_href() or layer.asset.href
     trusted = "download the Item and use the copy if you trust it"
+    if any(map(_CONNECTION.match, (href, layer.asset.href))):
+        raise SceneError(
+            f"{name}: its asset {layer.key} is no file and no address of one, but a description for GDAL, which may "
+            "name any file; correct the Item"
+        )
     if is_remote(place) and not href.lower().startswith(tuple(SCHEMES)):
         raise SceneError(
             f"{name}: its asset {layer.key} is a local file, which an Item from a server may not name; {trusted}",

@@ -135,6 +135,15 @@ def test_zips_of_band_files(tmp_path, prefix):
     )
 
 
+def test_long_and_deep_names_in_a_zip_are_left_out(tmp_path):
+    raster = write(tmp_path / "B04.tif", np.ones((8, 8), np.uint16))
+    with zipfile.ZipFile(tmp_path / "scene.zip", "w") as archive:
+        archive.write(raster, "T33TUL_B04.tif")
+        for number in range(5):  # takes gigabytes if each folder above is listed
+            archive.writestr("a/" * 30_000 + f"{number}.tif", b"")
+    assert list(find_source(tmp_path / "scene.zip").bands) == ["B04"]
+
+
 def test_the_only_raster_of_a_zip(tmp_path):
     with rasterio.open(
         bands_in(tmp_path / "x") / "scene.tif", "w", driver="GTiff", height=64, width=64, count=3, dtype="int16",

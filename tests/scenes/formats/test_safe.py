@@ -310,6 +310,14 @@ def test_metadata_with_entities_is_refused(product: Path, declared: str) -> None
         find_safe(str(product))
 
 
+@pytest.mark.parametrize("zipped", [False, True])
+def test_metadata_larger_than_any_is_not_parsed(product: Path, zipped: bool) -> None:
+    with (product / "MTD_MSIL2A.xml").open("a") as file:
+        file.write("<a/>" * 500_000)
+    with pytest.raises(SceneError, match=r"MTD_MSIL2A\.xml is broken \(it is larger than 2 MB\)"):
+        find_safe(str(zip_product(product) if zipped else product))
+
+
 def test_a_band_listed_twice(product: Path) -> None:
     line = f"<IMAGE_FILE>{str(image(product, 'B04_10m').relative_to(product))[:-4]}</IMAGE_FILE>"
     edit(product, line, line + line)

@@ -628,3 +628,19 @@ def test_absurd_scales_are_refused(tmp_path: Path, scale: float) -> None:
     path.write_text(json.dumps(item(bands)))
     with pytest.raises(SceneError, match="which are not valid; correct the Item"):
         find_item(str(path))
+
+
+@pytest.mark.parametrize(
+    "href",
+    [
+        "WMS:http://example.com/?layers=x",
+        'NETCDF:"/etc/hostname":B04',
+        "GTIFF_DIR:1:/etc/hostname",
+        "<VRTDataset rasterXSize='1' rasterYSize='1'/>",
+        " <GDAL_WMS/>",
+        "vrt://scene.tif?bands=1",
+    ],
+)
+def test_assets_that_describe_a_raster_for_gdal_are_refused(save, href) -> None:
+    with pytest.raises(SceneError, match="its asset red is no file and no address of one"):
+        find_item(save(item({"red": {"href": href, "eo:bands": [{"name": "B04"}]}})))
