@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from geocfl.cli.entry import printable
+from geocfl.cli.entry import printable, printable_lines
 
 LONGEST_NAME = 24
 """Longest name of a task to show, in characters, so that the bar fits on a narrow terminal."""
@@ -68,7 +68,7 @@ class Bars:
         from tqdm import tqdm
 
         with tqdm.external_write_mode(file=sys.stdout):
-            typer.echo(printable(text))
+            typer.echo(printable_lines(text))
 
     def close(self) -> None:
         """Removes the remaining bars, for example after an error."""

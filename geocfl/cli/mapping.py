@@ -12,7 +12,7 @@ import typer
 import geocfl
 from geocfl.cli import options, parse
 from geocfl.cli.bars import bars
-from geocfl.cli.entry import MAP, app, as_options, examples, printable
+from geocfl.cli.entry import MAP, app, as_options, examples, printable_lines
 from geocfl.cli.options import MANY, OUTPUT, SCENE
 from geocfl.errors import GeocflError
 
@@ -251,7 +251,7 @@ def map_scenes(
     if as_json:
         typer.echo(json.dumps(facts if several else facts[0]["summary"], indent=2))
     elif several:
-        typer.echo(printable(as_options(tally.table())))
+        typer.echo(printable_lines(as_options(tally.table())))
     if tally.failures:
         raise typer.Exit(1)
 

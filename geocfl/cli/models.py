@@ -11,7 +11,7 @@ import typer
 import geocfl
 from geocfl.cli import completion, options, parse
 from geocfl.cli.completion import a_model, one_of
-from geocfl.cli.entry import MODELS, app, examples, printable
+from geocfl.cli.entry import MODELS, app, examples, printable_lines
 
 
 @app.command(
@@ -50,7 +50,7 @@ def info(
         mask_classes=parse.mask_classes(mask_classes),
         mask_bits=parse.mask_bits(mask_bits),
     )
-    typer.echo(json.dumps(facts, indent=2) if as_json else printable("\n".join(_lines(facts))))
+    typer.echo(json.dumps(facts, indent=2) if as_json else printable_lines("\n".join(_lines(facts))))
 
 
 def _lines(facts: dict[str, Any], indent: int = 0) -> list[str]:

@@ -12,7 +12,7 @@ import geocfl
 from geocfl.cli import completion, options, parse
 from geocfl.cli.bars import bars
 from geocfl.cli.completion import some_of
-from geocfl.cli.entry import USE, app, examples, printable
+from geocfl.cli.entry import USE, app, examples, printable_lines
 from geocfl.cli.options import REGIONS
 
 
@@ -56,7 +56,7 @@ def stats(
     """Sum the area of each class in each zone, such as districts or parcels."""
     with bars() as shown:
         table = geocfl.stats(map_file, zones, by=by, layer=layer, out=out, overwrite=overwrite, progress=shown)
-    typer.echo(table.frame().to_json(orient="records", indent=2) if as_json else printable(table.table()))
+    typer.echo(table.frame().to_json(orient="records", indent=2) if as_json else printable_lines(table.table()))
     if out and not as_json:
         typer.echo(f"\n  {out}")
 
@@ -148,6 +148,6 @@ def mosaic(
     if as_json:
         typer.echo(json.dumps(made.classes if regions else made.classes[""], indent=2))
         return
-    typer.echo(printable(made.table()) + "\n")
+    typer.echo(printable_lines(made.table()) + "\n")
     for file in made.paths:
         typer.echo(f"  {file}")
