@@ -79,7 +79,7 @@ def methods_paragraph(found: Assessment) -> str:
     overall = accuracy.overall
     return (
         f"The accuracy of the map was assessed with {drawn}, drawn without replacement by geocfl (seed {design.seed})."
-        f"{answered} The unit of assessment is the cell; the reference is the dominant class of its window. Accuracies "
+        f"{answered} The unit of assessment is the cell; the reference is the class of its window. Accuracies "
         f"and areas were estimated with {estimators} with the correction for finite populations; 95% intervals are "
         "Wilson's score intervals for the effective sample size, after one more point per stratum that is divided "
         f"among the classes. The overall accuracy is {100 * float(overall.value):.1f}% (standard error "
