@@ -1,4 +1,4 @@
-"""Lacking resources: full disks, limits of files, memory and descriptors, refused paths, closed streams.
+"""Lacking resources: full disks, limits of files and descriptors, refused paths, closed streams.
 
 Each fault is done to a process, or to its files, before the command starts there. The command has to give the
 undisturbed result or one sentence, and to leave nothing behind; the same command without the fault has to give the
@@ -110,7 +110,7 @@ def gone(work: Path) -> None:
 
 
 _ALL = ("map", "train", "mosaic", "table")
-FILES, SPACE, OPEN = resource.RLIMIT_FSIZE, resource.RLIMIT_AS, resource.RLIMIT_NOFILE
+FILES, OPEN = resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE
 FAULTS = (
     *(Fault("Full disk", ("map",), "", disk=size) for size in (8, 40, 80, 160, 240, 400)),
     *(Fault("Full disk", ("mosaic", "regions"), "", disk=size) for size in (8, 24, 64)),
@@ -118,7 +118,6 @@ FAULTS = (
     *(Fault("Full disk", ("train",), "", disk=size) for size in (4, 2000, 20_000, 40_000)),
     *(Fault("Limit of file sizes", ("map", "mosaic"), f"{kb} kB", limited(FILES, kb * 1000)) for kb in (4, 16, 40)),
     *(Fault("Limit of file sizes", ("train", "areas"), f"{kb} kB", limited(FILES, kb * 1000)) for kb in (4, 16, 100)),
-    *(Fault("Limit of memory", _ALL, f"{gb} GB", limited(SPACE, int(gb * 1e9))) for gb in (4, 4.5, 5, 6)),
     *(Fault("Limit of open files", _ALL, f"{count}", limited(OPEN, count)) for count in (8, 12, 24)),
     Fault("No permission", _ALL, "output folder", refused("out", 0o555)),
     Fault("No permission", ("map",), "scene", refused("in/A.tif")),

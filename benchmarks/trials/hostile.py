@@ -190,7 +190,6 @@ ATTACKS: dict[str, Attack] = {
     "a model with a terminal sequence in its name": model_with("map", name="\x1b[2J"),
     "a model with a terminal sequence in a class": control_class,
     "a model with windows of 2^31 pixels": model_with("map", window=2**31),
-    "a model with inputs of 8192 pixels": model_with("map", input_size=8192),
     "a model of an unknown backbone": model_with("map", backbone="os.system"),
     "1 x 2,000,000,000 pixels": sparse(1, 2_000_000_000),
     "2,000,000,000 x 1 pixels": sparse(2_000_000_000, 1, tiled=True, blockxsize=16, blockysize=32_768),

@@ -181,6 +181,23 @@ def preload_model(folder: Path) -> None:
     mapper.load_backend, mapper.measure_rate = loaded, lambda *_: 1000.0
 
 
+def in_fork(function: Callable[..., Any], *arguments: Any) -> bool:
+    """Calls a function in a forked process, since threads that it starts here would be lacking in later ones.
+
+    Returns:
+        Whether it raised nothing.
+    """
+    process = os.fork()
+    if process == 0:
+        code = 1
+        try:
+            function(*arguments)
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitpid(process, 0)[1] == 0
+
+
 def files_in(folder: Path) -> dict[str, bytes]:
     """Relative path of each file below a folder, hidden ones included, to its content."""
     return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
