@@ -13,6 +13,7 @@ import os
 import resource
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -79,6 +80,7 @@ def deaf(work: Path) -> None:
     end, start = os.pipe()
     os.close(end)
     os.dup2(start, 1)
+    sys.stdout = open(1, "w", closefd=False)  # the old one knows a place in a file
 
 
 def environment(**values: str) -> Do:
