@@ -70,7 +70,7 @@ def full(stream: int) -> Do:
     """A standard stream that takes nothing."""
 
     def do(work: Path) -> None:
-        os.dup2(os.open("/dev/full", os.O_WRONLY), stream)
+        os.dup2(os.open("/dev/full", os.O_RDWR), stream)
 
     return do
 

@@ -107,7 +107,7 @@ def _run(job: Job, work: Path, *, before: Any = None, watch: Any = None) -> Outc
 def _watched(work: Path, last: int, count_in: Path | None = None) -> None:
     """Counts the events on files below a folder; kills this process before event `last`, or writes their number."""
     begin, count = str(work / "out"), 0
-    descriptor = os.open(count_in, os.O_CREAT | os.O_WRONLY) if count_in else 0
+    descriptor = os.open(count_in, os.O_CREAT | os.O_RDWR) if count_in else 0
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         nonlocal count
