@@ -66,7 +66,7 @@ def test_built_in_models_are_completed() -> None:
         ("geocfl map scene.tif --strid", ["--stride"]),
         ("geocfl map scene.tif --products lulc,pre", ["lulc,preview"]),
         ("geocfl train --loss b", ["balanced-softmax"]),
-        ("geocfl info eurosat", ["eurosat-rgb-lite0"]),
+        ("geocfl info eurosat", ["eurosat-rgb-dense", "eurosat-rgb-lite0"]),
     ],
 )
 def test_bash_completes_names(line: str, offered: list[str], tmp_path: Path) -> None:
