@@ -395,6 +395,8 @@ class SceneMap:
                     yield dataset
         except (RasterioError, OSError) as error:
             if not in_store(path):
+                if not path.exists():
+                    raise DataError(f"{path}: is gone; map the scene again") from error
                 check_readable(path)
             raise DataError(f"{path}: not a raster that GDAL reads; map the scene again, or pass another") from error
 

@@ -572,10 +572,10 @@ def test_a_mosaic_of_eurosat_patches_maps_back_to_their_predictions(tmp_path: Pa
         names = sorted(n for n in archive.namelist() if n.endswith(".jpg"))[::1350]
         patches = np.stack([np.asarray(Image.open(archive.open(name))).transpose(2, 0, 1) for name in names])
     mosaic = patches.reshape(4, 5, 3, 64, 64).transpose(2, 0, 3, 1, 4).reshape(3, 256, 320)
-    model = geocfl.load_model("eurosat-rgb-lite0")  # it sees nothing beyond its window
-    result = geocfl.map_scene(
-        write_scene(tmp_path / "s.tif", mosaic), tmp_path, model=model, precision="float32", device="cpu"
-    )
+    name = "eurosat-rgb-lite0"  # it sees nothing beyond its window
+    scene = write_scene(tmp_path / "s.tif", mosaic)
+    result = geocfl.map_scene(scene, tmp_path, model=name, precision="float32", device="cpu")
+    model = geocfl.load_model(name)
     reflectance = geocfl.core.radiometry.EUROSAT_RGB.to_reflectance(patches)
     expected = model.predict(reflectance, backend="torch", device="cpu", precision="float32", batch_size=1).codes
     np.testing.assert_array_equal(codes(result).ravel(), expected)

@@ -161,8 +161,10 @@ def test_overshoots_stay_valid_and_no_data_stays_in_place(
     empty[:, :30] = True
     dn[:, empty] = nodata or 0
     path = write(tmp_path / "s.tif", dn.astype(dtype), "EPSG:32633", Affine(side, 0, 3e5, 0, -side, 5e6), nodata)
-    with open_scene(path, Reading(scale=1, offset=0), needed=BANDS, gsd=10) as scene:
-        pixels = scene.read(BANDS, 0, scene.height)
+    scale = 70_000  # no number is so far below 0 that it is no reflectance
+    # The nodata value is given, so that an overshoot of exactly 0 in all bands is data.
+    with open_scene(path, Reading(scale=scale, offset=0, nodata=nodata), needed=BANDS, gsd=10) as scene:
+        pixels = scale * scene.read(BANDS, 0, scene.height)
     # A pixel has data exactly where the pixel that contains its middle has.
     rows, columns = ((np.arange(size) + 0.5) * 10 / side for size in pixels.shape[1:])
     inside = np.ix_(rows[rows < 90].astype(int), columns[columns < 100].astype(int))
