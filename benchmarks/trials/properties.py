@@ -43,7 +43,7 @@ WAYS: dict[str, tuple[list[str], Callable[[], None] | None]] = {
     "batches of 500": (["--batch-size", "500"], None),
     "2 threads": ([], _threads(2)),
     "8 GB of memory": (["--memory", "8GB"], None),
-    "as little memory as possible": (["--memory", "900MB"], None),
+    "little memory": (["--memory", "1.1GB"], None),
     "beside another scene": (["SECOND"], None),
 }
 

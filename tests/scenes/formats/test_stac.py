@@ -462,8 +462,6 @@ PUBLIC, PRIVATE, MACHINE = "https://8.8.8.8/items", "http://192.168.1.7/items", 
         (MACHINE, "http://10.0.0.1/B04.tif", True),
         (PUBLIC, "file:///etc/B04.tif", False),
         (MACHINE, "file:///etc/B04.tif", False),
-        (PUBLIC, "vrt:///etc/B04.tif", False),
-        (MACHINE, "vrt:///etc/B04.tif", False),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("own_place", ["", "http://127.0.0.1/items/A.json"])
@@ -482,6 +480,15 @@ def test_an_item_from_a_server_names_nothing_that_fewer_can_reach(
     else:
         assert isinstance(found, SceneError)
         assert "download the Item and use the copy if you trust it" in str(found)
+
+
+@pytest.mark.parametrize("server", [PUBLIC, MACHINE])
+def test_an_item_from_a_server_holds_no_descriptions_for_gdal(monkeypatch: pytest.MonkeyPatch, server: str) -> None:
+    content = item({"B04": {"href": "vrt:///etc/B04.tif", "type": COG}})
+    answer = json.dumps({"type": "FeatureCollection", "features": [content]}).encode()
+    monkeypatch.setattr("geocfl.scenes.formats.stac.fetch", lambda url, wanted: answer)
+    ((_, error),) = find_items(f"{server}/A.json")
+    assert "asset B04 is no file and no address of one, but a description for GDAL" in str(error)
 
 
 def test_a_local_item_may_name_anything(save) -> None:
