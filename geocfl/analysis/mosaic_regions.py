@@ -58,8 +58,11 @@ def write_regions(
     """
     reached = regions.reached_by(maps)
     marks = [Staging(target.parent, target.stem.removesuffix(LULC), "") for target in targets]
-    for target, here, mark in zip(targets, reached, marks, strict=True):
-        for suffix in SUFFIXES if here and not mark.marked() else ():  # before any mosaic is made
+    wanted = [pair for pair, here in zip(zip(targets, marks, strict=True), reached, strict=True) if here]
+    # Killed while it removed the marks, of which the first goes last: all mosaics are there, made by the same call.
+    clearing = bool(wanted) and wanted[0][1].marked() and all(target.exists() for target, _ in wanted)
+    for target, mark in wanted:
+        for suffix in SUFFIXES if not (mark.marked() or clearing) else ():  # before any mosaic is made
             beside = target.with_name(f"{target.stem.removesuffix(LULC)}{suffix}")
             refuse_existing(beside, overwrite=overwrite)
     paths: list[Path] = []
@@ -69,15 +72,16 @@ def write_regions(
         if part is None:
             continue
         grid, placed, shape = part
+        again = clearing and not marks[number].marked()
         try:
             made, table = write_raster(
-                grid, placed, targets[number], polygons, overwrite, silent, shape, keep_mark=True
+                grid, placed, targets[number], polygons, overwrite or again, silent, shape, keep_mark=True
             )
         except NoDataInRegionError:
             continue
         paths += made
         classes[regions.all[number].name] = table
-    for mark in marks:
+    for mark in reversed(marks):
         mark.forget()
     without = [region.name for region in regions.all if region.name not in classes]
     if not classes:

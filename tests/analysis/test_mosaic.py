@@ -774,6 +774,30 @@ def test_an_interrupted_mosaic_of_regions_is_finished(four, tmp_path, monkeypatc
     assert made.classes == again.classes
 
 
+def test_a_mosaic_of_regions_killed_while_its_marks_are_removed_is_finished(four, tmp_path, monkeypatch):
+    shapes = {"a": box(600_000, 5_097_000, 601_000, 5_098_000), "b": box(601_000, 5_097_000, 602_000, 5_098_000)}
+    regions, out = write_regions(tmp_path / "regions.gpkg", shapes), tmp_path / "out"
+    forget, removed = staging.Staging.forget, []
+
+    def killed(mark):
+        if removed:
+            raise KeyboardInterrupt
+        removed.append(mark)
+        forget(mark)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(staging.Staging, "forget", killed)
+        with pytest.raises(KeyboardInterrupt):
+            mosaic([four], out, regions=regions, by="name")
+    assert [path.name for path in out.glob(".*")] == [".a.partial"]
+    before = {path: path.read_bytes() for path in out.glob("*.tif")}
+    assert set(mosaic([four], out, regions=regions, by="name").classes) == {"a", "b"}
+    assert {path: path.read_bytes() for path in out.glob("*.tif")} == before
+    assert not list(out.glob(".*"))
+    with pytest.raises(OutputError, match="already exists"):  # only once
+        mosaic([four], out, regions=regions, by="name")
+
+
 def test_an_interrupted_virtual_mosaic_is_finished(tmp_path, monkeypatch):
     a = write_map(tmp_path / "A", [[1]])
     whole = os.replace
