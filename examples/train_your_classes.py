@@ -65,7 +65,7 @@ run
 # `model.json`.
 
 # %%
-colors = {"Water": "#1d4e9e", "Woodland": "#14532d", "Scrub": "#b5c99a", "Farmland": "#f4d35e", "BuiltUp": "#d7263d"}
+colors = {"Water": "#0f468c", "Woodland": "#04432a", "Scrub": "#cfeaac", "Farmland": "#fcdb62", "BuiltUp": "#d2332b"}
 description = run.path / "model.json"
 facts = json.loads(description.read_text())
 for entry in facts["legend"]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import colorsys
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from geocfl.core.colors import distinct_colors
 from geocfl.core.display import html_table
 
 NODATA = 0
@@ -111,16 +111,18 @@ class Legend:
         """
         if set(folders) == {c.folder for c in EUROSAT}:
             return EUROSAT
-        known = {c.folder: c for c in EUROSAT}
-        classes = []
-        for index, folder in enumerate(sorted(folders)):
-            color = known[folder].color if folder in known else _distinct_color(index)
-            classes.append(LulcClass(index + 1, _spaced(folder), folder, color))
-        return cls(tuple(classes))
+        known = {c.folder: c.color for c in EUROSAT if c.folder in folders}
+        own = sorted(set(folders) - set(known))
+        new = distinct_colors(len(own), [PAPER, WITHHELD.color, *known.values()])
+        colors = known | dict(zip(own, new, strict=True))
+        ordered = enumerate(sorted(folders), 1)
+        return cls(tuple(LulcClass(code, _spaced(folder), folder, colors[folder]) for code, folder in ordered))
 
 
 WITHHELD = LulcClass(UNCLASSIFIED, "Unclassified", "", "#d9d9d9")
 """How unclassified cells are shown everywhere."""
+PAPER = "#ffffff"
+"""What maps are drawn on."""
 
 
 def shown_classes(legend: Iterable[LulcClass], *, unclassified: bool) -> list[LulcClass]:
@@ -134,26 +136,20 @@ def _spaced(folder: str) -> str:
     return " ".join(word[0].upper() + word[1:] for word in words) or folder
 
 
-def _distinct_color(index: int) -> str:
-    """Distinct colors for any number of classes: hue by the golden angle, lightness in three steps."""
-    red, green, blue = colorsys.hls_to_rgb((0.08 + index * 0.381966) % 1, (0.35, 0.55, 0.7)[index % 3], 0.6)
-    return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"
-
-
-# Hues follow those of common maps (yellow crops, green woods, blue water, red towns). Lightness differs within each
-# family, so that color-blind readers can tell Forest from Residential, and River from Sea Lake.
+# Hues follow those of common maps (yellow crops, green woods, blue water, red towns). Lightness differs where
+# color-blind readers see the same hue: any two colors are at least 20 apart in CIELAB for them too.
 EUROSAT = Legend(
     (
-        LulcClass(1, "Annual Crop", "AnnualCrop", "#f4d35e"),
-        LulcClass(2, "Forest", "Forest", "#14532d"),
-        LulcClass(3, "Herbaceous Vegetation", "HerbaceousVegetation", "#b5c99a"),
-        LulcClass(4, "Highway", "Highway", "#4a4a4a"),
-        LulcClass(5, "Industrial", "Industrial", "#9d4edd"),
-        LulcClass(6, "Pasture", "Pasture", "#6bbf59"),
-        LulcClass(7, "Permanent Crop", "PermanentCrop", "#e08e2b"),
-        LulcClass(8, "Residential", "Residential", "#d7263d"),
-        LulcClass(9, "River", "River", "#5bc0eb"),
-        LulcClass(10, "Sea Lake", "SeaLake", "#1d4e9e"),
+        LulcClass(1, "Annual Crop", "AnnualCrop", "#fcdb62"),
+        LulcClass(2, "Forest", "Forest", "#04432a"),
+        LulcClass(3, "Herbaceous Vegetation", "HerbaceousVegetation", "#cfeaac"),
+        LulcClass(4, "Highway", "Highway", "#636363"),
+        LulcClass(5, "Industrial", "Industrial", "#9d5cd0"),
+        LulcClass(6, "Pasture", "Pasture", "#6fbf64"),
+        LulcClass(7, "Permanent Crop", "PermanentCrop", "#dd8e1b"),
+        LulcClass(8, "Residential", "Residential", "#d2332b"),
+        LulcClass(9, "River", "River", "#5fc0e8"),
+        LulcClass(10, "Sea Lake", "SeaLake", "#0f468c"),
     )
 )
 """EuroSAT's ten classes, numbered as in Table 1 of the class focal loss paper (and as its folders sort)."""
