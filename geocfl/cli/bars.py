@@ -1,8 +1,10 @@
-"""Progress bars on the terminal, one for each task in progress."""
+"""Progress on standard error: bars on a terminal, one for each task in progress, or lines of JSON for programs."""
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -18,12 +20,18 @@ LONGEST_NAME = 24
 
 
 @contextmanager
-def bars() -> Iterator[Bars]:
+def bars() -> Iterator[Bars | Lines]:
     """Shows bars on standard error, below the log, while the block runs; none if standard error is not a terminal.
+
+    With ``GEOCFL_PROGRESS=json`` in the environment, each step is a line of JSON instead, such as
+    ``{"progress": "scene.tif", "done": 20, "total": 320, "unit": "window"}``.
 
     Yields:
         The value for a function's `progress`.
     """
+    if os.environ.get("GEOCFL_PROGRESS") == "json":
+        yield Lines()
+        return
     from tqdm.contrib.logging import logging_redirect_tqdm
 
     shown = Bars()
@@ -76,6 +84,19 @@ class Bars:
             for bar in self._bars.values():
                 bar.close()
             self._bars.clear()
+
+
+class Lines:
+    """A `geocfl.core.progress.Progress` for programs that run geocfl: a line of JSON for each step."""
+
+    def __call__(self, what: str, done: int, total: int, unit: str) -> None:
+        """Prints a line; JSON escapes whatever would break it."""
+        step = {"progress": printable(what), "done": done, "total": total, "unit": unit}
+        typer.echo(json.dumps(step), err=True)
+
+    def say(self, text: str) -> None:
+        """Prints text on standard output."""
+        typer.echo(printable_lines(text))
 
 
 def _shortened(name: str) -> str:

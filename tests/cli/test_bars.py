@@ -1,4 +1,5 @@
 import io
+import json
 import logging
 import sys
 import threading
@@ -118,3 +119,17 @@ def test_long_names_leave_room_for_the_bar(monkeypatch: pytest.MonkeyPatch) -> N
     assert name not in terminal.getvalue()
     assert name[: LONGEST_NAME // 2 - 1] in terminal.getvalue()
     assert isinstance(shown, Bars)
+
+
+def test_lines_of_json_for_programs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("GEOCFL_PROGRESS", "json")
+    with bars() as shown:
+        shown("two\nlines.tif", 0, 4, "window")
+        shown("https://me:secret@example.com/a.tif", 4, 4, "window")
+        shown.say("a table")
+    out, err = capsys.readouterr()
+    first, last = map(json.loads, err.splitlines())
+    assert first == {"progress": "two\\nlines.tif", "done": 0, "total": 4, "unit": "window"}
+    assert (last["done"], last["total"]) == (4, 4)
+    assert "secret" not in err
+    assert out == "a table\n"
