@@ -3,6 +3,7 @@
 # make test-integration - the tests that start processes, clusters, servers or browsers, or build the site
 # make lint             - ruff, mypy, import-linter, codespell
 # make docs             - the site in site/, to be read from the disk
+# make plugin           - the QGIS plugin as dist/geocfl_qgis.zip
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 PYTEST_FLAGS ?=
 PARALLEL := -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
-.PHONY: map test test-integration test-slow lint docs clean
+.PHONY: map test test-integration test-slow lint docs plugin clean
 
 map: $(VENV)/.installed
 	$(BIN)/geocfl demo --out demo --overwrite
@@ -39,6 +40,9 @@ lint: $(VENV)/.installed-dev
 
 docs: $(VENV)/.installed-dev
 	OFFLINE=true $(BIN)/mkdocs build --strict
+
+plugin: $(VENV)/.installed
+	$(BIN)/python geocfl-qgis/build_plugin.py
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "geocfl needs Python 3.11 or later: make PYTHON=python3.12")'

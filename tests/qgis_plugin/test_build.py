@@ -14,7 +14,7 @@ from geocfl_qgis.catalog import COMMANDS
 import geocfl
 
 REQUIRED = (
-    "name", "description", "about", "version", "qgisMinimumVersion", "author", "email", "repository", "tracker", "homepage",
+    "name", "description", "about", "version", "qgisMinimumVersion", "author", "email", "repository", "tracker",
 )  # fmt: skip
 """Keys that plugins.qgis.org asks for."""
 SOURCES = sorted(PLUGIN.glob("*.py"))
@@ -50,7 +50,7 @@ def test_the_same_source_gives_the_same_zip(archive: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)
 def test_the_source_runs_in_every_qgis(source: Path) -> None:
-    """Python 3.9 of QGIS 3.22, Qt 5 and Qt 6: Qt through ``qgis.PyQt`` alone, and no module but those of QGIS and Python."""
+    """Python 3.9 of QGIS 3.22, Qt 5 and Qt 6: Qt through ``qgis.PyQt`` alone, and modules of QGIS and Python only."""
     tree = ast.parse(source.read_text(encoding="utf-8"), feature_version=(3, 9))
     modules = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level}
     modules |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}

@@ -65,9 +65,9 @@ def test_none_says_what_to_install(home: Path) -> None:
 
 def test_the_environment_is_free_of_qgis(tmp_path: Path) -> None:
     of_qgis = {
-        "PYTHONHOME": "/usr/share/qgis", "PYTHONPATH": "/usr/share/qgis/python", "PYTHONEXECUTABLE": "x", "GDAL_DATA": "g",
+        "PYTHONHOME": "/usr/share/qgis", "PYTHONPATH": "/usr/share/qgis/python", "PYTHONEXECUTABLE": "x",
         "LD_LIBRARY_PATH": "/usr/lib/grass82/lib", "PROJ_LIB": "p", "proj_data": "q", "QT_PLUGIN_PATH": "t",
-        "DYLD_LIBRARY_PATH": "d", "VIRTUAL_ENV": "v", "CONDA_PREFIX": "c",
+        "GDAL_DATA": "g", "DYLD_LIBRARY_PATH": "d", "VIRTUAL_ENV": "v", "CONDA_PREFIX": "c",
     }  # fmt: skip
     kept = {"HOME": "/home/me", "https_proxy": "http://p", "GEOCFL_CACHE": "/cache", "GDAL_HTTP_TIMEOUT": "5"}
     program = install(tmp_path / "env/bin")

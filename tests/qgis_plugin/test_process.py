@@ -29,7 +29,7 @@ def test_progress_is_a_share_of_all() -> None:
 @pytest.mark.parametrize(
     ("err", "sentence"),
     [
-        (["mapping a.tif", "geocfl: a.tif: no such file; check the path", "  see https://x"], "a.tif: no such file; check the path"),
+        (["mapping", "geocfl: a.tif: no such file; check it", "  see https://x"], "a.tif: no such file; check it"),
         (["Usage: geocfl map", "", "Error: No such option: --stried"], "No such option: --stried"),
         (["Traceback", "MemoryError", ""], "MemoryError (exit code 1)"),
         ([], "no message (exit code 1)"),
