@@ -4,6 +4,7 @@
 # make lint             - ruff, mypy, import-linter, codespell
 # make docs             - the site in site/, to be read from the disk
 # make plugin           - the QGIS plugin as dist/geocfl_qgis.zip
+# make graphs           - model.onnx of the built-in models, after their weights or facts have changed
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 PYTEST_FLAGS ?=
 PARALLEL := -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
-.PHONY: map test test-integration test-slow lint docs plugin clean
+.PHONY: map test test-integration test-slow lint docs plugin graphs clean
 
 map: $(VENV)/.installed
 	$(BIN)/geocfl demo --out demo --overwrite
@@ -43,6 +44,9 @@ docs: $(VENV)/.installed-dev
 
 plugin: $(VENV)/.installed
 	$(BIN)/python geocfl-qgis/build_plugin.py
+
+graphs: $(VENV)/.installed
+	$(BIN)/python -m geocfl.models.graph_file
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "geocfl needs Python 3.11 or later: make PYTHON=python3.12")'

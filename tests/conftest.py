@@ -71,6 +71,13 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def no_graph(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings write no graph, because its export takes longer than most of them; ``test_graph.py`` tests it."""
+    if request.module.__name__.rpartition(".")[2] != "test_graph":
+        monkeypatch.setattr("geocfl.models.graph_file.write_graph", lambda model: None)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real data beside the checkout; skips the test where it is absent."""

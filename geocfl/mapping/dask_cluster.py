@@ -31,7 +31,7 @@ from geocfl.mapping.blocks import Blocks
 from geocfl.mapping.divide import BLOCK_WINDOWS, classify_block, divide
 from geocfl.mapping.mapper import SCENES_AT_ONCE, Mapper
 from geocfl.mapping.results import Result, unexpected
-from geocfl.models.bundle import FACTS, WEIGHTS, Bundle
+from geocfl.models.bundle import FACTS, GRAPH, WEIGHTS, Bundle
 from geocfl.products.lock import BusyError
 from geocfl.products.scene_map import SceneMap
 from geocfl.products.storage import in_store, output_folder
@@ -144,7 +144,8 @@ class _Plugin(WorkerPlugin):  # type: ignore[misc]
     """
 
     def __init__(self, mapper: Mapper, sharers: dict[str, int]) -> None:
-        self._bundle = {name: (mapper.model.folder / name).read_bytes() for name in (FACTS, WEIGHTS)}
+        files = [mapper.model.folder / name for name in (FACTS, WEIGHTS, GRAPH)]
+        self._bundle = {file.name: file.read_bytes() for file in files if file.name != GRAPH or file.is_file()}
         mask = mapper.reading.mask_file
         reading = replace(mapper.reading, mask=absolute_path(mask)) if mask else mapper.reading
         self._settings = mapper.settings

@@ -15,8 +15,8 @@ from geocfl.core.files import parsed_json
 from geocfl.core.legend import Legend
 from geocfl.errors import ModelError, UsageError, did_you_mean
 
-FACTS, WEIGHTS = "model.json", "model.safetensors"
-"""The two files of a bundle."""
+FACTS, WEIGHTS, GRAPH = "model.json", "model.safetensors", "model.onnx"
+"""The files of a bundle; it may lack the last one, see `geocfl.models.graph`."""
 FORMAT_VERSION = 1
 HEADS = ("linear", "cosine")
 """Kinds of last layers."""

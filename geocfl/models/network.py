@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from geocfl.errors import ModelError, did_you_mean
-from geocfl.models.backbones import BACKBONES, build_network, check_features, feature_count
+from geocfl.models.backbones import BACKBONES, build_network, check_features, feature_count, has_features
 from geocfl.models.bundle import FACTS, WEIGHTS, Bundle
 from geocfl.models.doubling import fold_doubling
+from geocfl.models.graph import FEATURES, NOVELTY, OUTPUT
 from geocfl.models.novelty import Residual, without_residual
 from geocfl.models.reflectance import DenseReflectance, Reflectance
 
@@ -82,28 +84,39 @@ def load_network(bundle: Bundle) -> Reflectance:
 
 
 class BackendNetwork(nn.Module):
-    """What the back ends run: calibrated probabilities, and residuals if the model has novelty.
+    """What the back ends run: calibrated probabilities, residuals if the model has novelty, and pooled features.
 
-    From (N, B, window, window) reflectance to (N, C) and (N,). A dense model takes tiles (N, B, H, W), whose sides are
-    multiples of its `feature_stride`, and gives (N, rows, columns, C) and (N, rows, columns).
+    From (N, B, window, window) reflectance to (N, C), (N,) and (N, D). A dense model takes tiles (N, B, H, W), whose
+    sides are multiples of its `feature_stride`, and gives (N, rows, columns, ...).
 
     Args:
         bundle: The model.
+
+    Attributes:
+        outputs: Names of the outputs. There are no features if the network hides them, or with test-time augmentation,
+            which has those of several views.
     """
 
     def __init__(self, bundle: Bundle) -> None:
         super().__init__()
-        network = load_network(bundle)
-        self.scores = network.window_scores if isinstance(network, DenseReflectance) else network.scores
-        self.network = network
+        self.network = network = load_network(bundle)
+        self.features: Callable[[Tensor], Tensor] = network.features
+        self.scores: Callable[[Tensor], tuple[Tensor, Tensor | None]] = network.scores
+        if isinstance(network, DenseReflectance):
+            self.features, self.scores = network.window_features, network.window_scores
         self.temperature = bundle.temperature
+        self.outputs = [OUTPUT, *([NOVELTY] if bundle.novelty else [])]
+        self.has_features = bundle.tta == 1 and has_features(network.network)
+        if self.has_features:
+            self.outputs.append(FEATURES)
         self.eval()
 
     def forward(self, reflectance: Tensor) -> tuple[Tensor, ...]:
         """Runs the network."""
-        logits, residuals = self.scores(reflectance)
-        probabilities = torch.softmax(logits / self.temperature, dim=-1)
-        return (probabilities,) if residuals is None else (probabilities, residuals)
+        features = self.features(reflectance) if self.has_features else None
+        logits, residuals = self.scores(reflectance) if features is None else self.network.scores_of(features)
+        given = (torch.softmax(logits / self.temperature, dim=-1), residuals, features)
+        return tuple(output for output in given if output is not None)
 
 
 class Probabilities(nn.Module):

@@ -6,28 +6,34 @@ import atexit
 import hashlib
 import json
 import logging
-import os
 import shutil
 import tempfile
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from geocfl._version import __version__
 from geocfl.core.files import cache_folder, write_whole
 from geocfl.errors import ModelError, OutputError, UsageError
 from geocfl.models.bundle import Bundle
+from geocfl.models.graph import FEATURES, INPUT, NOVELTY, OUTPUT, bundle_graph
+from geocfl.models.onnx_fields import GRAPH, METADATA, fields
+
+if TYPE_CHECKING:
+    import onnx
 
 log = logging.getLogger("geocfl")
 
-INPUT, OUTPUT, NOVELTY = "reflectance", "probabilities", "residuals"
-_NUMBER, _BYTES = 0, 2
-"""Kinds of fields in a protocol buffer."""
-_FIELDS = {7, 8, 14}
-"""The graph, its operators and the metadata of an ONNX model."""
 OPSET = 18
 """The oldest that torch's exporter writes without conversion, so most programs can read it."""
+_FIELDS = {GRAPH, 8, METADATA}
+"""The graph, its operators and the metadata of an ONNX model."""
+
+
+def backend_onnx(bundle: Bundle) -> Path:
+    """The ONNX file that a back end runs: the graph of the bundle if it has one, else `cached_onnx`."""
+    return bundle_graph(bundle) or cached_onnx(bundle)
 
 
 def cached_onnx(bundle: Bundle, *, windows: bool = False) -> Path:
@@ -49,8 +55,6 @@ def cached_onnx(bundle: Bundle, *, windows: bool = False) -> Path:
     file = cache_folder() / "onnx" / f"{digest}-{bundle.tta}{kind}-{__version__}.onnx"
     if _is_whole(file):
         return file
-    require("onnx", "onnxscript")
-    log.info("%s: exporting to ONNX, once", bundle.name)
     content = _content(bundle, windows=windows)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -77,33 +81,10 @@ def cached_onnx(bundle: Bundle, *, windows: bool = False) -> Path:
 
 
 def _is_whole(file: Path) -> bool:
-    """Whether a file is an ONNX model with its end, from the lengths of its fields.
-
-    Source: https://protobuf.dev/programming-guides/encoding/.
-    """
-
-    def number() -> int:
-        value = shift = 0
-        while byte := opened.read(1):
-            value |= (byte[0] & 127) << shift
-            if byte[0] < 128:
-                return value
-            shift += 7
-        raise ValueError("the end is missing")
-
+    """Whether a file is an ONNX model with its end, from the lengths of its fields."""
     try:
-        with file.open("rb") as opened:
-            size, fields = os.fstat(opened.fileno()).st_size, set()
-            while opened.tell() < size:
-                tag = number()
-                length = number()  # of the field, or its value if the field is a number
-                if tag & 7 == _BYTES:
-                    opened.seek(length, os.SEEK_CUR)
-                elif tag & 7 != _NUMBER:
-                    return False
-                fields.add(tag >> 3)
-            return opened.tell() == size and fields >= _FIELDS
-    except (OSError, ValueError, OverflowError):
+        return {number for number, _ in fields(file.read_bytes())} >= _FIELDS
+    except (OSError, ValueError):
         return False
 
 
@@ -121,6 +102,32 @@ def require(*packages: str) -> None:
 
 def _content(bundle: Bundle, *, windows: bool) -> bytes:
     import onnx
+
+    proto = exported_network(bundle, windows=windows)
+    facts = {
+        "geocfl": json.dumps(bundle.to_json()),
+        "bands": ",".join(bundle.bands),
+        "class_names": ",".join(bundle.legend.names),
+    }
+    onnx.helper.set_model_props(proto, facts)
+    content: bytes = proto.SerializeToString()
+    return content
+
+
+def exported_network(bundle: Bundle, *, windows: bool = False) -> onnx.ModelProto:
+    """The network of a bundle, exported by torch.
+
+    Args:
+        bundle: The model.
+        windows: As for `cached_onnx`.
+
+    Raises:
+        ModelError: The weights cannot be read, or torch cannot export the network.
+        UsageError: The packages that export it are not installed.
+    """
+    require("onnx", "onnxscript")
+    log.info("%s: exporting to ONNX, once", bundle.name)
+    import onnx
     import torch
 
     from geocfl.models.network import BackendNetwork, Probabilities, example_tiles, example_windows
@@ -128,13 +135,14 @@ def _content(bundle: Bundle, *, windows: bool) -> bytes:
     tiles = bundle.feature_stride > 0 and not windows
     # The exporter needs minutes to reason about sides of any length, so tiles are exported for one size.
     shapes = None if tiles else ({0: torch.export.Dim("windows")},)
+    network = Probabilities(bundle) if windows else BackendNetwork(bundle)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecations inside the exporter
         program = torch.onnx.export(
-            Probabilities(bundle) if windows else BackendNetwork(bundle),
+            network,
             (example_tiles(bundle) if tiles else example_windows(bundle),),
             input_names=[INPUT],
-            output_names=[OUTPUT, NOVELTY] if bundle.novelty and not windows else [OUTPUT],
+            output_names=[OUTPUT] if isinstance(network, Probabilities) else network.outputs,
             dynamic_shapes=shapes,
             opset_version=OPSET,
             dynamo=True,
@@ -142,25 +150,18 @@ def _content(bundle: Bundle, *, windows: bool) -> bytes:
         )
     if program is None:
         raise ModelError(f"{bundle.name}: torch cannot export a {bundle.backbone}; use `backend=torch`")
-    proto = program.model_proto
+    proto: onnx.ModelProto = program.model_proto
     if tiles:
         _free_sizes(proto)
-    facts = {
-        "geocfl": json.dumps(bundle.to_json()),
-        "bands": ",".join(bundle.bands),
-        "class_names": ",".join(bundle.legend.names),
-    }
-    onnx.helper.set_model_props(proto, facts)
     proto.producer_name, proto.producer_version = "geocfl", __version__
     onnx.checker.check_model(proto)
-    content: bytes = proto.SerializeToString()
-    return content
+    return proto
 
 
 def _free_sizes(proto: Any) -> None:
     """Declares that a dense model takes any number of tiles of any size: no operator of it depends on these."""
     axes = {INPUT: {0: "tiles", 2: "height", 3: "width"}, OUTPUT: {0: "tiles", 1: "rows", 2: "columns"}}
-    axes[NOVELTY] = axes[OUTPUT]
+    axes[NOVELTY] = axes[FEATURES] = axes[OUTPUT]
     for value in (*proto.graph.input, *proto.graph.output):
         for axis, name in axes[value.name].items():
             value.type.tensor_type.shape.dim[axis].dim_param = name  # replaces the fixed size

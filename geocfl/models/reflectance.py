@@ -93,6 +93,14 @@ class Reflectance(nn.Module):
         pooled: Tensor = self.network.forward_head(spatial, pre_logits=True)  # type: ignore[operator]
         return pooled
 
+    def scores_of(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(..., C) logits and (...) float32 residuals, as those of `scores`, of (..., D) features."""
+        logits: Tensor = self.head(features)
+        if self.residual is None:
+            return logits, None
+        residuals = self.residual(features)
+        return self.residual.damp(logits, residuals), residuals
+
     @property
     def head(self) -> nn.Module:
         """The network's last layer, from features to logits."""
@@ -189,14 +197,6 @@ class DenseReflectance(Reflectance):
         """(M * n, C) logits of the windows of `patch_features`; with dropout in training."""
         rate = float(self.network.drop_rate)  # type: ignore[arg-type]
         return self.scores_of(F.dropout(self.patch_features(mosaics), rate, self.training))[0]
-
-    def scores_of(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
-        """(n, C) logits and (n,) float32 residuals, as those of `scores`, of (n, D) features."""
-        logits: Tensor = self.head(features)
-        if self.residual is None:
-            return logits, None
-        residuals = self.residual(features)
-        return self.residual.damp(logits, residuals), residuals
 
 
 def symmetries(x: Tensor, count: int) -> Tensor:

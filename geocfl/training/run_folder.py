@@ -18,13 +18,14 @@ from torch import Tensor
 from geocfl.core.files import parsed_json, write_whole
 from geocfl.data.patches import Patches
 from geocfl.errors import OutputError, UsageError
-from geocfl.models.bundle import FACTS, WEIGHTS, Bundle
+from geocfl.models.bundle import FACTS, GRAPH, WEIGHTS, Bundle
 from geocfl.training.config import TrainSettings, read_config
 
 RUN_FILES = (
     "metrics.json",
     "checkpoint.pt",
     "checkpoint.partial",
+    GRAPH,
     WEIGHTS,
     FACTS,
     "test_patches.txt",

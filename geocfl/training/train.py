@@ -16,6 +16,7 @@ from geocfl.data.patches import Patches
 from geocfl.data.splits import Split
 from geocfl.evaluation.logits import mosaic_logits, patch_logits
 from geocfl.evaluation.metrics import MOSAICS, compute_metrics, describe_metrics, format_metrics, metrics_html
+from geocfl.models import graph_file
 from geocfl.models.bundle import Bundle
 from geocfl.models.devices import choose_device
 from geocfl.models.network import load_network
@@ -132,6 +133,7 @@ def train(
     metrics, logits = _evaluate(model, patches, split, torch_device)
     model = _with_metrics(model, metrics, validated)
     with folder.writing():
+        graph_file.write_graph(model)
         folder.finish(model, metrics, history=history, patches=patches, test=split.test, logits=logits)
     return Run(folder.path, load_model(folder.path), metrics)
 

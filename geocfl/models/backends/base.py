@@ -149,8 +149,11 @@ def classified(
     """The results of some windows from what the network gives for them.
 
     Raises:
-        ModelError: The network gives numbers that are not finite, as one with huge weights does in half precision.
+        ModelError: The network gives another number of classes, or numbers that are not finite, as one with huge
+            weights does in half precision.
     """
+    if probabilities.shape[-1] != len(bundle.legend):
+        raise ModelError(f"{bundle.folder}: the network does not give {len(bundle.legend)} classes; restore its files")
     if not (np.isfinite(probabilities).all() and (residuals is None or np.isfinite(residuals).all())):
         raise ModelError(
             f"{bundle.folder}: this model gives numbers that are not finite; use `precision=float32`, or another "

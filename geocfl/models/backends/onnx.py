@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from geocfl.errors import UsageError
 from geocfl.models.backends.base import CPU_BATCH_SIZE, Classified, Scores, classify, classify_windows
 from geocfl.models.bundle import Bundle
-from geocfl.models.onnx_file import cached_onnx
+from geocfl.models.graph import INPUT, NOVELTY, OUTPUT
+from geocfl.models.onnx_file import backend_onnx
 
 
 class OnnxBackend:
@@ -38,8 +39,8 @@ class OnnxBackend:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads or 0  # 0: as many as there are cores
         self._bundle = bundle
-        self._session = ort.InferenceSession(cached_onnx(bundle), options, providers=["CPUExecutionProvider"])
-        self._input = self._session.get_inputs()[0].name
+        self._session = ort.InferenceSession(backend_onnx(bundle), options, providers=["CPUExecutionProvider"])
+        self._outputs = [output.name for output in self._session.get_outputs() if output.name in (OUTPUT, NOVELTY)]
 
     def __repr__(self) -> str:
         return f"{self._bundle.name} on cpu in float32 through onnxruntime {ort.__version__}"
@@ -60,5 +61,5 @@ class OnnxBackend:
 
     def _run(self, inputs: Iterator[NDArray[np.float32]]) -> Iterator[Scores]:
         for pixels in inputs:
-            probabilities, *residuals = self._session.run(None, {self._input: pixels})
+            probabilities, *residuals = self._session.run(self._outputs, {INPUT: pixels})
             yield probabilities, residuals[0] if residuals else None

@@ -12,7 +12,8 @@ from geocfl.errors import UsageError
 from geocfl.models.backends.base import CPU_BATCH_SIZE, Classified, Scores, classify, classify_windows
 from geocfl.models.backends.jobs import TILE
 from geocfl.models.bundle import Bundle
-from geocfl.models.onnx_file import cached_onnx
+from geocfl.models.graph import NOVELTY, OUTPUT
+from geocfl.models.onnx_file import backend_onnx
 
 TYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 _CAPABILITIES = {"bfloat16": "BF16", "float16": "FP16"}
@@ -46,7 +47,9 @@ class OpenVinoBackend:
                 raise UsageError(f"this processor has no {precision}; use `precision=auto` or `precision=float32`")
             hints["INFERENCE_PRECISION_HINT"] = TYPES[precision]
         self.batch_size = batch_size or CPU_BATCH_SIZE // bundle.tta
-        network = core.read_model(cached_onnx(bundle))
+        network = core.read_model(backend_onnx(bundle))
+        wanted = [result for result in network.results if result.output(0).any_name in (OUTPUT, NOVELTY)]
+        network = ov.Model(wanted, network.get_parameters())
         bands = len(bundle.bands)
         if bundle.feature_stride:
             side = ov.Dimension(bundle.footprint, TILE + bundle.footprint)
