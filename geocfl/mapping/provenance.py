@@ -14,6 +14,7 @@ from geocfl.core.grid import CellGrid
 from geocfl.mapping.settings import MapSettings
 from geocfl.models.bundle import Bundle
 from geocfl.scenes import Area, Scene
+from geocfl.scenes.acquisition import find_mission
 from geocfl.scenes.fingerprint import identity
 
 
@@ -93,6 +94,7 @@ class Provenance:
                 "crs": grid.crs.to_string(),
                 "transform": list(grid.transform)[:6],
                 "bounds": list(grid.bounds()),
+                "mission": find_mission(scene.name, scene.level),
                 "level": scene.level,
                 "bands": {band: scene.bands[band] for band in model.bands},
                 "scaling": {band: asdict(scene.scaling[band]) for band in model.bands},

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from geocfl.core.grid import CellGrid
 from geocfl.core.legend import Legend
+from geocfl.products.about import About
 from geocfl.products.files import FILES
 from geocfl.products.formats.preview import write_preview
 from geocfl.products.formats.qml import (
@@ -119,7 +120,9 @@ def write_products(
         present = {FILES[name] for name in selection.files}
         if "gpkg" not in selection.vector:  # it may hold only the squares of the cells
             present.discard(FILES["gpkg"])
-        write_project(path["project"], scene.stem, grid, legend, present, unclassified=withheld)
+        write_project(
+            path["project"], scene.stem, grid, legend, present, unclassified=withheld, about=About.of(summary)
+        )
     if "stac" in selection.files and scene.when:
         from geocfl.products.formats.stac import write_item
 

@@ -1,4 +1,4 @@
-"""When a scene was taken, according to its file's tags or name."""
+"""When a scene was taken and by what, according to its file's tags or name."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ _NAMES = tuple(
         r"S2[A-D]_\d\d?[A-Z]{3}_",  # S2B_33TUL_20220601_0_L2A
     )
 )
+_SENTINEL2 = re.compile(r"SENTINEL[-_ ]?2|(?<![A-Z0-9])S2[A-D]?[-_ .]|(?<![A-Z0-9])T\d\d[A-Z]{3}_20\d{6}T", re.ASCII)
 _MADE = re.compile(r"S2[A-D]_(?:OPER|USER)_")
 """Names of products from before 2016, whose plain dates are dates of processing."""
 
@@ -46,6 +47,16 @@ def find_datetime(name: str, tags: Mapping[str, str]) -> datetime | None:
     said = (_parse(given[key]) for key in TAGS if key in given)
     named = (_stamp(found) for pattern in _NAMES for found in pattern.finditer(name.upper()))
     return next((when for times in (said, named) for when in times if when), None) or _earliest(name.upper())
+
+
+def find_mission(name: str, level: str) -> str | None:
+    """``"Sentinel-2"`` if a scene is said to be from there; None if it may be from elsewhere.
+
+    Args:
+        name: The scene's file name.
+        level: ``"L1C"`` or ``"L2A"``, which are levels of Sentinel-2, or ``"unknown"``.
+    """
+    return "Sentinel-2" if level != "unknown" or _SENTINEL2.search(name.upper()) else None
 
 
 def _earliest(name: str) -> datetime | None:

@@ -20,6 +20,8 @@ from qgis.core import (
     QgsExpressionContext,
     QgsExpressionContextScope,
     QgsExpressionContextUtils,
+    QgsLayoutExporter,
+    QgsLayoutItem,
     QgsMapLayer,
     QgsMapRendererSequentialJob,
     QgsMapSettings,
@@ -156,15 +158,41 @@ def check_project(request, canvas):
         "layers": [
             {"name": node.name(), "shown": node.isVisible(), "expanded": node.isExpanded()}
             | describe(node.layer())
-            | {"crs_as_project": node.layer().crs() == project.crs()}
+            | {"crs_as_project": node.layer().crs() == project.crs(), "abstract": node.layer().metadata().abstract()}
             for node in nodes
         ],
     }
+    about["layouts"] = [describe_layout(layout, request) for layout in project.layoutManager().printLayouts()]
     if "picture" in request:
         shown = [node.layer() for node in nodes if node.isVisible()]
         draw(shown, project.crs(), QgsRectangle(*request["extent"]), request)
     project.clear()
     return about
+
+
+def describe_layout(layout, request):
+    """Texts, legend, extent and boxes (left, top, width, height in mm) of a print layout; draws it to `sheet`."""
+    items = {item.id(): item for item in layout.items() if isinstance(item, QgsLayoutItem) and item.id()}
+    legend = items["legend"].model()
+    (shown,) = legend.rootGroup().findLayers()
+    page = layout.pageCollection().page(0).pageSize()
+    boxes = {
+        name: [item.pos().x(), item.pos().y(), item.rect().width(), item.rect().height()]
+        for name, item in items.items()
+        if name != "page"
+    }
+    if "sheet" in request:
+        settings = QgsLayoutExporter.ImageExportSettings()
+        settings.dpi = 96
+        QgsLayoutExporter(layout).exportToImage(request["sheet"], settings)
+    return {
+        "texts": {name: items[name].text() for name in ("title", "subtitle", "credit")},
+        "legend": [node.data(Qt.DisplayRole) for node in legend.layerLegendNodes(shown)],
+        "bar": items["scale bar"].unitsPerSegment(),
+        "extent": rectangle(items["map"].extent()),
+        "page": [page.width(), page.height()],
+        "boxes": boxes,
+    }
 
 
 def rectangle(extent):

@@ -17,6 +17,7 @@ from rasterio.crs import CRS
 from geocfl.analysis.change import change
 from geocfl.core.legend import EUROSAT, Legend, LulcClass
 from geocfl.products import polygons
+from geocfl.products.about import About
 from geocfl.products.formats import qml as style
 from geocfl.products.formats import raster, sld, truecolor, vector
 from geocfl.products.formats.qgis import write_project
@@ -233,12 +234,13 @@ def test_novelty_and_sizes_of_sets_open_with_their_styles(qgis, cells_of, codes,
     assert (drawn[codes == 0, 3] == 0).all()
 
 
-def test_cells_can_be_told_apart_when_zoomed_in(qgis, make_map, grid_of, tmp_path):
-    codes = np.full((2, 2), 1, np.uint8)
+@pytest.mark.parametrize(("layer", "cells"), [("windows", [[1, 1], [1, 1]]), ("lulc", [[1, 2], [1, 2]])])
+def test_outlines_show_when_zoomed_in(qgis, make_map, grid_of, tmp_path, layer, cells):
+    codes = np.array(cells, np.uint8)
     out = make_map(codes, grid_of(codes))
     far, near = (
         {
-            "source": f"{out}/S_lulc.gpkg|layername=windows",
+            "source": f"{out}/S_lulc.gpkg|layername={layer}",
             "picture": tmp_path / f"{name}.png",
             "cell": 40,
             "scale": scale,
@@ -247,8 +249,10 @@ def test_cells_can_be_told_apart_when_zoomed_in(qgis, make_map, grid_of, tmp_pat
     )
     qgis("layers", [far, near])
     plain, outlined = (np.asarray(Image.open(tmp_path / f"{name}.png").convert("RGB")) for name in ("far", "near"))
-    assert (plain[5:-5, 5:-5] == EUROSAT[1].rgb).all()
-    across = (outlined[60, 5:-5] != EUROSAT[1].rgb).any(axis=1).nonzero()[0] + 5
+    classes = [EUROSAT[code].rgb for code in {cells[0][0], cells[0][1]}]
+    assert (plain[5:-5, 5:-5, None] == classes).all(axis=-1).any(axis=-1).all()
+    lines = ~(outlined[60, 5:-5, None] == classes).all(axis=-1).any(axis=-1)
+    across = lines.nonzero()[0] + 5
     assert 1 <= len(across) <= 3
     assert set(across) <= {127, 128, 129}  # a line between the cells, 128 pixels wide each
 
@@ -278,7 +282,7 @@ def test_project_opens_anywhere_on_the_map_over_the_scene(qgis, make_map, codes,
         ["Polygons", False, False, "categorizedSymbol", 1],
         ["Confidence", False, False, "singlebandpseudocolor", 1],
         ["Entropy", False, False, "singlebandpseudocolor", 1],
-        ["Land use / land cover", True, True, "paletted", 0.5],
+        ["Land use / land cover", True, True, "paletted", 1],
         ["Scene, true color", True, False, "multibandcolor", 1],
     ]
     assert layers[0]["classes"] == layers[3]["classes"] == [*CLASSES, UNCLASSIFIED]
@@ -289,15 +293,41 @@ def test_project_opens_anywhere_on_the_map_over_the_scene(qgis, make_map, codes,
     drawn = cell_colors(picture, codes.shape)
     scene = picture_of(grid)[32::64, 32::64, :3].astype(float)
     colors = {code: ImageColor.getrgb(color) for code, _, color in layers[3]["classes"]}
-    for code, color in colors.items():
-        here = codes[:-1] == code
-        assert drawn[:-1][here, :3] == pytest.approx((scene[:-1][here] + color) / 2, abs=3), code
+    for code, color in colors.items():  # as in the legend
+        assert (drawn[codes == code] == (*color, 255)).all(), code
     assert drawn[:-1][codes[:-1] == 0, :3] == pytest.approx(scene[:-1][codes[:-1] == 0], abs=3)
-    # The lower half of the last row has no picture: there is the map alone, and nothing where that has nothing.
-    pixels = np.asarray(Image.open(picture).convert("RGBA"))
-    below = pixels[-2, ZOOM // 2 :: ZOOM, 3]
-    assert (below[codes[-1] != 0] == 128).all() or (below[codes[-1] != 0] == 127).all()
-    assert (below[codes[-1] == 0] == 0).all()
+    assert (drawn[-1][codes[-1] == 0, 3] == 0).all()  # the last row has no picture below
+
+
+def test_project_has_a_sheet_to_print(qgis, make_map, codes, grid_of, tmp_path):
+    out = make_map(codes, grid_of(codes))
+    about = About(
+        "Sentinel-2 L2A, 16 April 2019", "Model m.", "Less accurate.", credit="Contains data.", maker="By us."
+    )
+    write_project(out / "S_map.qgz", "S", grid_of(codes), EUROSAT, ALL, unclassified=True, about=about)
+    (project,) = qgis("projects", [{"path": out / "S_map.qgz", "sheet": tmp_path / "sheet.png"}])
+    (sheet,) = project["layouts"]
+    assert sheet["texts"] == {
+        "title": "Land use / land cover",
+        "subtitle": "S · Sentinel-2 L2A, 16 April 2019 · WGS 84 / UTM zone 33N (EPSG:32633)",
+        "credit": "Model m.\nLess accurate.\nContains data. By us.",
+    }
+    assert sheet["legend"] == [*EUROSAT.names, "Unclassified"]
+    assert sheet["bar"] > 0
+    west, south, east, north = sheet["extent"]
+    assert west < project["extent"][0] + 1
+    assert (south + north) / 2 == pytest.approx((project["extent"][1] + project["extent"][3]) / 2)
+    page, map_box = sheet["page"], sheet["boxes"]["map"]
+    assert all(
+        box[0] >= 0 and box[0] + box[2] <= page[0] and box[1] + box[3] <= page[1] for box in sheet["boxes"].values()
+    )
+    assert (east - west) / (north - south) == pytest.approx(map_box[2] / map_box[3], rel=1e-3)
+    picture = np.asarray(Image.open(tmp_path / "sheet.png").convert("RGB")).reshape(-1, 3)
+    drawn = {tuple(color) for color in np.unique(picture, axis=0)}
+    assert {EUROSAT[code].rgb for code in np.unique(codes) if 1 <= code <= 10} <= drawn
+    assert project["layers"][3]["abstract"].startswith(
+        "Most probable class of each cell. Sentinel-2 L2A, 16 April 2019."
+    )
 
 
 def test_project_shows_what_is_there_alone(qgis, make_map, codes, grid_of):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geocfl.scenes.acquisition import ABSURD, LAUNCH, find_datetime
+from geocfl.scenes.acquisition import ABSURD, LAUNCH, find_datetime, find_mission
 
 TAKEN = datetime(2019, 4, 16, 10, 0, 31, tzinfo=UTC)
 DAY = datetime(2019, 4, 16, tzinfo=UTC)
@@ -110,3 +110,21 @@ def test_any_zone_of_a_tag_is_made_utc(when: datetime, minutes: int) -> None:
 def test_no_text_is_an_error(name: str, tag: str) -> None:
     found = find_datetime(name, {"datetime": tag})
     assert found is None or LAUNCH <= found < ABSURD
+
+
+@pytest.mark.parametrize(
+    ("name", "level", "mission"),
+    [
+        ("S2A_MSIL2A_20190416T100031_N0211_R122_T33TUL_20190416T113410.SAFE", "L2A", "Sentinel-2"),
+        ("T33TUL_20190416T100031_B04_10m.jp2", "unknown", "Sentinel-2"),
+        ("S2_2022_dolomites.tif", "unknown", "Sentinel-2"),
+        ("sentinel-2_mosaic.tif", "unknown", "Sentinel-2"),
+        ("scene.tif", "L1C", "Sentinel-2"),
+        ("scene.tif", "unknown", None),
+        ("LC09_L2SP_191028_20220601_B4.TIF", "unknown", None),
+        ("PS2_20190416.tif", "unknown", None),
+        ("demo_scene.tif", "unknown", None),
+    ],
+)
+def test_only_what_is_said_to_be_from_sentinel_2_is(name, level, mission):
+    assert find_mission(name, level) == mission

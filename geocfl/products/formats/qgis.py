@@ -12,10 +12,13 @@ from xml.etree import ElementTree as ET
 from rasterio.crs import CRS
 
 from geocfl.core.grid import CellGrid
-from geocfl.core.legend import Legend, LulcClass
+from geocfl.core.legend import Legend, LulcClass, shown_classes
+from geocfl.products.about import About
+from geocfl.products.formats.qgis_layout import Sheet, layouts
 from geocfl.products.formats.qml import (
     CONFIDENCE_STOPS,
     ENTROPY_STOPS,
+    HAIRLINE,
     NOVELTY_STOPS,
     OLDEST_QGIS,
     class_renderer,
@@ -32,8 +35,19 @@ WGS84 = CRS.from_epsg(4326)
 """CRS of GeoJSON, whatever the scene's is."""
 ELLIPSOID = "EPSG:7030"
 """WGS 84, on which QGIS measures lengths and areas; without it, it measures in the projection."""
-MAP_OPACITY = 0.5
-"""Opacity of the map above the scene."""
+METERS_PER_DEGREE = 111_320.0
+"""Along a meridian and the equator."""
+SCENE = "Scene, true color"
+ABSTRACTS = {
+    "Polygons": "Polygons of neighboring cells of one class, with area in hectares and mean confidence.",
+    "Confidence": "Probability that the model gives to the class of each cell, 0 to 1.",
+    "Entropy": "Uncertainty of each cell, from 0 (certain) to 1 (all classes equally likely).",
+    "Novelty": "How unlike the training data each cell is: the percentage of validation patches that are less unlike.",
+    "Size of the prediction set": "Number of classes that each cell may have.",
+    "Land use / land cover": "Most probable class of each cell.",
+    SCENE: "The scene in red, green and blue, stretched for display.",
+}
+"""What each layer shows, by its name."""
 MARGIN = 0.03
 """Margin around the scene in the opened project, as a fraction of its longer side."""
 
@@ -50,6 +64,7 @@ class ProjectLayer:
         expanded: Whether the opened project shows its legend.
         part: What follows the file's name in QGIS's name of the source.
         crs: Its coordinate reference system; None is the project's.
+        abstract: What it shows, for QGIS's properties and tip of the layer.
     """
 
     file: str
@@ -59,6 +74,7 @@ class ProjectLayer:
     expanded: bool = False
     part: str = ""
     crs: CRS | None = None
+    abstract: str = ""
 
     @property
     def is_raster(self) -> bool:
@@ -67,12 +83,20 @@ class ProjectLayer:
 
 
 def write_project(
-    path: Path, stem: str, grid: CellGrid, legend: Legend, present: Collection[str], *, unclassified: bool = False
+    path: Path,
+    stem: str,
+    grid: CellGrid,
+    legend: Legend,
+    present: Collection[str],
+    *,
+    unclassified: bool = False,
+    about: About | None = None,
 ) -> None:
     """Writes a QGIS project of the products in the same folder, with relative paths.
 
-    Layers from the top: polygons, confidence, entropy, novelty and prediction sets, switched off; the map, half
-    transparent; the scene in true color. The project opens on the scene, with a small margin, in the scene's CRS.
+    Layers from the top: polygons, confidence, entropy, novelty and prediction sets, switched off; the map, opaque, so
+    that its colors are those of the legend; the scene in true color. The project opens on the scene, with a small
+    margin, in the scene's CRS, and has a print layout.
 
     Args:
         path: QGZ file to write, beside the products.
@@ -81,9 +105,21 @@ def write_project(
         legend: Codes, names and colors.
         present: Suffixes of the existing products, such as ``"_lulc.tif"``; only they get layers.
         unclassified: Whether the map has unclassified cells.
+        about: What the map says of itself, for the layers' abstracts and the layout.
     """
-    layers = [replace(layer, file=f"{stem}{layer.file}") for layer in _layers(legend, present, unclassified)]
-    write_layers(path, f"{stem}: land use / land cover", grid.crs, _around(grid), layers)
+    about = about or About()
+    layers = [replace(layer, file=f"{stem}{layer.file}") for layer in _layers(legend, present, unclassified, about)]
+    shown = next((layer for layer in layers if layer.checked and layer.expanded), None)
+    sheet = None
+    if shown:
+        sheet = Sheet(
+            title="Land use / land cover",
+            subtitle=" · ".join(filter(None, [stem, about.taken, grid.crs_name()])),
+            notes=[about.model, about.limits, about.reading, " ".join(filter(None, [about.credit, about.maker]))],
+            layer=(_identifier(shown), "Class", _source(shown)),
+            classes=[c.name for c in shown_classes(legend, unclassified=unclassified)],
+        )
+    write_layers(path, f"{stem}: land use / land cover", grid.crs, _around(grid), layers, sheet)
 
 
 def write_change_project(
@@ -112,7 +148,7 @@ def write_change_project(
         maps: Class rasters of the earlier and the later map, relative to the project if they can be.
         probability: Whether there is a raster of the probability of change.
     """
-    polygons = (class_renderer(moved), map_tip("probability" if probability else ""))
+    polygons = (class_renderer(moved, outline=HAIRLINE), map_tip("probability" if probability else ""))
     ramp = raster_pipe(ramp_renderer(ENTROPY_STOPS))
     before, after = (raster_pipe(lulc_renderer(legend, unclassified=True)) for _ in maps)
     layers = [
@@ -134,7 +170,12 @@ def _around(grid: CellGrid) -> tuple[float, float, float, float]:
 
 
 def write_layers(
-    path: Path, title: str, crs: CRS, view: tuple[float, float, float, float], layers: Sequence[ProjectLayer]
+    path: Path,
+    title: str,
+    crs: CRS,
+    view: tuple[float, float, float, float],
+    layers: Sequence[ProjectLayer],
+    sheet: Sheet | None = None,
 ) -> None:
     """Writes a QGIS project of any layers.
 
@@ -144,17 +185,18 @@ def write_layers(
         crs: Its coordinate reference system.
         view: West, south, east, north of what the opened project shows.
         layers: The layers from the top.
+        sheet: The print layout, if it has one.
     """
     entry = zipfile.ZipInfo("map.qgs", date_time=(1980, 1, 1, 0, 0, 0))
     entry.create_system, entry.external_attr = 3, 0o644 << 16  # the same bytes on every system
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(entry, _project(title, crs, view, layers))
+        archive.writestr(entry, _project(title, crs, view, layers, sheet))
 
 
-def _layers(legend: Legend, present: Collection[str], unclassified: bool) -> list[ProjectLayer]:
+def _layers(legend: Legend, present: Collection[str], unclassified: bool, about: About) -> list[ProjectLayer]:
     """The project's layers from the top; one layer for polygons in several formats."""
-    polygons = (class_renderer(legend, unclassified=unclassified), map_tip())
-    classes = raster_pipe(lulc_renderer(legend, unclassified=unclassified, opacity=MAP_OPACITY))
+    polygons = (class_renderer(legend, unclassified=unclassified, outline=HAIRLINE), map_tip())
+    classes = raster_pipe(lulc_renderer(legend, unclassified=unclassified))
     # The picture is already stretched. QGIS counts its mask as a fourth band.
     colors = raster_renderer("multibandcolor", redBand="1", greenBand="2", blueBand="3", alphaBand="4")
     vectors = [
@@ -168,12 +210,38 @@ def _layers(legend: Legend, present: Collection[str], unclassified: bool) -> lis
         ProjectLayer("_novelty.tif", "Novelty", (raster_pipe(ramp_renderer(NOVELTY_STOPS, "{:g}%")),)),
         ProjectLayer("_sets.tif", "Size of the prediction set", (raster_pipe(sets_renderer(len(legend))),)),
         ProjectLayer("_lulc.tif", "Land use / land cover", (classes,), checked=True, expanded=True),
-        ProjectLayer("_truecolor.tif", "Scene, true color", (raster_pipe(colors),), checked=True),
+        ProjectLayer("_truecolor.tif", SCENE, (raster_pipe(colors),), checked=True),
     ]
-    return [v for v in vectors if v.file in present][:1] + [r for r in rasters if r.file in present]
+    found = [v for v in vectors if v.file in present][:1] + [r for r in rasters if r.file in present]
+    facts = {
+        name: [
+            about.taken and f"{about.taken}.",
+            about.credit,
+            *([] if name == SCENE else [about.model, about.limits, about.reading]),
+        ]
+        for name in ABSTRACTS
+    }
+    return [
+        replace(layer, abstract=" ".join(filter(None, [ABSTRACTS[layer.name], *facts[layer.name]]))) for layer in found
+    ]
 
 
-def _project(title: str, crs: CRS, view: tuple[float, float, float, float], layers: Sequence[ProjectLayer]) -> str:
+def _identifier(layer: ProjectLayer) -> str:
+    """What QGIS knows the layer by; it may hold those of several projects."""
+    return f"geocfl_{uuid5(NAMESPACE_URL, _source(layer))}".replace("-", "_")
+
+
+def _source(layer: ProjectLayer) -> str:
+    return f"{'' if PurePath(layer.file).is_absolute() else './'}{layer.file}{layer.part}"
+
+
+def _project(
+    title: str,
+    crs: CRS,
+    view: tuple[float, float, float, float],
+    layers: Sequence[ProjectLayer],
+    sheet: Sheet | None,
+) -> str:
     """The text of the project's QGS file."""
     qgis = ET.Element("qgis", version=OLDEST_QGIS, projectname=title)
     ET.SubElement(qgis, "title").text = title
@@ -181,9 +249,7 @@ def _project(title: str, crs: CRS, view: tuple[float, float, float, float], laye
     tree = ET.SubElement(qgis, "layer-tree-group")
     maps = ET.SubElement(qgis, "projectlayers")
     for layer in layers:
-        source = f"{'' if PurePath(layer.file).is_absolute() else './'}{layer.file}{layer.part}"
-        # QGIS identifies layers by this, and may hold those of several projects.
-        identifier = f"geocfl_{uuid5(NAMESPACE_URL, source)}".replace("-", "_")
+        source, identifier = _source(layer), _identifier(layer)
         provider = "gdal" if layer.is_raster else "ogr"
         ET.SubElement(
             tree,
@@ -201,6 +267,9 @@ def _project(title: str, crs: CRS, view: tuple[float, float, float, float], laye
         ET.SubElement(element, "srs").append(_crs(layer.crs or crs))
         ET.SubElement(element, "provider").text = provider
         element.extend(layer.drawing)
+        if layer.abstract:
+            ET.SubElement(element, "abstract").text = layer.abstract
+            ET.SubElement(ET.SubElement(element, "resourceMetadata"), "abstract").text = layer.abstract
     located = crs.is_projected or crs.is_geographic
     properties = ET.SubElement(qgis, "properties")
     for group, name, kind, text in (
@@ -210,6 +279,8 @@ def _project(title: str, crs: CRS, view: tuple[float, float, float, float], laye
     ):
         ET.SubElement(ET.SubElement(properties, group), name, type=kind).text = text
     ET.SubElement(qgis, "ProjectViewSettings").append(_view(crs, view))
+    if sheet:
+        qgis.append(layouts(sheet, view, crs.units_factor[1] if crs.is_projected else METERS_PER_DEGREE))
     return qgis_document(qgis)
 
 

@@ -43,6 +43,8 @@ EMPTY_SET = "#d7301f"
 """Color of empty prediction sets."""
 CELL_OUTLINE = "if(@map_scale < 100000, '35,35,35,128', @symbol_color)"
 """Outline of a cell's square: visible only at scales where the square is some millimeters wide."""
+HAIRLINE = "if(@map_scale < 250000, '35,35,35,140', @symbol_color)"
+"""Outline of polygons: thin and dark, at scales where most polygons are some millimeters wide."""
 
 _OptionValue = str | int | bool | Mapping[str, "_OptionValue"]
 
@@ -87,7 +89,7 @@ def sets_qml(classes: int) -> str:
 
 def change_polygons_qml(classes: Iterable[LulcClass], *, probability: bool) -> str:
     """Style of polygons of change: categories by ``class_code``, with a map tip."""
-    return _vector_qml(class_renderer(classes), map_tip("probability" if probability else ""))
+    return _vector_qml(class_renderer(classes, outline=HAIRLINE), map_tip("probability" if probability else ""))
 
 
 def probability_qml() -> str:
@@ -97,7 +99,7 @@ def probability_qml() -> str:
 
 def polygons_qml(legend: Legend, *, unclassified: bool = False) -> str:
     """Style of the polygon layer: categories by ``class_code``, labeled with the class names, with a map tip."""
-    return _vector_qml(class_renderer(legend, unclassified=unclassified))
+    return _vector_qml(class_renderer(legend, unclassified=unclassified, outline=HAIRLINE))
 
 
 def windows_qml(legend: Legend, *, unclassified: bool = False) -> str:
@@ -105,9 +107,9 @@ def windows_qml(legend: Legend, *, unclassified: bool = False) -> str:
     return _vector_qml(class_renderer(legend, unclassified=unclassified, outline=CELL_OUTLINE))
 
 
-def lulc_renderer(legend: Iterable[LulcClass], *, unclassified: bool = False, opacity: float = 1.0) -> ET.Element:
+def lulc_renderer(legend: Iterable[LulcClass], *, unclassified: bool = False) -> ET.Element:
     """Renderer of class codes, for styles and projects."""
-    renderer = raster_renderer("paletted", band="1", opacity=f"{opacity:g}")
+    renderer = raster_renderer("paletted", band="1")
     palette = ET.SubElement(renderer, "colorPalette")
     for c in shown_classes(legend, unclassified=unclassified):
         ET.SubElement(palette, "paletteEntry", value=str(c.code), label=c.name, color=c.color, alpha="255")

@@ -465,11 +465,9 @@ def _crs(item: pystac.Item, layers: Iterable[_Layer]) -> str | None:
 
 
 def _notes(item: pystac.Item, name: str, picture: list[_Layer], scaled: bool) -> Iterator[str]:
-    properties = item.properties
     if picture:
         yield f"{name}: has no bands, so its picture, the asset {picture[0].key}, is used"
-    platform = str(properties.get("constellation") or properties.get("platform") or "sentinel-2")
-    if not re.match(r"sentinel[-_ ]?2|s2", platform, re.IGNORECASE):
+    if platform := _other_platform(item):
         yield f"{name}: is from {platform}, whose bands differ from those of Sentinel-2 that the models know"
     baseline = _baseline(item)
     if not scaled and has_offset(baseline):
@@ -490,7 +488,15 @@ def _stem(item: pystac.Item, place: str) -> str:
     return stem or PurePosixPath(urlsplit(place).path).stem
 
 
+def _other_platform(item: pystac.Item) -> str:
+    """The satellite of an Item; empty if it is Sentinel-2 or unknown."""
+    platform = str(item.properties.get("constellation") or item.properties.get("platform") or "sentinel-2")
+    return "" if re.match(r"sentinel[-_ ]?2|s2", platform, re.IGNORECASE) else platform
+
+
 def _level(item: pystac.Item) -> str:
+    if _other_platform(item):
+        return "unknown"  # its levels are others
     properties = (item.properties.get(key) for key in ("s2:product_type", "product:type", "processing:level"))
     found = (_LEVEL.search(str(text).upper()) for text in (*properties, item.collection_id, item.id))
     return next((f"L{level[1]}" for level in found if level), "unknown")

@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rasterio.crs import CRS
 
-from geocfl.core.legend import EUROSAT
+from geocfl.core.legend import EUROSAT, Legend
+from geocfl.products.about import About
 from geocfl.products.formats.qgis import write_project
 
 ALL = (
@@ -117,3 +118,38 @@ def test_crs_without_a_code_and_awkward_stem(tmp_path, grid):
     definitions = {element.text for element in qgis.iter("wkt")}
     assert len(definitions) == 1
     assert CRS.from_wkt(definitions.pop()) == crs
+
+
+@pytest.mark.parametrize(
+    ("shape", "names", "lies", "columns"),
+    [
+        ((4, 6), EUROSAT.names, True, "1"),
+        ((12, 3), EUROSAT.names, False, "1"),
+        ((2, 12), EUROSAT.names, True, "4"),
+        ((6, 6), [f"a name that is quite long, number {index:02}" for index in range(30)], False, "2"),
+    ],
+)
+def test_the_sheet_makes_the_map_large(tmp_path, grid_of, shape, names, lies, columns):
+    legend = Legend(tuple(replace(EUROSAT[1], code=code, name=name) for code, name in enumerate(names, 1)))
+    write_project(tmp_path / "S_map.qgz", "S", grid_of(np.ones(shape)), legend, ALL)
+    (layout,) = read(tmp_path / "S_map.qgz").findall("Layouts/Layout")
+    width, height = (float(side) for side in layout.find("PageCollection/LayoutItem").get("size").split(",")[:2])
+    items = {item.get("id"): item for item in layout.findall("LayoutItem")}
+    assert (width > height) == lies
+    assert items["legend"].get("columnCount") == columns
+    for item in items.values():
+        left, top, across, down = (float(part) for key in ("position", "size") for part in item.get(key).split(",")[:2])
+        assert left >= 12
+        assert left + across <= width - 11.9
+        assert top + down <= height
+
+
+def test_layers_say_what_they_show_and_whose_data_it_is(tmp_path, grid):
+    about = About("Sentinel-2 L2A, 16 April 2019", "Model m.", "Less accurate elsewhere.", credit="Contains data.")
+    write_project(tmp_path / "S_map.qgz", "S", grid, EUROSAT, ALL, about=about)
+    layers = {e.findtext("layername"): e for e in read(tmp_path / "S_map.qgz").findall("projectlayers/maplayer")}
+    said = {name: layer.findtext("abstract") for name, layer in layers.items()}
+    assert said == {name: layer.findtext("resourceMetadata/abstract") for name, layer in layers.items()}
+    assert all("Contains data." in text and "16 April 2019." in text for text in said.values())
+    assert "Model m. Less accurate" in said["Confidence"]
+    assert "Model m." not in said["Scene, true color"]
