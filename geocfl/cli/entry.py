@@ -37,6 +37,8 @@ def examples(*each: tuple[str, str]) -> str:
     return "\nExamples:\n\n" + "\n\n".join(f"    # {purpose}\n    {command}" for purpose, command in each)
 
 
+LEAST_OPEN_FILES = 64
+"""Files that a process must be able to open at once: the bands of a product, its map's rasters and the libraries'."""
 _ADDRESS = re.compile(r"\w\w:[/\\]|/vsi|@|/.*\?")
 """What only messages with addresses contain, or few others."""
 _Misuse: Any = typer.BadParameter.__base__
@@ -49,6 +51,9 @@ class _Commands(TyperGroup):
     def main(self, args: Any = None, *rest: Any, **options: Any) -> Any:
         open_standard_streams()
         sys.excepthook = _print_traceback
+        if few := _few_open_files():
+            print_error(GeocflError(few))
+            sys.exit(1)
         try:
             return super().main(args, *rest, **options)
         except (OSError, UnicodeEncodeError) as error:
@@ -124,6 +129,21 @@ def open_standard_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream in (sys.__stdout__, sys.__stderr__):
             stream.reconfigure(errors="backslashreplace")  # names of files may be anything
+
+
+def _few_open_files() -> str:
+    """Raises a low limit of open files; the message if it stays too low, since GDAL does not say what it lacks."""
+    if sys.platform == "win32":  # has no such limit
+        return ""
+    import resource
+
+    limit, highest = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY or limit >= LEAST_OPEN_FILES:
+        return ""
+    if highest == resource.RLIM_INFINITY or highest >= LEAST_OPEN_FILES:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (LEAST_OPEN_FILES, highest))
+        return ""
+    return f"this process may open only {highest} files at once; raise the limit with ulimit -n {LEAST_OPEN_FILES}"
 
 
 def _without_types(parameters: list[Any]) -> list[Any]:

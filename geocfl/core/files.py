@@ -18,7 +18,13 @@ from filelock import FileLock
 from geocfl.errors import DataError, OutputError
 
 _LOCK = "lock"
-_ROOM = {errno.ENOSPC: "free some space", errno.EDQUOT: "free some space", errno.EFBIG: "raise the limit of file sizes"}
+_ROOM = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.EFBIG: "raise the limit of file sizes",
+    errno.EMFILE: "raise the limit of open files",
+    errno.ENFILE: "raise the limit of open files",
+}
 _REMEDIES = _ROOM | {
     errno.EACCES: "change its permissions, or use another path",
     errno.EPERM: "change its permissions, or use another path",

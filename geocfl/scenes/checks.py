@@ -11,7 +11,7 @@ from geocfl.scenes.bands import FINE_BANDS
 from geocfl.scenes.baseline import has_offset
 from geocfl.scenes.plausible import BRIGHTEST, DARKEST
 from geocfl.scenes.reader import Scene
-from geocfl.scenes.scaling import DEFAULT, EIGHT_BIT, OPTIONS
+from geocfl.scenes.scaling import DEFAULT, EIGHT_BIT, OPTIONS, TAGS
 
 OFFSET = 0.1
 """Reflectance that the DN + 1000 of processing baseline 04.00 adds."""
@@ -58,6 +58,13 @@ def _resolution(scene: Scene) -> Iterator[str]:
 
 
 def _radiometry(scene: Scene) -> Iterator[str]:
+    lines = [f"{scaling.scale:g} and {scaling.offset:g}" for scaling in scene.scaling.values()]
+    if scene.scaling_source not in (OPTIONS, TAGS) and len(set(lines)) > 1:  # tags of packed netCDF may well differ
+        each = ", ".join(f"{band} {line}" for band, line in zip(scene.scaling, lines, strict=True))
+        yield (
+            f"its bands differ in scale and offset by {scene.scaling_source} ({each}), which products of Sentinel-2 "
+            "do not; if that is wrong, use `scale` and `offset`"
+        )
     if "B04" not in scene.bands:
         return
     if scene.dtype == "uint8":

@@ -41,10 +41,17 @@ def masked_files(dataset: rasterio.DatasetReader, bands: Mapping[str, int]) -> d
 
 
 def _file(dataset: rasterio.DatasetReader, element: ET.Element) -> Band | None:
-    """The file that is a band of a virtual raster, unchanged; None if there is no such file."""
+    """The file that is a band of a virtual raster, unchanged; None if there is no such file.
+
+    Here, its pixels must not be moved within the virtual raster; `_mask_of` compares the size and place of both.
+    """
     sources = [child for child in element if child.tag.endswith("Source")]
     changed = ("ScaleRatio", "ScaleOffset", "LUT", "ColorTableComponent", "Exponent")
     if len(sources) != 1 or any(sources[0].find(tag) is not None for tag in changed):
+        return None
+    whole = {"xOff": 0.0, "yOff": 0.0, "xSize": float(dataset.width), "ySize": float(dataset.height)}
+    rectangles = [part for tag in ("SrcRect", "DstRect") if (part := sources[0].find(tag)) is not None]
+    if any(float(part.get(key, value)) != value for part in rectangles for key, value in whole.items()):
         return None
     name, number = sources[0].find("SourceFilename"), sources[0].findtext("SourceBand", "1")
     if name is None or not name.text or not number.isdigit():

@@ -240,3 +240,15 @@ def test_names_and_tags_cannot_change_the_terminal(monkeypatch: pytest.MonkeyPat
     assert done.stderr == "warning: a\\x1b[31m.tif: is odd\n"
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", done.stdout)
     assert "b\\x9b1m\\rc" in done.stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limits")
+@pytest.mark.parametrize(("which", "code"), [("-n", 1), ("-Sn", 0)], ids=["hard", "soft"])
+def test_a_low_limit_of_open_files_is_raised_or_named(which: str, code: int, tmp_path: Path) -> None:
+    run = subprocess.run(
+        ["sh", "-c", f'ulimit {which} 12; exec "{COMMAND}" info missing.tif'],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    named = "geocfl: this process may open only 12 files at once; raise the limit with ulimit -n 64\n"
+    assert run.returncode == 1
+    assert (run.stderr == named) == bool(code)

@@ -7,6 +7,7 @@ import pytest
 import rasterio
 from affine import Affine
 
+from geocfl.core.radiometry import Scaling
 from geocfl.scenes import Reading, open_scene
 from geocfl.scenes.checks import RIGHT, scene_warnings
 from geocfl.scenes.source import Band, Source
@@ -83,3 +84,16 @@ def test_the_documentation_has_the_same_figures() -> None:
     page = (DOCS / "explanation" / "limits.md").read_text()
     for share in RIGHT.values():
         assert f"{share:.1%}" in page
+
+
+def test_bands_that_the_metadata_scale_differently_are_named(tmp_path: Path) -> None:
+    files = {name: str(write(tmp_path / f"{name}.tif", 10, (name,))) for name in ("B04", "B03", "B02")}
+    for odd, warned in ((Scaling(10000, -1000), False), (Scaling(10000, 0), True)):
+        bands = {name: Band(file, scaling=Scaling(10000, -1000)) for name, file in files.items()}
+        bands["B03"] = Band(files["B03"], scaling=odd)
+        source = Source("product", "product", bands, scaling_source="its metadata")
+        with open_scene(source, needed=("B04", "B03", "B02"), gsd=10) as scene:
+            found = [text for text in scene_warnings(scene) if "differ" in text]
+        named = "by its metadata (B04 10000 and -1000, B03 10000 and 0, B02 10000 and -1000)"
+        assert len(found) == warned
+        assert all(named in text for text in found)
