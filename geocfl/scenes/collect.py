@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import itertools
 import os
 import re
 import unicodedata
@@ -14,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
+from geocfl.core.files import refusal
 from geocfl.core.progress import Progress, counted, silent
 from geocfl.errors import GeocflError, SceneError, UsageError
 from geocfl.scenes.bands import BandNumbers
@@ -144,6 +146,7 @@ def _expand(scenes: Iterable[str | Path | Source]) -> Iterator[str | Source]:
             continue
         matches = _matches(text)
         if not matches:
+            _check_listable(text)
             raise UsageError(f"{text}: matches no scene; correct the pattern")
         yield from matches
 
@@ -151,6 +154,22 @@ def _expand(scenes: Iterable[str | Path | Source]) -> Iterator[str | Source]:
 def is_pattern(text: str) -> bool:
     """Whether text is a pattern. An existing path or a URL is not, even if it contains a wildcard."""
     return glob.has_magic(text) and not (text.startswith("/vsi") or "://" in text or os.path.lexists(text))
+
+
+def _check_listable(pattern: str) -> None:
+    """Checks that the folder in which a pattern is to match can be listed; patterns themselves match nothing there.
+
+    Raises:
+        UsageError: It cannot.
+    """
+    parts = Path(pattern).parts
+    folder = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), parts))
+    try:
+        next(os.scandir(folder), None)
+    except PermissionError as error:
+        raise UsageError(refusal(error)) from error
+    except OSError:  # there is none
+        return
 
 
 def _matches(pattern: str) -> list[str]:

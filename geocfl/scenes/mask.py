@@ -37,10 +37,12 @@ KNOWN = (
     (re.compile(r"\bLEVEL2 SEN2\w QAI\b"), None, frozenset({1, 2, 3})),
     (re.compile(r"\bMG2 R\d\b"), None, frozenset({1, 3})),
     (re.compile(r"\bCLM R\d\b"), None, frozenset(range(8))),
+    (re.compile(r"\bMSK CLDPRB\b"), frozenset(range(50, 101)), frozenset[int]()),
 )
 """Names of files whose values are classes or bits, and those of clouds and shadows: of Sen2Cor, HLS (cloud, beside a
 cloud, cloud shadow), Earth Engine's Sentinel-2 collections (cloud, cirrus), FORCE (both bits of the cloud state, cloud
-shadow), and MAJA (cloud and cloud shadow among others, clouds and shadows only).
+shadow), MAJA (cloud and cloud shadow among others, clouds and shadows only), and Sen2Cor's cloud probability in percent
+(cloud as likely as not).
 
 Source: HLS User Guide 2.0, table 9; Earth Engine's catalog, COPERNICUS/S2_HARMONIZED; FORCE's documentation, Quality
 Bits; THEIA's description of Sentinel-2 L2A products, MG2 and CLM."""

@@ -83,6 +83,7 @@ LEARN = ["--data", "patches", "--split", "random:0.5", "--out", "o"]
         ("locked", [*MAP, "--mask", "locked/m.tif"]),
         ("locked", ["map", "--model", "tiny", "locked/s.tif"]),
         ("locked", ["map", "--model", "tiny", "locked"]),
+        ("locked", ["map", "--model", "tiny", "locked/*.tif"]),
         ("locked", ["map", "--model", "tiny", "s.tif", "--out", "locked/o"]),
         ("locked", ["map", "--model", "tiny", "s.tif", "maps/s_confidence.tif", "--out", "locked"]),
         ("locked", ["info", "locked"]),

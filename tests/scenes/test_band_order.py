@@ -172,6 +172,7 @@ def test_masks_of_band_files_are_kept(tmp_path: Path, internal: str) -> None:
     ("HLS.S30.T32TPT.2020153T101031.v2.0.Fmask.tif", {}, [0, 64, 16, 2, 8, 72]),
     ("clouds.tif", {"mask_bits": (1, 2, 3)}, [0, 64, 16, 2, 8, 72]),
     ("QA60.tif", {}, [0, 1, 512, 1024, 2048, 3072]),
+    ("MSK_CLDPRB_20m.tif", {}, [0, 49, 1, 50, 100, 99]),
     ("20200601_LEVEL2_SEN2A_QAI.tif", {}, [0, 1, 48, 2, 4, 8]),
     ("SENTINEL2A_20200601-105043-463_L2A_T32TPT_C_V2-2_MG2_R1.tif", {}, [0, 1, 20, 2, 8, 10]),
     ("T32TPT_20200601T101031_SCL_20m.tif", {}, [0, 4, 6, 3, 8, 9]),
