@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 HERE = Path(__file__).parent
 PLUGIN = HERE / "geocfl_qgis"
 SENTENCES = PLUGIN / "sentences.json"
-PACKED = ("*.py", "*.json", "*.svg", "*.txt", "LICENSE", "i18n/*.qm")
+PACKED = ("*.py", "*.json", "*.svg", "*.qml", "*.txt", "LICENSE", "i18n/*.qm")
 EPOCH = (2026, 1, 1, 0, 0, 0)
 """The date of all files in the zip, so that the same source gives the same zip."""
 

@@ -20,7 +20,7 @@ from qgis.PyQt.QtGui import QIcon
 from . import commands, environment, loading, process
 from .commands import Command
 from .installation import installed
-from .messages import MESSAGES
+from .messages import reported
 from .parameters import Values, definition
 from .settings import icon_path, program_setting
 from .texts import tr
@@ -108,14 +108,11 @@ class GeocflAlgorithm(QgsProcessingAlgorithm):
         Raises:
             QgsProcessingException: It failed; the message is the sentence of geocfl, which the message bar shows too.
         """
-        try:
+        with reported(self.displayName()):
             values = Values(self, parameters, context, feedback).of(self._command)
             done = self._run(commands.arguments(self._command, values), feedback)
             if done.code and not done.canceled:
                 raise QgsProcessingException(self._command.with_labels(process.failure(done), tr))
-        except QgsProcessingException as error:
-            MESSAGES.failed.emit(f"{self.displayName()}: {error}")
-            raise
         if done.canceled:
             feedback.pushWarning(tr("Canceled. Run the algorithm again to resume or repeat it."))
             return {}
@@ -135,7 +132,7 @@ class GeocflAlgorithm(QgsProcessingAlgorithm):
                 feedback.pushWarning(self._command.with_labels(line, tr))
             elif stream == process.OUT:
                 feedback.pushConsoleInfo(line)
-            else:
+            elif not line.startswith(process.SENTENCE):  # which ends the run as its error
                 feedback.pushInfo(line)
 
         def progress(percent: float, text: str) -> None:

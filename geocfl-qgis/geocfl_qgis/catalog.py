@@ -63,9 +63,9 @@ PIXELS = (
     Option("NODATA", "Pixel value that means no data", NUMBER, ADVANCED),
 )
 MAP_LAYERS = (
-    Output("LULC", "Land cover", "raster", "_lulc.tif", shown=True),
-    Output("POLYGONS", "Land cover polygons", "vector", "_lulc.gpkg", layer="lulc", shown=False),
-    Output("CONFIDENCE", "Confidence", "raster", "_confidence.tif", shown=False),
+    Output("LULC", "Land cover", RASTER, "_lulc.tif", shown=True),
+    Output("POLYGONS", "Land cover polygons", VECTOR, "_lulc.gpkg", layer="lulc", shown=False),
+    Output("CONFIDENCE", "Confidence", RASTER, "_confidence.tif", shown=False),
 )
 SUMMARY = Output("SUMMARY", "Summary", FILE, "_summary.json")
 
@@ -81,8 +81,8 @@ DEMO = Command(
         OVERWRITE,
     ),
     (
-        Output("SCENE", "Demonstration scene", "raster", "_scene.tif", shown=True),
         *MAP_LAYERS,
+        Output("SCENE", "Demonstration scene", RASTER, "_scene.tif", shown=True),
         SUMMARY,
     ),
 )
@@ -103,7 +103,7 @@ MAP_SCENE = Command(
             "PRODUCTS",
             "Products",
             CHOICES,
-            default=("lulc", "confidence", "vector", "preview"),
+            default=("lulc", "confidence", VECTOR, "preview"),
             choices=(
                 "lulc",
                 "confidence",
@@ -166,11 +166,11 @@ MAP_SCENE = Command(
         Option("MEMORY", "Memory limit, such as 2GB", TEXT, ADVANCED),
     ),
     (
-        Output("TRUECOLOR", "Scene, true color", "raster", "_truecolor.tif", shown=True),
         *MAP_LAYERS,
-        Output("ENTROPY", "Entropy", "raster", "_entropy.tif", shown=False),
-        Output("NOVELTY", "Novelty", "raster", "_novelty.tif", shown=False),
-        Output("SETS", "Size of the prediction set", "raster", "_sets.tif", shown=False),
+        Output("ENTROPY", "Entropy", RASTER, "_entropy.tif", shown=False),
+        Output("NOVELTY", "Novelty", RASTER, "_novelty.tif", shown=False),
+        Output("SETS", "Size of the prediction set", RASTER, "_sets.tif", shown=False),
+        Output("TRUECOLOR", "Scene, true color", RASTER, "_truecolor.tif", shown=False),
         Output("REPORT", "Report", PAGE, "_report.html"),
         SUMMARY,
     ),
@@ -186,7 +186,7 @@ CLOUDS = Command(
         OVERWRITE,
         *PIXELS,
     ),
-    (Output("MASK", "Clouds and shadows", "raster", ".tif", shown=True),),
+    (Output("MASK", "Clouds and shadows", RASTER, ".tif", shown=True, style="clouds.qml"),),
 )
 STATS = Command(
     "stats",
@@ -200,8 +200,8 @@ STATS = Command(
         OVERWRITE,
     ),
     (
-        Output("AREAS", "Areas of classes", "vector", ".gpkg", shown=True),
-        Output("TABLE", "Areas of classes", "vector", ".csv", shown=True),
+        Output("AREAS", "Areas of classes", VECTOR, ".gpkg", shown=True),
+        Output("TABLE", "Areas of classes", VECTOR, ".csv", shown=True),
     ),
 )
 MOSAIC = Command(
@@ -248,8 +248,8 @@ SAMPLE = Command(
         Option("KML", "KML too", FLAG, ADVANCED),
     ),
     (
-        Output("SAMPLE", "Sample", "vector", ".gpkg", layer="sample", shown=True),
-        Output("WINDOWS", "Windows of the sample", "vector", ".gpkg", layer="windows", shown=True),
+        Output("SAMPLE", "Sample", VECTOR, ".gpkg", layer="sample", shown=True),
+        Output("WINDOWS", "Windows of the sample", VECTOR, ".gpkg", layer="windows", shown=True),
         Output("PROJECT", "QGIS project", FILE, ".qgz"),
     ),
 )
@@ -286,11 +286,11 @@ CHANGE = Command(
         Option("PRIOR", "Prior of all transitions (NAME_change.csv)", FILE, ADVANCED, filter=TABLE),
     ),
     (
-        Output("CHANGE", "Change", "raster", "_change.tif", shown=True),
-        Output("POLYGONS", "Change polygons", "vector", "_change.gpkg", layer="change", shown=False),
-        Output("PROBABILITY", "Probability of change", "raster", "_probability.tif", shown=False),
-        Output("REPORT", "Report", PAGE, "_report.html"),
-        Output("TABLE", "Transitions", FILE, ".csv"),
+        Output("CHANGE", "Change", RASTER, "_change.tif", shown=True),
+        Output("POLYGONS", "Change polygons", VECTOR, "_change.gpkg", layer="change", shown=False),
+        Output("PROBABILITY", "Probability of change", RASTER, "_change_probability.tif", shown=False),
+        Output("REPORT", "Report", PAGE, "_change.html"),
+        Output("TABLE", "Transitions", FILE, "_change.csv"),
     ),
 )
 COMMANDS = (DEMO, MAP_SCENE, CLOUDS, STATS, MOSAIC, SAMPLE, ASSESS, CHANGE)

@@ -14,6 +14,7 @@ from qgis.PyQt.QtGui import QIcon
 
 from .environment import INSTALL
 from .installation import installed
+from .messages import reported
 from .settings import icon_path
 from .texts import tr
 
@@ -57,6 +58,7 @@ class CheckAlgorithm(QgsProcessingAlgorithm):
         self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> dict[str, Any]:
         """Looks for geocfl."""
-        found = installed(feedback)
+        with reported(self.displayName()):
+            found = installed(feedback)
         feedback.pushInfo(tr("geocfl {} is installed: {}").format(found.version, found.program))
         return {"PROGRAM": str(found.program), "VERSION": found.version}

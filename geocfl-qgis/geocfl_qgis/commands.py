@@ -86,6 +86,7 @@ class Output:
         ending: End of the file's name.
         layer: Layer in the file, if it has several.
         shown: Whether a loaded layer is visible; None loads none.
+        style: Style in the plugin's folder, for a file without one.
     """
 
     key: str
@@ -94,6 +95,7 @@ class Output:
     ending: str
     layer: str = ""
     shown: bool | None = None
+    style: str = ""
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,8 @@ def arguments(command: Command, values: Mapping[str, object]) -> list[str]:
     Args:
         command: The command to run.
         values: By key of the option: a path, text or number, a list of them, or a bool; a `VECTOR` is a path and the
-            layer in it, an `EXTENT` is west, south, east and north. None, an empty text or list stand for no value.
+            layer in it, an `EXTENT` is west, south, east and north. None, an empty text or list stand for no value, and
+            a default value is left out, since geocfl has the same.
 
     Returns:
         The command and its arguments, those without a name last, after ``--``.
@@ -135,7 +138,7 @@ def arguments(command: Command, values: Mapping[str, object]) -> list[str]:
     positional: dict[str, list[str]] = {}
     for option in command.options:
         value = values.get(option.key)
-        if value is None or value is False or value in ("", []):
+        if value is None or value is False or value in ("", []) or value == _listed(option.default):
             continue
         if option.positional:
             positional[option.name] = [str(item) for item in value] if isinstance(value, list) else [str(value)]
@@ -144,6 +147,10 @@ def arguments(command: Command, values: Mapping[str, object]) -> list[str]:
     every = [argument for group in options.values() for argument in group]
     last = [argument for group in positional.values() for argument in group]
     return [command.name, *every, *(["--", *last] if last else [])]
+
+
+def _listed(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _option(option: Option, value: object) -> list[str]:
@@ -177,9 +184,8 @@ def with_ending(path: str, ending: str) -> str:
 
 
 def printed_files(lines: Sequence[str]) -> list[str]:
-    """The files that a command lists at its end: the indented lines that name one."""
-    named = (line.strip() for line in lines if line.startswith("  "))
-    return [name for name in named if name and Path(name).is_file()]
+    """The files that a command lists at its end: the lines that name one."""
+    return [name for line in lines if (name := line.strip()) and Path(name).is_file()]
 
 
 def results(command: Command, files: Sequence[str]) -> list[tuple[Output, str]]:

@@ -20,18 +20,21 @@ from .texts import tr
 class _Styler(QgsProcessingLayerPostProcessorInterface):
     """Gives a layer its style and hides it in the legend if it is not to be seen at first."""
 
-    def __init__(self, shown: bool) -> None:
+    def __init__(self, output: Output) -> None:
         super().__init__()
-        self._shown = shown
+        self._output = output
 
     def postProcessLayer(self, layer: Any, context: QgsProcessingContext, feedback: QgsProcessingFeedback) -> None:
         """Called by QGIS, in its main thread, after it has added the layer."""
-        layer.loadDefaultStyle()
+        if self._output.style:
+            layer.loadNamedStyle(str(Path(__file__).with_name(self._output.style)))
+        else:
+            layer.loadDefaultStyle()
         layer.triggerRepaint()
         node = context.project().layerTreeRoot().findLayer(layer.id()) if context.project() else None
         if node is not None:
-            node.setItemVisibilityChecked(self._shown)
-            node.setExpanded(self._shown)
+            node.setItemVisibilityChecked(bool(self._output.shown))
+            node.setExpanded(bool(self._output.shown))
 
 
 def source(output: Output, file: str) -> str:
@@ -52,13 +55,15 @@ def load(found: Sequence[tuple[Output, str]], context: QgsProcessingContext) -> 
     kept: list[_Styler] = []
     if context.project() is None:
         return kept
-    for output, file in found:
+    for rank, (output, file) in enumerate(found):
         if output.shown is None:
             continue
         name = f"{tr(output.label)}: {Path(file).name[: -len(output.ending)]}"
         details = QgsProcessingContext.LayerDetails(name, context.project(), output.key, _hint(output))
         details.forceName = True
-        styler = _Styler(output.shown)
+        if hasattr(details, "layerSortKey"):  # QGIS 3.32 and newer; the first of a command's outputs lies on top
+            details.layerSortKey = -rank
+        styler = _Styler(output)
         details.setPostProcessor(styler)
         context.addLayerToLoadOnCompletion(source(output, file), details)
         kept.append(styler)

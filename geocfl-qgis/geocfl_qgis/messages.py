@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from qgis.core import QgsProcessingException
 from qgis.PyQt.QtCore import QObject, pyqtSignal
 
 
@@ -12,3 +16,13 @@ class Messages(QObject):
 
 
 MESSAGES = Messages()
+
+
+@contextmanager
+def reported(what: str) -> Iterator[None]:
+    """Reports an error in the block, after the name of what has failed, and passes it on."""
+    try:
+        yield
+    except QgsProcessingException as error:
+        MESSAGES.failed.emit(f"{what}: {error}")
+        raise

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from typing import IO, cast
 
 OUT, ERR = "out", "err"
+SENTENCE = "geocfl: "
+"""What the sentence of an error begins with."""
 WAIT_S = 5.0
 """Seconds that a program has to stop by itself, and to leave its work so that it can be resumed."""
 WINDOWS = sys.platform == "win32"
@@ -143,7 +145,7 @@ def stop(process: subprocess.Popen[str]) -> None:
 def failure(done: Finished) -> str:
     """Why a program failed, in its own sentence: what it says after its name or ``Error:``, else its last line."""
     for line in reversed(done.err):
-        for prefix in ("geocfl: ", "Error: "):
+        for prefix in (SENTENCE, "Error: "):
             if line.startswith(prefix):
                 return line[len(prefix) :]
     last = next((line.strip() for line in reversed(done.err) if line.strip()), "")

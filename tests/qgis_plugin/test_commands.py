@@ -12,6 +12,7 @@ from typer.main import get_command
 
 from geocfl.cli import app, completion
 from geocfl.models.bundle import bundled_models
+from geocfl.products import selection
 
 PROGRAM: Any = get_command(app)
 OPTIONS = [
@@ -19,6 +20,11 @@ OPTIONS = [
     for command in COMMANDS
     for option in command.options
 ]
+DEFAULT_CHOICES = {
+    "default": tuple(name for name in selection.DEFAULT if name != "summary"),
+    "gpkg": ("gpkg",),
+    "none": None,
+}
 VALUES = {
     commands.RASTER: "a b.tif",
     commands.RASTERS: ["a_lulc.tif", "b_lulc.tif"],
@@ -113,8 +119,11 @@ def test_choices_are_those_of_the_command_line() -> None:
 def test_defaults_are_those_of_the_command_line() -> None:
     for command in COMMANDS:
         for option in command.options:
-            if option.default is not None and option.kind not in (commands.CHOICES,):
-                assert parameter_of(command, option).default == option.default, (command.name, option.key)
+            default = parameter_of(command, option).default
+            if option.kind == commands.CHOICES:
+                default = DEFAULT_CHOICES[default]
+            if option.default is not None:
+                assert default == option.default, (command.name, option.key)
 
 
 def test_values_that_are_not_given_leave_no_argument() -> None:
@@ -160,7 +169,9 @@ def test_files_that_a_command_prints(tmp_path: Path) -> None:
     files = [tmp_path / name for name in ("a b_lulc.tif", "a b_lulc.gpkg", "a b_summary.json")]
     for file in files[:2]:
         file.touch()
-    found = printed_files(["class  cells", f"  {files[0]}", f"  {files[1]}", f"  {files[2]}", f"{files[0]}", "  "])
+    found = printed_files(
+        ["class  cells", f"  {files[0]}", f"  {files[1]}", f"  {files[2]}", f"{files[0]}: mapped", "  "]
+    )
     assert found == [str(file) for file in files[:2]]
     assert [(output.key, file) for output, file in results(MAP_SCENE, found)] == [
         ("LULC", str(files[0])),
