@@ -76,6 +76,7 @@ def _text(value: Any) -> str:
     rich_help_panel=MODELS,
     epilog=examples(
         ("for onnxruntime, in Python or elsewhere", "geocfl export eurosat-rgb-lite0"),
+        ("for Deepness, a plugin of QGIS", "geocfl export eurosat-rgb-dense --format deepness"),
         ("your own model for OpenVINO", "geocfl export runs/mine --format openvino --out mine.xml"),
     ),
 )
@@ -92,7 +93,8 @@ def export(
         str,
         typer.Option(
             metavar="NAME",
-            help="Format: onnx, torchscript, openvino, or stac-mlm (a STAC Item that describes the model).",
+            help="Format: onnx, torchscript, openvino, deepness (for that QGIS plugin), or stac-mlm (a STAC Item that "
+            "describes the model).",
             autocompletion=one_of(completion.EXPORT_FORMATS),
         ),
     ] = "onnx",
@@ -100,8 +102,24 @@ def export(
         Path | None,
         typer.Option(metavar="FILE", help="Output file.", show_default="MODEL with the extension of the format"),
     ] = None,
+    scale: Annotated[
+        float | None,
+        typer.Option(
+            metavar="NUMBER",
+            help="For Deepness: reflectance = (value + offset) / scale.",
+            show_default="10000",
+        ),
+    ] = None,
+    offset: Annotated[
+        float | None,
+        typer.Option(
+            metavar="NUMBER",
+            help="For Deepness: see --scale; -1000 for Sentinel-2 products since baseline 04.00 (2022).",
+            show_default="0",
+        ),
+    ] = None,
     overwrite: options.Overwrite = False,
 ) -> None:
     """Export a model for other programs: reflectance in, calibrated probabilities out."""
-    for file in geocfl.export(model, out, format=cast(Any, format), overwrite=overwrite):
+    for file in geocfl.export(model, out, format=cast(Any, format), scale=scale, offset=offset, overwrite=overwrite):
         typer.echo(file)

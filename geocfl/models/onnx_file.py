@@ -22,6 +22,7 @@ from geocfl.models.onnx_fields import GRAPH, METADATA, fields
 
 if TYPE_CHECKING:
     import onnx
+    from torch import Tensor, nn
 
 log = logging.getLogger("geocfl")
 
@@ -107,7 +108,7 @@ def _content(bundle: Bundle, *, windows: bool) -> bytes:
     facts = {
         "geocfl": json.dumps(bundle.to_json()),
         "bands": ",".join(bundle.bands),
-        "class_names": ",".join(bundle.legend.names),
+        "class_names": class_names(bundle),
     }
     onnx.helper.set_model_props(proto, facts)
     content: bytes = proto.SerializeToString()
@@ -125,25 +126,49 @@ def exported_network(bundle: Bundle, *, windows: bool = False) -> onnx.ModelProt
         ModelError: The weights cannot be read, or torch cannot export the network.
         UsageError: The packages that export it are not installed.
     """
+    from geocfl.models.network import BackendNetwork, Probabilities, example_tiles, example_windows
+
     require("onnx", "onnxscript")
     log.info("%s: exporting to ONNX, once", bundle.name)
+    if windows:
+        return to_onnx(bundle, Probabilities(bundle), example_windows(bundle), [OUTPUT])
+    network = BackendNetwork(bundle)
+    if not bundle.feature_stride:
+        return to_onnx(bundle, network, example_windows(bundle), network.outputs)
+    # The exporter needs minutes to reason about sides of any length, so tiles are exported for one size.
+    proto = to_onnx(bundle, network, example_tiles(bundle), network.outputs, any_number=False)
+    _free_sizes(proto)
+    return proto
+
+
+def to_onnx(
+    bundle: Bundle, network: nn.Module, example: Tensor, outputs: list[str], *, any_number: bool = True
+) -> onnx.ModelProto:
+    """A network with one input as ONNX.
+
+    Args:
+        bundle: The model that it belongs to.
+        network: What to export.
+        example: Two of its inputs.
+        outputs: Names of its outputs.
+        any_number: Whether the first axis may have any length.
+
+    Raises:
+        ModelError: torch cannot export the network.
+        UsageError: The packages that export it are not installed.
+    """
+    require("onnx", "onnxscript")
     import onnx
     import torch
 
-    from geocfl.models.network import BackendNetwork, Probabilities, example_tiles, example_windows
-
-    tiles = bundle.feature_stride > 0 and not windows
-    # The exporter needs minutes to reason about sides of any length, so tiles are exported for one size.
-    shapes = None if tiles else ({0: torch.export.Dim("windows")},)
-    network = Probabilities(bundle) if windows else BackendNetwork(bundle)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecations inside the exporter
         program = torch.onnx.export(
             network,
-            (example_tiles(bundle) if tiles else example_windows(bundle),),
+            (example,),
             input_names=[INPUT],
-            output_names=[OUTPUT] if isinstance(network, Probabilities) else network.outputs,
-            dynamic_shapes=shapes,
+            output_names=outputs,
+            dynamic_shapes=({0: torch.export.Dim("windows")},) if any_number else None,
             opset_version=OPSET,
             dynamo=True,
             verbose=False,
@@ -151,11 +176,14 @@ def exported_network(bundle: Bundle, *, windows: bool = False) -> onnx.ModelProt
     if program is None:
         raise ModelError(f"{bundle.name}: torch cannot export a {bundle.backbone}; use `backend=torch`")
     proto: onnx.ModelProto = program.model_proto
-    if tiles:
-        _free_sizes(proto)
     proto.producer_name, proto.producer_version = "geocfl", __version__
     onnx.checker.check_model(proto)
     return proto
+
+
+def class_names(bundle: Bundle) -> str:
+    """Names by the index of the output as JSON, such as ``{"0": "Annual Crop"}``, which Deepness reads."""
+    return json.dumps({str(index): name for index, name in enumerate(bundle.legend.names)})
 
 
 def _free_sizes(proto: Any) -> None:
