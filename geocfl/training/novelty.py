@@ -84,9 +84,9 @@ def fit_residual(features: Tensor) -> Residual:
     """
     x = features.double()
     mean = x.mean(0)
-    _, vectors = torch.linalg.eigh((x - mean).T @ (x - mean))  # ascending
-    count = min(COMPONENTS, len(x) // 2, x.shape[1] // 2)
-    return Residual(mean.half(), vectors.T.flip(0)[:count].half())
+    # Its right vectors are the covariance's eigenvectors, whose solvers may fail with fewer patches than features.
+    components = torch.linalg.svd(x - mean, full_matrices=False).Vh
+    return Residual(mean.half(), components[: min(COMPONENTS, len(x) // 2, x.shape[1] // 2)].half())
 
 
 def _features(
