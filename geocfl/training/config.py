@@ -14,7 +14,7 @@ from geocfl.data.augmentation import Augmentation
 from geocfl.data.imbalance import check_order, parse_imbalance
 from geocfl.data.mosaics import GROUP
 from geocfl.data.patches import RGB
-from geocfl.data.splits import train_share
+from geocfl.data.splits import STATED, train_share
 from geocfl.errors import UsageError, unknown_name
 from geocfl.losses import loss_facts
 from geocfl.models.backbones import backbone_facts
@@ -47,7 +47,7 @@ class TrainSettings:
 
     Attributes:
         data: Path of the patches, as for `geocfl.train`.
-        split: ``paper``, ``spatial`` or ``random:FRACTION``.
+        split: ``paper``, ``spatial``, ``manifest`` (that of `geocfl.patches`) or ``random:FRACTION``.
         imbalance: ``none``, ``long-tail:R`` or ``step:R``; thins the training patches until the largest class has R
             times as many as the smallest.
         class_order: Order of the classes, from largest to smallest, for the thinning: ``legend``, ``reversed``,
@@ -347,7 +347,7 @@ def _check(settings: TrainSettings) -> None:
             raise UsageError(unknown_name(f"`{name}`", getattr(settings, name), known))
     loss = loss_facts(settings.loss)
     backbone_facts(settings.backbone)
-    if settings.split != "spatial":
+    if settings.split not in STATED:
         train_share(settings.split)
     parse_imbalance(settings.imbalance)
     for name, (allowed, words) in _RULES.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from geocfl.data.splits import STATED
 from geocfl.errors import UsageError
 from geocfl.models.bundle import Bundle
 
@@ -29,7 +30,7 @@ def check_unseen(option: Literal["teacher", "weights"], name: str, model: Bundle
     who, another = NAMES[option]
     if not {lulc.folder for lulc in model.legend} & {lulc.folder for lulc in student.legend}:
         return
-    for part in ("split",) if ours["split"] == "spatial" else ("split", "seed"):
+    for part in ("split",) if ours["split"] in STATED else ("split", "seed"):
         if theirs.get(part) != ours[part]:
             raise UsageError(
                 f"{name}: {who} was trained on {part} {theirs.get(part)}, not {ours[part]}, so it may have seen these "
