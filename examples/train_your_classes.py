@@ -43,21 +43,12 @@ for folder in sorted((example / "patches").iterdir()):
 
 # %% [markdown]
 # ## Train
-# About two hundred patches are too few to train a whole network. So the backbone is that of the built-in model, which
+# About two hundred patches are too few to train a whole network. So the features are those of the built-in model, which
 # was trained on 21,600 patches of EuroSAT, and only the last layer is trained (`freeze=True`). This takes seconds, even
 # without a GPU. Half of the patches of each class are for testing.
 
 # %%
-weights = geocfl.load_model().path / "model.safetensors"
-run = geocfl.train(
-    example / "patches",
-    example / "run",
-    backbone="lite0",
-    weights=str(weights),
-    freeze=True,
-    split="random:0.5",
-    overwrite=True,
-)
+run = geocfl.train(example / "patches", example / "run", freeze=True, split="random:0.5", overwrite=True)
 run
 
 # %% [markdown]

@@ -29,7 +29,11 @@ log = logging.getLogger("geocfl")
         ),
         (
             "your own patches and classes, in minutes on a CPU",
-            "geocfl train --data patches --out runs/mine --backbone lite0 --freeze",
+            "geocfl train --data patches --out runs/mine --freeze",
+        ),
+        (
+            "more classes for the built-in model",
+            "geocfl train --data patches --out runs/more --add-classes",
         ),
         (
             "the same with another loss",
@@ -101,6 +105,14 @@ def train(
         ),
     ] = None,
     freeze: options.Freeze = None,
+    add_classes: Annotated[
+        bool | None,
+        typer.Option(
+            "--add-classes",
+            help="Add the classes of the patches to those of the model in --weights, by default the built-in one.",
+            rich_help_panel=NETWORK,
+        ),
+    ] = None,
     input_size: options.InputSize = None,
     loss: Annotated[
         str | None,
@@ -193,6 +205,7 @@ def train(
             weights=weights,
             dense=dense,
             freeze=freeze,
+            add_classes=add_classes,
             input_size=input_size,
             loss=loss,
             gamma=gamma,
@@ -243,8 +256,7 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="NAME|FILE",
-            help="Split: paper, spatial, manifest, random:FRACTION, all, or a file of patch names, such as "
-            "RUN/test_patches.txt.",
+            help="Split: paper, spatial, random:FRACTION, all, or a file of patch names, such as RUN/test_patches.txt.",
             show_default="from the model",
             autocompletion=one_of((*completion.SPLITS, "all")),
             rich_help_panel=DATA,

@@ -108,7 +108,11 @@ class Legend:
 
         Args:
             folders: Folder names, such as ``["Forest", "SeaLake"]``; any order.
+
+        Raises:
+            ValueError: Two folders name the same class, or a name cannot be that of a class.
         """
+        _refuse_same(folders)
         if set(folders) == {c.folder for c in EUROSAT}:
             return EUROSAT
         known = {c.folder: c.color for c in EUROSAT if c.folder in folders}
@@ -117,6 +121,22 @@ class Legend:
         colors = known | dict(zip(own, new, strict=True))
         ordered = enumerate(sorted(folders), 1)
         return cls(tuple(LulcClass(code, _spaced(folder), folder, colors[folder]) for code, folder in ordered))
+
+    def extended(self, folders: Iterable[str]) -> Legend:
+        """The legend with more classes after its own, in sorted order and in colors far from all others.
+
+        Args:
+            folders: Folder names; those of classes that the legend has are ignored.
+
+        Raises:
+            ValueError: Two folders name the same class, or a name cannot be that of a class.
+        """
+        known = [c.folder for c in self.classes]
+        new = sorted(set(folders) - set(known))
+        _refuse_same([*known, *new])
+        colors = distinct_colors(len(new), [PAPER, WITHHELD.color, *(c.color for c in self.classes)])
+        named = enumerate(zip(new, colors, strict=True), len(self) + 1)
+        return Legend((*self.classes, *(LulcClass(code, _spaced(f), f, color) for code, (f, color) in named)))
 
 
 WITHHELD = LulcClass(UNCLASSIFIED, "Unclassified", "", "#d9d9d9")
@@ -128,6 +148,15 @@ PAPER = "#ffffff"
 def shown_classes(legend: Iterable[LulcClass], *, unclassified: bool) -> list[LulcClass]:
     """The classes of a legend, followed by `WITHHELD` if the map has unclassified cells."""
     return [*legend, WITHHELD] if unclassified else list(legend)
+
+
+def _refuse_same(folders: Iterable[str]) -> None:
+    """Raises ValueError if two folders name the same class, such as ``"BareRock"`` and ``"bare_rock"``."""
+    seen: dict[str, str] = {}
+    for folder in folders:
+        other = seen.setdefault(_spaced(folder).casefold(), folder)
+        if other != folder:
+            raise ValueError(f"the folders {other!r} and {folder!r} name the same class, {_spaced(other)}")
 
 
 def _spaced(folder: str) -> str:

@@ -27,6 +27,7 @@ def load_patches(
     offset: float | None = None,
     skip_bad: bool = False,
     progress: Progress = silent,
+    fewest_classes: int = 2,
 ) -> Patches:
     """Reads all patches of a data set.
 
@@ -40,6 +41,7 @@ def load_patches(
         offset: In the same formula; None takes the layout's own.
         skip_bad: Leave out patches that cannot be read or differ from the others in size, type or bands.
         progress: Called with the number of patches read so far.
+        fewest_classes: Number of classes that are enough.
 
     Raises:
         DataError: The patches or the lists of the spatial split are missing or broken.
@@ -58,7 +60,7 @@ def load_patches(
     else:
         if spatial and path.exists():
             spatial_lists(_lists(data))
-        patches = read_patches(path, bands, skip_bad=skip_bad, progress=progress)
+        patches = read_patches(path, bands, skip_bad=skip_bad, progress=progress, fewest_classes=fewest_classes)
     return patches if scaling is None else replace(patches, scaling=scaling)
 
 
@@ -88,8 +90,8 @@ def load_split(
 
     Args:
         patches: From `load_patches`.
-        data: What they were loaded from; the lists of the spatial split and the manifest are in the same folder.
-        split: ``paper``, ``spatial``, ``manifest`` or ``random:FRACTION``, see `geocfl.data.splits.make_split`.
+        data: What they were loaded from; the lists of the spatial split are in the same folder.
+        split: ``paper``, ``spatial`` or ``random:FRACTION``, see `geocfl.data.splits.make_split`.
         seed: Random seed of the split and of the thinning.
         validation: Keep validation patches apart; if False, they are training patches.
         imbalance: ``none``, ``long-tail:R`` or ``step:R``, see `geocfl.data.imbalance.thin`.
@@ -104,6 +106,6 @@ def load_split(
 
 
 def _lists(data: str | Path) -> Path:
-    """The folder of the files that state a split."""
+    """The folder of the spatial split's lists."""
     path = Path(data)
     return DEFAULT_ROOT if str(data) == DOWNLOAD else path if path.is_dir() else path.parent

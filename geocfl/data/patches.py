@@ -85,6 +85,7 @@ def read_patches(
     scaling: Scaling | None = None,
     skip_bad: bool = False,
     progress: Progress = silent,
+    fewest_classes: int = 2,
 ) -> Patches:
     """Reads a folder or zip archive whose subfolders are named after classes.
 
@@ -98,11 +99,12 @@ def read_patches(
         skip_bad: Leave out patches that cannot be read, lack bands, or differ in size or type from most others. A
             warning gives their number, and `Patches.skipped` their names.
         progress: Called with the number of patches read so far.
+        fewest_classes: Number of classes that are enough.
 
     Raises:
         DataError: There are no patches, a patch is bad and `skip_bad` is not set, or a class has only bad ones.
     """
-    files = _list_zip(path) if path.suffix.lower() == ".zip" else _list_folder(path)
+    files = patch_files(path)
     if not files:
         raise DataError(
             f"{path}: no .tif, .png or .jpg files in class-named folders; pass the folder that holds them",
@@ -117,7 +119,7 @@ def read_patches(
         legend = Legend.from_folders(folders)
     except ValueError as error:
         raise DataError(f"{path}: {error}; rename its folder") from error
-    if len(legend) < 2:
+    if len(legend) < fewest_classes:
         raise DataError(f"{path}: only one class folder, '{legend[1].folder}'; training needs two or more")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)  # a patch may lie anywhere
@@ -147,6 +149,15 @@ def read_patches(
 _File = tuple[str, str, Callable[[], bytes]]
 # All patches must have the same shape (B, H, W) and type.
 _Kind = tuple[tuple[int, ...], np.dtype[np.generic]]
+
+
+def patch_files(path: Path) -> list[_File]:
+    """The patches in a folder or zip archive: class folder, file name, and a function that reads the file.
+
+    Raises:
+        DataError: There is no such folder or archive.
+    """
+    return _list_zip(path) if path.suffix.lower() == ".zip" else _list_folder(path)
 
 
 def _name(file: _File) -> str:

@@ -66,7 +66,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 
     Args:
         logits: (N, C) float32 of patches that were not used for training.
-        labels: (N,) int64.
+        labels: (N,) int64, or (N, C) float64 probabilities of the classes.
 
     Returns:
         T > 0; probabilities are ``softmax(logits / T)``.
@@ -79,7 +79,7 @@ def fit_damping(logits: Tensor, labels: Tensor, ratio: Tensor | None = None) -> 
 
     Args:
         logits: (N, C) float32 of patches that were not used for training.
-        labels: (N,) int64.
+        labels: (N,) int64, or (N, C) float64 probabilities of the classes.
         ratio: (N,) novelty as a multiple of its median, >= 1; None to fit the temperature only.
 
     Returns:

@@ -179,6 +179,9 @@ def _temperature(model: Bundle) -> str:
             f"{sentence}, fitted on the validation patches of the first run; this model was then trained again with "
             "these patches among its training patches."
         )
+    if "cross_validation" in model.origin:
+        kept = " This model keeps it at 1 where a fitted one is no better." if model.temperature == 1 else ""
+        return f"{sentence}, fitted on the held-out patches of a cross-validation.{kept}"
     if model.origin.get("patches", {}).get("validation"):
         return f"{sentence}, fitted on the validation patches of its training."
     return f"{sentence}, which comes with the model."

@@ -47,6 +47,7 @@ def make_grid(
     return [
         resolve(
             data,
+            on_model=False,
             loss=loss,
             gamma=gamma if loss_facts(loss).gamma is not None else None,
             cfl_form=cfl_form if loss == "class-focal" else None,

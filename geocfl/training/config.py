@@ -14,10 +14,12 @@ from geocfl.data.augmentation import Augmentation
 from geocfl.data.imbalance import check_order, parse_imbalance
 from geocfl.data.mosaics import GROUP
 from geocfl.data.patches import RGB
-from geocfl.data.splits import STATED, train_share
+from geocfl.data.splits import EVERY, train_share
 from geocfl.errors import UsageError, unknown_name
 from geocfl.losses import loss_facts
 from geocfl.models.backbones import backbone_facts
+from geocfl.models.bundle import DEFAULT_MODEL, Bundle
+from geocfl.models.weights import weights_model
 
 AUGMENTATION = Augmentation(rotation=15, zoom=0.2, shift=0.06, dihedral=True, surface=0.5, gain=0.05, haze=0.005)
 DENSE = {
@@ -33,6 +35,13 @@ DENSE_INPUT = 128
 """Side in pixels to which the window of a dense model is scaled: then there are 4 x 4 features in each."""
 FROZEN_LR = 3e-3
 """A linear layer on fixed features tolerates a higher peak learning rate than a whole network."""
+STEPS = 100
+"""Most iterations that fit a last layer to the features of a model."""
+UNUSED = {
+    *("augmentation", "batch_size", "compile", "distill", "dropout", "hint", "label_smoothing", "lr", "optimizer"),
+    *("schedule", "stage_dropout", "weight_decay"),
+}
+"""Settings of a training in steps, which a last layer on the features of a model does not have."""
 OPTIMIZERS = ("adam", "adamw")
 SCHEDULES = ("one-cycle", "constant")
 CFL_FORMS = ("exponent", "factor")
@@ -47,7 +56,8 @@ class TrainSettings:
 
     Attributes:
         data: Path of the patches, as for `geocfl.train`.
-        split: ``paper``, ``spatial``, ``manifest`` (that of `geocfl.patches`) or ``random:FRACTION``.
+        split: ``paper``, ``spatial`` or ``random:FRACTION``; for a last layer on the features of a model also ``all``:
+            every patch trains, and the accuracy is that of a cross-validation.
         imbalance: ``none``, ``long-tail:R`` or ``step:R``; thins the training patches until the largest class has R
             times as many as the smallest.
         class_order: Order of the classes, from largest to smallest, for the thinning: ``legend``, ``reversed``,
@@ -58,7 +68,9 @@ class TrainSettings:
             or ``none``.
         dense: Train a model whose trunk runs over a whole scene: on mosaics of patches, blurred and under different
             atmospheres.
-        freeze: Train only the last layer, on the backbone's features of the patches without augmentation.
+        freeze: Train only the last layer, on the backbone's features of the patches without augmentation. If `weights`
+            is a model, the run takes its bands, backbone and normalization, and fits the layer until it converges.
+        add_classes: Keep the classes of the model in `weights`, and add those of the patches.
         recipe: Name of the recipe that supplied the settings that were not given.
         loss: ``ce``, ``weighted-ce``, ``focal``, ``class-focal``, ``cb-focal``, ``balanced-softmax``,
             ``logit-adjusted``, ``ldam``, or a name from `geocfl.register_loss`.
@@ -97,6 +109,7 @@ class TrainSettings:
     weights: str = ""
     dense: bool = False
     freeze: bool = False
+    add_classes: bool = False
     recipe: str = "default"
     loss: str = "class-focal"
     gamma: float = 0.0
@@ -168,6 +181,7 @@ class TrainOptions(GridOptions, total=False):
     """Options of `geocfl.train`: the fields of `TrainSettings` except `data`. None means not given."""
 
     dense: bool | None
+    add_classes: bool | None
     imbalance: str | None
     label_smoothing: float | None
     loss: str | None
@@ -190,12 +204,15 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 
 
-def resolve(data: str | Path | None = None, config: str | Path | None = None, **options: Any) -> TrainSettings:
+def resolve(
+    data: str | Path | None = None, config: str | Path | None = None, *, on_model: bool = True, **options: Any
+) -> TrainSettings:
     """The settings that follow from a recipe or an earlier run, and from the options that the caller has chosen.
 
     Args:
         data: Path of the patches; may be None if there is a `config`.
         config: ``config.json`` of a run to repeat; it supplies every setting that is not given here.
+        on_model: Whether a frozen backbone may be that of a model, with all that belongs to it.
         **options: `TrainOptions`.
 
     Raises:
@@ -205,12 +222,12 @@ def resolve(data: str | Path | None = None, config: str | Path | None = None, **
     if data is not None:
         chosen["data"] = str(data)
     if config is None:
-        settings = _from_recipe(chosen)
+        settings = _from_recipe(chosen, on_model)
     elif "recipe" in chosen:
         raise UsageError("`config` already contains a recipe; leave out `recipe`")
     else:
         settings = _from_config(Path(config), chosen)
-    _check(settings)
+    _check(settings, on_model)
     return settings
 
 
@@ -230,12 +247,14 @@ def _stored(name: str, value: Any) -> Any:
     return value
 
 
-def _from_recipe(chosen: dict[str, Any]) -> TrainSettings:
+def _from_recipe(chosen: dict[str, Any], on_model: bool) -> TrainSettings:
     recipe = chosen.get("recipe", "default")
     if recipe not in RECIPES:
         raise UsageError(unknown_name("`recipe`", recipe, RECIPES))
     if "data" not in chosen:
         raise UsageError("no training data; pass `data`, or the `config` of an earlier run")
+    if on_model:
+        chosen = _on_model(chosen)
     values = RECIPES[recipe] | (DENSE if chosen.get("dense") and recipe == "default" else {}) | chosen
     settings = TrainSettings(**values)
     backbone, loss = backbone_facts(settings.backbone), loss_facts(settings.loss)
@@ -249,6 +268,49 @@ def _from_recipe(chosen: dict[str, Any]) -> TrainSettings:
         epochs=settings.epochs if "epochs" in values else EPOCHS[kind],
         lr=FROZEN_LR if settings.freeze and "lr" not in chosen else settings.lr,
     )
+
+
+def frozen_model(settings: TrainSettings) -> Bundle | None:
+    """The model whose features a run trains its last layer on; None for other runs."""
+    return weights_model(settings.weights) if settings.freeze else None
+
+
+def _on_model(chosen: dict[str, Any]) -> dict[str, Any]:
+    """The chosen settings, completed by those of the model whose backbone is frozen, if it is one.
+
+    Raises:
+        UsageError: A setting differs from the model's, or does not apply.
+    """
+    if chosen.get("add_classes") and chosen.get("freeze") is False:
+        raise UsageError("`add_classes` trains only the last layer; leave out `freeze=False`")
+    frozen = chosen.get("freeze") is True or chosen.get("add_classes") is True
+    own = {"backbone", "weights", "dense"} & set(chosen)
+    weights = chosen.get("weights", "") if own else DEFAULT_MODEL
+    source = weights_model(weights) if frozen and weights else None
+    if source is None:
+        if chosen.get("add_classes") is True:
+            raise UsageError(
+                "`add_classes` needs the model whose classes are kept; pass its folder as `weights`, or leave out "
+                "`weights`, `backbone` and `dense` to use the built-in one"
+            )
+        return chosen
+    if unused := sorted(set(chosen) & UNUSED):
+        raise UsageError(
+            f"`{unused[0]}` does not apply to a last layer on the features of {source.name}, which is fitted until it "
+            f"converges; leave out `{unused[0]}` or `freeze`",
+            page="how-to/own-model/",
+        )
+    theirs = {
+        "bands": source.bands,
+        "backbone": source.backbone,
+        "input_size": source.input_size,
+        "dense": bool(source.feature_stride),
+    }
+    for name, value in theirs.items():
+        if chosen.get(name, value) != value:
+            ours, words = (", ".join(v) if isinstance(v, tuple) else v for v in (chosen[name], value))
+            raise UsageError(f"`{name}` is {ours}, but that of {source.name} is {words}; leave out `{name}`")
+    return {"split": EVERY, "epochs": STEPS} | chosen | theirs | {"weights": weights, "freeze": True}
 
 
 def _from_config(path: Path, chosen: dict[str, Any]) -> TrainSettings:
@@ -318,6 +380,7 @@ def _flag(value: Any) -> bool:
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "bands": (bool, "name one band or more"),
     "freeze": (_flag, "be True or False"),
+    "add_classes": (_flag, "be True or False"),
     "gamma": (_not_negative, "be a number of at least 0"),
     "distill": (lambda value: _number(value) and 0 <= value <= 1, "be a number from 0 to 1"),
     "dense": (_flag, "be True or False"),
@@ -341,14 +404,14 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
 """What the value of a setting must be."""
 
 
-def _check(settings: TrainSettings) -> None:
+def _check(settings: TrainSettings, on_model: bool) -> None:
+    source = frozen_model(settings) if on_model else None
     for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("cfl_form", CFL_FORMS)):
         if getattr(settings, name) not in known:
             raise UsageError(unknown_name(f"`{name}`", getattr(settings, name), known))
     loss = loss_facts(settings.loss)
     backbone_facts(settings.backbone)
-    if settings.split not in STATED:
-        train_share(settings.split)
+    _check_split(settings, source)
     parse_imbalance(settings.imbalance)
     for name, (allowed, words) in _RULES.items():
         if not allowed(value := getattr(settings, name)):
@@ -357,15 +420,45 @@ def _check(settings: TrainSettings) -> None:
         raise UsageError(f"`cfl_form` applies only to the loss class-focal, not to {settings.loss}; leave it out")
     if settings.gamma and loss.gamma is None:
         raise UsageError(f"the loss {settings.loss} has no gamma; leave out `gamma`")
-    if settings.freeze and (settings.mixup or settings.teacher):
-        unusable = "mixup" if settings.mixup else "teacher"
-        raise UsageError(f"`{unusable}` cannot be used with a frozen backbone; leave out `{unusable}` or `freeze`")
+    if settings.freeze:
+        _check_frozen(settings, source)
     for name in ("freeze", "mixup", "teacher"):
-        if settings.dense and getattr(settings, name):
+        if settings.dense and getattr(settings, name) and not (name == "freeze" and source):
             raise UsageError(f"`{name}` cannot be used for a dense model; leave out `{name}` or `dense`")
     if settings.dense and settings.batch_size % GROUP:
         raise UsageError(
             f"`batch_size` is {settings.batch_size} but must be a multiple of {GROUP}, the windows of four mosaics"
         )
-    if settings.freeze and settings.weights == "none":
+
+
+def _check_split(settings: TrainSettings, source: Bundle | None) -> None:
+    if settings.split == EVERY and source is None:
+        raise UsageError(
+            "`split` is all, which leaves no test patches; pass another one, or train only the last layer on the "
+            "features of a model (`freeze=True`)",
+            page="how-to/own-model/",
+        )
+    if settings.split not in ("spatial", EVERY):
+        train_share(settings.split)
+    if settings.add_classes is True and not settings.freeze:
+        raise UsageError("`add_classes` trains only the last layer; pass `freeze=True` too")
+
+
+def _check_frozen(settings: TrainSettings, source: Bundle | None) -> None:
+    """Refuses what a last layer by itself cannot have; `source` is the model whose features it is trained on."""
+    if settings.mixup or settings.teacher:
+        unusable = "mixup" if settings.mixup else "teacher"
+        raise UsageError(f"`{unusable}` cannot be used with a frozen backbone; leave out `{unusable}` or `freeze`")
+    if settings.weights == "none":
         raise UsageError("a frozen backbone needs initial weights; leave out `weights` or `freeze`")
+    if source is None:
+        return
+    facts = loss_facts(settings.loss)
+    if facts.head != "linear" or facts.posthoc:
+        raise UsageError(
+            f"the loss {settings.loss} cannot be used on the features of a model; choose class-focal, ce or "
+            "balanced-softmax",
+            page="how-to/own-model/",
+        )
+    if settings.refit:
+        raise UsageError("`refit` does not apply to a last layer on the features of a model; leave it out")

@@ -19,6 +19,7 @@ from geocfl.core.files import parsed_json, write_whole
 from geocfl.data.patches import Patches
 from geocfl.errors import OutputError, UsageError
 from geocfl.models.bundle import FACTS, GRAPH, WEIGHTS, Bundle
+from geocfl.models.stored import FEATURES
 from geocfl.training.config import TrainSettings, read_config
 
 RUN_FILES = (
@@ -26,6 +27,7 @@ RUN_FILES = (
     "checkpoint.pt",
     "checkpoint.partial",
     GRAPH,
+    FEATURES,
     WEIGHTS,
     FACTS,
     "test_patches.txt",

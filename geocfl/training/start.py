@@ -6,6 +6,7 @@ import math
 import platform
 from dataclasses import replace
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,6 +38,7 @@ def training_patches(settings: TrainSettings, progress: Progress = silent) -> Pa
         offset=settings.offset,
         skip_bad=settings.skip_bad,
         progress=progress,
+        fewest_classes=1 if settings.add_classes else 2,
     )
 
 
@@ -138,28 +140,33 @@ def describe_model(settings: TrainSettings, patches: Patches, split: Split, name
         legend=patches.legend,
         head=loss_facts(settings.loss).head,
         feature_stride=feature_stride(settings, patches) if settings.dense else 0,
-        origin={
-            "data": patches.source,
-            "split": settings.split,
-            "patches": {"train": len(split.train), "validation": len(split.validation), "test": len(split.test)},
-            "seed": settings.seed,
-            "imbalance": settings.imbalance,
-            "loss": settings.loss,
-            "gamma": settings.gamma,
-            "recipe": settings.recipe,
-            "dense": settings.dense,
-            "freeze": settings.freeze,
-            "teacher": ",".join(settings.teacher),
-            "epochs": settings.epochs,
-            "weights": settings.weights,
-            "versions": {
-                "geocfl": version("geocfl"),
-                "python": platform.python_version(),
-                **{package: version(package) for package in ("torch", "torchgeo", "timm")},
-            },
-            "license": "MIT",
-        },
+        origin=run_facts(settings, patches, split),
     )
+
+
+def run_facts(settings: TrainSettings, patches: Patches, split: Split) -> dict[str, Any]:
+    """The origin of a model that is to be trained."""
+    return {
+        "data": patches.source,
+        "split": settings.split,
+        "patches": {"train": len(split.train), "validation": len(split.validation), "test": len(split.test)},
+        "seed": settings.seed,
+        "imbalance": settings.imbalance,
+        "loss": settings.loss,
+        "gamma": settings.gamma,
+        "recipe": settings.recipe,
+        "dense": settings.dense,
+        "freeze": settings.freeze,
+        "teacher": ",".join(settings.teacher),
+        "epochs": settings.epochs,
+        "weights": settings.weights,
+        "versions": {
+            "geocfl": version("geocfl"),
+            "python": platform.python_version(),
+            **{package: version(package) for package in ("torch", "torchgeo", "timm")},
+        },
+        "license": "MIT",
+    }
 
 
 def feature_stride(settings: TrainSettings, patches: Patches) -> int:

@@ -22,9 +22,11 @@ from geocfl.models.devices import choose_device
 from geocfl.models.network import load_network
 from geocfl.models.predict import Model, load_model
 from geocfl.models.reflectance import DenseReflectance
+from geocfl.models.stored import write_stored
 from geocfl.training.calibrate import calibrate
-from geocfl.training.config import TrainOptions, resolve
+from geocfl.training.config import TrainOptions, TrainSettings, frozen_model, resolve
 from geocfl.training.features import read_features
+from geocfl.training.frozen import extend_legend, train_frozen
 from geocfl.training.loop import fit, make_learner
 from geocfl.training.novelty import with_novelty
 from geocfl.training.run_folder import RunFolder, validated_run
@@ -99,8 +101,13 @@ def train(
     resumed = folder.claim(settings, resume=resume, overwrite=overwrite)
     validated = validated_run(settings)
     torch_device = choose_device(device)
+    source = frozen_model(settings)
     patches = training_patches(settings, progress)
+    if source and settings.add_classes:
+        patches = extend_legend(source, patches)
     split = training_split(patches, settings)
+    if source:
+        return _train_frozen(settings, source, folder, patches, split, torch_device, progress)
     model, module = start(settings, patches, split, folder.path.name, torch_device)
     learner = make_learner(module, model, patches, split, settings, progress)
     log.info(
@@ -138,6 +145,34 @@ def train(
     return Run(folder.path, load_model(folder.path), metrics)
 
 
+def _train_frozen(
+    settings: TrainSettings,
+    source: Bundle,
+    folder: RunFolder,
+    patches: Patches,
+    split: Split,
+    device: torch.device,
+    progress: Progress,
+) -> Run:
+    """Trains a last layer on the features of a model, and writes its run folder at once."""
+    made = train_frozen(settings, source, patches, split, folder.path.name, device, progress)
+    folder.begin(settings)
+    with folder.writing():
+        model = made.model.save(folder.path, made.tensors)
+        write_stored(folder.path, made.stored.features, made.stored.labels)
+    tested, logits = split.test, made.logits
+    if len(tested):
+        metrics, logits = _evaluate(model, patches, Split(split.train, split.train[:0], tested), device)
+        metrics = {f"validation{end}": values for end, values in made.metrics.items()} | metrics
+    else:
+        tested, metrics = split.train, {f"test{end}": values for end, values in made.metrics.items()}
+    model = _with_metrics(model, metrics, None)
+    with folder.writing():
+        graph_file.write_graph(model)
+        folder.finish(model, metrics, history=made.history, patches=patches, test=tested, logits=logits)
+    return Run(folder.path, load_model(folder.path), metrics)
+
+
 def _evaluate(model: Bundle, patches: Patches, split: Split, device: torch.device) -> tuple[dict[str, Any], Tensor]:
     """Metrics by subset, and the logits of the test patches, of the model as it was saved, in half precision."""
     module = load_network(model).to(device).to(memory_format=torch.channels_last)
@@ -157,9 +192,7 @@ def _with_metrics(model: Bundle, metrics: dict[str, Any], validated: Bundle | No
     """The model with its metrics in its origin, and those of the run that it refits."""
     origin = dict(model.origin)
     origin["metrics"] = {
-        name: {key: values[key] for key in ("n", "accuracy", "macro_f1", "ece")}
-        | {"users_accuracy": {row["name"]: row["precision"] for row in values["per_class"]}}
-        for name, values in metrics.items()
+        name: {key: values[key] for key in ("n", "accuracy", "macro_f1", "ece")} for name, values in metrics.items()
     }
     if validated:
         origin["refit_of"] = {key: validated.origin.get(key) for key in ("patches", "metrics")}
