@@ -8,12 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geocfl.core.legend import UNCLASSIFIED
+from geocfl.models.projection import COMPONENTS, Projection
 from geocfl.models.sets import prediction_sets
 from geocfl.products.prediction_sets import pack, set_type
-from geocfl.products.scratch import BANDS, ENTROPY, LOGITS, MEMBERS, NO_CONFIDENCE, NOVELTY, PROBABILITY
+from geocfl.products.scratch import BANDS, ENTROPY, FEATURES, LOGITS, MEMBERS, NO_CONFIDENCE, NOVELTY, PROBABILITY
 
 LEAST = 1e-7
 """Probabilities below this count as this much, because the logarithm of 0 is infinite."""
+LARGEST = float(np.finfo(np.float16).max)
+"""Features beyond this are cut, because half precision has no larger numbers."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Decision:
         max_novelty: Cells are unclassified if their novelty, in whole percent, is beyond this (0..100).
         saturation: Reflectance from which on a pixel saturates; cells with many such pixels have a novelty of 100.
         conformal: Threshold of each class (0..1) for prediction sets; empty to keep no sets.
+        projection: Gives the components of features to keep; None to keep none.
     """
 
     classes: int
@@ -40,6 +44,7 @@ class Decision:
     max_novelty: float | None = None
     saturation: float = np.inf
     conformal: tuple[float, ...] = ()
+    projection: Projection | None = None
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -49,10 +54,16 @@ class Decision:
             *([NOVELTY] if self.novelty else []),
             *([MEMBERS] * set_type(self.classes).itemsize if self.conformal else []),
             *([ENTROPY, *[PROBABILITY] * self.classes] if self.detail else []),
+            *([FEATURES] * 2 * (COMPONENTS + 1) if self.projection else []),
             *([LOGITS] * 2 * self.classes if self.logits else []),
         )
 
-    def of(self, probability: NDArray[np.float32], novelty: NDArray[np.float32] | None = None) -> NDArray[np.uint8]:
+    def of(
+        self,
+        probability: NDArray[np.float32],
+        novelty: NDArray[np.float32] | None = None,
+        features: NDArray[np.floating] | None = None,
+    ) -> NDArray[np.uint8]:
         """Values of cells from the probabilities of their windows.
 
         Entropy is normalized Shannon entropy, -sum p log p / log(classes): 0 if one class is certain, 1 if all are
@@ -61,11 +72,12 @@ class Decision:
         Args:
             probability: (n, classes), rows sum to 1.
             novelty: (n,) percent, 0..100; only if cells keep it.
+            features: (n, `COMPONENTS` + 1), from `projection`; only if cells keep them.
 
         Returns:
             (bands, n) uint8: code; confidence in percent; novelty, rounded up to whole percent so that what is beyond a
             whole number stays so; the bytes of `geocfl.products.prediction_sets.pack`; entropy and probabilities in
-            percent; logits.
+            percent; features; logits.
         """
         percent = np.rint(100 * probability).astype(np.uint8)
         confidence = percent.max(axis=1)
@@ -84,6 +96,10 @@ class Decision:
             surprise = -np.log(np.maximum(probability, np.finfo(np.float32).tiny))
             entropy = np.rint(100 * (probability * surprise).sum(axis=1) / np.log(max(2, self.classes)))
             values += [np.clip(entropy, 0, 100), *percent.T]
+        if self.projection:
+            if features is None:
+                raise ValueError("the features are missing")
+            values += [*features.clip(-LARGEST, LARGEST).astype("<f2").view(np.uint8).T]
         if self.logits:
             values += [*np.log(np.maximum(probability, LEAST)).astype("<f2").view(np.uint8).T]
         codes = np.where(withheld, UNCLASSIFIED, probability.argmax(axis=1) + 1)
@@ -100,6 +116,18 @@ class Decision:
         """
         stored = np.ascontiguousarray(cells[:, -2 * self.classes :].transpose(0, 2, 1))
         return stored.view("<f2").astype(np.float32)
+
+    def features_of(self, cells: NDArray[np.uint8]) -> NDArray[np.float16]:
+        """Features of cells that `of` has encoded.
+
+        Args:
+            cells: (rows, bands, columns) of a work raster.
+
+        Returns:
+            (rows, columns, `COMPONENTS` + 1); NaN where all bytes are 255.
+        """
+        kept = [band for band, name in enumerate(self.bands) if name == FEATURES]
+        return np.ascontiguousarray(cells[:, kept].transpose(0, 2, 1)).view("<f2")
 
     def novelty_of(self, cells: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Novelty of cells that `of` has encoded.

@@ -26,7 +26,7 @@ from geocfl.mapping.checkpoint import CHECKPOINT, Checkpoint
 from geocfl.mapping.encode import Decision
 from geocfl.mapping.estimate import stride_estimate
 from geocfl.mapping.memory import RESERVE, choose_cell_rows, memory_budget, resident, strip_bytes, within_memory
-from geocfl.mapping.offers import check_novelty, missing_products
+from geocfl.mapping.offers import check_features, check_novelty, missing_products
 from geocfl.mapping.pipeline import classify_scene
 from geocfl.mapping.provenance import Provenance
 from geocfl.mapping.refine import Refinement
@@ -35,7 +35,9 @@ from geocfl.models.backends import load_backend
 from geocfl.models.backends.base import Backend, measure_rate
 from geocfl.models.backends.jobs import tile_rows
 from geocfl.models.bundle import DEFAULT_MODEL, Bundle
+from geocfl.models.projection import projection_of
 from geocfl.products.files import FILES
+from geocfl.products.formats.features import FeatureSpace
 from geocfl.products.formats.truecolor import PICTURE_PIXELS, PREVIEW_PIXELS
 from geocfl.products.scene_map import SceneMap
 from geocfl.products.selection import Selection
@@ -134,6 +136,7 @@ class Mapper:
         self.settings = replace(settings, tta=self.model.tta)
         check_novelty(model, settings)
         self.selection = Selection.of(settings.products, settings.vector, missing_products(model))
+        check_features(settings, self.selection)
         self.refinement = Refinement.of(settings, model)
         self.decision = Decision(
             len(model.legend),
@@ -144,6 +147,7 @@ class Mapper:
             max_novelty=settings.max_novelty,
             saturation=model.clip[1],
             conformal=model.conformal if "sets" in self.selection.products else (),
+            projection=projection_of(self.model) if self.selection.features else None,
         )
         self.reading = reading or settings.reading()
         self.device, self.batch_size, self.memory = device, batch_size, memory
@@ -155,7 +159,8 @@ class Mapper:
     def backend(self) -> Backend:
         """The classifier."""
         how = self.settings
-        return load_backend(self.model, how.backend, self.device, how.precision, self.batch_size, self._threads)
+        more = {"features": True} if self.selection.features else {}
+        return load_backend(self.model, how.backend, self.device, how.precision, self.batch_size, self._threads, **more)
 
     @cached_property
     def rate(self) -> float:
@@ -223,6 +228,7 @@ class Mapper:
                         origin.tags(grid),
                         facts,
                         when,
+                        self._feature_space(),
                     ),
                     staging,
                 )
@@ -253,6 +259,13 @@ class Mapper:
                 finished, self.selection, staging, simplify_m=how.simplify, min_area_ha=how.min_area
             )
             return summary, time.perf_counter() - started
+
+    def _feature_space(self) -> FeatureSpace | None:
+        """What the features of cells are the components of; None if they are not kept."""
+        found = self.decision.projection
+        if not found:
+            return None
+        return FeatureSpace(self.model.name, self.model_hash, found.mean, found.components, found.source)
 
     def refined(self, cells: Path, grid: CellGrid) -> Path:
         """The work raster that the products are made from: that of the classification, or another beside it."""

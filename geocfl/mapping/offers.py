@@ -8,6 +8,7 @@ from geocfl.errors import UsageError
 from geocfl.mapping.settings import MapSettings
 from geocfl.models.bundle import Bundle, bundled_models
 from geocfl.products.prediction_sets import MOST_CLASSES
+from geocfl.products.selection import Selection
 
 PAGE = "how-to/unlike-land/"
 
@@ -35,6 +36,19 @@ def check_novelty(model: Bundle, settings: MapSettings) -> None:
     """
     if settings.max_novelty is not None and not model.novelty:
         raise UsageError(f"`max_novelty` is set, but {missing_products(model)['novelty']}", page=PAGE)
+
+
+def check_features(settings: MapSettings, selection: Selection) -> None:
+    """Refuses settings that leave cells without features.
+
+    Raises:
+        UsageError: Features are among the products, and cells are interpolated.
+    """
+    if settings.interpolate and selection.features:
+        raise UsageError(
+            "`interpolate` gives no features for the cells in between; leave it out, or leave features out of "
+            "`products`"
+        )
 
 
 def _without(model: Bundle, what: str, offers: Callable[[Bundle], bool]) -> str:

@@ -113,7 +113,10 @@ def classify_strip(
         here, novelty = (rows[found.windows], columns[found.windows]), found.novelty
         if novelty is not None:
             novelty = np.where(saturated[here], np.float32(100), novelty)
-        cells[:, *here] = decision.of(found.probabilities, novelty)
+        features = None
+        if decision.projection and found.features is not None:
+            features = decision.projection.of(found.features)
+        cells[:, *here] = decision.of(found.probabilities, novelty, features)
         advance(len(found.probabilities))
     return cells
 

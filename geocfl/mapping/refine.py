@@ -101,7 +101,8 @@ class Refinement:
                 unlike = novelty[own][valid[own]][:, 0] if decision.novelty else None
                 result = np.full((len(final.bands), last - first, grid.columns), NO_CONFIDENCE, np.uint8)
                 result[0] = NODATA
-                result[:, valid[own]] = final.of(probability, unlike)
+                features = decision.features_of(held)[own][valid[own]] if decision.projection else None
+                result[:, valid[own]] = final.of(probability, unlike, features)
                 target.write(result.transpose(1, 0, 2).tobytes())
         write_header(refined, grid.rows, grid.columns, final.bands)
 

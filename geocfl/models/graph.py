@@ -16,7 +16,7 @@ log = logging.getLogger("geocfl")
 
 INPUT, OUTPUT, NOVELTY, FEATURES = "reflectance", "probabilities", "residuals", "features"
 """Names of the input and the outputs of a graph. It has residuals if the model has novelty, and pooled features unless
-the network hides them or the model uses test-time augmentation."""
+the network hides them."""
 DECIDING = (
     *("backbone", "head", "bands", "window", "input_size", "feature_stride", "tta"),
     *("clip", "mean", "std", "temperature", "novelty", "damping"),
@@ -25,6 +25,11 @@ DECIDING = (
 TYPES = {"F32": 1, "F16": 10}
 """Numbers in ONNX of the types of weights that a graph may refer to."""
 _SEAL = b"geocfl_seal"
+
+
+def outputs(*, features: bool) -> tuple[str, ...]:
+    """Names of the outputs that a back end reads."""
+    return (OUTPUT, NOVELTY, FEATURES) if features else (OUTPUT, NOVELTY)
 
 
 class Place(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -87,36 +87,42 @@ class BackendNetwork(nn.Module):
     """What the back ends run: calibrated probabilities, residuals if the model has novelty, and pooled features.
 
     From (N, B, window, window) reflectance to (N, C), (N,) and (N, D). A dense model takes tiles (N, B, H, W), whose
-    sides are multiples of its `feature_stride`, and gives (N, rows, columns, ...).
+    sides are multiples of its `feature_stride`, and gives (N, rows, columns, ...). With test-time augmentation, the
+    features are the mean over rotations and flips.
 
     Args:
         bundle: The model.
 
     Attributes:
-        outputs: Names of the outputs. There are no features if the network hides them, or with test-time augmentation,
-            which has those of several views.
+        outputs: Names of the outputs. There are no features if the network hides them.
     """
 
     def __init__(self, bundle: Bundle) -> None:
         super().__init__()
         self.network = network = load_network(bundle)
-        self.features: Callable[[Tensor], Tensor] = network.features
+        self.views: Callable[[Tensor], Sequence[Tensor]] = network.views
         self.scores: Callable[[Tensor], tuple[Tensor, Tensor | None]] = network.scores
         if isinstance(network, DenseReflectance):
-            self.features, self.scores = network.window_features, network.window_scores
+            self.views, self.scores = network.window_views, network.window_scores
         self.temperature = bundle.temperature
         self.outputs = [OUTPUT, *([NOVELTY] if bundle.novelty else [])]
-        self.has_features = bundle.tta == 1 and has_features(network.network)
+        self.has_features = has_features(network.network)
         if self.has_features:
             self.outputs.append(FEATURES)
         self.eval()
 
     def forward(self, reflectance: Tensor) -> tuple[Tensor, ...]:
         """Runs the network."""
-        features = self.features(reflectance) if self.has_features else None
-        logits, residuals = self.scores(reflectance) if features is None else self.network.scores_of(features)
+        logits, residuals, features = self.read(reflectance, features=self.has_features)
         given = (torch.softmax(logits / self.temperature, dim=-1), residuals, features)
         return tuple(output for output in given if output is not None)
+
+    def read(self, reflectance: Tensor, *, features: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Logits, residuals if the model has novelty, and features if they are asked for, from one pass."""
+        if not features:
+            return *self.scores(reflectance), None
+        views = self.views(reflectance)
+        return *self.network.read(views), torch.stack(list(views)).mean(0) if len(views) > 1 else views[0]
 
 
 class Probabilities(nn.Module):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -77,10 +79,29 @@ class Reflectance(nn.Module):
         """
         if self.residual is None:
             return self(reflectance), None
+        return self.read(self.views(reflectance))
+
+    def views(self, reflectance: Tensor) -> Sequence[Tensor]:
+        """(N, D) pooled features of (N, B, H, W) reflectance in each rotation and flip."""
         x = self.normalize(reflectance)
         features = self.pooled(x if self.tta == 1 else symmetries(x, self.tta))
-        logits, residuals = self.head(features), self.residual(features)
-        logits, residuals = logits.view(self.tta, -1, logits.shape[1]).mean(0), residuals.view(self.tta, -1).mean(0)
+        return features.chunk(self.tta)
+
+    def read(self, views: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
+        """Logits and novelty of windows from their features, as those of `scores`.
+
+        Args:
+            views: (..., D) features in each rotation and flip.
+
+        Returns:
+            (..., C) logits and (...) float32 residuals.
+        """
+        if len(views) == 1:
+            return self.scores_of(views[0])
+        logits = torch.stack([self.head(features) for features in views]).mean(0)
+        if self.residual is None:
+            return logits, None
+        residuals = torch.stack([self.residual(features) for features in views]).mean(0)
         return self.residual.damp(logits, residuals), residuals
 
     def features(self, reflectance: Tensor) -> Tensor:
@@ -175,13 +196,12 @@ class DenseReflectance(Reflectance):
         Returns:
             (N, rows, columns, C) logits and (N, rows, columns) float32 residuals, as those of `scores`.
         """
+        return self.read(self.window_views(image, step))
+
+    def window_views(self, image: Tensor, step: int = 1) -> Sequence[Tensor]:
+        """(N, rows, columns, D) features of the windows of images in each rotation and flip."""
         x = self.normalize(image)
-        views = [self._windows(x, step, view) for view in range(self.tta)]  # they differ in shape: not one batch
-        logits = torch.stack([self.head(features) for features in views]).mean(0)
-        if self.residual is None:
-            return logits, None
-        residuals = torch.stack([self.residual(features) for features in views]).mean(0)
-        return self.residual.damp(logits, residuals), residuals
+        return [self._windows(x, step, view) for view in range(self.tta)]  # they differ in shape: not one batch
 
     def _windows(self, x: Tensor, step: int, view: int = 0) -> Tensor:
         """(N, rows, columns, D) features of the windows of the network's input, seen in one of its symmetries."""

@@ -17,6 +17,7 @@ FILES = {
     "entropy_style": "_entropy.qml",
     "novelty": "_novelty.tif",
     "novelty_style": "_novelty.qml",
+    "features": "_features.parquet",
     "sets": "_sets.tif",
     "sets_style": "_sets.qml",
     "gpkg": f"{LULC}.gpkg",

@@ -27,6 +27,9 @@ BANDS = ("code", "confidence")
 NOVELTY, MEMBERS, ENTROPY, PROBABILITY = "novelty", "members", "entropy", "probability"
 """Names of bands that it may have, too; there is one of members for each byte of `geocfl.products.prediction_sets`, and
 one of probability for each class."""
+FEATURES = "features"
+"""Name of the bands of features: two for each component, the bytes of a number in half precision, and two for the length
+of what the components leave out."""
 LOGITS = "logits"
 """Name of the last bands while a map is to be refined: two for each class, the bytes of a number in half precision."""
 NO_CONFIDENCE = 255
@@ -69,19 +72,22 @@ def band_numbers(path: Path, name: str) -> list[int]:
         return [number for number, found in enumerate(dataset.descriptions, start=1) if found == name]
 
 
-def read_strips(path: Path, bands: Sequence[int] = (CODE, CONFIDENCE)) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+def read_strips(
+    path: Path, bands: Sequence[int] = (CODE, CONFIDENCE), *, at_a_time: int = STRIP_CELLS
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """Reads a work raster from top to bottom in strips of its full width.
 
     Args:
         path: The work raster.
         bands: Numbers of the bands to read.
+        at_a_time: Cells in a strip, roughly.
 
     Yields:
         First row, then the values, (bands, rows, columns) uint8.
     """
     with open_cells(path) as dataset:
         block = dataset.block_shapes[0][0]
-        step = max(1, STRIP_CELLS // dataset.width // block) * block
+        step = max(1, at_a_time // dataset.width // block) * block
         for row in range(0, dataset.height, step):
             window = Window(0, row, dataset.width, min(step, dataset.height - row))
             yield row, dataset.read(list(bands), window=window)

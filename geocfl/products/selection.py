@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from types import MappingProxyType
 
 from geocfl.errors import UsageError, unknown_name
@@ -18,6 +19,7 @@ PRODUCTS: dict[str, tuple[str, ...]] = {
     "entropy": ("entropy", "entropy_style"),
     "novelty": ("novelty", "novelty_style"),
     "sets": ("sets", "sets_style"),
+    "features": ("features",),
     "sld": ("lulc_sld", "polygons_sld"),
     "truecolor": ("truecolor",),
     "project": ("project", "truecolor"),
@@ -36,6 +38,8 @@ OTHER_NAMES = {
     "png": "preview",
 }
 """What users may call a product, to what it is called here."""
+ON_REQUEST = {"features"}
+"""Products that ``"all"`` leaves out, since they are large."""
 DEFAULT = ("lulc", "confidence", "vector", "preview", "summary")
 VECTOR_FILES = {
     "gpkg": ("gpkg",),
@@ -68,8 +72,8 @@ class Selection:
         """Checks the names of products and formats.
 
         Args:
-            products: Names of `PRODUCTS`; ``"default"`` and ``"all"`` stand for several. The summary is always among
-                them, because it marks a map as finished.
+            products: Names of `PRODUCTS`; ``"default"`` and ``"all"``, which leaves out `ON_REQUEST`, stand for
+                several. The summary is always among them, because it marks a map as finished.
             vector: Formats of the polygons; empty for none.
             missing: Products that cannot be made, each with the reason; ``"all"`` leaves them out.
 
@@ -83,8 +87,13 @@ class Selection:
                 raise UsageError(_unknown(name, known), page="how-to/products/")
             if name in missing:
                 raise UsageError(f"`products` asks for {name}, but {missing[name]}", page="how-to/products/")
-            every = set(PRODUCTS).difference(missing)
+            every = set(PRODUCTS).difference(missing, ON_REQUEST)
             chosen |= set(DEFAULT if name == "default" else every if name == "all" else [name])
+        if "features" in chosen and not find_spec("pyarrow"):
+            raise UsageError(
+                "features in `products` need pyarrow; run: pip install pyarrow, or leave them out",
+                page="how-to/features/",
+            )
         wanted = vector if "vector" in chosen else ()
         for format in wanted:
             check_vector_format(format)
@@ -94,6 +103,11 @@ class Selection:
     def detail(self) -> bool:
         """Whether the entropy and the probabilities of all classes are needed."""
         return not self.products.isdisjoint({"windows", "probabilities", "entropy"})
+
+    @property
+    def features(self) -> bool:
+        """Whether the features of the cells are needed."""
+        return "features" in self.products
 
     @property
     def truecolor(self) -> bool:

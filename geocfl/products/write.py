@@ -16,6 +16,7 @@ from geocfl.core.grid import CellGrid
 from geocfl.core.legend import Legend
 from geocfl.products.about import About
 from geocfl.products.files import FILES
+from geocfl.products.formats.features import FeatureSpace, write_features
 from geocfl.products.formats.preview import write_preview
 from geocfl.products.formats.qml import (
     confidence_qml,
@@ -58,6 +59,7 @@ class ClassifiedScene:
         tags: Metadata of the rasters.
         facts: The summary without its class table.
         when: When the scene was taken; only a STAC Item needs it.
+        space: What the features of the cells are the components of; only their file needs it.
     """
 
     stem: str
@@ -68,6 +70,7 @@ class ClassifiedScene:
     tags: Mapping[str, str]
     facts: Mapping[str, Any]
     when: datetime | None = None
+    space: FeatureSpace | None = None
 
 
 def write_products(
@@ -99,6 +102,9 @@ def write_products(
 
         write_style(path["lulc_sld"], lulc_sld(legend, unclassified=withheld))
         write_style(path["polygons_sld"], polygons_sld(legend, unclassified=withheld))
+
+    if "features" in selection.files and scene.space:
+        summary["features"] = write_features(cells, path["features"], grid, scene.space, tags)
 
     _write_vectors(scene, selection, path, staging.folder / "merged", simplify_m, min_area_ha, withheld)
 

@@ -30,6 +30,8 @@ def load_backend(
     precision: str = "auto",
     batch_size: int | None = None,
     threads: int | None = None,
+    *,
+    features: bool = False,
 ) -> Backend:
     """Loads a model into a back end.
 
@@ -41,6 +43,7 @@ def load_backend(
         precision: One of `PRECISIONS`. ``auto`` is half precision if it is faster on the device, else float32.
         batch_size: Windows per batch; by default what is fast on the device.
         threads: CPU cores to use; all by default.
+        features: Whether to give the pooled features of windows too.
 
     Raises:
         UsageError: A name is unknown, the device is not available, or the back end does not support the device or the
@@ -68,14 +71,14 @@ def load_backend(
     if chosen == "openvino":
         from geocfl.models.backends.openvino import OpenVinoBackend
 
-        return OpenVinoBackend(bundle, precision, batch_size, threads)
+        return OpenVinoBackend(bundle, precision, batch_size, threads, features=features)
     if chosen == "onnx":
         from geocfl.models.backends.onnx import OnnxBackend
 
-        return OnnxBackend(bundle, precision, batch_size, threads)
+        return OnnxBackend(bundle, precision, batch_size, threads, features=features)
     from geocfl.models.backends.torch import TorchBackend
 
-    loaded = TorchBackend(bundle, device, precision, batch_size, threads)
+    loaded = TorchBackend(bundle, device, precision, batch_size, threads, features=features)
     if backend == "auto" and loaded.device.type == "cpu":
         _recommend_openvino()
     return loaded

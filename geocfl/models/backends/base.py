@@ -20,9 +20,21 @@ PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 CPU_BATCH_SIZE = 32
 """Windows per batch on a CPU; see `geocfl.models.devices.fast_batch_size`, which imports torch."""
 
-Scores = tuple[NDArray[np.float32], NDArray[np.float32] | None]
-"""What a network gives for a batch: (n, classes) or, for a dense model's tile, (1, rows, columns, classes) calibrated
-probabilities, and the residuals of the same shape without the last axis; None for a model without novelty."""
+
+class Scores(NamedTuple):
+    """What a network gives for a batch.
+
+    Attributes:
+        probabilities: (n, classes) or, for a dense model's tile, (1, rows, columns, classes), calibrated.
+        residuals: The same shape without the last axis; None for a model without novelty.
+        features: (n, D) or (1, rows, columns, D) pooled features; None unless they are asked for.
+    """
+
+    probabilities: NDArray[np.float32]
+    residuals: NDArray[np.float32] | None = None
+    features: NDArray[np.float32] | None = None
+
+
 Run = Callable[[Iterator[NDArray[np.float32]]], Iterator[Scores]]
 """Runs a network on one input after the other: (n, B, window, window) windows, or a tile (1, B, height, width)."""
 
@@ -35,11 +47,13 @@ class Classified(NamedTuple):
         novelty: (m,) float32, how unlike the training patches each window is: its percentile among validation patches,
             0..100. None for a model without novelty.
         windows: Which of the windows they are: a slice, or (m,) indices.
+        features: (m, D) float32 pooled features, the input of the network's last layer; None unless they are asked for.
     """
 
     probabilities: NDArray[np.float32]
     novelty: NDArray[np.float32] | None
     windows: slice | NDArray[np.int64]
+    features: NDArray[np.float32] | None = None
 
 
 class Backend(Protocol):
@@ -91,7 +105,7 @@ def classify_windows(run: Run, bundle: Bundle, windows: NDArray[np.float32], bat
             here = np.full(part.stop - part.start, margin // bundle.feature_stride)
             yield of_tile(scores, part, np.arange(len(here)), here, here, bundle)
         else:
-            yield classified(*scores, bundle, part)
+            yield classified(scores, bundle, part)
 
 
 def classify(
@@ -122,8 +136,8 @@ def classify(
     else:
         chosen = list(batches(len(rows), batch_size))
         inputs = (fill(cut(pixels, bundle.window, rows[part] * stride, columns[part] * stride)) for part in chosen)
-        for part, (probabilities, residuals) in zip(chosen, run(inputs), strict=True):
-            yield classified(probabilities, residuals, bundle, part)
+        for part, scores in zip(chosen, run(inputs), strict=True):
+            yield classified(scores, bundle, part)
 
 
 def of_tile(
@@ -135,31 +149,25 @@ def of_tile(
     bundle: Bundle,
 ) -> Classified:
     """Some windows, read from a dense model's output by their tile in the batch, row and column."""
-    probabilities, residuals = scores
-    unlike = None if residuals is None else residuals[tile, row, column]
-    return classified(probabilities[tile, row, column], unlike, bundle, windows)
+    read = (None if values is None else values[tile, row, column] for values in scores)
+    return classified(Scores(*read), bundle, windows)  # type: ignore[arg-type]
 
 
-def classified(
-    probabilities: NDArray[np.float32],
-    residuals: NDArray[np.float32] | None,
-    bundle: Bundle,
-    windows: slice | NDArray[np.int64],
-) -> Classified:
+def classified(scores: Scores, bundle: Bundle, windows: slice | NDArray[np.int64]) -> Classified:
     """The results of some windows from what the network gives for them.
 
     Raises:
         ModelError: The network gives another number of classes, or numbers that are not finite, as one with huge
             weights does in half precision.
     """
-    if probabilities.shape[-1] != len(bundle.legend):
+    if scores.probabilities.shape[-1] != len(bundle.legend):
         raise ModelError(f"{bundle.folder}: the network does not give {len(bundle.legend)} classes; restore its files")
-    if not (np.isfinite(probabilities).all() and (residuals is None or np.isfinite(residuals).all())):
+    if not all(values is None or np.isfinite(values).all() for values in scores):
         raise ModelError(
             f"{bundle.folder}: this model gives numbers that are not finite; use `precision=float32`, or another "
             "`model`"
         )
-    return Classified(probabilities, percentile(residuals, bundle), windows)
+    return Classified(scores.probabilities, percentile(scores.residuals, bundle), windows, scores.features)
 
 
 def percentile(residuals: NDArray[np.float32] | None, bundle: Bundle) -> NDArray[np.float32] | None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from geocfl.errors import UsageError
 from geocfl.models.backends.base import CPU_BATCH_SIZE, Classified, Scores, classify, classify_windows
 from geocfl.models.bundle import Bundle
-from geocfl.models.graph import INPUT, NOVELTY, OUTPUT
+from geocfl.models.graph import FEATURES, INPUT, NOVELTY, OUTPUT, outputs
 from geocfl.models.onnx_file import backend_onnx
 
 
@@ -23,6 +23,7 @@ class OnnxBackend:
         precision: ``auto`` or ``float32``.
         batch_size: Windows per batch.
         threads: Cores to use; all by default.
+        features: Whether to give features too.
 
     Raises:
         UsageError: Another precision.
@@ -30,7 +31,13 @@ class OnnxBackend:
     """
 
     def __init__(
-        self, bundle: Bundle, precision: str = "auto", batch_size: int | None = None, threads: int | None = None
+        self,
+        bundle: Bundle,
+        precision: str = "auto",
+        batch_size: int | None = None,
+        threads: int | None = None,
+        *,
+        features: bool = False,
     ) -> None:
         if precision not in ("auto", "float32"):
             raise UsageError(f"`backend=onnx` computes in float32; leave out `precision={precision}`")
@@ -40,7 +47,8 @@ class OnnxBackend:
         options.intra_op_num_threads = threads or 0  # 0: as many as there are cores
         self._bundle = bundle
         self._session = ort.InferenceSession(backend_onnx(bundle), options, providers=["CPUExecutionProvider"])
-        self._outputs = [output.name for output in self._session.get_outputs() if output.name in (OUTPUT, NOVELTY)]
+        wanted = outputs(features=features)
+        self._outputs = [output.name for output in self._session.get_outputs() if output.name in wanted]
 
     def __repr__(self) -> str:
         return f"{self._bundle.name} on cpu in float32 through onnxruntime {ort.__version__}"
@@ -61,5 +69,5 @@ class OnnxBackend:
 
     def _run(self, inputs: Iterator[NDArray[np.float32]]) -> Iterator[Scores]:
         for pixels in inputs:
-            probabilities, *residuals = self._session.run(self._outputs, {INPUT: pixels})
-            yield probabilities, residuals[0] if residuals else None
+            found = dict(zip(self._outputs, self._session.run(self._outputs, {INPUT: pixels}), strict=True))
+            yield Scores(found[OUTPUT], found.get(NOVELTY), found.get(FEATURES))

@@ -12,7 +12,7 @@ from geocfl.errors import UsageError
 from geocfl.models.backends.base import CPU_BATCH_SIZE, Classified, Scores, classify, classify_windows
 from geocfl.models.backends.jobs import TILE
 from geocfl.models.bundle import Bundle
-from geocfl.models.graph import NOVELTY, OUTPUT
+from geocfl.models.graph import FEATURES, NOVELTY, OUTPUT, outputs
 from geocfl.models.onnx_file import backend_onnx
 
 TYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
@@ -27,6 +27,7 @@ class OpenVinoBackend:
         precision: ``auto`` lets OpenVINO choose the fastest on the processor.
         batch_size: Windows per batch.
         threads: Cores to use; all by default.
+        features: Whether to give features too.
 
     Raises:
         UsageError: The processor does not support the precision.
@@ -34,7 +35,13 @@ class OpenVinoBackend:
     """
 
     def __init__(
-        self, bundle: Bundle, precision: str = "auto", batch_size: int | None = None, threads: int | None = None
+        self,
+        bundle: Bundle,
+        precision: str = "auto",
+        batch_size: int | None = None,
+        threads: int | None = None,
+        *,
+        features: bool = False,
     ) -> None:
         core = ov.Core()
         hints: dict[str, str] = {"PERFORMANCE_HINT": "THROUGHPUT"}
@@ -48,8 +55,10 @@ class OpenVinoBackend:
             hints["INFERENCE_PRECISION_HINT"] = TYPES[precision]
         self.batch_size = batch_size or CPU_BATCH_SIZE // bundle.tta
         network = core.read_model(backend_onnx(bundle))
-        wanted = [result for result in network.results if result.output(0).any_name in (OUTPUT, NOVELTY)]
-        network = ov.Model(wanted, network.get_parameters())
+        wanted = outputs(features=features)
+        kept = [result for result in network.results if result.output(0).any_name in wanted]
+        self._outputs = [result.output(0).any_name for result in kept]
+        network = ov.Model(kept, network.get_parameters())
         bands = len(bundle.bands)
         if bundle.feature_stride:
             side = ov.Dimension(bundle.footprint, TILE + bundle.footprint)
@@ -83,8 +92,9 @@ class OpenVinoBackend:
         done: dict[int, Scores] = {}
 
         def keep(request: ov.InferRequest, number: int) -> None:
-            probabilities, *residuals = (tensor.data.copy() for tensor in request.output_tensors)
-            done[number] = probabilities, residuals[0] if residuals else None
+            tensors = (tensor.data.copy() for tensor in request.output_tensors)
+            found = dict(zip(self._outputs, tensors, strict=True))
+            done[number] = Scores(found[OUTPUT], found.get(NOVELTY), found.get(FEATURES))
 
         self._jobs.set_callback(keep)
         wanted = 0

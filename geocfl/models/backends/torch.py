@@ -17,8 +17,7 @@ from geocfl.models.backends.base import Classified, Scores, classified, classify
 from geocfl.models.backends.jobs import Tile, batches, tiles
 from geocfl.models.bundle import Bundle
 from geocfl.models.devices import autocast, choose_device, fast_batch_size, has_fast_bfloat16
-from geocfl.models.network import load_network
-from geocfl.models.reflectance import DenseReflectance
+from geocfl.models.network import BackendNetwork
 
 
 class DeviceStrip(NamedTuple):
@@ -42,6 +41,7 @@ class TorchBackend:
         precision: ``auto`` is float16 on CUDA, bfloat16 on processors that support it, else float32.
         batch_size: Windows per batch; by default what is fast on the device.
         threads: CPU cores to use in this whole process; torch's own choice by default.
+        features: Whether to give features too.
 
     Raises:
         UsageError: The device is not available, or is a CPU and the precision float16.
@@ -55,6 +55,8 @@ class TorchBackend:
         precision: str = "auto",
         batch_size: int | None = None,
         threads: int | None = None,
+        *,
+        features: bool = False,
     ) -> None:
         self.device = choose_device(device)
         if precision == "auto":
@@ -67,7 +69,8 @@ class TorchBackend:
         self._bundle = bundle
         if threads:
             torch.set_num_threads(threads)
-        self._network = load_network(bundle).to(self.device).to(memory_format=torch.channels_last)
+        self._features = features
+        self._network = BackendNetwork(bundle).to(self.device).to(memory_format=torch.channels_last)
         on_cuda = self.device.type == "cuda"
         self._on_host = self.device.type == "cpu"
         self._copying = torch.cuda.Stream(self.device) if on_cuda else None  # type: ignore[no-untyped-call]
@@ -125,8 +128,7 @@ class TorchBackend:
             yield partial(self._tile, scores, tile)
 
     def _windows(self, scores: Callable[[], Scores], part: slice) -> Classified:
-        probabilities, residuals = scores()
-        return classified(probabilities, residuals, self._bundle, part)
+        return classified(scores(), self._bundle, part)
 
     def _tile(self, scores: Callable[[], Scores], tile: Tile) -> Classified:
         return of_tile(scores(), tile.windows, 0, tile.row, tile.column, self._bundle)
@@ -135,13 +137,10 @@ class TorchBackend:
         """Starts to classify a batch. The returned function waits for its results only, not for later work."""
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         with autocast(self.device, self.precision):
-            if isinstance(self._network, DenseReflectance):
-                logits, residuals = self._network.window_scores(pixels)
-            else:
-                logits, residuals = self._network.scores(pixels)
+            logits, *others = self._network.read(pixels, features=self._features)
         probability = self._fetch(torch.softmax(logits.float() / self._bundle.temperature, dim=-1))
-        residual = None if residuals is None else self._fetch(residuals)
-        return lambda: (probability(), None if residual is None else residual())
+        rest = [None if other is None else self._fetch(other.float()) for other in others]
+        return lambda: Scores(probability(), *(None if fetch is None else fetch() for fetch in rest))
 
     def _fetch(self, result: Tensor) -> Callable[[], NDArray[np.float32]]:
         """Starts to copy a result to the host. The returned function waits for this copy only, not for later work."""

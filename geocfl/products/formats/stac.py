@@ -63,6 +63,7 @@ TITLES = {
     "novelty_style": "Style of the novelty for QGIS",
     "sets": "Prediction sets, size and bit mask of the classes",
     "sets_style": "Style of the size of the prediction sets for QGIS",
+    "features": "Principal components of the features of each cell",
     "gpkg": "Land use / land cover, polygons with their style",
     "geoparquet": "Land use / land cover, polygons",
     "flatgeobuf": "Land use / land cover, polygons",
