@@ -6,6 +6,8 @@ from .analysis.mosaic import Mosaic as Mosaic
 from .analysis.mosaic import mosaic as mosaic
 from .analysis.sampling import Sample as Sample
 from .analysis.sampling import sample as sample
+from .analysis.similar import Similar as Similar
+from .analysis.similar import similar as similar
 from .analysis.zonal import ZonalStatistics as ZonalStatistics
 from .analysis.zonal import stats as stats
 from .core.legend import Legend as Legend

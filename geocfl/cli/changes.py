@@ -107,9 +107,7 @@ def change(
     ),
 )
 def compare_maps(
-    map_file: Annotated[
-        Path, typer.Argument(help="A map's class raster, NAME_lulc.tif, or a folder with one map.", metavar="MAP")
-    ],
+    map_file: options.MapFile,
     other: Annotated[
         Path, typer.Argument(help="A raster of other class codes, one band of bytes, in any CRS.", metavar="OTHER")
     ],

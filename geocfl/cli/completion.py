@@ -22,8 +22,8 @@ CFL_FORMS = ("exponent", "factor")
 SUBSETS = ("test", "validation", "train")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 PRODUCT_NAMES = (
-    "default", "all", "lulc", "confidence", "vector", "windows", "probabilities", "entropy", "novelty", "sets", "sld",
-    "truecolor", "project", "preview", "report", "stac", "summary",
+    "default", "all", "lulc", "confidence", "vector", "windows", "probabilities", "entropy", "novelty", "sets",
+    "features", "sld", "truecolor", "project", "preview", "report", "stac", "summary",
 )  # fmt: skip
 RECIPES = ("default", "paper")
 SPLITS = ("paper", "spatial", "random:0.8")

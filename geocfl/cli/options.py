@@ -14,6 +14,9 @@ SCENE, OUTPUT, SPEED, REGIONS, MANY = "Scene", "Products", "Speed and memory", "
 DATA, NETWORK, TRAINING, TEACHER = "Data", "Network", "Training", "Distillation"
 """Panels of a command's help; the options in none of them are listed first."""
 
+MapFile = Annotated[
+    Path, typer.Argument(help="A map's class raster, NAME_lulc.tif, or a folder with one map.", metavar="MAP")
+]
 Out = Annotated[Path, typer.Option(metavar="FOLDER", help="Output folder, created if it does not exist.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that already exist.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -181,8 +184,8 @@ ProductNames = Annotated[
     typer.Option(
         metavar="NAMES",
         help="Products, separated by commas: lulc (class raster), confidence, vector (polygons), preview, windows, "
-        "probabilities, entropy, novelty, sets, sld, truecolor, project (QGIS), report (web page), "
-        "stac; or default, or all. A summary is always written.",
+        "probabilities, entropy, novelty, sets, features, sld, truecolor, project (QGIS), report (web page), "
+        "stac; or default, or all (without features). A summary is always written.",
         show_default="lulc,confidence,vector,preview",
         autocompletion=some_of(completion.PRODUCT_NAMES),
         rich_help_panel=OUTPUT,

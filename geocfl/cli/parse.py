@@ -68,6 +68,21 @@ def box(text: str | None) -> tuple[float, float, float, float] | None:
     return west, south, east, north
 
 
+def point(text: str) -> tuple[float, float]:
+    """``"13.4,45.8"`` as numbers.
+
+    Raises:
+        UsageError: It is not two numbers.
+    """
+    try:
+        x, y = map(float, text.split(","))
+    except ValueError as error:
+        raise UsageError(
+            f"`point` is {text} but must be longitude,latitude, such as 13.4,45.8, or x,y in the map's coordinates"
+        ) from error
+    return x, y
+
+
 def transitions(texts: list[str] | None) -> tuple[tuple[str, str], ...]:
     """``["Residential>Forest"]`` as ``(("Residential", "Forest"),)``.
 

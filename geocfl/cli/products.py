@@ -30,9 +30,7 @@ from geocfl.cli.options import REGIONS
     ),
 )
 def stats(
-    map_file: Annotated[
-        Path, typer.Argument(help="A map's class raster, NAME_lulc.tif, or a folder with one map.", metavar="MAP")
-    ],
+    map_file: options.MapFile,
     zones: Annotated[
         Path,
         typer.Option(metavar="FILE", help="Polygons, in any vector format and CRS."),

@@ -31,9 +31,7 @@ STRATA = "Strata"
     ),
 )
 def sample(
-    map_file: Annotated[
-        Path, typer.Argument(help="A map's class raster, NAME_lulc.tif, or a folder with one map.", metavar="MAP")
-    ],
+    map_file: options.MapFile,
     out: Annotated[
         Path, typer.Option(metavar="FILE", help="GeoPackage to write; a QGIS project is written beside it.")
     ] = Path("sample.gpkg"),
@@ -142,9 +140,7 @@ def sample(
     ),
 )
 def assess(
-    map_file: Annotated[
-        Path, typer.Argument(help="A map's class raster, NAME_lulc.tif, or a folder with one map.", metavar="MAP")
-    ],
+    map_file: options.MapFile,
     sample_file: Annotated[Path, typer.Argument(help="The answered sample, from geocfl sample.", metavar="SAMPLE")],
     answers: Annotated[
         Path | None,

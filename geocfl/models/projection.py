@@ -112,9 +112,9 @@ def _of_textures(bundle: Bundle) -> tuple[NDArray[np.float16], NDArray[np.float1
                 if features.ndim != 2 or not torch.allclose(network.head(features), logits, rtol=1e-2, atol=1e-2):
                     raise refusal
             found.append(features.double().numpy())
-    features = np.concatenate(found)
-    mean = features.mean(axis=0)
-    _, _, rows = np.linalg.svd(features - mean, full_matrices=False)
+    every = np.concatenate(found)
+    mean = every.mean(axis=0)
+    _, _, rows = np.linalg.svd(every - mean, full_matrices=False)
     rows = rows[:COMPONENTS]
     rows *= np.sign(np.take_along_axis(rows, np.abs(rows).argmax(axis=1, keepdims=True), axis=1))
     return mean.astype(np.float16), rows.astype(np.float16)

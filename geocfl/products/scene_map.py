@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from geocfl.core.legend import NODATA, UNCLASSIFIED, WITHHELD, Legend, shown_cla
 from geocfl.errors import DataError
 from geocfl.products.files import FILES, LULC, SUMMARY
 from geocfl.products.formats.attribute_table import read_legend
+from geocfl.products.formats.features import read_facts, read_features
 from geocfl.products.formats.vector import POLYGONS
 from geocfl.products.scratch import NO_CONFIDENCE
 from geocfl.products.storage import existing, in_store, open_raster, output_folder
@@ -177,6 +179,39 @@ class SceneMap:
         with self._open("novelty") as dataset:
             percent = dataset.read(1)
         return np.where(percent == NO_CONFIDENCE, np.nan, percent).astype(np.float32)
+
+    @cached_property
+    def probabilities(self) -> NDArray[np.float32]:
+        """(rows, columns, classes) float32 probability of each class, 0..1, in whole percent; NaN is no data.
+
+        Raises:
+            DataError: The map was made without ``probabilities`` among its products, or its file is gone.
+        """
+        with self._open("probabilities") as dataset:
+            percent = dataset.read().transpose(1, 2, 0)
+        return np.where(percent == NO_CONFIDENCE, np.nan, percent / np.float32(100)).astype(np.float32)
+
+    @cached_property
+    def features(self) -> NDArray[np.float16]:
+        """(rows, columns, components) float16 features of the cells, NaN is no data.
+
+        They are principal components of the features of the model's network, the same for all scenes of a model.
+
+        Raises:
+            DataError: The map was made without ``features`` among its products, or its file is gone or damaged.
+        """
+        with self._features() as file:
+            return read_features(file, self.grid.rows, self.grid.columns)
+
+    @cached_property
+    def feature_facts(self) -> dict[str, Any]:
+        """What `features` are: ``components``, ``explained``, ``model``, ``model_hash``, ``window_px`` and others.
+
+        Raises:
+            DataError: As for `features`.
+        """
+        with self._features() as file:
+            return read_facts(file)
 
     @cached_property
     def sets(self) -> NDArray[np.bool_]:
@@ -413,6 +448,21 @@ class SceneMap:
             copy = Path(folder) / path.name
             copy.write_bytes(self._read(name))
             yield copy
+
+    @contextmanager
+    def _features(self) -> Iterator[Path]:
+        """The file of features.
+
+        Raises:
+            DataError: There is none, it cannot be read, or pyarrow is not installed.
+        """
+        with self._on_disk("features") as path:
+            if not find_spec("pyarrow"):
+                raise DataError(f"{path}: features need pyarrow; run: pip install pyarrow")
+            try:
+                yield path
+            except (ValueError, OSError, KeyError, IndexError) as error:  # pyarrow's own are ValueErrors and OSErrors
+                raise DataError(f"{path}: its features cannot be read ({error}); map the scene again") from error
 
     def _read(self, name: str) -> bytes:
         """The content of a file, wherever it lies.

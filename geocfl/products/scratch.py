@@ -28,8 +28,8 @@ NOVELTY, MEMBERS, ENTROPY, PROBABILITY = "novelty", "members", "entropy", "proba
 """Names of bands that it may have, too; there is one of members for each byte of `geocfl.products.prediction_sets`, and
 one of probability for each class."""
 FEATURES = "features"
-"""Name of the bands of features: two for each component, the bytes of a number in half precision, and two for the length
-of what the components leave out."""
+"""Name of the bands of features: two for each component, the bytes of a number in half precision, and two for the
+length of what the components leave out."""
 LOGITS = "logits"
 """Name of the last bands while a map is to be refined: two for each class, the bytes of a number in half precision."""
 NO_CONFIDENCE = 255

@@ -149,7 +149,7 @@ def read_facts(file: Any) -> dict[str, Any]:
     """
     import pyarrow.parquet as pq
 
-    metadata = pq.read_schema(file).metadata or {}
+    metadata = pq.read_metadata(file).metadata or {}
     try:
         facts: dict[str, Any] = json.loads(metadata[KEY.encode()])
         return facts
