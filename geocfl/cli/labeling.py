@@ -18,8 +18,8 @@ from geocfl.cli.entry import USE, app, examples, printable_lines
         ("a map with features", "geocfl map scene.tif --products default,features"),
         ("the ten cells most like the one at a point", "geocfl similar maps/scene_lulc.tif 13.4,45.8"),
         (
-            "with squares and a raster for QGIS",
-            "geocfl similar maps/scene_lulc.tif 13.4,45.8 --out similar.gpkg --raster similar.tif",
+            "their squares for QGIS; --raster writes the similarity of all cells",
+            "geocfl similar maps/scene_lulc.tif 13.4,45.8 --out similar.gpkg",
         ),
     ),
     context_settings={"ignore_unknown_options": True},  # a point may begin with a minus

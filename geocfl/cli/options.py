@@ -183,9 +183,9 @@ ProductNames = Annotated[
     str,
     typer.Option(
         metavar="NAMES",
-        help="Products, separated by commas: lulc (class raster), confidence, vector (polygons), preview, windows, "
+        help="Products, separated by commas: lulc (classes), confidence, vector (polygons), preview, windows, "
         "probabilities, entropy, novelty, sets, features, sld, truecolor, project (QGIS), report (web page), "
-        "stac; or default, or all (without features). A summary is always written.",
+        "stac; or default, or all (but features).",
         show_default="lulc,confidence,vector,preview",
         autocompletion=some_of(completion.PRODUCT_NAMES),
         rich_help_panel=OUTPUT,
