@@ -84,8 +84,10 @@ class Reflectance(nn.Module):
     def views(self, reflectance: Tensor) -> Sequence[Tensor]:
         """(N, D) pooled features of (N, B, H, W) reflectance in each rotation and flip."""
         x = self.normalize(reflectance)
-        features = self.pooled(x if self.tta == 1 else symmetries(x, self.tta))
-        return features.chunk(self.tta)
+        if self.tta == 1:
+            return [self.pooled(x)]
+        features = self.pooled(symmetries(x, self.tta))
+        return features.view(self.tta, -1, features.shape[1]).unbind(0)
 
     def read(self, views: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
         """Logits and novelty of windows from their features, as those of `scores`.

@@ -28,7 +28,7 @@ def test_similar(tmp_path: Path) -> None:
     done = run("similar", "S_lulc.tif", f"{x},{y}", "--n", 3, "--out", "s.gpkg", cwd=tmp_path)
     lines = done.stdout.splitlines()
     assert lines[0].split() == ["rank", "similarity", "class", "longitude", "latitude"]
-    assert len(lines) == 5
+    assert len(lines) == 6
     assert lines[-1] == "  s.gpkg"
     found = json.loads(run("similar", "S_lulc.tif", f"{x},{y}", "--n", 3, "--json", cwd=tmp_path).stdout)
     assert [each["rank"] for each in found] == [1, 2, 3]

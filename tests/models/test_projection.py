@@ -24,12 +24,12 @@ def pixels() -> np.ndarray:
 
 
 def of_backend(model: Bundle, name: str, pixels: np.ndarray, places: list[tuple[int, int]]) -> np.ndarray:
-    """(n, 65) numbers of the windows at multiples of 32 pixels."""
+    """(n, COMPONENTS + 1) numbers of the windows at multiples of 32 pixels."""
     backend = load_backend(model, name, device="cpu", precision="float32", batch_size=2, features=True)
     rows, columns = np.array(places).T
     result = np.full((len(rows), COMPONENTS + 1), np.nan, np.float32)
     for part in backend.classify(backend.place(pixels), rows, columns, 32):
-        result[part.windows] = part.features
+        result[part.windows] = projection_of(model).of(part.features)
     return result
 
 
