@@ -72,7 +72,7 @@ def deepness_metadata(bundle: Bundle, scale: float, offset: float) -> dict[str, 
     unsure pixels into the first class.
 
     Source: https://qgis-plugin-deepness.readthedocs.io/en/latest/creators/creators_add_metadata_to_model.html and
-    ``model_base.py`` of Deepness 0.7.
+    ``model_base.py`` of Deepness after version 0.6.3.
 
     Args:
         bundle: The model.

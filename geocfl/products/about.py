@@ -41,12 +41,12 @@ class About:
         mission = scene.get("mission") or ""
         level = scene["level"] if scene.get("level") in ("L1C", "L2A") else ""
         sensed = " ".join(filter(None, [mission, level if mission else ""]))
-        side = summary["cell_size_m"] / summary["settings"]["stride"] * model["window"]
+        side = summary["cell_size_m"] / summary["settings"]["stride"] * model.get("window", 0)
         return cls(
             taken=", ".join(filter(None, [sensed, day(when) if when else ""])),
             model=_model(model),
             limits="Less accurate on land and in seasons unlike the training data.",
-            reading=f"Each cell has the class of a window of {side:g} m.",
+            reading=f"Each cell has the class of a window of {side:g} m." if side else "",
             credit=f"Contains modified Copernicus Sentinel data {when.year}."
             if when and mission == "Sentinel-2"
             else "",

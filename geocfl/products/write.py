@@ -115,7 +115,9 @@ def write_products(
         # Its headline names the scene already.
         named = rf".*?{re.escape(summary['scene']['file'])}: "
         warnings = [re.sub(named, "", warning, count=1) for warning in summary["warnings"]]
-        write_preview(path["preview"], picture, cells, grid, legend, scene.stem, unlike_sentence(summary), warnings)
+        about = About.of(summary)
+        note = unlike_sentence(summary)
+        write_preview(path["preview"], picture, cells, grid, legend, scene.stem, note, warnings, about)
     if "report" in selection.files:
         from geocfl.products.formats.html import write_page
 

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.extra("onnx"), pytest.mark.integration]
 
 @dataclass
 class Deepness:
-    """What Deepness 0.7 makes of a model and a layer, after its ``model_base.py``, ``segmentor.py``,
+    """What Deepness makes of a model and a layer, after the ``model_base.py``, ``segmentor.py``,
     ``map_processor.py``, ``map_processor_segmentation.py`` and ``extent_utils.py``, on a raster in meters whose pixels
     have the model's resolution.
     """

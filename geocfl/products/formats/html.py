@@ -24,7 +24,9 @@ from geocfl.core.grid import CellGrid
 from geocfl.core.legend import NODATA, UNCLASSIFIED, Legend, shown_classes
 from geocfl.products.formats.page_parts import (
     BINS,
+    accuracy_note,
     class_table_html,
+    credit,
     escaped,
     filter_field,
     legend_switches,
@@ -88,8 +90,9 @@ def write_page(
         table=class_table_html(summary, legend, bins),
         unlike=escaped(unlike_sentence(summary)),
         reading=reading_note(grid, legend, summary),
-        provenance=provenance(summary),
-        version=escaped(summary["geocfl"]),
+        accuracy=escaped(accuracy_note(summary)),
+        provenance=provenance(summary, grid),
+        credit=escaped(credit(summary)),
         # A name must not end the element that holds the data.
         data=json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
         leaflet_css=asset("leaflet/leaflet.css"),

@@ -9,9 +9,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.errors import RasterioError
+from rasterio.warp import transform
 
 from geocfl.core.grid import CellGrid
 from geocfl.core.legend import NODATA, UNCLASSIFIED, WITHHELD, Legend, LulcClass
+from geocfl.products.about import About
 
 BINS = 20
 """Bars of the histograms of confidence, 5 percent each."""
@@ -20,10 +24,11 @@ FILTERED = 16
 
 
 def subtitle(grid: CellGrid, summary: Mapping[str, Any]) -> str:
-    """The line below the headline: area, cells, CRS and model."""
+    """The line below the headline: date, area, cells, CRS and model."""
     total = summary["total"]
     return " · ".join(
         [
+            *filter(None, [About.of(summary).taken]),
             f"{total['hectares']:,.0f} ha in {total['cells']:,} cells of {summary['cell_size_m']:g} m",
             grid.crs_name(),
             f"model {summary['model']['name']}",
@@ -139,12 +144,39 @@ def reading_note(grid: CellGrid, legend: Legend, summary: Mapping[str, Any]) -> 
     return f"{cell}. {thin} Cells at the scene's edge count with the part inside. Shares are of the classified area."
 
 
-def provenance(summary: Mapping[str, Any]) -> str:
+def accuracy_note(summary: Mapping[str, Any]) -> str:
+    """How accurate the model is, and what that does not cover."""
+    about = About.of(summary)
+    return " ".join([about.model, about.limits])
+
+
+def credit(summary: Mapping[str, Any]) -> str:
+    """Whose data and which program."""
+    about = About.of(summary)
+    return " ".join(filter(None, [about.credit, about.maker]))
+
+
+def corners(grid: CellGrid) -> str:
+    """Longitude and latitude of the scene's corners, clockwise from the first pixel; empty without a place on Earth."""
+    if not (grid.crs.is_projected or grid.crs.is_geographic):
+        return ""
+    pixels = ((0, 0), (grid.width, 0), (grid.width, grid.height), (0, grid.height))
+    xs, ys = zip(*(grid.transform @ pixel for pixel in pixels), strict=True)
+    try:
+        places = zip(*transform(grid.crs, CRS.from_epsg(4326), xs, ys), strict=True)
+    except RasterioError:
+        return ""
+    return ", ".join(
+        f"{abs(y):.4f}° {'N' if y >= 0 else 'S'} {abs(x):.4f}° {'E' if x >= 0 else 'W'}" for x, y in places
+    )
+
+
+def provenance(summary: Mapping[str, Any], grid: CellGrid) -> str:
     """Lists of facts about scene, settings, model and software."""
     model, scene = dict(summary["model"]), dict(summary["scene"])
     origin = model.pop("origin", {})
     groups = {
-        "Scene": scene | {"scaling": _scaling(scene["scaling"])},
+        "Scene": scene | {"corners": corners(grid), "scaling": _scaling(scene["scaling"])},
         "Settings": summary["settings"],
         "Model": model | origin,
         "Software": {"geocfl": summary["geocfl"], "hash of scene, model and settings": summary["hash"]},

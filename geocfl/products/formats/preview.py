@@ -14,12 +14,15 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
 
 from geocfl.core.grid import CellGrid
 from geocfl.core.legend import NODATA, WITHHELD, Legend, shown_classes
+from geocfl.products.about import About
+from geocfl.products.formats.graticule import Line, graticule
 from geocfl.products.scratch import open_cells
 from geocfl.products.summary import ClassTable, class_table
 
@@ -31,9 +34,13 @@ STACKED = 1.6
 MARGIN, GAP, HEADER, HEADING, FOOTER, NOTE = 0.35, 0.3, 0.72, 0.27, 0.42, 0.25
 CHARACTER = 0.075
 """Mean width of a character of the warnings, inches."""
-LEGEND_WIDTH, LEGEND_LINE = 2.5, 0.25
+LEGEND_LINE = 0.25
+LEGEND_WIDTH, SWATCH, SHARE = (2.5, 4.5), 0.38, 0.72
+"""Least and largest width of the legend, which grows with the names of classes, and room for swatches and shares."""
 LEGEND_LINES = 24
 """Lines of the legend; smaller classes are summed up in the last one."""
+EDGE = 0.08
+"""Share of a panel's side near its ends where no coordinate is written."""
 ABSENT = "\N{EN DASH}"
 DRAWN_CELLS = 1200
 """Cells, and pixels of the scene, drawn along a side; larger maps are resampled by the mode."""
@@ -49,6 +56,7 @@ def write_preview(
     title: str,
     note: str = "",
     warnings: Sequence[str] = (),
+    about: About | None = None,
 ) -> None:
     """Draws the scene in true color beside its map, with a legend, shares of the area and a scale bar.
 
@@ -62,16 +70,25 @@ def write_preview(
         title: Headline, such as the scene's name.
         note: A sentence below the map.
         warnings: What was assumed of the scene or looks wrong with it, below that.
+        about: What the map says of itself: the date below the headline, the rest at the foot.
     """
+    about = about or About()
     entries = _legend_entries(class_table(cells, grid, legend), legend)
     ground = _Ground.of(grid)
-    layout = _Layout.of(ground, len(entries), NOTE if note else 0.0)
-    lines = _wrapped(warnings, layout.width - 2 * MARGIN)
-    layout = replace(layout, height=layout.height + NOTE * len(lines))
+    layout = _Layout.of(ground, entries)
+    room = layout.width - 2 * MARGIN
+    model = " ".join(filter(None, [about.model, about.limits, about.reading]))
+    credit = " ".join(filter(None, [about.credit, about.maker]))
+    foot = [
+        *([(note, INK)] if note else []),
+        *((line, ALARM) for text in warnings for line in _wrapped(f"Warning: {text.replace('`', '')}", room)),
+        *((line, FAINT) for text in (model, credit) for line in _wrapped(text, room)),
+    ]
+    layout = replace(layout, height=layout.height + NOTE * len(foot))
     figure = Figure(figsize=(layout.width, layout.height), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
 
-    _write_texts(figure, layout, title, _subtitle(grid, ground), note, lines)
+    _write_texts(figure, layout, title, _subtitle(grid, ground, about), foot)
     scene = _panel(figure, layout, layout.scene, grid, "Scene")
     thinning = -(-max(picture.shape) // DRAWN_CELLS)
     drawn = picture[::thinning, ::thinning]
@@ -79,9 +96,11 @@ def write_preview(
     cover = _panel(figure, layout, layout.map, grid, "Map")
     whole_cells = (0, grid.columns * grid.stride, grid.rows * grid.stride, 0)
     cover.imshow(_colors(cells, legend), extent=whole_cells, aspect="auto", interpolation="nearest", zorder=1)
+    lines = graticule(grid)
     for axes in (scene, cover):  # imshow has set the limits to those of its image
         axes.set(xlim=(0, grid.width), ylim=(grid.height, 0))
-    _draw_legend(layout.axes(figure, layout.legend), entries)
+        _draw_graticule(axes, lines, grid)
+    _draw_legend(layout.axes(figure, layout.legend), entries, layout.legend[2])
     _draw_scale_bar(figure, layout, ground)
     figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None})
 
@@ -123,8 +142,8 @@ class _Layout:
     legend: _Inches
 
     @classmethod
-    def of(cls, ground: _Ground, lines: int, note: float) -> _Layout:
-        """Panels in the scene's proportions, side by side or stacked, the legend to their right, a note below."""
+    def of(cls, ground: _Ground, entries: Sequence[_Entry]) -> _Layout:
+        """Panels in the scene's proportions, side by side or stacked, and the legend to their right."""
         ratio = ground.width / ground.height
         width = min(PANEL_WIDTH, PANEL_HEIGHT * ratio, math.sqrt(PANEL_AREA * ratio))
         height = width / ratio
@@ -136,10 +155,12 @@ class _Layout:
             # A narrow panel leaves room for its heading.
             second = (MARGIN + max(width, 0.9) + GAP, top)
             right, bottom = second[0] + max(width, 0.9), top + height
-        legend = (right + GAP, top, LEGEND_WIDTH, lines * LEGEND_LINE)
+        longest = max(len(entry.name) for entry in entries)
+        across = float(np.clip(SWATCH + CHARACTER * longest + SHARE, *LEGEND_WIDTH))
+        legend = (right + GAP, top, across, len(entries) * LEGEND_LINE)
         return cls(
-            width=legend[0] + LEGEND_WIDTH + MARGIN,
-            height=max(bottom, legend[1] + legend[3]) + FOOTER + note + MARGIN / 2,
+            width=legend[0] + across + MARGIN,
+            height=max(bottom, legend[1] + legend[3]) + FOOTER + MARGIN / 2,
             scene=(MARGIN, top, width, height),
             map=(*second, width, height),
             legend=legend,
@@ -192,11 +213,12 @@ def _percent(share: float | None) -> str:
     return "<0.1 %" if share < 0.0005 else f"{share * 100:.1f} %"
 
 
-def _subtitle(grid: CellGrid, ground: _Ground) -> str:
-    """CRS, extent and size of cells."""
+def _subtitle(grid: CellGrid, ground: _Ground, about: About) -> str:
+    """Date, CRS, extent and size of cells."""
     cell = ground.height / grid.height * grid.stride
     return " · ".join(
         [
+            *filter(None, [about.taken]),
             grid.crs_name(),
             f"{_length(ground.width, 3)} \N{MULTIPLICATION SIGN} {_length(ground.height, 3)}",
             f"cells of {_length(cell, 3)}",
@@ -212,23 +234,18 @@ def _length(meters: float, digits: int) -> str:
     return f"{text.rstrip('0').rstrip('.') if '.' in text else text} {unit}"
 
 
-def _wrapped(warnings: Sequence[str], width: float) -> list[str]:
-    """Lines of warnings that fit into a width in inches."""
-    return [
-        line for text in warnings for line in textwrap.wrap(f"Warning: {text.replace('`', '')}", int(width / CHARACTER))
-    ]
+def _wrapped(text: str, width: float) -> list[str]:
+    """Lines of a text that fit into a width in inches."""
+    return textwrap.wrap(text, int(width / CHARACTER))
 
 
-def _write_texts(
-    figure: Figure, layout: _Layout, title: str, subtitle: str, note: str, warnings: Sequence[str]
-) -> None:
-    """Writes the headline, the line below it, and note and warnings at the bottom, shrunk if they would not fit."""
+def _write_texts(figure: Figure, layout: _Layout, title: str, subtitle: str, foot: Sequence[tuple[str, str]]) -> None:
+    """Writes the headline, the line below it, and lines with their colors at the foot, shrunk if they would not fit."""
     bottom = layout.height - MARGIN / 2
-    lines = [(bottom - NOTE * after, line, 9, ALARM, "normal") for after, line in enumerate(reversed(warnings))]
+    lines = [(bottom - NOTE * after, text, 9, color, "normal") for after, (text, color) in enumerate(reversed(foot))]
     for y, text, size, color, weight in (
         (0.42, title, 13, INK, "bold"),
         (0.66, subtitle, 9, FAINT, "normal"),
-        (bottom - NOTE * len(warnings), note, 9, INK, "normal"),
         *lines,
     ):
         # No mathtext: names of files may hold dollar signs.
@@ -237,6 +254,33 @@ def _write_texts(
         )
         needed = drawn.get_window_extent().width / DPI
         drawn.set_fontsize(size * min(1.0, (layout.width - 2 * MARGIN) / max(needed, 1e-6)))
+
+
+def _draw_graticule(axes: Axes, lines: Sequence[Line], grid: CellGrid) -> None:
+    """Draws thin lines, with labels inside the frame at the left and at the bottom."""
+    halo = [withStroke(linewidth=1.8, foreground="white")]
+    for line in lines:
+        axes.plot(line.columns, line.rows, color="white", linewidth=0.9, alpha=0.35, zorder=2)
+        axes.plot(line.columns, line.rows, color=INK, linewidth=0.35, alpha=0.8, zorder=2)
+        across, down = (line.columns, line.rows) if line.meridian else (line.rows, line.columns)
+        order = np.argsort(down)
+        at = float(np.interp(grid.height if line.meridian else 0, down[order], across[order]))
+        share = at / (grid.width if line.meridian else grid.height)
+        if not EDGE <= share <= 1 - EDGE:  # a corner has no room
+            continue
+        place, turn = ((at, grid.height), (0, 2.5)) if line.meridian else ((0, at), (3, 0))
+        axes.annotate(
+            line.label,
+            place,
+            turn,
+            textcoords="offset points",
+            fontsize=6.5,
+            color=INK,
+            ha="center" if line.meridian else "left",
+            va="bottom" if line.meridian else "center",
+            path_effects=halo,
+            parse_math=False,
+        )
 
 
 def _panel(figure: Figure, layout: _Layout, box: _Inches, grid: CellGrid, heading: str) -> Axes:
@@ -269,11 +313,12 @@ def _colors(cells: Path, legend: Legend) -> NDArray[np.uint8]:
     return colors
 
 
-def _draw_legend(axes: Axes, entries: list[_Entry]) -> None:
-    """Draws a line with swatch, name and share for each entry."""
-    axes.set(xlim=(0, LEGEND_WIDTH), ylim=(len(entries) * LEGEND_LINE, 0))
+def _draw_legend(axes: Axes, entries: list[_Entry], width: float) -> None:
+    """Draws a line with swatch, name and share for each entry; longer names than there is room for are cut."""
+    room = int((width - SWATCH - SHARE) / CHARACTER)
+    axes.set(xlim=(0, width), ylim=(len(entries) * LEGEND_LINE, 0))
     axes.axis("off")
-    axes.text(LEGEND_WIDTH, -0.08, "share of area", fontsize=9.5, color=FAINT, ha="right")
+    axes.text(width, -0.08, "share of area", fontsize=9.5, color=FAINT, ha="right")
     for index, entry in enumerate(entries):
         top = index * LEGEND_LINE + 0.04
         if entry.color == "hatched":
@@ -285,8 +330,9 @@ def _draw_legend(axes: Axes, entries: list[_Entry]) -> None:
                 )
             )
         style: dict[str, Any] = {"fontsize": 9.5, "va": "center_baseline", "color": entry.ink}
-        axes.text(0.38, top + 0.09, entry.name, parse_math=False, **style)
-        axes.text(LEGEND_WIDTH, top + 0.09, entry.share, ha="right", **style)
+        name = entry.name if len(entry.name) <= room else entry.name[: room - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}"
+        axes.text(SWATCH, top + 0.09, name, parse_math=False, **style)
+        axes.text(width, top + 0.09, entry.share, ha="right", **style)
 
 
 def _draw_scale_bar(figure: Figure, layout: _Layout, ground: _Ground) -> None:

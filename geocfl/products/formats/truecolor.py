@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,12 +24,19 @@ ROWS = 256
 """Rows stretched at a time."""
 SAMPLED = 1000
 """Largest number of rows and columns from which the stretch is computed."""
+RANGE = (0.5, 99.5)
+"""Percentiles of a band that the stretch spans."""
+MIDDLE, GAMMA = 0.4, (0.45, 0.9)
+"""Brightness that the exponent of the stretch gives to the middle of a scene, and bounds of that exponent."""
+SHOULDER = 0.93
+"""Brightness of the upper percentile; what is brighter approaches white, so that clouds and roofs keep detail."""
 
 
 def stretch(rgb: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """Makes a picture of reflectance: stretches each band between its 2nd and 98th percentile, and brightens shadows.
+    """Makes a picture of reflectance: stretches each band between two percentiles, to a medium brightness.
 
-    A band of little contrast, such as blue over woods, is stretched less, so that it does not tint the picture.
+    Above the upper percentile the brightness approaches white smoothly, as on film. A band of little contrast, such as
+    blue over woods, is stretched less, so that it does not tint the picture.
 
     Args:
         rgb: (H, W, 3) red, green and blue in any unit; NaN is no data.
@@ -42,15 +50,27 @@ def stretch(rgb: NDArray[np.floating]) -> NDArray[np.uint8]:
     sample = sample[np.isfinite(sample).all(axis=1)]
     if not sample.size:
         return rgba
-    low, high = np.percentile(sample, (2, 98), axis=0)
+    low, high = np.percentile(sample, RANGE, axis=0)
     span = np.maximum(high - low, max(0.5 * float((high - low).max()), 1e-6))
+    middle = float(np.median(np.clip((sample - low) / span, 1e-3, 1).mean(axis=1)))
+    gamma = float(np.clip(math.log(MIDDLE) / math.log(min(middle, 0.99)), *GAMMA))
     for start in range(0, len(rgb), ROWS):  # the float pixels of a large scene are never all in memory
         rows = np.asarray(rgb[start : start + ROWS])
         valid = np.isfinite(rows).all(axis=2)
         part = rgba[start : start + ROWS]
-        part[valid, :3] = np.rint(255 * np.clip((rows[valid] - low) / span, 0, 1) ** 0.7)
+        part[valid, :3] = np.rint(255 * _tone((rows[valid] - low) / span, gamma))
         part[valid, 3] = 255
     return rgba
+
+
+def _tone(value: NDArray[np.floating], gamma: float) -> NDArray[np.floating]:
+    """Brightness 0..1 of stretched values; its slope is continuous at the upper percentile, 1."""
+    body = SHOULDER * np.clip(value, 0, 1) ** gamma
+    rest = 1 - SHOULDER
+    beyond = np.clip(value - 1, 0, None) * SHOULDER * gamma / rest
+    above = rest * beyond / (1 + beyond)
+    bright: NDArray[np.floating] = body + above
+    return bright
 
 
 def write_truecolor(path: Path, picture: NDArray[np.uint8], grid: CellGrid, tags: Mapping[str, str]) -> None:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from affine import Affine
@@ -6,6 +8,7 @@ from rasterio.crs import CRS
 
 from geocfl.core.grid import CellGrid
 from geocfl.core.legend import EUROSAT, Legend
+from geocfl.products.about import About
 from geocfl.products.formats.preview import write_preview
 from geocfl.products.formats.truecolor import stretch
 
@@ -65,6 +68,29 @@ def test_a_note_stands_below_the_map(tmp_path, cells_of, grid_of, codes):
     assert noted.shape[1] == plain.shape[1]
     assert (noted[-30:] < 128).sum() > 100 > (plain[-20:] < 128).sum(), "the note, below the scale bar"
     assert (noted[:, -20:] == 255).all(), "it is shrunk to fit"
+
+
+def test_a_graticule_lies_over_scene_and_map(tmp_path, cells_of, grid_of):
+    codes, scene = np.full((20, 30), 1), np.full((9, 9, 4), 255, np.uint8)
+    grid = grid_of(codes)
+    nowhere = replace(grid, crs=CRS.from_wkt('LOCAL_CS["somewhere",UNIT["metre",1]]'))
+    for name, place in (("lines", grid), ("none", nowhere)):
+        write_preview(tmp_path / f"{name}.png", scene, cells_of(codes), place, EUROSAT, "S")
+    (lines, size), (none, same) = (colors(tmp_path / f"{name}.png") for name in ("lines", "none"))
+    assert size == same
+    covered = none[EUROSAT[1].rgb] - lines[EUROSAT[1].rgb]
+    assert 1000 < covered < 0.1 * none[EUROSAT[1].rgb]
+
+
+def test_date_and_credit_are_on_the_picture(tmp_path, cells_of, grid_of, codes):
+    scene, cells, grid = stretch(np.ones((9, 9, 3))), cells_of(codes), grid_of(codes)
+    about = About("Sentinel-2 L2A, 16 April 2019", "Model m, right on 92.4 % of 5,400 test patches.", "Less elsewhere.")
+    told = replace(about, credit="Contains modified Copernicus Sentinel data 2019.")
+    heights = []
+    for name, said in (("none", None), ("model", about), ("credit", told)):
+        write_preview(tmp_path / f"{name}.png", scene, cells, grid, EUROSAT, "S", about=said)
+        heights.append(Image.open(tmp_path / f"{name}.png").height)
+    assert heights[0] < heights[1] < heights[2]
 
 
 def test_warnings_stand_below_the_map_in_full(tmp_path, cells_of, grid_of, codes):

@@ -23,8 +23,28 @@ def test_stretch_spans_the_middle_and_leaves_no_data_out():
     assert (picture[0] == 0).all()
     assert (picture[1:, :, 3] == 255).all()
     assert (np.diff(picture[1, :, 0].astype(int)) >= 0).all()
-    assert (picture[1, 0, 0], picture[1, -1, 0]) == (0, 255)
+    assert picture[1, 0, 0] == 0
+    assert 235 <= picture[1, -1, 0] <= 255
     assert (picture[1, :, 2] == picture[1, 0, 2]).all()
+
+
+def test_bright_pixels_keep_their_differences():
+    rgb = np.random.default_rng(0).uniform(0.02, 0.2, (200, 200, 3))
+    rgb[0, :4] = np.array([[0.21], [0.25], [0.3], [0.4]])  # a hundredth of a percent of the pixels
+    picture = stretch(rgb)
+    shown = picture[0, :4, 0].astype(int)
+    assert (np.diff(shown) > 0).all()
+    assert shown[0] > 0.9 * 255
+    land = picture[1:, :, :3]
+    assert (land == 255).mean() < 0.001
+    assert (land == 0).mean() < 0.01
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.1])
+def test_scenes_with_bright_parts_are_not_dark(share):
+    rgb = np.random.default_rng(0).uniform(0.02, 0.1, (100, 100, 3))
+    rgb.reshape(-1, 3)[: int(share * 10_000)] = 0.4
+    assert 80 < np.median(stretch(rgb)[..., :3]) < 150
 
 
 def test_stretch_is_the_same_in_pieces(monkeypatch):
