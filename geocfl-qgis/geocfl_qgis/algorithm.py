@@ -73,11 +73,9 @@ class GeocflAlgorithm(QgsProcessingAlgorithm):
     def shortHelpString(self) -> str:
         """The help beside the dialog: what the command line says about the command and its main options."""
         lines = [f"<p>{paragraph}</p>" for paragraph in self._command.sentence(None, tr).split("\n\n")]
-        lines += [
-            f"<p><b>{tr(option.label)}.</b> {self._command.sentence(option, tr)}</p>"
-            for option in self._command.options
-            if not option.advanced
-        ]
+        explained = {option.name: option for option in reversed(self._command.options) if not option.advanced}
+        for option in reversed(list(explained.values())):
+            lines.append(f"<p><b>{tr(option.label)}.</b> {self._command.sentence(option, tr)}</p>")
         return "".join(lines)
 
     def helpUrl(self) -> str:
@@ -131,7 +129,7 @@ class GeocflAlgorithm(QgsProcessingAlgorithm):
             if line.startswith("warning: "):
                 feedback.pushWarning(self._command.with_labels(line, tr))
             elif stream == process.OUT:
-                feedback.pushConsoleInfo(line)
+                feedback.pushConsoleInfo(line.replace("  ", "\u00a0\u00a0"))  # which HTML would make one space of
             elif not line.startswith(process.SENTENCE):  # which ends the run as its error
                 feedback.pushInfo(line)
 

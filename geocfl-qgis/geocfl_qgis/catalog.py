@@ -171,7 +171,7 @@ MAP_SCENE = Command(
         Output("NOVELTY", "Novelty", RASTER, "_novelty.tif", shown=False),
         Output("SETS", "Size of the prediction set", RASTER, "_sets.tif", shown=False),
         Output("TRUECOLOR", "Scene, true color", RASTER, "_truecolor.tif", shown=False),
-        Output("REPORT", "Report", PAGE, "_report.html"),
+        Output("REPORT", "Report", FILE, "_report.html"),
         SUMMARY,
     ),
 )

@@ -63,8 +63,9 @@ def definition(option: Option, command: Command) -> QgsProcessingParameterDefini
     default = list(option.default) if isinstance(option.default, tuple) else option.default
     if option.kind == commands.FLAG:
         default = False
+    optional = not option.required and default is None
     parameter = TYPES[option.kind](
-        option.key, tr(option.label), defaultValue=default, optional=not option.required, **_details(option)
+        option.key, tr(option.label), defaultValue=default, optional=optional, **_details(option)
     )
     least, most = option.between
     if least is not None:

@@ -37,7 +37,7 @@ def test_the_zip_holds_one_plugin(archive: Path) -> None:
     assert {"geocfl_qgis/LICENSE", "geocfl_qgis/sentences.json"} <= names
     general = metadata["general"]
     assert [key for key in REQUIRED if not general.get(key)] == []
-    assert general["version"] == geocfl.__version__
+    assert general["version"] == geocfl.__version__.removesuffix(".dev0")
     assert (general["qgisMinimumVersion"], general["qgisMaximumVersion"]) == ("3.22", "4.99")
     assert general.getboolean("hasProcessingProvider")
     assert f"geocfl_qgis/{general['icon']}" in names
