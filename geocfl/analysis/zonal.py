@@ -20,7 +20,8 @@ from geocfl.core.legend import NODATA, UNCLASSIFIED, WITHHELD, Legend
 from geocfl.core.progress import Progress, silent
 from geocfl.core.table import align, spreadsheet_text
 from geocfl.errors import UsageError
-from geocfl.products.formats.vector import fixed_date
+from geocfl.products.formats.qml import zones_qml
+from geocfl.products.formats.vector import fixed_date, write_default_styles
 from geocfl.products.polygons import GEOMETRY
 from geocfl.products.scene_map import SceneMap, georeferenced
 
@@ -207,3 +208,5 @@ def _write(table: ZonalStatistics, path: Path) -> None:
                 GEOMETRY_NAME=GEOMETRY,
                 VERSION="1.2",  # GDAL before 3.7, and so QGIS 3.22, warns about newer ones
             )
+        legend = table.legend
+        write_default_styles(partial, {LAYER: zones_qml(legend.classes, hectare_fields(legend), "zone")})

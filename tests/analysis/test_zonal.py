@@ -437,8 +437,8 @@ def test_csv_is_long_and_geopackage_wide(tmp_path, codes):
     assert long.share[10:13].isna().all()
 
     stats(path, zones, out=tmp_path / "areas.gpkg")
-    assert pyogrio.list_layers(tmp_path / "areas.gpkg").tolist() == [["zones", "MultiPolygon"]]
-    wide = gpd.read_file(tmp_path / "areas.gpkg")
+    assert pyogrio.list_layers(tmp_path / "areas.gpkg").tolist() == [["zones", "MultiPolygon"], ["layer_styles", None]]
+    wide = gpd.read_file(tmp_path / "areas.gpkg", layer="zones")
     assert wide.crs.to_epsg() == 32633
     assert list(wide.columns) == [
         "zone",
@@ -470,7 +470,7 @@ def test_fields_differ_where_names_do_not(tmp_path):
     path, grid = write_map(tmp_path, np.arange(1, 6)[None].repeat(2, axis=0), legend=legend)
     zones = write_zones(tmp_path / "zones.gpkg", [scene_of(grid)], 32633)
     stats(path, zones, out=tmp_path / "areas.gpkg")
-    assert len(gpd.read_file(tmp_path / "areas.gpkg").columns) == 1 + 5 + 3 + 1
+    assert len(gpd.read_file(tmp_path / "areas.gpkg", layer="zones").columns) == 1 + 5 + 3 + 1
 
 
 def test_text_names_what_there_is(tmp_path):

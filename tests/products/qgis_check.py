@@ -78,6 +78,8 @@ def describe_raster(layer):
 def describe_vector(layer):
     renderer = layer.renderer()
     about = {"opacity": layer.opacity(), "features": layer.featureCount()}
+    if layer.labelsEnabled():
+        about["labels"] = layer.labeling().settings().fieldName
     if renderer.type() == "categorizedSymbol":
         about["attribute"] = renderer.classAttribute()
         about["classes"] = [[int(c.value()), c.label(), c.symbol().color().name()] for c in renderer.categories()]

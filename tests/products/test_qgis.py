@@ -8,12 +8,15 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import geopandas as gpd
 import numpy as np
 import pytest
+import shapely
 from affine import Affine
 from PIL import Image, ImageColor
 from rasterio.crs import CRS
 
+import geocfl
 from geocfl.analysis.change import change
 from geocfl.core.legend import EUROSAT, Legend, LulcClass
 from geocfl.products import polygons
@@ -415,6 +418,29 @@ def test_change_maps_open_with_named_transitions(qgis, tmp_path):
     assert transitions["classes"] == layer["classes"]
     assert later["classes"] == [*CLASSES, UNCLASSIFIED]
     assert all(found["crs_as_project"] for found in project["layers"])
+
+
+def test_areas_of_zones_open_in_the_color_of_their_largest_class(qgis, make_map, grid_of, tmp_path):
+    codes = np.array([[1, 1, 2, 3], [1, 2, 2, 0]], np.uint8)
+    grid = grid_of(codes)
+    out = make_map(codes, grid, AWKWARD)
+    west, south, _, north = grid.bounds()
+    boxes = [shapely.box(west + 640 * a, south, west + 640 * b, north) for a, b in ((0, 2), (2, 3), (9, 10))]
+    zones = gpd.GeoDataFrame({"name": ["a <b> & 'c'", "d", None]}, geometry=boxes, crs=grid.crs)
+    zones.to_file(tmp_path / "zones.gpkg", layer="zones")
+    geocfl.stats(out / "S_lulc.tif", tmp_path / "zones.gpkg", by="name", out=tmp_path / "areas.gpkg")
+    picture = {"picture": tmp_path / "zones.png", "extent": grid.bounds()}
+    (layer,) = qgis("layers", [{"source": f"{tmp_path / 'areas.gpkg'}|layername=zones", **picture}])
+    assert layer["renderer"] == "categorizedSymbol"
+    assert layer["classes"] == [*([c.code, c.name, c.color] for c in AWKWARD), [0, "No class", "#ffffff"]]
+    assert layer["labels"] == "zone"
+    assert layer["tip"] == (
+        "<b>a &lt;b> &amp; 'c'</b><br>&lt;b&gt;&amp;&quot;é&lt;/b&gt; 75&nbsp;%, 122.9&nbsp;ha"
+        "<br>[% 1 + 1 %] &#x27;x&#x27; \\ &lt;/Option&gt; 25&nbsp;%, 41.0&nbsp;ha"
+    )
+    drawn = np.asarray(Image.open(tmp_path / "zones.png").convert("RGB"))
+    assert tuple(drawn[2, 2]) == AWKWARD[1].rgb
+    assert tuple(drawn[2, 2 * ZOOM + 2]) == AWKWARD[2].rgb
 
 
 def test_a_sample_opens_with_a_form_that_does_not_show_the_map(qgis, make_map, codes, grid_of, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from html import escape
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -45,6 +46,10 @@ CELL_OUTLINE = "if(@map_scale < 100000, '35,35,35,128', @symbol_color)"
 """Outline of a cell's square: visible only at scales where the square is some millimeters wide."""
 HAIRLINE = "if(@map_scale < 250000, '35,35,35,140', @symbol_color)"
 """Outline of polygons: thin and dark, at scales where most polygons are some millimeters wide."""
+ZONE_OUTLINE = "'35,35,35,255'"
+"""Outline of zones, at all scales."""
+NO_CLASS = LulcClass(0, "No class", "", "#ffffff")
+"""How zones without any class are shown."""
 
 _OptionValue = str | int | bool | Mapping[str, "_OptionValue"]
 
@@ -105,6 +110,55 @@ def polygons_qml(legend: Legend, *, unclassified: bool = False) -> str:
 def windows_qml(legend: Legend, *, unclassified: bool = False) -> str:
     """Style of the layer of cells: like the polygons', with outlines around the cells when zoomed in."""
     return _vector_qml(class_renderer(legend, unclassified=unclassified, outline=CELL_OUTLINE))
+
+
+def zones_qml(legend: Sequence[LulcClass], fields: Sequence[str], name: str) -> str:
+    """Style of zones with hectares of classes: the color of the largest class, a label, and a tip with all shares.
+
+    Args:
+        legend: Codes, names and colors.
+        fields: Fields of their hectares, in the same order.
+        name: Field of the zones' names.
+    """
+    hectares = [f"coalesce({_quoted(field)}, 0)" for field in fields]
+    of_all = f"array({', '.join(hectares)})"
+    largest = f"if(array_max({of_all}) > 0, array_find({of_all}, array_max({of_all})) + 1, 0)"
+    renderer = class_renderer([*legend, NO_CLASS], outline=ZONE_OUTLINE, attribute=largest)
+    total = " + ".join(hectares)
+    rows = [
+        f"if({area} > 0.005 * ({total}), '<br>' || {_text(escape(c.name))} || ' ' || "
+        f"round(100 * {area} / ({total}), 1) || '&nbsp;%, ' || format_number({area}, 1) || '&nbsp;ha', '')"
+        for c, area in zip(legend, hectares, strict=True)
+    ]
+    tip = ET.Element("mapTip")
+    title = f"replace(replace(to_string({_quoted(name)}), '&', '&amp;'), '<', '&lt;')"
+    tip.text = f"<b>[% {title} %]</b>[% {' || '.join(rows)} %]"
+    labeling = ET.Element("labeling", type="simple")
+    settings = ET.SubElement(labeling, "settings")
+    style = ET.SubElement(
+        settings, "text-style", fieldName=name, isExpression="0", fontSize="9", fontSizeUnit="Point",
+        textColor="31,41,51,255", textOpacity="1",
+    )  # fmt: skip
+    ET.SubElement(
+        style, "text-buffer", bufferDraw="1", bufferSize="0.8", bufferSizeUnits="MM", bufferColor="255,255,255,255",
+        bufferOpacity="0.8",
+    )  # fmt: skip
+    ET.SubElement(settings, "placement", placement="1", polygonPlacementFlags="2")  # around the centroid, inside
+    categories = "Symbology|Labeling|MapTips"
+    qgis = ET.Element("qgis", version=OLDEST_QGIS, styleCategories=categories, labelsEnabled="1")
+    qgis.extend([renderer, labeling, tip])
+    return qgis_document(qgis)
+
+
+def _quoted(field: str) -> str:
+    """A field in a QGIS expression."""
+    return '"' + field.replace('"', '""') + '"'
+
+
+def _text(value: str) -> str:
+    """A text in a QGIS expression in a map tip, whose own brackets must not appear in it."""
+    quoted = "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
+    return quoted.replace("[%", "[' || '%").replace("%]", "%' || ']")
 
 
 def lulc_renderer(legend: Iterable[LulcClass], *, unclassified: bool = False) -> ET.Element:
@@ -175,17 +229,18 @@ def raster_pipe(renderer: ET.Element) -> ET.Element:
     return pipe
 
 
-def class_renderer(legend: Iterable[LulcClass], *, unclassified: bool = False, outline: str = "") -> ET.Element:
-    """Renderer of polygons by their ``class_code``, for styles and projects.
+def class_renderer(
+    legend: Iterable[LulcClass], *, unclassified: bool = False, outline: str = "", attribute: str = "class_code"
+) -> ET.Element:
+    """Renderer of polygons by their class code, for styles and projects.
 
     Args:
         legend: Codes, names and colors.
         unclassified: Whether unclassified polygons are drawn too.
         outline: QGIS expression of the outline's color; the fill's color if empty.
+        attribute: Field of the class code, or QGIS expression for it.
     """
-    renderer = ET.Element(
-        "renderer-v2", type="categorizedSymbol", attr="class_code", enableorderby="0", forceraster="0"
-    )
+    renderer = ET.Element("renderer-v2", type="categorizedSymbol", attr=attribute, enableorderby="0", forceraster="0")
     categories = ET.SubElement(renderer, "categories")
     symbols = ET.SubElement(renderer, "symbols")
     for index, c in enumerate(shown_classes(legend, unclassified=unclassified)):
