@@ -114,11 +114,11 @@ class GeocflAlgorithm(QgsProcessingAlgorithm):
         if done.canceled:
             feedback.pushWarning(tr("Canceled. Run the algorithm again to resume or repeat it."))
             return {}
-        found = commands.results(self._command, commands.printed_files(done.out))
+        found = commands.results(self._command, commands.printed_files(done.out), str(values["OUT"]))
         if self.parameterAsBool(parameters, LOAD, context):
             self._stylers = loading.load(found, context)
         files = {output.key: loading.source(output, file) for output, file in reversed(found)}
-        return files | {"OUT": values["OUT"]}
+        return {**files, "OUT": values["OUT"]}
 
     def _run(self, arguments: list[str], feedback: QgsProcessingFeedback) -> process.Finished:
         geocfl = installed(feedback)
@@ -131,7 +131,7 @@ class GeocflAlgorithm(QgsProcessingAlgorithm):
             elif stream == process.OUT:
                 feedback.pushConsoleInfo(line.replace("  ", "\u00a0\u00a0"))  # which HTML would make one space of
             elif not line.startswith(process.SENTENCE):  # which ends the run as its error
-                feedback.pushInfo(line)
+                feedback.pushInfo(self._command.with_labels(line, tr))
 
         def progress(percent: float, text: str) -> None:
             feedback.setProgress(percent)

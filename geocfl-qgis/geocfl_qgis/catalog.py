@@ -17,6 +17,7 @@ from .commands import (
     NEW_FOLDER,
     NUMBER,
     PAGE,
+    POINT,
     RASTER,
     RASTERS,
     TEXT,
@@ -28,9 +29,11 @@ from .commands import (
     Output,
 )
 
-MAPS, USE = "Maps", "Use maps"
+MAPS, USE, LEARN = "Maps", "Use maps", "Models of your own"
 """Groups in the toolbox."""
 MODELS = ("eurosat-rgb-dense", "eurosat-rgb-lite0")
+SPLITS = ("paper", "spatial", "random:0.8")
+LOSSES = ("ce", "weighted-ce", "focal", "class-focal", "cb-focal", "balanced-softmax", "logit-adjusted", "ldam")
 GEOPACKAGE, TABLE, TIFF = "GeoPackage (*.gpkg)", "CSV (*.csv)", "GeoTIFF (*.tif)"
 
 OVERWRITE = Option("OVERWRITE", "Replace existing outputs", FLAG)
@@ -114,6 +117,7 @@ MAP_SCENE = Command(
                 "entropy",
                 "novelty",
                 "sets",
+                "features",
                 "sld",
                 "truecolor",
                 "project",
@@ -293,4 +297,48 @@ CHANGE = Command(
         Output("TABLE", "Transitions", FILE, "_change.csv"),
     ),
 )
-COMMANDS = (DEMO, MAP_SCENE, CLOUDS, STATS, MOSAIC, SAMPLE, ASSESS, CHANGE)
+SIMILAR = Command(
+    "similar",
+    "Find similar cells",
+    USE,
+    (
+        Option(
+            "MAP", "Map with features (NAME_lulc.tif)", RASTER, parameter="map_file", positional=True, required=True
+        ),
+        Option("POINT", "Point in the cell to compare with", POINT, positional=True, required=True),
+        Option("N", "Number of cells", INTEGER, default=10, between=(1, None)),
+        Option("OUT", "Similar cells", NEW_FILE, required=True, filter=GEOPACKAGE),
+        OVERWRITE,
+        Option("SEARCH", "Search this map instead", RASTER, ADVANCED),
+        Option("RASTER", "Similarity of every cell", NEW_FILE, ADVANCED, filter=TIFF),
+    ),
+    (
+        Output("CELLS", "Similar cells", VECTOR, ".gpkg", shown=True),
+        Output("SIMILARITY", "Similarity", RASTER, ".tif", shown=True),
+    ),
+)
+TRAIN = Command(
+    "train",
+    "Train a model of your own",
+    LEARN,
+    (
+        Option("DATA", "Patches: one folder for each class", FOLDER, required=True),
+        Option("FREEZE", "Train only the last layer, in minutes", FLAG, default=True),
+        Option("ADD_CLASSES", "Add the classes to those of the model", FLAG),
+        Option("OUT", "Folder for the model", NEW_FOLDER, required=True),
+        Option("SPLIT", "Split into training and test patches", CHOICE, choices=SPLITS),
+        Option("WEIGHTS", "Folder of the model to start from, instead of the built-in one", FOLDER),
+        OVERWRITE,
+        Option("LOSS", "Loss function", CHOICE, ADVANCED, choices=LOSSES),
+        Option("SKIP_BAD", "Skip patches that cannot be read", FLAG, ADVANCED),
+        Option("EPOCHS", "Passes over the training patches", INTEGER, ADVANCED, between=(1, None)),
+        Option("RESUME", "Resume an interrupted training", FLAG, ADVANCED),
+        Option("SEED", "Random seed", INTEGER, ADVANCED),
+        DEVICE,
+    ),
+    (
+        Output("REPORT", "Report", PAGE, "report.html", listed=False),
+        Output("METRICS", "Metrics", FILE, "metrics.json", listed=False),
+    ),
+)
+COMMANDS = (DEMO, MAP_SCENE, CLOUDS, STATS, MOSAIC, SAMPLE, ASSESS, CHANGE, SIMILAR, TRAIN)

@@ -11,10 +11,12 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 RASTER, RASTERS, VECTOR, VECTOR_FILE, FIELD = "raster", "rasters", "vector", "vector file", "field"
 FILE, FOLDER, TEXT, TEXTS, FLAG = "file", "folder", "text", "texts", "flag"
-INTEGER, NUMBER, CHOICE, CHOICES, EXTENT, CRS = "integer", "number", "choice", "choices", "extent", "crs"
+INTEGER, NUMBER, CHOICE, CHOICES = "integer", "number", "choice", "choices"
+EXTENT, POINT, CRS = "extent", "point", "crs"
 NEW_FILE, NEW_FOLDER, PAGE = "new file", "new folder", "page"
 """Kinds of options and outputs. `VECTOR` may be any layer; `VECTOR_FILE` is the file that a layer shows."""
 
@@ -87,6 +89,7 @@ class Output:
         layer: Layer in the file, if it has several.
         shown: Whether a loaded layer is visible; None loads none.
         style: Style in the plugin's folder, for a file without one.
+        listed: Whether the command lists the file at its end; if not, the file is in the output folder, by this name.
     """
 
     key: str
@@ -96,6 +99,7 @@ class Output:
     layer: str = ""
     shown: bool | None = None
     style: str = ""
+    listed: bool = True
 
 
 @dataclass(frozen=True)
@@ -128,8 +132,8 @@ def arguments(command: Command, values: Mapping[str, object]) -> list[str]:
     Args:
         command: The command to run.
         values: By key of the option: a path, text or number, a list of them, or a bool; a `VECTOR` is a path and the
-            layer in it, an `EXTENT` is west, south, east and north. None, an empty text or list stand for no value, and
-            a default value is left out, since geocfl has the same.
+            layer in it, an `EXTENT` is west, south, east and north, a `POINT` is longitude and latitude. None, an empty
+            text or list stand for no value, and a default value is left out, since geocfl has the same.
 
     Returns:
         The command and its arguments, those without a name last, after ``--``.
@@ -138,10 +142,14 @@ def arguments(command: Command, values: Mapping[str, object]) -> list[str]:
     positional: dict[str, list[str]] = {}
     for option in command.options:
         value = values.get(option.key)
-        if value is None or value is False or value in ("", []) or value == _listed(option.default):
+        if value is None or value is False or value in ("", []):
             continue
-        if option.positional:
-            positional[option.name] = [str(item) for item in value] if isinstance(value, list) else [str(value)]
+        if option.kind != FLAG and _text(value) == _text(option.default):
+            continue
+        if option.kind == RASTERS:
+            positional[option.name] = [str(item) for item in cast("list[str]", value)]
+        elif option.positional:
+            positional[option.name] = [_text(value)]
         else:
             options[option.name] = _option(option, value)
     every = [argument for group in options.values() for argument in group]
@@ -149,8 +157,9 @@ def arguments(command: Command, values: Mapping[str, object]) -> list[str]:
     return [command.name, *every, *(["--", *last] if last else [])]
 
 
-def _listed(value: object) -> object:
-    return list(value) if isinstance(value, tuple) else value
+def _text(value: object) -> str:
+    """A value as geocfl takes it: the parts of a list separated by commas."""
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 def _option(option: Option, value: object) -> list[str]:
@@ -165,9 +174,7 @@ def _option(option: Option, value: object) -> list[str]:
         return [f"{option.flag}={path}", *named]
     if option.kind == NEW_FILE and option.ending:
         value = with_ending(str(value), option.ending)
-    if isinstance(value, (list, tuple)):
-        value = ",".join(map(str, value))
-    return [f"{option.flag}={value}"]
+    return [f"{option.flag}={_text(value)}"]
 
 
 def shown(arguments: Sequence[str]) -> str:
@@ -188,6 +195,16 @@ def printed_files(lines: Sequence[str]) -> list[str]:
     return [name for line in lines if (name := line.strip()) and Path(name).is_file()]
 
 
-def results(command: Command, files: Sequence[str]) -> list[tuple[Output, str]]:
-    """The outputs of a command among the files that it has listed, each with its file; some have several files."""
-    return [(output, file) for output in command.outputs for file in files if file.endswith(output.ending)]
+def results(command: Command, files: Sequence[str], out: str) -> list[tuple[Output, str]]:
+    """The outputs of a command, each with its file; some have several files.
+
+    Args:
+        command: The command.
+        files: The files that it has listed.
+        out: Its output file or folder.
+    """
+    found = []
+    for output in command.outputs:
+        candidates = files if output.listed else [str(Path(out) / output.ending)]
+        found += [(output, file) for file in candidates if file.endswith(output.ending) and Path(file).is_file()]
+    return found

@@ -58,7 +58,8 @@ def load(found: Sequence[tuple[Output, str]], context: QgsProcessingContext) -> 
     for rank, (output, file) in enumerate(found):
         if output.shown is None:
             continue
-        name = f"{tr(output.label)}: {Path(file).name[: -len(output.ending)]}"
+        path = Path(file)
+        name = f"{tr(output.label)}: {path.name[: -len(output.ending)] or path.parent.name}"
         details = QgsProcessingContext.LayerDetails(name, context.project(), output.key, _hint(output))
         details.forceName = True
         if hasattr(details, "layerSortKey"):  # QGIS 3.32 and newer; the first of a command's outputs lies on top

@@ -24,6 +24,7 @@ from qgis.core import (
     QgsProcessingParameterFolderDestination,
     QgsProcessingParameterMultipleLayers,
     QgsProcessingParameterNumber,
+    QgsProcessingParameterPoint,
     QgsProcessingParameterRasterLayer,
     QgsProcessingParameterString,
     QgsProcessingParameterVectorLayer,
@@ -52,6 +53,7 @@ TYPES = {
     commands.CHOICE: QgsProcessingParameterEnum,
     commands.CHOICES: QgsProcessingParameterEnum,
     commands.EXTENT: QgsProcessingParameterExtent,
+    commands.POINT: QgsProcessingParameterPoint,
     commands.CRS: QgsProcessingParameterCrs,
     commands.NEW_FILE: QgsProcessingParameterFileDestination,
     commands.NEW_FOLDER: QgsProcessingParameterFolderDestination,
@@ -62,7 +64,7 @@ def definition(option: Option, command: Command) -> QgsProcessingParameterDefini
     """The parameter of an option; what the command line says about it is its tooltip."""
     default = list(option.default) if isinstance(option.default, tuple) else option.default
     if option.kind == commands.FLAG:
-        default = False
+        default = bool(default)
     optional = not option.required and default is None
     parameter = TYPES[option.kind](
         option.key, tr(option.label), defaultValue=default, optional=optional, **_details(option)
@@ -119,6 +121,7 @@ class Values:
             commands.VECTOR: self._vector,
             commands.VECTOR_FILE: self._vector_file,
             commands.EXTENT: self._extent,
+            commands.POINT: self._point,
             commands.CRS: self._crs,
             commands.FLAG: lambda option: algorithm.parameterAsBool(*self._known(option)),
             commands.INTEGER: lambda option: algorithm.parameterAsInt(*self._known(option)),
@@ -174,6 +177,11 @@ class Values:
         crs = QgsCoordinateReferenceSystem(LONGITUDE_LATITUDE)
         box = self._read.parameterAsExtent(*self._known(option), crs)
         return None if box.isNull() else [box.xMinimum(), box.yMinimum(), box.xMaximum(), box.yMaximum()]
+
+    def _point(self, option: Option) -> list[float]:
+        crs = QgsCoordinateReferenceSystem(LONGITUDE_LATITUDE)
+        point = self._read.parameterAsPoint(*self._known(option), crs)
+        return [point.x(), point.y()]
 
     def _crs(self, option: Option) -> str | None:
         crs = self._read.parameterAsCrs(*self._known(option))

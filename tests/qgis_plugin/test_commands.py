@@ -6,7 +6,7 @@ from typing import Any
 import build_plugin
 import pytest
 from geocfl_qgis import commands
-from geocfl_qgis.catalog import CHANGE, COMMANDS, MAP_SCENE, MOSAIC, SAMPLE, STATS
+from geocfl_qgis.catalog import CHANGE, COMMANDS, MAP_SCENE, MOSAIC, SAMPLE, STATS, TRAIN
 from geocfl_qgis.commands import Command, Option, arguments, printed_files, results, shown, with_ending
 from typer.main import get_command
 
@@ -36,6 +36,7 @@ VALUES = {
     commands.TEXT: "B04=1",
     commands.TEXTS: "Forest>River\n\nRiver>Forest\n",
     commands.FLAG: True,
+    commands.POINT: [-13.5, 45.5],
     commands.EXTENT: [-5.5, 45.0, -5.0, 45.5],
     commands.CRS: "EPSG:32633",
     commands.NEW_FILE: "out.tif",
@@ -97,7 +98,7 @@ def test_the_arguments_are_understood(command: Command) -> None:
             assert not option.layer or context.params[option.layer] == "zones"
         elif option.kind in (commands.NUMBER, commands.FLAG):
             assert got == (option.value or value)
-        elif option.kind in (commands.CHOICES, commands.EXTENT):
+        elif option.kind in (commands.CHOICES, commands.EXTENT, commands.POINT):
             assert got == ",".join(map(str, value))
         elif option.ending:
             assert str(got) == f"out{option.ending}"
@@ -111,6 +112,8 @@ def test_choices_are_those_of_the_command_line() -> None:
     assert choices["map", "PRODUCTS"] == set(completion.PRODUCT_NAMES) - {"default", "all", "summary"}
     assert choices["map", "VECTOR"] == choices["mosaic", "VECTOR"] == set(completion.VECTOR_FORMATS) - {"none"}
     assert choices["map", "BACKEND"] == set(completion.BACKENDS)
+    assert choices["train", "SPLIT"] == set(completion.SPLITS)
+    assert choices["train", "LOSS"] == set(completion.LOSSES)
     assert choices["map", "PRECISION"] == set(completion.PRECISIONS)
     assert choices["map", "DEVICE"] == set(completion.DEVICES)
     assert choices["sample", "DESIGN"] == set(completion.DESIGNS)
@@ -122,7 +125,7 @@ def test_defaults_are_those_of_the_command_line() -> None:
             default = parameter_of(command, option).default
             if option.kind == commands.CHOICES:
                 default = DEFAULT_CHOICES[default]
-            if option.default is not None:
+            if option.default is not None and option.kind != commands.FLAG:
                 assert default == option.default, (command.name, option.key)
 
 
@@ -173,10 +176,16 @@ def test_files_that_a_command_prints(tmp_path: Path) -> None:
         ["class  cells", f"  {files[0]}", f"  {files[1]}", f"  {files[2]}", f"{files[0]}: mapped", "  "]
     )
     assert found == [str(file) for file in files[:2]]
-    assert [(output.key, file) for output, file in results(MAP_SCENE, found)] == [
+    assert [(output.key, file) for output, file in results(MAP_SCENE, found, "")] == [
         ("LULC", str(files[0])),
         ("POLYGONS", str(files[1])),
     ]
+
+
+def test_files_that_a_command_does_not_list(tmp_path: Path) -> None:
+    report = tmp_path / "report.html"
+    report.touch()
+    assert [(output.key, file) for output, file in results(TRAIN, [], str(tmp_path))] == [("REPORT", str(report))]
 
 
 def test_the_command_can_be_copied() -> None:
