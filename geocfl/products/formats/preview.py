@@ -14,7 +14,6 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
@@ -258,7 +257,7 @@ def _write_texts(figure: Figure, layout: _Layout, title: str, subtitle: str, foo
 
 def _draw_graticule(axes: Axes, lines: Sequence[Line], grid: CellGrid) -> None:
     """Draws thin lines, with labels inside the frame at the left and at the bottom."""
-    halo = [withStroke(linewidth=1.8, foreground="white")]
+    ground = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "boxstyle": "square,pad=0.15"}
     for line in lines:
         axes.plot(line.columns, line.rows, color="white", linewidth=0.9, alpha=0.35, zorder=2)
         axes.plot(line.columns, line.rows, color=INK, linewidth=0.35, alpha=0.8, zorder=2)
@@ -278,7 +277,8 @@ def _draw_graticule(axes: Axes, lines: Sequence[Line], grid: CellGrid) -> None:
             color=INK,
             ha="center" if line.meridian else "left",
             va="bottom" if line.meridian else "center",
-            path_effects=halo,
+            bbox=ground,
+            zorder=3,
             parse_math=False,
         )
 

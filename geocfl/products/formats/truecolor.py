@@ -26,7 +26,7 @@ SAMPLED = 1000
 """Largest number of rows and columns from which the stretch is computed."""
 RANGE = (0.5, 99.5)
 """Percentiles of a band that the stretch spans."""
-MIDDLE, GAMMA = 0.4, (0.45, 0.9)
+MIDDLE, GAMMA = 0.45, (0.4, 0.9)
 """Brightness that the exponent of the stretch gives to the middle of a scene, and bounds of that exponent."""
 SHOULDER = 0.93
 """Brightness of the upper percentile; what is brighter approaches white, so that clouds and roofs keep detail."""
