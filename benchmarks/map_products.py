@@ -24,7 +24,8 @@ from scipy.ndimage import gaussian_filter
 from geocfl.core.grid import CellGrid
 from geocfl.core.legend import EUROSAT
 from geocfl.products.formats.raster import write_lulc, write_probabilities
-from geocfl.products.formats.vector import VECTOR_FORMATS, write_polygons, write_windows
+from geocfl.products.formats.vector import write_polygons, write_windows
+from geocfl.products.formats.vector_formats import VECTOR_FORMATS
 from geocfl.products.generalize import merge_small
 from geocfl.products.polygons import dissolve, simplify
 from geocfl.products.scratch import BANDS, ENTROPY, PROBABILITY, write_header

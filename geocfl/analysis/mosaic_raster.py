@@ -27,7 +27,8 @@ from geocfl.products import scratch
 from geocfl.products.files import FILES, LULC
 from geocfl.products.formats.qml import confidence_qml, lulc_qml, polygons_qml, write_style
 from geocfl.products.formats.raster import write_confidence, write_lulc
-from geocfl.products.formats.vector import POLYGONS, write_default_styles, write_polygons
+from geocfl.products.formats.vector import write_default_styles, write_polygons
+from geocfl.products.formats.vector_formats import POLYGONS
 from geocfl.products.polygons import dissolve
 from geocfl.products.scene_map import SceneMap
 from geocfl.products.selection import Selection

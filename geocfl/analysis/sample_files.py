@@ -28,7 +28,7 @@ from geocfl.products.formats.vector import (
     write_default_styles,
     write_layer,
 )
-from geocfl.products.polygons import GEOMETRY
+from geocfl.products.formats.vector_formats import GEOMETRY
 from geocfl.products.storage import in_store
 
 LAYER, WINDOWS = "sample", "windows"

@@ -22,7 +22,7 @@ from geocfl.core.legend import WITHHELD
 from geocfl.core.table import align
 from geocfl.errors import DataError, UsageError
 from geocfl.products.formats.vector import cell_squares, fixed_date, write_layer
-from geocfl.products.polygons import GEOMETRY
+from geocfl.products.formats.vector_formats import GEOMETRY
 from geocfl.products.scene_map import SceneMap, open_map
 
 log = logging.getLogger("geocfl")

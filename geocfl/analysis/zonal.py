@@ -22,7 +22,7 @@ from geocfl.core.table import align, spreadsheet_text
 from geocfl.errors import UsageError
 from geocfl.products.formats.qml import zones_qml
 from geocfl.products.formats.vector import fixed_date, write_default_styles
-from geocfl.products.polygons import GEOMETRY
+from geocfl.products.formats.vector_formats import GEOMETRY
 from geocfl.products.scene_map import SceneMap, georeferenced
 
 LAYER = "zones"

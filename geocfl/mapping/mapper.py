@@ -7,12 +7,12 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import rasterio
@@ -20,12 +20,21 @@ import rasterio
 from geocfl.core.grid import CellGrid
 from geocfl.core.keywords import declared
 from geocfl.core.progress import Progress, silent
-from geocfl.errors import SceneError, UsageError
+from geocfl.errors import GeocflError, SceneError, UsageError
 from geocfl.mapping.blocks import Blocks
 from geocfl.mapping.checkpoint import CHECKPOINT, Checkpoint
 from geocfl.mapping.encode import Decision
 from geocfl.mapping.estimate import stride_estimate
-from geocfl.mapping.memory import RESERVE, choose_cell_rows, memory_budget, resident, strip_bytes, within_memory
+from geocfl.mapping.memory import (
+    RESERVE,
+    WORKING,
+    choose_cell_rows,
+    efficient_rows,
+    memory_budget,
+    resident,
+    strip_bytes,
+    within_memory,
+)
 from geocfl.mapping.offers import check_features, check_novelty, missing_products
 from geocfl.mapping.pipeline import classify_scene
 from geocfl.mapping.provenance import Provenance
@@ -42,9 +51,12 @@ from geocfl.products.formats.truecolor import PICTURE_PIXELS, PREVIEW_PIXELS
 from geocfl.products.scene_map import SceneMap
 from geocfl.products.selection import Selection
 from geocfl.products.staging import Staging
-from geocfl.products.write import ClassifiedScene, write_products
+from geocfl.products.storage import in_store
 from geocfl.scenes import Reading, Scene, Source, find_source, open_scene
 from geocfl.scenes.checks import scene_warnings
+
+if TYPE_CHECKING:
+    from geocfl.products.write import ClassifiedScene
 
 log = logging.getLogger("geocfl")
 
@@ -164,17 +176,24 @@ class Mapper:
 
     @cached_property
     def rate(self) -> float:
-        """Windows per second."""
+        """Windows per second on noise."""
         return measure_rate(self.backend, self.model)
 
     @cached_property
     def strip_memory(self) -> int:
-        """Bytes for the strips of each scene, once the classifier is loaded."""
+        """Bytes for the strips of each scene, once the classifier has been loaded and has classified."""
         return (self._bytes - self._held) // self._scenes_at_once
 
     @cached_property
     def _held(self) -> int:
         return resident() + RESERVE if self.rate else 0  # `rate` has classified, so its memory is counted
+
+    @cached_property
+    def _roomy(self) -> int:
+        """Bytes for the strips of each scene at least; the classifier is loaded but has not classified yet."""
+        with self._loading:
+            loaded = resident() if self.backend else 0
+        return (self._bytes - loaded - RESERVE - WORKING) // self._scenes_at_once
 
     @cached_property
     def model_hash(self) -> str:
@@ -195,6 +214,8 @@ class Mapper:
         Arguments, return value and errors are those of `map_scene`; `blocks` have already been classified.
         """
         started = time.perf_counter()
+        if overwrite or not self._summary_exists(source, out):
+            self._load_ahead()
         with within_memory(source.path), self.opened(source) as scene:
             grid, origin = cells_of(scene, self.model, self.settings.stride), self.provenance(scene)
             when, digest = self._taken(scene), origin.digest()
@@ -208,8 +229,11 @@ class Mapper:
                 checkpoint, rows = self._begin(scene, grid, staging.folder, blocks)
                 resumed = checkpoint.windows
                 timing = {"start_s": time.perf_counter() - started}
-                timing["classify_s"] = self.classify(scene, grid, rows, checkpoint, progress)
+                paced = partial(self._announce, scene, grid, rows, resident())
+                timing["classify_s"] = self.classify(scene, grid, rows, checkpoint, progress, paced=paced)
                 _refuse_empty(scene, checkpoint)
+                from geocfl.products.write import ClassifiedScene  # with matplotlib and geopandas: not before the map
+
                 facts = origin.facts(
                     grid,
                     digest=digest,
@@ -238,11 +262,29 @@ class Mapper:
                 staging.commit()
         return SceneMap(targets, summary)
 
+    def _summary_exists(self, source: Source, out: str | Path) -> bool:
+        """Whether the scene has been mapped into this folder, perhaps otherwise; True if that is not known."""
+        try:
+            summary = self.staging(source, out, "", overwrite=False).target(FILES["summary"])
+            return in_store(summary) or summary.exists()
+        except (GeocflError, OSError):  # raised again later
+            return True
+
+    def _load_ahead(self) -> None:
+        """Loads the classifier in another thread, while the scene is opened and hashed."""
+
+        def load() -> None:
+            with self._loading, suppress(Exception):  # raised again where the classifier is needed
+                self.backend  # noqa: B018, a cached property
+
+        if "backend" not in vars(self):
+            threading.Thread(target=load, name="load").start()
+
     def _begin(self, scene: Scene, grid: CellGrid, folder: Path, blocks: Blocks | None) -> tuple[Checkpoint, int]:
         """The scene's checkpoint, with the rows of `blocks` if there are any, and the rows of cells in a strip."""
         if blocks is None:
             rows = self.cell_rows(scene, grid)
-            self._announce(scene, grid, rows)
+            log.log(self._level, "%r", self.backend)
             return self.checkpoint(folder, grid, rows), rows
         (folder / CHECKPOINT).unlink(missing_ok=True)  # blocks begin at the first row
         checkpoint = self.checkpoint(folder, grid, blocks.cell_rows)
@@ -251,6 +293,8 @@ class Mapper:
 
     def _write(self, finished: ClassifiedScene, staging: Staging) -> tuple[dict[str, Any], float]:
         """Writes the products, one scene at a time; returns the summary and the seconds it took."""
+        from geocfl.products.write import write_products
+
         with _WRITING:
             started = time.perf_counter()
             how = self.settings
@@ -337,6 +381,7 @@ class Mapper:
         checkpoint: Checkpoint,
         progress: Progress = silent,
         last: int | None = None,
+        paced: Callable[[float], object] = lambda _: None,
     ) -> float:
         """Classifies what the checkpoint lacks, up to row `last`, as soon as no other scene is being classified.
 
@@ -355,34 +400,50 @@ class Mapper:
             last=last,
             interpolate=self.settings.interpolate,
             progress=progress,
+            paced=paced,
             turn=self._classifying,
         )
 
     def cell_rows(self, scene: Scene, grid: CellGrid) -> int:
         """Rows of cells per strip that fit into memory."""
-        with self._loading:
-            memory = self.strip_memory
         bands, itemsize = len(self.model.bands), np.dtype(scene.dtype).itemsize
         multiple = tile_rows(grid.stride) if self.model.feature_stride else 2 if self.settings.interpolate else 1
+        memory = self._roomy
+        if strip_bytes(grid, bands, itemsize, efficient_rows(grid, multiple), scene.block_rows) > memory:
+            with self._loading:
+                memory = self.strip_memory  # exact, but has to classify first
         return choose_cell_rows(grid, bands, itemsize, scene.block_rows, memory, multiple)
 
-    def _announce(self, scene: Scene, grid: CellGrid, rows: int) -> None:
-        """Logs what is about to happen."""
+    @property
+    def _level(self) -> int:
+        """Level of messages about one scene, which would be too many for a run of thousands."""
+        return logging.INFO if self._scenes_at_once == 1 else logging.DEBUG
+
+    def _announce(self, scene: Scene, grid: CellGrid, rows: int, loaded: int, rate: float) -> None:
+        """Logs what is about to happen, when the first windows have been classified.
+
+        Args:
+            scene: The scene.
+            grid: Its cells.
+            rows: Rows of cells per strip.
+            loaded: Bytes in use before the first strip.
+            rate: Cells per second.
+        """
         bands, itemsize = len(self.model.bands), np.dtype(scene.dtype).itemsize
-        memory = self._held + strip_bytes(grid, bands, itemsize, rows, scene.block_rows)
-        level = logging.INFO if self._scenes_at_once == 1 else logging.DEBUG  # too much for a run of thousands
-        log.log(level, "%r", self.backend)
+        strips = strip_bytes(grid, bands, itemsize, rows, scene.block_rows)
+        if self.model.feature_stride:
+            rate *= (grid.stride / grid.window) ** 2  # areas of a window
         estimate = stride_estimate(
             scene.name,
             grid,
             self.model.gsd,
             scene.data_share(),
-            self.rate,
-            memory,
+            rate,
+            max(resident(), loaded + strips) + RESERVE,
             interpolate=self.settings.interpolate,
             dense=self.model.feature_stride > 0,
         )
-        log.log(level, "%s", estimate)
+        log.log(self._level, "%s", estimate)
 
     def _taken(self, scene: Scene) -> dt.datetime | None:
         """When the scene was taken, from the settings or the scene; None if neither says so.

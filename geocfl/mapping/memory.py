@@ -14,8 +14,11 @@ from geocfl.errors import SceneError, UsageError
 
 STRIP_ROWS = 1024
 """Pixel rows of a strip if memory allows: enough to keep the classifier busy, few enough to start soon."""
-RESERVE = 100_000_000
-"""Bytes for everything but strips: the classifier beyond its first batches, GDAL, and the products."""
+RESERVE = 250_000_000
+"""Bytes for everything but strips: the classifier beyond its first batches, GDAL, and the products, whose libraries are
+imported when the first map is written and take 150 MB."""
+WORKING = 1_000_000_000
+"""Bytes that a classifier takes for its first batches at most, unless it is far larger than the built-in ones."""
 SHARE = 0.25
 """Fraction of the free memory to use if the user sets no limit."""
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
@@ -86,6 +89,11 @@ def strip_bytes(grid: CellGrid, bands: int, itemsize: int, cell_rows: int, block
     return strips + reading + cached
 
 
+def efficient_rows(grid: CellGrid, multiple: int = 1) -> int:
+    """Rows of cells per strip if memory allows; the arguments are those of `choose_cell_rows`."""
+    return max(1, min(-(-grid.rows // multiple), STRIP_ROWS // grid.stride // multiple)) * multiple
+
+
 def choose_cell_rows(grid: CellGrid, bands: int, itemsize: int, block_rows: int, budget: int, multiple: int = 1) -> int:
     """Rows of cells per strip: as many as are efficient and fit into memory.
 
@@ -104,7 +112,7 @@ def choose_cell_rows(grid: CellGrid, bands: int, itemsize: int, block_rows: int,
     def fits(rows: int) -> bool:
         return strip_bytes(grid, bands, itemsize, rows, block_rows) <= budget
 
-    rows = max(1, min(-(-grid.rows // multiple), STRIP_ROWS // grid.stride // multiple)) * multiple
+    rows = efficient_rows(grid, multiple)
     while rows > multiple and not fits(rows):
         rows = max(1, rows // 2 // multiple) * multiple
     if not fits(rows):

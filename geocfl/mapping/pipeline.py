@@ -23,6 +23,8 @@ from geocfl.products.scratch import NO_CONFIDENCE, NOVELTY
 from geocfl.scenes import Scene
 
 T = TypeVar("T")
+MEASURED = 0.5
+"""Seconds after the first result in which the rate is measured."""
 
 
 def classify_scene(
@@ -38,6 +40,7 @@ def classify_scene(
     last: int | None = None,
     interpolate: bool = False,
     progress: Progress = silent,
+    paced: Callable[[float], object] = lambda _: None,
     turn: AbstractContextManager[Any] | None = None,
 ) -> float:
     """Classifies all cells of a scene, or of some rows, that the checkpoint does not hold yet.
@@ -54,6 +57,7 @@ def classify_scene(
         last: Row of cells to stop before, a multiple of `cell_rows`; None for all.
         interpolate: Whether to classify only the cells that the others can be interpolated from; `cell_rows` is even.
         progress: Called with the windows done; an exception that it raises stops the work after a batch.
+        paced: Called once, with the windows per second that the first results took, if there are any.
         turn: A lock if several scenes share the back end: held while windows are classified, but not while the first
             strip is read.
 
@@ -72,11 +76,12 @@ def classify_scene(
         progress(scene.name, done, total, "window")
 
     with ahead((strip, backend.place(strip.pixels)) for strip in strips) as coming, turn or nullcontext():
-        started = time.perf_counter()
+        started, pace = time.perf_counter(), _Pace(paced)
         advance(0)
         for strip, placed in coming:
-            cells = classify_strip(strip, placed, grid.stride, backend, decision, advance)
+            cells = classify_strip(strip, placed, grid.stride, backend, decision, advance, pace)
             checkpoint.append(cells, strip.inside, int(strip.chosen.sum()), int(strip.masked.sum()))
+        pace.finish()
     return time.perf_counter() - started
 
 
@@ -87,6 +92,7 @@ def classify_strip(
     backend: Backend,
     decision: Decision,
     advance: Callable[[int], object] = lambda _: None,
+    classified: Callable[[int], object] = lambda _: None,
 ) -> NDArray[np.uint8]:
     """Classifies the cells of a strip that are to be classified; others with data are left unclassified.
 
@@ -97,6 +103,7 @@ def classify_strip(
         backend: The classifier.
         decision: Turns probabilities into the values of cells.
         advance: Called with the number of cells that each step finishes.
+        classified: Called with the number of windows that each step classifies.
 
     Returns:
         (bands, k, columns) uint8 cells of a work raster.
@@ -117,8 +124,43 @@ def classify_strip(
         if decision.projection and found.features is not None:
             features = decision.projection.of(found.features)
         cells[:, *here] = decision.of(found.probabilities, novelty, features)
+        classified(len(found.probabilities))
         advance(len(found.probabilities))
     return cells
+
+
+class _Pace:
+    """Measures the rate of the first windows, and reports it once.
+
+    The first result does not count, because it includes the start of the back end.
+
+    Args:
+        report: Called with the windows per second.
+    """
+
+    def __init__(self, report: Callable[[float], object]) -> None:
+        self._report: Callable[[float], object] | None = report
+        self._started = time.perf_counter()
+        self._first, self._windows = 0.0, 0
+
+    def __call__(self, windows: int) -> None:
+        """Counts windows."""
+        now = time.perf_counter()
+        if not self._first:
+            self._first, self._leading = now, windows
+        self._windows += windows
+        if now - self._first >= MEASURED:
+            self._say((self._windows - self._leading) / (now - self._first))
+
+    def finish(self) -> None:
+        """Reports the rate of all windows, if there were too few to measure it earlier."""
+        if self._windows:
+            self._say(self._windows / (time.perf_counter() - self._started))
+
+    def _say(self, rate: float) -> None:
+        if self._report is not None:
+            report, self._report = self._report, None
+            report(rate)
 
 
 @contextmanager

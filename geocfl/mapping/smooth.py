@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import correlate1d
 
 SIGMA_PIXELS = 12.0
 """Standard deviation of the Gaussian that a window's weight follows with distance; `benchmarks/quilts.py` compares."""
@@ -50,6 +49,8 @@ def smooth(
         (rows, columns, classes), each valid cell's sum to 1. A cell depends on no other than those in
         `smoothing_reach`.
     """
+    from scipy.ndimage import correlate1d
+
     reach = smoothing_reach(stride, window)
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) * stride / sigma) ** 2)
     weight = np.where(valid, probability.max(axis=-1), 0).astype(np.float32) ** sharpness

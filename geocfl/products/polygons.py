@@ -17,10 +17,8 @@ from rasterio.features import shapes
 
 from geocfl.core.grid import CellGrid
 from geocfl.core.legend import Legend, LulcClass, shown_classes
+from geocfl.products.formats.vector_formats import GEOMETRY
 from geocfl.products.scratch import CODE, CONFIDENCE, NOVELTY, band_numbers, open_cells, read_strips
-
-GEOMETRY = "geom"
-"""Name of the geometry column."""
 
 
 def dissolve(cells: Path, grid: CellGrid, legend: Legend) -> gpd.GeoDataFrame:

@@ -30,7 +30,7 @@ from geocfl.errors import DataError
 from geocfl.products.files import FILES, LULC, SUMMARY
 from geocfl.products.formats.attribute_table import read_legend
 from geocfl.products.formats.features import read_facts, read_features
-from geocfl.products.formats.vector import POLYGONS
+from geocfl.products.formats.vector_formats import POLYGONS
 from geocfl.products.scratch import NO_CONFIDENCE
 from geocfl.products.storage import existing, in_store, open_raster, output_folder
 from geocfl.products.summary import ClassTable, class_table_of_rasters, format_table

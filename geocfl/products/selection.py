@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from types import MappingProxyType
 
 from geocfl.errors import UsageError, unknown_name
-from geocfl.products.formats.vector import VECTOR_FORMATS, check_vector_format
+from geocfl.products.formats.vector_formats import VECTOR_FORMATS, check_vector_format
 
 PRODUCTS: dict[str, tuple[str, ...]] = {
     "lulc": ("lulc", "attributes", "lulc_style"),
@@ -55,7 +55,7 @@ class Selection:
 
     Attributes:
         products: Names of `PRODUCTS`.
-        vector: Formats of the polygons, of `geocfl.products.formats.vector.VECTOR_FORMATS`; none if ``vector``
+        vector: Formats of the polygons, of `geocfl.products.formats.vector_formats.VECTOR_FORMATS`; none if ``vector``
             is not among the products.
     """
 

@@ -37,7 +37,8 @@ from geocfl.products.formats.raster import (
     write_sets,
 )
 from geocfl.products.formats.truecolor import stretch, write_truecolor
-from geocfl.products.formats.vector import POLYGONS, WINDOWS, write_default_styles, write_polygons, write_windows
+from geocfl.products.formats.vector import write_default_styles, write_polygons, write_windows
+from geocfl.products.formats.vector_formats import POLYGONS, WINDOWS
 from geocfl.products.generalize import merge_small
 from geocfl.products.polygons import dissolve, simplify
 from geocfl.products.selection import Selection

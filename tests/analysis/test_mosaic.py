@@ -30,7 +30,7 @@ from geocfl.core.legend import EUROSAT, Legend, LulcClass
 from geocfl.errors import DataError, OutputError, UsageError
 from geocfl.products import staging
 from geocfl.products.formats.raster import write_confidence, write_lulc
-from geocfl.products.formats.vector import VECTOR_FORMATS
+from geocfl.products.formats.vector_formats import VECTOR_FORMATS
 from geocfl.products.scene_map import open_map
 from geocfl.products.scratch import write_header
 

@@ -21,7 +21,7 @@ def test_the_names_are_those_that_the_commands_know() -> None:
     from geocfl.models import backbones
     from geocfl.models import export as exporting
     from geocfl.models.backends import BACKENDS, PRECISIONS
-    from geocfl.products.formats.vector import VECTOR_FORMATS
+    from geocfl.products.formats.vector_formats import VECTOR_FORMATS
     from geocfl.products.selection import PRODUCTS
     from geocfl.training import config as settings
 

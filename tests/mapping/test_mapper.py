@@ -24,9 +24,10 @@ from shapely import box
 import geocfl
 from geocfl.core.grid import CellGrid
 from geocfl.errors import GeocflError, ModelError, OutputError, SceneError, UsageError
+from geocfl.mapping import mapper
 from geocfl.mapping.estimate import stride_estimate
 from geocfl.products.files import FILES
-from geocfl.products.formats.vector import VECTOR_FORMATS
+from geocfl.products.formats.vector_formats import VECTOR_FORMATS
 from geocfl.products.selection import Selection
 from geocfl.products.staging import Staging
 
@@ -76,6 +77,37 @@ def test_full_stride_equals_a_direct_loop_over_patches(tmp_path: Path, tiny_mode
         for y in range(0, 192, 64)
     ]
     np.testing.assert_array_equal(codes(result), expected)
+
+
+def test_what_writes_products_is_imported_after_the_map() -> None:
+    late = {"matplotlib", "geopandas", "pandas", "scipy.ndimage", "torch"}
+    code = f"import sys, geocfl.mapping.many; print(*{late}.intersection(sys.modules))"
+    assert not subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_a_finished_map_needs_no_classifier(
+    tmp_path: Path, tiny_model: Path, noise: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = write_scene(tmp_path / "s.tif", noise)
+    geocfl.map_scene(scene, tmp_path / "out", model=tiny_model, **EXACT)
+    loads: list[object] = []
+    monkeypatch.setattr(mapper, "load_backend", lambda *how: loads.append(how))
+    assert geocfl.map_scene(scene, tmp_path / "out", model=tiny_model, **EXACT).already_done
+    assert not loads
+
+
+def test_an_error_of_loading_ahead_is_that_of_the_map(
+    tmp_path: Path, tiny_model: Path, noise: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise UsageError("no such precision")
+
+    monkeypatch.setattr(mapper, "load_backend", broken)
+    with pytest.raises(SceneError, match=r"none\.tif"):
+        geocfl.map_scene(tmp_path / "none.tif", tmp_path / "out", model=tiny_model)
+    with pytest.raises(UsageError, match="no such precision"):
+        geocfl.map_scene(write_scene(tmp_path / "s.tif", noise), tmp_path / "out", model=tiny_model)
+    assert not (tmp_path / "out").exists()
 
 
 def test_tta_is_a_setting(tmp_path: Path, tiny_model: Path, noise: np.ndarray) -> None:

@@ -1,6 +1,7 @@
 """The pipeline with a classifier whose answer is known: the mean of a window's first band."""
 
 import contextlib
+import itertools
 import threading
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ from affine import Affine
 from geocfl.core.grid import CellGrid
 from geocfl.core.windows import cut
 from geocfl.errors import SceneError
+from geocfl.mapping import pipeline
 from geocfl.mapping.checkpoint import Checkpoint
 from geocfl.mapping.encode import Decision
 from geocfl.mapping.pipeline import ahead, classify_scene
@@ -146,6 +148,26 @@ def test_the_next_item_is_made_meanwhile_and_no_more() -> None:
             used.append(item)
     assert used == [0, 1, 2, 3, 4]
     assert all(name.startswith("read") for _, name in made)
+
+
+@pytest.mark.parametrize("measured", [0.5, 1e9])
+def test_the_rate_of_the_first_windows_is_reported_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured: float
+) -> None:
+    monkeypatch.setattr(pipeline, "MEASURED", measured)
+    seconds = itertools.count()
+    monkeypatch.setattr(pipeline.time, "perf_counter", lambda: float(next(seconds)))
+    rates: list[float] = []
+    path = scene_file(tmp_path / "s.tif", blocks(256, 640))
+    with open_scene(path) as scene:
+        grid = CellGrid(scene.height, scene.width, 64, 64, scene.transform, scene.crs)
+        checkpoint = Checkpoint(tmp_path, grid, [0], {})
+        backend = Brightness(batch_size=5)
+        classify_scene(scene, ("B04",), grid, backend, Decision(4), 2, checkpoint, paced=rates.append)
+    if measured > 1:
+        assert rates == [40 / 9], "40 windows in 8 batches and the end, each a second"
+    else:
+        assert rates == [5.0], "the second batch, a second after the first one"
 
 
 def test_an_error_of_the_reading_thread_arrives() -> None:

@@ -56,6 +56,19 @@ def test_batches_of_a_strip_are_the_models_own_predictions(tiny_model: Path, str
     assert "tiny on cpu" in repr(backend)
 
 
+def test_a_last_batch_that_is_filled_up_gives_the_same(tiny_model: Path, strip: np.ndarray) -> None:
+    backend = load_backend(geocfl.load_model(tiny_model), "torch", device="cpu", precision="float32", batch_size=4)
+    rows, columns, sizes = np.arange(6), np.arange(6), []
+    expected = predict(backend, strip, rows, columns)
+    backend._pads = True  # as on CUDA
+    read = backend._network.read
+    backend._network.read = lambda pixels, **how: sizes.append(len(pixels)) or read(pixels, **how)
+    np.testing.assert_allclose(predict(backend, strip, rows, columns), expected, atol=1e-6)
+    (found,) = backend.classify_windows(cut(strip, 64, rows[:1], columns[:1]))
+    np.testing.assert_allclose(found.probabilities, expected[:1], atol=1e-6)
+    assert sizes == [4, 4, 4]
+
+
 @pytest.mark.parametrize("name", [*INSTALLED, "torch on a device"])
 def test_missing_pixels_are_filled(tiny_model: Path, strip: np.ndarray, name: str) -> None:
     import torch

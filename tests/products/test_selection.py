@@ -4,7 +4,7 @@ import pytest
 
 from geocfl.errors import UsageError
 from geocfl.products.files import FILES
-from geocfl.products.formats.vector import VECTOR_FORMATS
+from geocfl.products.formats.vector_formats import VECTOR_FORMATS
 from geocfl.products.selection import PRODUCTS, VECTOR_FILES, Selection
 
 

@@ -71,7 +71,7 @@ class TorchBackend:
             torch.set_num_threads(threads)
         self._features = features
         self._network = BackendNetwork(bundle).to(self.device).to(memory_format=torch.channels_last)
-        on_cuda = self.device.type == "cuda"
+        self._pads = on_cuda = self.device.type == "cuda"
         self._on_host = self.device.type == "cpu"
         self._copying = torch.cuda.Stream(self.device) if on_cuda else None  # type: ignore[no-untyped-call]
 
@@ -111,7 +111,7 @@ class TorchBackend:
 
     def _run(self, inputs: Iterator[NDArray[np.float32]]) -> Iterator[Scores]:
         for pixels in inputs:
-            yield self._start(torch.from_numpy(pixels).to(self.device))()
+            yield self._start(self._padded(torch.from_numpy(pixels).to(self.device)))(len(pixels))
 
     def _jobs(
         self, placed: DeviceStrip, rows: NDArray[np.int64], columns: NDArray[np.int64], stride: int
@@ -119,7 +119,7 @@ class TorchBackend:
         """Starts one batch or tile after the other; each result waits for its copy to the host."""
         if not self._bundle.feature_stride:
             for part in batches(len(rows), self.batch_size):
-                scores = self._start(self._cut(placed, rows[part] * stride, columns[part] * stride))
+                scores = self._start(self._padded(self._cut(placed, rows[part] * stride, columns[part] * stride)))
                 yield partial(self._windows, scores, part)
             return
         height, width = placed.strip.shape[1:]
@@ -127,20 +127,31 @@ class TorchBackend:
             scores = self._start(self._cut_tile(placed, tile.rows, tile.columns))
             yield partial(self._tile, scores, tile)
 
-    def _windows(self, scores: Callable[[], Scores], part: slice) -> Classified:
-        return classified(scores(), self._bundle, part)
+    def _windows(self, scores: Callable[[int], Scores], part: slice) -> Classified:
+        return classified(scores(part.stop - part.start), self._bundle, part)
 
-    def _tile(self, scores: Callable[[], Scores], tile: Tile) -> Classified:
-        return of_tile(scores(), tile.windows, 0, tile.row, tile.column, self._bundle)
+    def _padded(self, windows: Tensor) -> Tensor:
+        """A batch of full size on CUDA, which plans each size anew; results of added windows are dropped."""
+        lacking = self.batch_size - len(windows)
+        if not self._pads or lacking <= 0:
+            return windows
+        return torch.cat([windows, windows[:1].expand(lacking, -1, -1, -1)])
 
-    def _start(self, pixels: Tensor) -> Callable[[], Scores]:
-        """Starts to classify a batch. The returned function waits for its results only, not for later work."""
+    def _tile(self, scores: Callable[[int], Scores], tile: Tile) -> Classified:
+        return of_tile(scores(1), tile.windows, 0, tile.row, tile.column, self._bundle)
+
+    def _start(self, pixels: Tensor) -> Callable[[int], Scores]:
+        """Starts to classify a batch. The returned function waits for its first n results, not for later work."""
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         with autocast(self.device, self.precision):
             logits, *others = self._network.read(pixels, features=self._features)
         probability = self._fetch(torch.softmax(logits.float() / self._bundle.temperature, dim=-1))
         rest = [None if other is None else self._fetch(other.float()) for other in others]
-        return lambda: Scores(probability(), *(None if fetch is None else fetch() for fetch in rest))
+
+        def arrived(count: int) -> Scores:
+            return Scores(probability()[:count], *(None if fetch is None else fetch()[:count] for fetch in rest))
+
+        return arrived
 
     def _fetch(self, result: Tensor) -> Callable[[], NDArray[np.float32]]:
         """Starts to copy a result to the host. The returned function waits for this copy only, not for later work."""

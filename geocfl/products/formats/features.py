@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from geocfl.core.grid import CellGrid
 from geocfl.core.legend import NODATA
-from geocfl.products.formats.vector import cell_squares
-from geocfl.products.polygons import GEOMETRY
+from geocfl.products.formats.vector_formats import GEOMETRY
 from geocfl.products.scratch import CODE, FEATURES, band_numbers, read_strips
 
 KEY = "geocfl"
@@ -71,6 +70,8 @@ def write_features(
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
+
+    from geocfl.products.formats.vector import cell_squares  # imports geopandas
 
     count = len(space.components)
     bbox = pa.struct([(name, pa.float64()) for name in ("xmin", "ymin", "xmax", "ymax")])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 
 import geopandas as gpd
@@ -18,35 +17,16 @@ from rasterio.windows import Window
 
 from geocfl.core.grid import CellGrid
 from geocfl.core.legend import NODATA, Legend, shown_classes
-from geocfl.errors import UsageError, unknown_name
-from geocfl.products.polygons import GEOMETRY
+from geocfl.products.formats.vector_formats import GEOMETRY, POLYGONS, WINDOWS
 from geocfl.products.scratch import CODE, CONFIDENCE, NOVELTY, PROBABILITY, band_numbers, open_cells
 
-VECTOR_FORMATS = ("gpkg", "geoparquet", "flatgeobuf", "geojson")
-POLYGONS, WINDOWS = "lulc", "windows"
-"""Layers of a GeoPackage."""
 EPOCH = "2000-01-01T00:00:00.000Z"
 """Date in every GeoPackage, since no product depends on the clock."""
 WINDOWS_AT_A_TIME = 100_000
 
 
-def check_vector_format(name: str) -> None:
-    """Refuses a format that is unknown, or that cannot be written here.
-
-    Raises:
-        UsageError: The format is unknown, or needs a package that is not installed.
-    """
-    if name not in VECTOR_FORMATS:
-        raise UsageError(f"`vector`: {unknown_name('vector format', name, VECTOR_FORMATS)}", page="how-to/products/")
-    if name == "geoparquet" and not find_spec("pyarrow"):
-        raise UsageError(
-            "geoparquet in `vector` needs pyarrow; run: pip install pyarrow, or choose another format",
-            page="how-to/products/",
-        )
-
-
 def write_polygons(polygons: gpd.GeoDataFrame, path: Path, format: str, layer: str = POLYGONS) -> None:
-    """Writes polygons in one of `VECTOR_FORMATS`.
+    """Writes polygons in one of `geocfl.products.formats.vector_formats.VECTOR_FORMATS`.
 
     GeoJSON follows RFC 7946: coordinates in WGS 84, cut at the
     antimeridian.
@@ -54,7 +34,7 @@ def write_polygons(polygons: gpd.GeoDataFrame, path: Path, format: str, layer: s
     Args:
         polygons: From `geocfl.products.polygons.dissolve`.
         path: File to write; other layers of a GeoPackage are kept.
-        format: One of `VECTOR_FORMATS`.
+        format: One of them.
         layer: Name of the layer in a GeoPackage.
     """
     several = bool((polygons.geom_type == "MultiPolygon").any())  # simplified polygons may be

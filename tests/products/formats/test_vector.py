@@ -17,16 +17,10 @@ from rasterio.crs import CRS
 from geocfl.core.grid import CellGrid
 from geocfl.core.legend import EUROSAT, UNCLASSIFIED, Legend
 from geocfl.errors import UsageError
-from geocfl.products.formats import vector
+from geocfl.products.formats import vector, vector_formats
 from geocfl.products.formats.qml import polygons_qml, windows_qml
-from geocfl.products.formats.vector import (
-    VECTOR_FORMATS,
-    check_vector_format,
-    probability_fields,
-    write_default_styles,
-    write_polygons,
-    write_windows,
-)
+from geocfl.products.formats.vector import probability_fields, write_default_styles, write_polygons, write_windows
+from geocfl.products.formats.vector_formats import VECTOR_FORMATS, check_vector_format
 from geocfl.products.polygons import dissolve, simplify
 from geocfl.products.scratch import ENTROPY, NOVELTY, PROBABILITY
 
@@ -219,6 +213,6 @@ def test_ogrinfo_reads_it_without_a_warning(tmp_path, polygons, detailed, grid_o
 def test_unknown_formats_and_missing_packages(monkeypatch):
     with pytest.raises(UsageError, match="choose from: gpkg, geoparquet"):
         check_vector_format("shapefile")
-    monkeypatch.setattr(vector, "find_spec", lambda name: None)
+    monkeypatch.setattr(vector_formats, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match="pip install pyarrow"):
         check_vector_format("geoparquet")
