@@ -19,6 +19,7 @@ from qgis.PyQt.QtGui import QIcon
 
 from . import commands, environment, loading, process
 from .commands import Command
+from .environment import INSTALL
 from .installation import installed
 from .messages import reported
 from .parameters import Values, definition
@@ -80,7 +81,7 @@ class GeocflAlgorithm(QgsProcessingAlgorithm):
 
     def helpUrl(self) -> str:
         """The page that the Help button opens."""
-        return environment.INSTALL.partition("#")[0]
+        return INSTALL.partition("#")[0]
 
     def canExecute(self) -> Any:
         """Whether there is a geocfl to run; if not, the sentence that says what to install or choose."""
@@ -110,7 +111,12 @@ class GeocflAlgorithm(QgsProcessingAlgorithm):
             values = Values(self, parameters, context, feedback).of(self._command)
             done = self._run(commands.arguments(self._command, values), feedback)
             if done.code and not done.canceled:
-                raise QgsProcessingException(self._command.with_labels(process.failure(done), tr))
+                sentence = self._command.with_labels(process.failure(done), tr)
+                if sentence.startswith("No such "):  # option or command
+                    sentence = sentence.rstrip(".") + tr(
+                        "; this geocfl is older than the plugin: upgrade it ({})"
+                    ).format(INSTALL)
+                raise QgsProcessingException(sentence)
         if done.canceled:
             feedback.pushWarning(tr("Canceled. Run the algorithm again to resume or repeat it."))
             return {}

@@ -10,6 +10,7 @@ import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
@@ -21,10 +22,13 @@ NEW_FILE, NEW_FOLDER, PAGE = "new file", "new folder", "page"
 """Kinds of options and outputs. `VECTOR` may be any layer; `VECTOR_FILE` is the file that a layer shows."""
 
 ADVANCED = True
-SENTENCES: dict[str, dict[str, str]] = json.loads(
-    Path(__file__).with_name("sentences.json").read_text(encoding="utf-8")
-)
-"""What the command line says about each command (under ``""``) and each of its options; `make plugin` writes it."""
+
+
+@lru_cache
+def sentences() -> dict[str, dict[str, str]]:
+    """What the command line says about each command (under ``""``) and its options; `make plugin` writes the file."""
+    read: dict[str, dict[str, str]] = json.loads(Path(__file__).with_name("sentences.json").read_text(encoding="utf-8"))
+    return read
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,7 @@ class Command:
 
     def sentence(self, option: Option | None = None, tr: Callable[[str], str] = str) -> str:
         """What the command line says about the command or an option, translated by `tr`, with the labels of options."""
-        return self.with_labels(tr(SENTENCES[self.name][option.name if option else ""]), tr)
+        return self.with_labels(tr(sentences()[self.name][option.name if option else ""]), tr)
 
     def with_labels(self, message: str, tr: Callable[[str], str] = str) -> str:
         """A message of the command line in which options have their labels: ``--overwrite`` is "Replace ..."."""

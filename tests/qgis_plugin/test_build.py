@@ -2,11 +2,11 @@
 
 import ast
 import configparser
+import json
 import zipfile
 from pathlib import Path
 from xml.etree import ElementTree
 
-import build_plugin
 import pytest
 from build_plugin import PLUGIN, translatable, write_translations, write_zip
 from geocfl_qgis.catalog import COMMANDS
@@ -66,5 +66,9 @@ def test_all_texts_can_be_translated(tmp_path: Path) -> None:
     assert [message.findtext("source") for message in written.iter("message")] == texts
 
 
-def test_the_commands_are_found_in_the_source() -> None:
-    assert build_plugin.command_names() == [command.name for command in COMMANDS]
+def test_the_help_is_that_of_the_command_line(archive: Path) -> None:
+    with zipfile.ZipFile(archive) as opened:
+        said = json.loads(opened.read("geocfl_qgis/sentences.json"))
+    assert list(said) == [command.name for command in COMMANDS]
+    assert said["map"][""].startswith("Map the land cover of Sentinel-2 scenes")
+    assert all(said[command.name][option.name] for command in COMMANDS for option in command.options)

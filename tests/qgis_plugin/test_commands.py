@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import build_plugin
 import pytest
 from geocfl_qgis import commands
 from geocfl_qgis.catalog import CHANGE, COMMANDS, MAP_SCENE, MOSAIC, SAMPLE, STATS, TRAIN
@@ -190,8 +189,3 @@ def test_files_that_a_command_does_not_list(tmp_path: Path) -> None:
 
 def test_the_command_can_be_copied() -> None:
     assert shown(["map", "--", "a b.tif"]) == "geocfl map -- 'a b.tif'"
-
-
-def test_the_sentences_are_those_of_the_command_line() -> None:
-    written = build_plugin.SENTENCES.read_text(encoding="utf-8")
-    assert written == build_plugin.sentences(), "the help of a command has changed: run make plugin, and commit"

@@ -12,6 +12,7 @@ from typing import Any
 import build_plugin
 import geopandas as gpd
 import pytest
+from geocfl_qgis.environment import INSTALL
 from PIL import Image
 from shapely.geometry import box
 
@@ -170,15 +171,25 @@ def test_results_are_loaded_with_their_styles(window: Ask, demonstration: Path, 
     assert done["bar"] == []
 
 
+def write_program(folder: Path, script: str) -> Path:
+    """A program that passes for geocfl."""
+    program = folder / "bin" / "geocfl"
+    program.parent.mkdir(parents=True)
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    return program
+
+
 def test_what_fails_is_one_sentence_in_the_message_bar(window: Ask, demonstration: Path, tmp_path: Path) -> None:
     map_file = demonstration / "demo_scene_lulc.tif"
     points = tmp_path / "s.gpkg"
     empty = tmp_path / "empty"
     empty.mkdir()
-    old = tmp_path / "old" / "bin" / "geocfl"
-    old.parent.mkdir(parents=True)
-    old.write_text("#!/bin/sh\necho geocfl 0.0.1\n")
-    old.chmod(0o755)
+    old = write_program(tmp_path / "old", "echo geocfl 0.0.1")
+    lacking = write_program(
+        tmp_path / "lacking",
+        "[ $1 = --version ] && echo geocfl 0.1.0 && exit; echo \"Error: No such command 'sample'.\" >&2; exit 2",
+    )
     sample = {"run": "geocfl:sample", "parameters": {"MAP": map_file, "SIZE": 20, "OUT": points}}
     done = window(
         sample,
@@ -190,6 +201,8 @@ def test_what_fails_is_one_sentence_in_the_message_bar(window: Ask, demonstratio
         {"run": "geocfl:check", "parameters": {}},
         {"setting": old.parents[1]},
         sample,
+        {"setting": lacking},
+        sample,
         {"setting": ""},
     )
     without = done["answers"][5]
@@ -200,8 +213,8 @@ def test_what_fails_is_one_sentence_in_the_message_bar(window: Ask, demonstratio
         "“Sample”",
         "Areas of classes in zones: zones has edits that are not saved; save them first",
         f"Check the installation of geocfl: {without['log']}",
-        f"Draw a sample: {old} is geocfl 0.0.1, but the plugin needs 0.1.0 or newer; upgrade it "
-        "(https://geocfl.readthedocs.io/en/latest/how-to/qgis-plugin/#install)",
+        f"Draw a sample: {old} is geocfl 0.0.1, but the plugin needs 0.1.0 or newer; upgrade it ({INSTALL})",
+        f"Draw a sample: No such command 'sample'; this geocfl is older than the plugin: upgrade it ({INSTALL})",
     ]
 
 
