@@ -27,6 +27,8 @@ from .evaluation.evaluate import Evaluation as Evaluation
 from .evaluation.evaluate import evaluate as evaluate
 from .experiments.compare import Comparison as Comparison
 from .experiments.compare import compare as compare
+from .labeling.patches import PatchFolder as PatchFolder
+from .labeling.patches import patches as patches
 from .losses import register_loss as register_loss
 from .mapping.info import info as info
 from .mapping.many import map_scenes as map_scenes

@@ -13,7 +13,8 @@ import pyogrio
 from numpy.typing import NDArray
 
 from geocfl.analysis.coverage import hectares_by_code, hectares_outside, place_zones
-from geocfl.analysis.zones import Name, read_zones
+from geocfl.analysis.vectors import Name
+from geocfl.analysis.zones import read_zones
 from geocfl.core.files import refuse_existing, replacing
 from geocfl.core.keywords import declared
 from geocfl.core.legend import NODATA, UNCLASSIFIED, WITHHELD, Legend

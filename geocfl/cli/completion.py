@@ -17,6 +17,7 @@ DESIGNS = ("stratified", "simple", "systematic")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 EXPORT_FORMATS = ("onnx", "torchscript", "openvino", "deepness", "stac-mlm")
 IMBALANCES = ("none", "long-tail:50", "step:50")
+OVERLAPS = ("refuse", "share")
 LOSSES = ("ce", "weighted-ce", "focal", "class-focal", "cb-focal", "balanced-softmax", "logit-adjusted", "ldam")
 CFL_FORMS = ("exponent", "factor")
 SUBSETS = ("test", "validation", "train")
@@ -26,7 +27,7 @@ PRODUCT_NAMES = (
     "features", "sld", "truecolor", "project", "preview", "report", "stac", "summary",
 )  # fmt: skip
 RECIPES = ("default", "paper")
-SPLITS = ("paper", "spatial", "random:0.8")
+SPLITS = ("paper", "spatial", "manifest", "random:0.8")
 VECTOR_FORMATS = ("gpkg", "geoparquet", "flatgeobuf", "geojson", "none")
 WEIGHTS = ("imagenet", "none", "SENTINEL2_RGB_MOCO", "SENTINEL2_ALL_MOCO", "SENTINEL2_RGB_SECO")
 

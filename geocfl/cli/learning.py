@@ -256,7 +256,8 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="NAME|FILE",
-            help="Split: paper, spatial, random:FRACTION, all, or a file of patch names, such as RUN/test_patches.txt.",
+            help="Split: paper, spatial, manifest, random:FRACTION, all, or a file of patch names, such as "
+            "RUN/test_patches.txt.",
             show_default="from the model",
             autocompletion=one_of((*completion.SPLITS, "all")),
             rich_help_panel=DATA,

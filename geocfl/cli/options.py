@@ -300,8 +300,8 @@ SplitName = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Split into training and test patches: paper (half of each class), spatial (by location) or "
-        "random:FRACTION.",
+        help="Split into training and test patches: paper (half of each class), spatial (by location), "
+        "manifest (of geocfl patches) or random:FRACTION.",
         show_default="paper",
         autocompletion=one_of(completion.SPLITS),
         rich_help_panel=DATA,

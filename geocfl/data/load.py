@@ -90,8 +90,8 @@ def load_split(
 
     Args:
         patches: From `load_patches`.
-        data: What they were loaded from; the lists of the spatial split are in the same folder.
-        split: ``paper``, ``spatial`` or ``random:FRACTION``, see `geocfl.data.splits.make_split`.
+        data: What they were loaded from; the lists of the spatial split and the manifest are in the same folder.
+        split: ``paper``, ``spatial``, ``manifest`` or ``random:FRACTION``, see `geocfl.data.splits.make_split`.
         seed: Random seed of the split and of the thinning.
         validation: Keep validation patches apart; if False, they are training patches.
         imbalance: ``none``, ``long-tail:R`` or ``step:R``, see `geocfl.data.imbalance.thin`.
@@ -106,6 +106,6 @@ def load_split(
 
 
 def _lists(data: str | Path) -> Path:
-    """The folder of the spatial split's lists."""
+    """The folder of the files that state a split."""
     path = Path(data)
     return DEFAULT_ROOT if str(data) == DOWNLOAD else path if path.is_dir() else path.parent

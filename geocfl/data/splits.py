@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -9,9 +10,14 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+from geocfl.data.manifest import MANIFEST, SUBSETS, read_subsets
 from geocfl.data.patches import Patches
 from geocfl.errors import DataError, UsageError, unknown_name
 
+log = logging.getLogger("geocfl")
+
+STATED = ("spatial", "manifest")
+"""Splits that files beside the patches state, whatever the seed."""
 VALIDATION_SHARE = 0.1
 """Fraction of the training patches used for validation, if a split has no validation list."""
 EVERY = "all"
@@ -38,20 +44,24 @@ def make_split(patches: Patches, how: str, seed: int, lists: Path) -> Split:
     Args:
         patches: The data set.
         how: ``paper`` (half of each class trains, half tests), ``random:FRACTION`` (that fraction of each class
-            trains), ``spatial`` (torchgeo's lists by longitude) or ``all`` (every patch trains).
+            trains), ``spatial`` (torchgeo's lists by longitude), ``manifest`` (that of `geocfl.patches`) or ``all`` (every
+            patch trains).
         seed: Of the random splits; the same seed gives the same split.
-        lists: Folder of ``eurosat-spatial-{train,val,test}.txt``, used only by ``spatial``.
+        lists: Folder of ``eurosat-spatial-{train,val,test}.txt``, used only by ``spatial``, or of ``manifest.gpkg``,
+            used only by ``manifest``.
 
     Returns:
-        Indices; the validation patches are a tenth of each class's training patches, or those of the spatial list.
+        Indices; the validation patches are a tenth of each class's training patches, or those that the files state.
 
     Raises:
         UsageError: `how` is none of these.
-        DataError: A class has too few patches, or a list is missing, lacks a class or names unknown patches.
+        DataError: A class has too few patches, or a file is missing, lacks a class or names unknown patches.
     """
     if how == EVERY:
         none = np.empty(0, np.int64)
         return Split(np.arange(len(patches)), none, none)
+    if how == "manifest":
+        return _of_manifest(patches, lists)
     return _spatial(patches, lists) if how == "spatial" else _stratified(patches, train_share(how), seed)
 
 
@@ -119,7 +129,7 @@ def train_share(how: str) -> float:
         share = -1.0
     if name != "random" or not 0 < share < 1:
         raise UsageError(
-            f"{unknown_name('`split`', how, ('paper', 'spatial', 'random:FRACTION'))}, such as random:0.8",
+            f"{unknown_name('`split`', how, ('paper', *STATED, 'random:FRACTION'))}, such as random:0.8",
             page="how-to/training/",
         )
     return share
@@ -172,6 +182,29 @@ def _spatial(patches: Patches, lists: Path) -> Split:
             raise DataError(
                 f"{paths[0]}: names no patch of class '{lulc.folder}' of {patches.source}; "
                 "remove the class, or use `split='paper'`"
+            )
+    return split
+
+
+def _of_manifest(patches: Patches, folder: Path) -> Split:
+    """The split of a manifest. Patches that it does not name are left out, and so are names without a patch.
+
+    Users delete bad patches, or the rows of patches that they do not want.
+    """
+    path, subsets = folder / MANIFEST, read_subsets(folder)
+    given = np.array([subsets.get(name, "") for name in patches.names])
+    split = Split(*(np.flatnonzero(given == subset) for subset in SUBSETS))
+    if left := int((given == "").sum()):
+        log.warning("%s: gives %d of %d patches no subset; they are left out", path, left, len(patches))
+    if absent := len(subsets) - len(patches) + left:
+        log.warning("%s: names %d patch%s that the folder lacks", path, absent, "es" if absent > 1 else "")
+    for subset, members in zip(SUBSETS, (split.train, split.validation, split.test), strict=True):
+        if not len(members):
+            raise DataError(f"{path}: has no {subset} patches in {patches.source}; write its patches again")
+    for lulc, count in zip(patches.legend, patches.counts(split.train), strict=True):
+        if not count:
+            raise DataError(
+                f"{path}: has no train patch of class '{lulc.folder}'; change the split of some, or remove the class"
             )
     return split
 

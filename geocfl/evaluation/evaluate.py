@@ -18,7 +18,7 @@ from geocfl.core.progress import Progress, silent
 from geocfl.core.table import spreadsheet_text
 from geocfl.data.load import load_patches, load_split
 from geocfl.data.patches import Patches
-from geocfl.data.splits import listed, train_share
+from geocfl.data.splits import STATED, listed, train_share
 from geocfl.errors import DataError, OutputError, UsageError, unknown_name
 from geocfl.evaluation.logits import mosaic_logits, patch_logits
 from geocfl.evaluation.metrics import MOSAICS, compute_metrics, describe_metrics, format_metrics, metrics_html
@@ -91,8 +91,8 @@ def evaluate(
         model: A model folder or the name of a built-in model.
         data: Patches in any layout that `geocfl.train` reads.
         out: Folder to write.
-        split: ``paper``, ``spatial`` or ``random:FRACTION``; ``all`` for every patch; or a text file of patch names,
-            such as a run's ``test_patches.txt``. None takes the model's own split.
+        split: ``paper``, ``spatial``, ``manifest`` or ``random:FRACTION``; ``all`` for every patch; or a text file of
+            patch names, such as a run's ``test_patches.txt``. None takes the model's own split.
         subset: ``test``, ``validation`` or ``train``: which patches of the split.
         mosaics: Evaluate a dense model on patches inside random mosaics of 4 x 4, as it meets them in a scene, instead
             of each patch alone.
@@ -202,9 +202,9 @@ def _names_patches(split: str) -> bool:
         return True
     if path.suffix == ".txt":
         raise UsageError(
-            f"{split}: no such list of patches; pass a text file, or paper, spatial, random:FRACTION or all"
+            f"{split}: no such list of patches; pass a text file, or paper, spatial, manifest, random:FRACTION or all"
         )
-    if split != "spatial":
+    if split not in STATED:
         train_share(split)
     return False
 
@@ -229,7 +229,7 @@ def _may_know_labels(model: Bundle, split: str, seed: int, subset: str, patches:
     """Whether a model may have been trained on these patches of a split."""
     origin = model.origin
     trained_on = ("train", "validation") if "refit_of" in origin else ("train",)
-    same_split = origin.get("split") == split and (split == "spatial" or origin.get("seed") == seed)
+    same_split = origin.get("split") == split and (split in STATED or origin.get("seed") == seed)
     same_data = origin.get("patches", {}).get(subset) == patches
     return subset in trained_on or not same_split or not same_data
 

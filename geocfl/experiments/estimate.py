@@ -14,6 +14,7 @@ import torch
 from geocfl.core.keywords import declared
 from geocfl.core.progress import Progress, silent
 from geocfl.data.patches import Patches
+from geocfl.data.splits import STATED
 from geocfl.evaluation.logits import patch_logits
 from geocfl.experiments.grid import IMBALANCES, LOSSES, SEEDS, make_grid, unfinished
 from geocfl.experiments.results import Results, fingerprint_of
@@ -81,7 +82,7 @@ def estimate(
     step, prediction = _time_steps(groups[0][0], patches, choose_device(device))
     # Features of a frozen backbone are computed once for every normalization, that is for every set of training
     # patches; they may be in the cache already.
-    sets = 1 if grid[0].split == "spatial" else len({group[0].seed for group in groups})
+    sets = 1 if grid[0].split in STATED else len({group[0].seed for group in groups})
     seconds = sets * len(patches) * prediction if grid[0].freeze else 0.0
     for group in groups:
         settings = group[0]

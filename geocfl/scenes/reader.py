@@ -142,6 +142,29 @@ class Scene:
             reflectance[:, self.mask.read(self.extent, start, stop)] = np.nan
         return reflectance
 
+    def read_window(self, bands: tuple[str, ...], row: int, column: int, side: int) -> NDArray[np.float32]:
+        """(B, side, side) float32 reflectance of a window that lies in the scene, as `read` gives it.
+
+        Args:
+            bands: Names, in the order wanted.
+            row: First pixel row.
+            column: First pixel column.
+            side: Pixels along each side.
+
+        Raises:
+            SceneError: The file cannot be decoded there.
+        """
+        place = Window(self.extent.column + column, self.extent.row + row, side, side)
+        reflectance = self._read(bands, place)
+        reflectance[:, self.masked(row, column, side)] = np.nan
+        return reflectance
+
+    def masked(self, row: int, column: int, side: int) -> NDArray[np.bool_]:
+        """(side, side) bool, which pixels of such a window are masked."""
+        if self.mask is None:
+            return np.zeros((side, side), bool)
+        return self.mask.read(Extent(self.extent.row + row, self.extent.column + column, side, side), 0, side)
+
     def _read(
         self, bands: tuple[str, ...], window: Window, out: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:

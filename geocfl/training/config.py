@@ -14,7 +14,7 @@ from geocfl.data.augmentation import Augmentation
 from geocfl.data.imbalance import check_order, parse_imbalance
 from geocfl.data.mosaics import GROUP
 from geocfl.data.patches import RGB
-from geocfl.data.splits import EVERY, train_share
+from geocfl.data.splits import EVERY, STATED, train_share
 from geocfl.errors import UsageError, unknown_name
 from geocfl.losses import loss_facts
 from geocfl.models.backbones import backbone_facts
@@ -56,8 +56,8 @@ class TrainSettings:
 
     Attributes:
         data: Path of the patches, as for `geocfl.train`.
-        split: ``paper``, ``spatial`` or ``random:FRACTION``; for a last layer on the features of a model also ``all``:
-            every patch trains, and the accuracy is that of a cross-validation.
+        split: ``paper``, ``spatial``, ``manifest`` (that of `geocfl.patches`) or ``random:FRACTION``; for a last layer on
+            the features of a model also ``all``: every patch trains, and the accuracy is that of a cross-validation.
         imbalance: ``none``, ``long-tail:R`` or ``step:R``; thins the training patches until the largest class has R
             times as many as the smallest.
         class_order: Order of the classes, from largest to smallest, for the thinning: ``legend``, ``reversed``,
@@ -438,7 +438,7 @@ def _check_split(settings: TrainSettings, source: Bundle | None) -> None:
             "features of a model (`freeze=True`)",
             page="how-to/own-model/",
         )
-    if settings.split not in ("spatial", EVERY):
+    if settings.split not in (*STATED, EVERY):
         train_share(settings.split)
     if settings.add_classes is True and not settings.freeze:
         raise UsageError("`add_classes` trains only the last layer; pass `freeze=True` too")

@@ -10,6 +10,7 @@ import numpy as np
 
 from geocfl.core.legend import EUROSAT
 from geocfl.data.patches import Patches
+from geocfl.data.splits import STATED
 from geocfl.errors import UsageError
 from geocfl.models.bundle import Bundle
 
@@ -37,7 +38,7 @@ def check_unseen(option: Literal["teacher", "weights"], name: str, model: Bundle
     who, another = NAMES[option]
     if not {lulc.folder for lulc in model.legend} & {lulc.folder for lulc in student.legend}:
         return
-    for part in ("split",) if ours["split"] == "spatial" else ("split", "seed"):
+    for part in ("split",) if ours["split"] in STATED else ("split", "seed"):
         if theirs.get(part) != ours[part]:
             raise UsageError(
                 f"{name}: {who} was trained on {part} {theirs.get(part)}, not {ours[part]}, so it may have seen these "
