@@ -3,6 +3,6 @@
 from geocfl.cli.entry import app
 
 # Registers the commands, in the order in which geocfl --help lists them.
-from geocfl.cli import mapping, planning, products, changes, sampling, labeling, learning, models  # isort: skip
+from geocfl.cli import mapping, planning, products, changes, sampling, labeling, patches, learning, models  # isort: skip
 
-__all__ = ["app", "changes", "labeling", "learning", "mapping", "models", "planning", "products", "sampling"]
+__all__ = ["app", "changes", "labeling", "learning", "mapping", "models", "patches", "planning", "products", "sampling"]

@@ -68,8 +68,8 @@ def split_blocks(
 ) -> NDArray[np.object_]:
     """Gives every block to training, validation or test, so that each has its share of each class.
 
-    The best of many random orders is taken, where each block in turn goes where it is missed most. The only block of a
-    class is for training.
+    The best of many tries is taken. In each, blocks in a random order go where they are missed most, in every second
+    try with some chance. The only block of a class is for training.
 
     Args:
         blocks: (n,) names.
@@ -89,7 +89,7 @@ def split_blocks(
     np.add.at(counts, (numbers, codes), 1)
     sole = np.asarray(counts[:, (counts > 0).sum(0) == 1].any(axis=1))
     if len(names) - sole.sum() < 2 or len(names) < len(SUBSETS):
-        lone = f", {sole.sum()} of which hold a class alone" if sole.any() else ""
+        lone = f", {sole.sum()} with the only patches of a class" if len(names) >= len(SUBSETS) else ""
         raise UsageError(
             f"`split`: the labels lie in only {len(names)} block{'s' if len(names) > 1 else ''} of {side:g} km{lone}, "
             f"too few for training, validation and test; use smaller blocks, such as blocks:{side / 2:g}, or label "
@@ -104,13 +104,16 @@ def _best(parts: NDArray[np.float64], sole: NDArray[np.bool_], rng: np.random.Ge
     best: NDArray[np.int64] = np.zeros(len(parts), np.int64)
     least: tuple[float, ...] = (math.inf,)
     sizes = parts.sum(1)
-    for _ in range(max(1, min(TRIES, WORK // len(parts)))):
+    for number in range(max(2, min(TRIES, WORK // len(parts)))):
         given, held = np.zeros(len(parts), np.int64), np.zeros((len(SUBSETS), parts.shape[1]))
         held[0] = parts[sole].sum(0)
         for block in np.argsort(-sizes * rng.uniform(0.5, 1, len(parts))):
             if not sole[block]:
                 # What the squared distance from the shares grows by.
-                given[block] = (parts[block] * (parts[block] + 2 * (held - SHARES[:, None]))).sum(1).argmin()
+                growth = (parts[block] * (parts[block] + 2 * (held - SHARES[:, None]))).sum(1)
+                if number % 2:  # of few blocks, the nearest choice may leave a subset empty
+                    growth += np.ptp(growth) * rng.uniform(0, 2, len(SUBSETS))
+                given[block] = growth.argmin()
                 held[given[block]] += parts[block]
         absent = (held == 0).sum(1)
         empty = int((held.sum(1) == 0).sum())

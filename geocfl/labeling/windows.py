@@ -294,7 +294,8 @@ def _covered(
     squares = found.squares(window)
     one, area = tree.query(squares, predicate="intersects")
     covered = np.zeros((len(found), int(classes.max(initial=0)) + 1))
-    np.add.at(covered, (one, classes[area]), shapely.intersection(squares[one], areas[area]).area / window**2)
+    common = shapely.area(shapely.intersection(squares[one], areas[area]))
+    np.add.at(covered, (one, classes[area]), common / window**2)
     everyone = np.arange(len(found))
     within = found.classes < covered.shape[1]
     own = np.zeros(len(found))

@@ -15,7 +15,7 @@ from tests.cli.program import COMMAND
 def test_the_names_are_those_that_the_commands_know() -> None:
     from geocfl import losses
     from geocfl.data.imbalance import check_order, parse_imbalance
-    from geocfl.data.splits import train_share
+    from geocfl.data.splits import STATED, train_share
     from geocfl.evaluation.evaluate import SUBSETS
     from geocfl.experiments.grid import LOSSES
     from geocfl.models import backbones
@@ -41,7 +41,7 @@ def test_the_names_are_those_that_the_commands_know() -> None:
     for order in completion.CLASS_ORDERS:
         assert check_order(order) == order
     for split in completion.SPLITS:
-        assert split == "spatial" or train_share(split)
+        assert split in STATED or train_share(split)
     assert set(LOSSES) <= set(completion.LOSSES)
 
 
