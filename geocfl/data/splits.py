@@ -44,8 +44,8 @@ def make_split(patches: Patches, how: str, seed: int, lists: Path) -> Split:
     Args:
         patches: The data set.
         how: ``paper`` (half of each class trains, half tests), ``random:FRACTION`` (that fraction of each class
-            trains), ``spatial`` (torchgeo's lists by longitude), ``manifest`` (that of `geocfl.patches`) or ``all`` (every
-            patch trains).
+            trains), ``spatial`` (torchgeo's lists by longitude), ``manifest`` (that of `geocfl.patches`) or ``all``
+            (every patch trains).
         seed: Of the random splits; the same seed gives the same split.
         lists: Folder of ``eurosat-spatial-{train,val,test}.txt``, used only by ``spatial``, or of ``manifest.gpkg``,
             used only by ``manifest``.

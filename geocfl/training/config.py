@@ -56,8 +56,8 @@ class TrainSettings:
 
     Attributes:
         data: Path of the patches, as for `geocfl.train`.
-        split: ``paper``, ``spatial``, ``manifest`` (that of `geocfl.patches`) or ``random:FRACTION``; for a last layer on
-            the features of a model also ``all``: every patch trains, and the accuracy is that of a cross-validation.
+        split: ``paper``, ``spatial``, ``manifest`` (that of `geocfl.patches`) or ``random:FRACTION``; for a last layer
+            on the features of a model also ``all``: every patch trains, and the accuracy is that of a cross-validation.
         imbalance: ``none``, ``long-tail:R`` or ``step:R``; thins the training patches until the largest class has R
             times as many as the smallest.
         class_order: Order of the classes, from largest to smallest, for the thinning: ``legend``, ``reversed``,
