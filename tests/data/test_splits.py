@@ -74,7 +74,7 @@ def test_the_seed_decides():
 
 @pytest.mark.parametrize("how", ["half", "", "random", "random:", "random:0", "random:1", "random:nan", "paper:0.5"])
 def test_unknown_splits_are_refused(how):
-    with pytest.raises(UsageError, match="choose from: paper, spatial, random:FRACTION"):
+    with pytest.raises(UsageError, match="choose from: paper, spatial, manifest, random:FRACTION"):
         train_share(how)
 
 
