@@ -26,7 +26,7 @@ from geocfl.labeling.labels import Labels, read_labels
 from geocfl.labeling.windows import OVERLAPS, find_windows
 from geocfl.models.bundle import DEFAULT_MODEL, Bundle
 from geocfl.products.formats.vector import fixed_date, write_layer
-from geocfl.products.polygons import GEOMETRY
+from geocfl.products.formats.vector_formats import GEOMETRY
 from geocfl.scenes import Reading, Source, open_scene
 from geocfl.scenes.checks import reflectance_warnings
 from geocfl.scenes.collect import Listed, list_scenes
