@@ -34,6 +34,7 @@ from geocfl.core.progress import Progress, silent
 from geocfl.core.table import spreadsheet_text
 from geocfl.core.transitions import INCOMPLETE, transition_classes
 from geocfl.errors import DataError, UsageError
+from geocfl.products.about import About
 from geocfl.products.change_map import LAYER, ChangeMap, open_change
 from geocfl.products.files import CHANGE, CHANGE_FILES
 from geocfl.products.formats.change_page import write_change_page
@@ -204,6 +205,7 @@ def _facts(m: SceneMap) -> dict[str, Any]:
         "sha256": _hash(m.path),
         "hash": known.get("hash"),
         "datetime": known.get("scene", {}).get("datetime"),
+        "mission": known.get("scene", {}).get("mission"),
         "model": m.model,
     }
 
@@ -291,6 +293,7 @@ def _write(
         [*stayed, *incomplete],
         (links[0], links[1]),
         probability=probable,
+        about=About.of_change(summary),
     )
     write_change_page(path["report"], cells, (BEFORE, AFTER), grid, legend, summary, target.stem)
     path["summary"].write_text(

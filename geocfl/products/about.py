@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
@@ -37,7 +37,7 @@ class About:
     def of(cls, summary: Mapping[str, Any]) -> Self:
         """What a summary, as in ``S_summary.json``, says."""
         scene, model = summary["scene"], summary["model"]
-        when = datetime.fromisoformat(scene["datetime"]) if scene.get("datetime") else None
+        when = _when(scene)
         mission = scene.get("mission") or ""
         level = scene["level"] if scene.get("level") in ("L1C", "L2A") else ""
         sensed = " ".join(filter(None, [mission, level if mission else ""]))
@@ -52,6 +52,29 @@ class About:
             else "",
             maker=f"Made with geocfl {summary['geocfl']}.",
         )
+
+    @classmethod
+    def of_change(cls, summary: Mapping[str, Any]) -> Self:
+        """What the summary of a change map says."""
+        maps = [summary["before"], summary["after"]]
+        dates = [day(when) for when in map(_when, maps) if when]
+        return cls(
+            taken=" to ".join(dates) if len(dates) == len(maps) else "",
+            limits="Counted cells, not estimates: errors of both maps count as change.",
+            credit=_credit(maps),
+            maker=f"Made with geocfl {summary['geocfl']}.",
+        )
+
+
+def _when(scene: Mapping[str, Any]) -> datetime | None:
+    return datetime.fromisoformat(scene["datetime"]) if scene.get("datetime") else None
+
+
+def _credit(scenes: Sequence[Mapping[str, Any]]) -> str:
+    """Copernicus's notice with the years of the scenes of Sentinel-2; empty if there are none with a date."""
+    dates = [_when(scene) for scene in scenes if scene.get("mission") == "Sentinel-2"]
+    years = ", ".join(map(str, sorted({when.year for when in dates if when})))
+    return f"Contains modified Copernicus Sentinel data {years}." if years else ""
 
 
 def day(when: datetime) -> str:

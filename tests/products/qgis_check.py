@@ -176,7 +176,6 @@ def describe_layout(layout, request):
     """Texts, legend, extent and boxes (left, top, width, height in mm) of a print layout; draws it to `sheet`."""
     items = {item.id(): item for item in layout.items() if isinstance(item, QgsLayoutItem) and item.id()}
     legend = items["legend"].model()
-    (shown,) = legend.rootGroup().findLayers()
     page = layout.pageCollection().page(0).pageSize()
     boxes = {
         name: [item.pos().x(), item.pos().y(), item.rect().width(), item.rect().height()]
@@ -189,7 +188,10 @@ def describe_layout(layout, request):
         QgsLayoutExporter(layout).exportToImage(request["sheet"], settings)
     return {
         "texts": {name: items[name].text() for name in ("title", "subtitle", "credit")},
-        "legend": [node.data(Qt.DisplayRole) for node in legend.layerLegendNodes(shown)],
+        "legend": {
+            layer.customProperty("legend/title-label"): [n.data(Qt.DisplayRole) for n in legend.layerLegendNodes(layer)]
+            for layer in legend.rootGroup().findLayers()
+        },
         "bar": items["scale bar"].unitsPerSegment(),
         "extent": rectangle(items["map"].extent()),
         "page": [page.width(), page.height()],

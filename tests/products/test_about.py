@@ -47,3 +47,14 @@ def test_only_dated_scenes_of_sentinel_2_get_its_notice(scene, taken) -> None:
 @pytest.mark.parametrize("origin", [{}, {"metrics": {}}, {"metrics": {"test": {"accuracy": 0.9}}}])
 def test_a_model_without_metrics_is_named_alone(origin) -> None:
     assert said(model={"origin": origin}).model == "Model m."
+
+
+def test_a_change_map_names_both_dates_and_the_years_of_sentinel_2() -> None:
+    one, two = ({"datetime": f"{year}-06-05T10:00:00Z", "mission": "Sentinel-2"} for year in (2019, 2022))
+    change = {"geocfl": "1.2.3", "before": one, "after": two}
+    about = About.of_change(change)
+    assert about.taken == "5 June 2019 to 5 June 2022"
+    assert about.credit == "Contains modified Copernicus Sentinel data 2019, 2022."
+    assert About.of_change({**change, "after": one}).credit == "Contains modified Copernicus Sentinel data 2019."
+    assert About.of_change({**change, "before": {**one, "mission": None}}).credit.endswith("data 2022.")
+    assert About.of_change({**change, "after": {"datetime": None}}).taken == ""

@@ -315,7 +315,7 @@ def test_project_has_a_sheet_to_print(qgis, make_map, codes, grid_of, tmp_path):
         "subtitle": "S · Sentinel-2 L2A, 16 April 2019 · WGS 84 / UTM zone 33N (EPSG:32633)",
         "credit": "Model m.\nLess accurate.\nContains data. By us.",
     }
-    assert sheet["legend"] == [*EUROSAT.names, "Unclassified"]
+    assert sheet["legend"] == {"Class": [*EUROSAT.names, "Unclassified"]}
     assert sheet["bar"] > 0
     west, south, east, north = sheet["extent"]
     assert west < project["extent"][0] + 1
@@ -417,6 +417,13 @@ def test_change_maps_open_with_named_transitions(qgis, tmp_path):
     assert probability["range"] == [0, 1]
     assert transitions["classes"] == layer["classes"]
     assert later["classes"] == [*CLASSES, UNCLASSIFIED]
+    (sheet,) = project["layouts"]
+    assert sheet["texts"]["title"] == "Change of land use / land cover"
+    assert sheet["legend"] == {
+        "Change": [label for _, label, _ in polygons_layer["classes"]],
+        "Later map": [*EUROSAT.names, "Unclassified"],
+    }
+    assert all("errors of both maps count as change" in found["abstract"] for found in project["layers"])
     assert all(found["crs_as_project"] for found in project["layers"])
 
 

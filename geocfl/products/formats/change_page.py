@@ -16,8 +16,9 @@ from rasterio.enums import Resampling
 
 from geocfl.core.grid import CellGrid
 from geocfl.core.legend import NODATA, Legend, shown_classes
+from geocfl.products.about import About
 from geocfl.products.formats.html import asset, encoded, policy
-from geocfl.products.formats.page_parts import escaped, facts_list, swatch, warning_list
+from geocfl.products.formats.page_parts import credit, escaped, facts_list, swatch, warning_list
 from geocfl.products.formats.sankey import sankey
 from geocfl.products.scratch import open_cells
 
@@ -70,7 +71,7 @@ def write_change_page(
         more=f"{len(changes) - ROWS} smaller ones are in the CSV file." if len(changes) > ROWS else "",
         probability=escaped(_probability_note(summary["probability_from"])),
         provenance=_provenance(summary),
-        version=escaped(summary["geocfl"]),
+        credit=escaped(credit(About.of_change(summary))),
         page_css=asset("page.css"),
         change_css=asset("change.css"),
         script=script,
@@ -116,6 +117,7 @@ def _subtitle(grid: CellGrid, summary: Mapping[str, Any]) -> str:
     changed, total = summary["changed"], summary["total"]
     return " · ".join(
         [
+            *filter(None, [About.of_change(summary).taken]),
             f"{changed['hectares']:,.0f} ha changed ({changed['share']:.1%})".replace("%", " %"),
             f"{total['hectares']:,.0f} ha in {total['cells']:,} cells of {summary['cell_size_m']:g} m",
             grid.crs_name(),

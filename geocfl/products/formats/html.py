@@ -22,6 +22,7 @@ from rasterio.enums import Resampling
 
 from geocfl.core.grid import CellGrid
 from geocfl.core.legend import NODATA, UNCLASSIFIED, Legend, shown_classes
+from geocfl.products.about import About
 from geocfl.products.formats.page_parts import (
     BINS,
     accuracy_note,
@@ -92,7 +93,7 @@ def write_page(
         reading=reading_note(grid, legend, summary),
         accuracy=escaped(accuracy_note(summary)),
         provenance=provenance(summary, grid),
-        credit=escaped(credit(summary)),
+        credit=escaped(credit(About.of(summary))),
         # A name must not end the element that holds the data.
         data=json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
         leaflet_css=asset("leaflet/leaflet.css"),

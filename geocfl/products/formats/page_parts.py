@@ -150,9 +150,8 @@ def accuracy_note(summary: Mapping[str, Any]) -> str:
     return " ".join([about.model, about.limits])
 
 
-def credit(summary: Mapping[str, Any]) -> str:
+def credit(about: About) -> str:
     """Whose data and which program."""
-    about = About.of(summary)
     return " ".join(filter(None, [about.credit, about.maker]))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from uuid import NAMESPACE_URL, uuid5
@@ -14,7 +14,7 @@ from rasterio.crs import CRS
 from geocfl.core.grid import CellGrid
 from geocfl.core.legend import Legend, LulcClass, shown_classes
 from geocfl.products.about import About
-from geocfl.products.formats.qgis_layout import Sheet, layouts
+from geocfl.products.formats.qgis_layout import Entry, Sheet, layouts
 from geocfl.products.formats.qml import (
     CONFIDENCE_STOPS,
     ENTROPY_STOPS,
@@ -47,7 +47,15 @@ ABSTRACTS = {
     "Land use / land cover": "Most probable class of each cell.",
     SCENE: "The scene in red, green and blue, stretched for display.",
 }
-"""What each layer shows, by its name."""
+"""What each layer of a map's project shows, by its name."""
+CHANGE_ABSTRACTS = {
+    "Change": "Polygons of neighboring cells with the same change of class.",
+    "Probability of change": "Probability that the classes of a cell differ, 0 to 1.",
+    "Transitions": "Class on the earlier and on the later map of each cell.",
+    "Later map": "Most probable class of each cell on the later map.",
+    "Earlier map": "Most probable class of each cell on the earlier map.",
+}
+"""What each layer of a change map's project shows, by its name."""
 MARGIN = 0.03
 """Margin around the scene in the opened project, as a fraction of its longer side."""
 
@@ -116,8 +124,7 @@ def write_project(
             title="Land use / land cover",
             subtitle=" · ".join(filter(None, [stem, about.taken, grid.crs_name()])),
             notes=[about.model, about.limits, about.reading, " ".join(filter(None, [about.credit, about.maker]))],
-            layer=(_identifier(shown), "Class", _source(shown)),
-            classes=[c.name for c in shown_classes(legend, unclassified=unclassified)],
+            legend=[_entry(shown, "Class", shown_classes(legend, unclassified=unclassified))],
         )
     write_layers(path, f"{stem}: land use / land cover", grid.crs, _around(grid), layers, sheet)
 
@@ -132,6 +139,7 @@ def write_change_project(
     maps: tuple[str, str],
     *,
     probability: bool,
+    about: About,
 ) -> None:
     """Writes a QGIS project of a change map.
 
@@ -147,6 +155,7 @@ def write_change_project(
         stayed: Those of the classes that stay.
         maps: Class rasters of the earlier and the later map, relative to the project if they can be.
         probability: Whether there is a raster of the probability of change.
+        about: What the map says of itself, for the layers' abstracts and the layout.
     """
     polygons = (class_renderer(moved, outline=HAIRLINE), map_tip("probability" if probability else ""))
     ramp = raster_pipe(ramp_renderer(ENTROPY_STOPS))
@@ -158,8 +167,17 @@ def write_change_project(
         ProjectLayer(maps[1], "Later map", (after,), checked=True),
         ProjectLayer(maps[0], "Earlier map", (before,)),
     ]
+    facts = " ".join(filter(None, [about.taken and f"{about.taken}.", about.credit, about.limits]))
+    layers = [replace(layer, abstract=f"{CHANGE_ABSTRACTS[layer.name]} {facts}".strip()) for layer in layers]
+    legend_of = [_entry(layers[0], "Change", moved)] if moved else []
+    sheet = Sheet(
+        title="Change of land use / land cover",
+        subtitle=" · ".join(filter(None, [stem.removesuffix("_change"), about.taken, grid.crs_name()])),
+        notes=[about.limits, about.credit, about.maker],
+        legend=[*legend_of, _entry(layers[-2], "Later map", shown_classes(legend, unclassified=True))],
+    )
     title = f"{stem.removesuffix('_change')}: change of land use / land cover"
-    write_layers(path, title, grid.crs, _around(grid), layers)
+    write_layers(path, title, grid.crs, _around(grid), layers, sheet)
 
 
 def _around(grid: CellGrid) -> tuple[float, float, float, float]:
@@ -224,6 +242,11 @@ def _layers(legend: Legend, present: Collection[str], unclassified: bool, about:
     return [
         replace(layer, abstract=" ".join(filter(None, [ABSTRACTS[layer.name], *facts[layer.name]]))) for layer in found
     ]
+
+
+def _entry(layer: ProjectLayer, title: str, classes: Iterable[LulcClass]) -> Entry:
+    """A layer in the legend of a print layout."""
+    return Entry(_identifier(layer), _source(layer), title, [c.name for c in classes], layer.is_raster)
 
 
 def _identifier(layer: ProjectLayer) -> str:

@@ -34,6 +34,25 @@ _Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
+class Entry:
+    """A layer in the legend.
+
+    Attributes:
+        identifier: QGIS's identifier of the layer.
+        source: Its source.
+        title: Headline of its classes.
+        classes: Names of its classes.
+        raster: Whether it is a raster.
+    """
+
+    identifier: str
+    source: str
+    title: str
+    classes: Sequence[str]
+    raster: bool
+
+
+@dataclass(frozen=True)
 class Sheet:
     """What stands around the map.
 
@@ -41,15 +60,13 @@ class Sheet:
         title: The headline.
         subtitle: The line below it.
         notes: Lines at the foot of the sheet.
-        layer: QGIS's identifier, name and source of the layer in the legend.
-        classes: Names of its classes.
+        legend: Its layers.
     """
 
     title: str
     subtitle: str
     notes: Sequence[str]
-    layer: tuple[str, str, str]
-    classes: Sequence[str]
+    legend: Sequence[Entry]
 
 
 def layouts(sheet: Sheet, view: tuple[float, float, float, float], meters: float) -> ET.Element:
@@ -60,7 +77,8 @@ def layouts(sheet: Sheet, view: tuple[float, float, float, float], meters: float
         view: West, south, east, north of what the map shows.
         meters: Length of a unit of the map's coordinates, meters.
     """
-    page, box, legend, columns = _arranged((view[2] - view[0]) / (view[3] - view[1]), sheet.classes)
+    lines = [line for entry in sheet.legend for line in (entry.title, *entry.classes)]
+    page, box, legend, columns = _arranged((view[2] - view[0]) / (view[3] - view[1]), lines)
     view = _filling(view, box[2] / box[3])
     root = ET.Element("Layouts")
     layout = ET.SubElement(root, "Layout", name="Map sheet", units="mm", printResolution="300")
@@ -89,24 +107,24 @@ def layouts(sheet: Sheet, view: tuple[float, float, float, float], meters: float
     return root
 
 
-def _arranged(ratio: float, classes: Sequence[str]) -> tuple[tuple[float, float], _Box, _Box, int]:
+def _arranged(ratio: float, lines: Sequence[str]) -> tuple[tuple[float, float], _Box, _Box, int]:
     """Sheet, boxes of map and legend, and the legend's columns: what shows a map of these proportions largest."""
 
     def shown(box: _Box) -> float:
         """Area of the map in a box; none if the box has no room."""
         return max(0, min(box[2], box[3] * ratio)) * max(0, min(box[2] / ratio, box[3]))
 
-    entry = SWATCH + CHARACTER * min(LONGEST, max(map(len, classes)))
+    entry = SWATCH + CHARACTER * min(LONGEST, max(map(len, lines)))
     ways = []
     for page in (A4, A4[::-1]):
         width, height, top = page[0] - 2 * MARGIN, page[1] - 2 * MARGIN - TITLE - FOOTER, MARGIN + TITLE
         beside = (MARGIN, top, width - entry - GAP, height)
-        if (len(classes) + 1) * LEGEND_LINE <= height:
+        if len(lines) * LEGEND_LINE <= height:
             ways.append((shown(beside), page, beside, (MARGIN + width - entry, top - 2, entry, height), 1))
         columns = max(1, min(COLUMNS, int(width / entry)))
-        lines = (math.ceil(len(classes) / columns) + 1) * LEGEND_LINE
-        above = (MARGIN, top, width, max(height - lines, height / 3))
-        ways.append((shown(above), page, above, (MARGIN, top + above[3] + 2, width, lines - 2), columns))
+        below = (math.ceil((len(lines) - 1) / columns) + 1) * LEGEND_LINE
+        above = (MARGIN, top, width, max(height - below, height / 3))
+        ways.append((shown(above), page, above, (MARGIN, top + above[3] + 2, width, below - 2), columns))
     return max(ways, key=lambda way: way[0])[1:]
 
 
@@ -153,7 +171,7 @@ def _legend(layout: ET.Element, sheet: Sheet, box: _Box, columns: int) -> None:
     for name, size, margins in (
         ("title", 10, {"marginBottom": "2"}),
         ("group", 10, {"marginTop": "2"}),
-        ("subgroup", 9, {"marginTop": "0", "marginBottom": "1.5"}),
+        ("subgroup", 9, {"marginTop": "3", "marginBottom": "1.5"}),
         ("symbol", 9, {"marginTop": "1.6"}),
         ("symbolLabel", 9, {"marginTop": "1", "marginLeft": "2"}),
     ):
@@ -161,15 +179,17 @@ def _legend(layout: ET.Element, sheet: Sheet, box: _Box, columns: int) -> None:
         weight = 75 if name == "subgroup" else 50
         ET.SubElement(style, "styleFont", description=f"{FONT},{size},-1,5,{weight},0,0,0,0,0", style="")
         _text_style(style, size, INK, bold=weight > 50)
-    identifier, name, source = sheet.layer
     tree = ET.SubElement(item, "layer-tree-group")
-    layer = ET.SubElement(
-        tree, "layer-tree-layer", id=identifier, name=name, source=source, checked="Qt::Checked", expanded="1",
-        providerKey="gdal",
-    )  # fmt: skip
-    # QGIS's first entry of a raster is the name of its band.
-    shown = {"legend/title-label": name, "legend/node-order": ",".join(map(str, range(1, len(sheet.classes) + 1)))}
-    ET.SubElement(layer, "customproperties").append(qt_option(shown))
+    for entry in sheet.legend:
+        layer = ET.SubElement(
+            tree, "layer-tree-layer", id=entry.identifier, name=entry.title, source=entry.source,
+            checked="Qt::Checked", expanded="1", providerKey="gdal" if entry.raster else "ogr",
+        )  # fmt: skip
+        first = 1 if entry.raster else 0  # the first entry of a raster is the name of its band
+        nodes = ",".join(map(str, range(first, first + len(entry.classes))))
+        ET.SubElement(layer, "customproperties").append(
+            qt_option({"legend/title-label": entry.title, "legend/node-order": nodes})
+        )
 
 
 def _scale_bar(layout: ET.Element, corner: tuple[float, float], meters_per_mm: float) -> None:
