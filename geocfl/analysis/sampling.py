@@ -126,7 +126,7 @@ def sample(
         size: Number of points.
         target_se: Standard error of the overall accuracy, 0..1, from which the number of points is computed instead.
         expected_ua: Expected user's accuracies, 0..1: one for all classes, or one for each class by name; needed for
-            `target_se` and for Neyman's allocation. The default is the model's accuracy on its test patches.
+            `target_se` and for Neyman's allocation. The default is those of the model on its test patches.
         design: ``"stratified"``, ``"simple"`` (random) or ``"systematic"`` (a grid with a random start, about `size`
             points).
         allocation: Points of the strata: ``"proportional"`` to their areas, ``"equal"``, or ``"neyman"``.
@@ -277,15 +277,16 @@ def _expected(finished: Mapped, expected: float | Mapping[str, float] | None, co
     names = [c.name for c in classes_of(finished)]
     if expected is None:
         origin = finished.summary.get("model", {}).get("origin", {}) if "summary" in finished.paths else {}
-        known = origin.get("metrics", {}).get("test", {}).get("accuracy")
-        if known is None:
+        test = origin.get("metrics", {}).get("test", {})
+        if test.get("accuracy") is None:
             raise UsageError(
                 f"{finished.path}: does not state an accuracy of its model; give `expected_ua`, such as 0.8"
             )
         log.warning(
-            "expected user's accuracy: %.2f, the model's on its test patches; land is harder: give `expected_ua`", known
+            "the expected user's accuracies are the model's on its test patches; land is harder: give `expected_ua`"
         )
-        expected = float(known)
+        each = test.get("users_accuracy", {})
+        expected = {name: float(test["accuracy"] if each.get(name) is None else each[name]) for name in names}
     if isinstance(expected, Mapping):
         for name in expected:
             if name not in names:

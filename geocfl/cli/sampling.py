@@ -51,7 +51,7 @@ def sample(
         typer.Option(
             metavar="FRACTION",
             help="Expected user's accuracy: 0.8 for all classes, or Forest=0.9,River=0.7,... for each.",
-            show_default="the model's accuracy on its test patches",
+            show_default="the model's user's accuracies on its test patches",
         ),
     ] = None,
     design: Annotated[

@@ -33,9 +33,10 @@ def metrics_at(logits: Tensor, labels: Tensor, legend: Legend, temperature: floa
         ``n``, ``accuracy``, ``balanced_accuracy`` (mean recall of the classes that have patches),
         ``worst_class_recall`` (the lowest of these recalls), ``macro_f1`` (mean over all classes; F1 of a class without
         patches or predictions is 0), ``ece``, ``nll`` and ``brier`` (see
-        `geocfl.evaluation.calibration.calibration_metrics`), ``per_class`` (its ``ece`` is that of the patches that are
-        called the class, 0 if there are none), ``confusion`` (rows are true classes,
-        columns predicted ones) and ``reliability`` (see `geocfl.evaluation.calibration.reliability`).
+        `geocfl.evaluation.calibration.calibration_metrics`), ``per_class`` (``accuracy`` is the recall, or producer's
+        accuracy; ``precision``, the user's accuracy, and ``ece`` are of the patches that are called the class, None and
+        0 if there are none), ``confusion`` (rows are true classes, columns predicted ones) and ``reliability`` (see
+        `geocfl.evaluation.calibration.reliability`).
     """
     # torchmetrics is not used: importing it takes seconds.
     pairs = labels.numpy() * len(legend) + logits.argmax(1).numpy()
@@ -57,6 +58,7 @@ def metrics_at(logits: Tensor, labels: Tensor, legend: Legend, temperature: floa
                 "count": int(true[c.code - 1]),
                 "correct": int(correct[c.code - 1]),
                 "accuracy": float(recall[c.code - 1]),
+                "precision": float(correct[c.code - 1] / called) if (called := predicted[c.code - 1]) else None,
                 "f1": float(f1[c.code - 1]),
                 "ece": _calibration_error(scaled, labels, c.code - 1),
             }

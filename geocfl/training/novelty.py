@@ -84,12 +84,9 @@ def fit_residual(features: Tensor) -> Residual:
     """
     x = features.double()
     mean = x.mean(0)
-    count = min(COMPONENTS, len(x) // 2, x.shape[1] // 2)
-    if len(x) < x.shape[1]:  # much faster for few patches
-        components = torch.linalg.svd(x - mean, full_matrices=False)[2]  # descending
-    else:
-        components = torch.linalg.eigh((x - mean).T @ (x - mean))[1].T.flip(0)
-    return Residual(mean.half(), components[:count].half())
+    # Its right vectors are the covariance's eigenvectors, whose solvers may fail with fewer patches than features.
+    components = torch.linalg.svd(x - mean, full_matrices=False).Vh
+    return Residual(mean.half(), components[: min(COMPONENTS, len(x) // 2, x.shape[1] // 2)].half())
 
 
 def _features(

@@ -192,7 +192,9 @@ def _with_metrics(model: Bundle, metrics: dict[str, Any], validated: Bundle | No
     """The model with its metrics in its origin, and those of the run that it refits."""
     origin = dict(model.origin)
     origin["metrics"] = {
-        name: {key: values[key] for key in ("n", "accuracy", "macro_f1", "ece")} for name, values in metrics.items()
+        name: {key: values[key] for key in ("n", "accuracy", "macro_f1", "ece")}
+        | {"users_accuracy": {row["name"]: row["precision"] for row in values["per_class"]}}
+        for name, values in metrics.items()
     }
     if validated:
         origin["refit_of"] = {key: validated.origin.get(key) for key in ("patches", "metrics")}

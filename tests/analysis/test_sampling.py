@@ -19,7 +19,7 @@ from geocfl.analysis.sampling import Sample, sample
 from geocfl.analysis.strata import digest_of
 from geocfl.core.legend import EUROSAT
 from geocfl.errors import DataError, OutputError, UsageError
-from geocfl.products.scene_map import open_map
+from geocfl.products.scene_map import SceneMap, open_map
 from tests.analysis.sample_data import made_map, put
 from tests.analysis.test_zonal import write_map
 
@@ -215,3 +215,15 @@ def test_a_sample_with_answers_is_never_replaced(finished: Path, tmp_path: Path)
     with pytest.raises(OutputError, match="holds 2 answers, which are not replaced"):
         sample(finished, tmp_path / "s.gpkg", size=30, overwrite=True)
     assert drawn.paths[0].read_bytes() == before
+
+
+def test_the_expected_accuracies_are_the_models_by_default(finished: Path, tmp_path: Path) -> None:
+    """Those of each class where its test patches give them, and the accuracy of all for a class that has none."""
+    known = {name: accuracy for name, accuracy in UA.items() if name != "Sea Lake"} | {"Sea Lake": None}
+    judged = {"model": {"origin": {"metrics": {"test": {"accuracy": 0.7, "users_accuracy": known}}}}}
+    mapped = open_map(finished)
+    given = SceneMap({**mapped.paths, "summary": tmp_path / "map_summary.json"}, judged)
+    options = {"size": 100, "allocation": "neyman"}
+    by_model = sample(given, tmp_path / "a.gpkg", **options)
+    by_hand = sample(mapped, tmp_path / "b.gpkg", expected_ua={**UA, "Sea Lake": 0.7}, **options)
+    assert by_model.frame()["points"].tolist() == by_hand.frame()["points"].tolist()

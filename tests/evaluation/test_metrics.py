@@ -23,6 +23,7 @@ def test_counts_accuracy_and_f1_by_hand():
     assert (result["n"], result["accuracy"]) == (5, pytest.approx(0.4))
     assert [row["accuracy"] for row in result["per_class"]] == pytest.approx([0.5, 0.5, 0])
     assert [row["f1"] for row in result["per_class"]] == pytest.approx([0.5, 0.5, 0])
+    assert [row["precision"] for row in result["per_class"]] == pytest.approx([0.5, 0.5, 0])
     assert [(row["code"], row["name"], row["count"], row["correct"]) for row in result["per_class"]] == [
         (1, "A", 2, 1),
         (2, "B", 2, 1),
@@ -48,6 +49,7 @@ def test_absent_classes_count_as_0():
         "count": 0,
         "correct": 0,
         "accuracy": 0.0,
+        "precision": None,
         "f1": 0.0,
         "ece": 0.0,
     }
