@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from .commands import (
     ADVANCED,
     CHOICE,
@@ -32,7 +34,7 @@ from .commands import (
 MAPS, USE, LEARN = "Maps", "Use maps", "Models of your own"
 """Groups in the toolbox."""
 MODELS = ("eurosat-rgb-dense", "eurosat-rgb-lite0")
-SPLITS = ("paper", "spatial", "random:0.8")
+SPLITS = ("manifest", "paper", "spatial", "random:0.8")
 LOSSES = ("ce", "weighted-ce", "focal", "class-focal", "cb-focal", "balanced-softmax", "logit-adjusted", "ldam")
 GEOPACKAGE, TABLE, TIFF = "GeoPackage (*.gpkg)", "CSV (*.csv)", "GeoTIFF (*.tif)"
 
@@ -46,17 +48,14 @@ SEED = Option("SEED", "Random seed", INTEGER, ADVANCED, default=0)
 MAP = Option("MAP", "Map (class raster NAME_lulc.tif)", RASTER, parameter="map_file", positional=True, required=True)
 
 
-def _scene(parameter: str) -> tuple[Option, ...]:
-    return (
-        Option("SCENE", "Scene (raster layer or file)", RASTER, parameter=parameter, positional=True),
-        Option(
-            "SCENE_OTHER",
-            "Or another scene: product.SAFE, its zip, folder of bands, STAC Item or URL",
-            FOLDER,
-            parameter=parameter,
-            positional=True,
-        ),
-    )
+def _other_scene(parameter: str) -> Option:
+    label = "Or another scene: product.SAFE, its zip, folder of bands, STAC Item or URL"
+    return Option("SCENE_OTHER", label, FOLDER, parameter=parameter, positional=True)
+
+
+def _scene(parameter: str) -> tuple[Option, Option]:
+    scene = Option("SCENE", "Scene (raster layer or file)", RASTER, parameter=parameter, positional=True)
+    return scene, _other_scene(parameter)
 
 
 PIXELS = (
@@ -64,6 +63,10 @@ PIXELS = (
     Option("SCALE", "Scale of the pixel values", NUMBER, ADVANCED),
     Option("OFFSET", "Offset of the pixel values", NUMBER, ADVANCED),
     Option("NODATA", "Pixel value that means no data", NUMBER, ADVANCED),
+)
+MASK_VALUES = (
+    Option("MASK_CLASSES", "Mask values that count as masked", TEXT, ADVANCED),
+    Option("MASK_BITS", "Bits of the mask that count as masked", TEXT, ADVANCED),
 )
 MAP_LAYERS = (
     Output("LULC", "Land cover", RASTER, "_lulc.tif", shown=True),
@@ -141,8 +144,7 @@ MAP_SCENE = Command(
         Option("MIN_CONFIDENCE", "Least confidence", NUMBER, ADVANCED, default=0.0, between=(0, 1)),
         Option("MAX_NOVELTY", "Largest novelty in percent", NUMBER, ADVANCED, between=(0, 100)),
         *PIXELS,
-        Option("MASK_CLASSES", "Mask values that count as masked", TEXT, ADVANCED),
-        Option("MASK_BITS", "Bits of the mask that count as masked", TEXT, ADVANCED),
+        *MASK_VALUES,
         Option("MAX_MASKED", "Largest masked share of a cell", NUMBER, ADVANCED, default=0.5, between=(0, 1)),
         Option("NO_WARP", "Refuse scenes with another pixel size", FLAG, ADVANCED),
         Option("ALLOW_NO_CRS", "Allow scenes without a CRS", FLAG, ADVANCED),
@@ -317,6 +319,33 @@ SIMILAR = Command(
         Output("SIMILARITY", "Similarity", RASTER, ".tif", shown=True),
     ),
 )
+PATCHES = Command(
+    "patches",
+    "Cut training patches from labels",
+    LEARN,
+    (
+        Option("SCENES", "Scenes (raster layers or files)", RASTERS, positional=True),
+        _other_scene("scenes"),
+        Option(
+            "LABELS", "Labels (points or polygons)", VECTOR, positional=True, required=True, points=True, layer="layer"
+        ),
+        Option("BY", "Field with the classes", FIELD, required=True, fields_of="LABELS"),
+        Option("OUT", "Folder for the patches", NEW_FOLDER, required=True),
+        Option("MIN_SHARE", "Smallest part of a patch in polygons of its class", NUMBER, default=0.7, between=(0, 1)),
+        Option("SPLIT", "Split by place, such as blocks:5 for blocks of 5 km", TEXT),
+        Option("MASK_SCL", "Leave out clouds by the product's own cloud mask", FLAG, parameter="mask", value="scl"),
+        Option("MASK", "Or leave out what this raster masks", RASTER),
+        OVERWRITE,
+        Option("SPACING", "Distance between patches in meters", NUMBER, ADVANCED, between=(0, None)),
+        Option("OVERLAP", "Overlapping labels", CHOICE, ADVANCED, default="refuse", choices=("refuse", "share")),
+        *(replace(option, advanced=True) for option in MODEL),
+        Option("PATCH_BANDS", "Bands to write", TEXT, ADVANCED),
+        *PIXELS,
+        *MASK_VALUES,
+        SEED,
+    ),
+    (Output("MANIFEST", "Patches", VECTOR, "manifest.gpkg", listed=False, shown=True),),
+)
 TRAIN = Command(
     "train",
     "Train a model of your own",
@@ -341,4 +370,4 @@ TRAIN = Command(
         Output("METRICS", "Metrics", FILE, "metrics.json", listed=False),
     ),
 )
-COMMANDS = (DEMO, MAP_SCENE, CLOUDS, STATS, MOSAIC, SAMPLE, ASSESS, CHANGE, SIMILAR, TRAIN)
+COMMANDS = (DEMO, MAP_SCENE, CLOUDS, STATS, MOSAIC, SAMPLE, ASSESS, CHANGE, SIMILAR, PATCHES, TRAIN)

@@ -48,6 +48,7 @@ class Option:
         choices: Values to choose from.
         between: Smallest and largest number.
         value: What geocfl gets if a flag is set; nothing but the flag if empty.
+        points: Whether a vector layer may have points too, not only polygons.
         fields_of: Key of the layer whose fields a field is chosen from.
         layer: Parameter in geocfl that names the layer of a vector file; if empty, it reads files of one layer only.
         filter: File filter of the dialog.
@@ -65,6 +66,7 @@ class Option:
     choices: tuple[str, ...] = ()
     between: tuple[float | None, float | None] = (None, None)
     value: str = ""
+    points: bool = False
     fields_of: str = ""
     layer: str = ""
     filter: str = ""
@@ -153,7 +155,9 @@ def arguments(command: Command, values: Mapping[str, object]) -> list[str]:
         if option.kind == RASTERS:
             positional[option.name] = [str(item) for item in cast("list[str]", value)]
         elif option.positional:
-            positional[option.name] = [_text(value)]
+            first, *layer = _option(option, value)
+            positional[option.name] = [first.removeprefix(f"{option.flag}=")]
+            options[option.name] = layer
         else:
             options[option.name] = _option(option, value)
     every = [argument for group in options.values() for argument in group]

@@ -86,7 +86,7 @@ def _details(option: Option) -> dict[str, Any]:
     choices = {"options": list(option.choices), "usesStaticStrings": True}
     kinds: dict[str, dict[str, Any]] = {
         commands.RASTERS: {"layerType": source.TypeRaster},
-        commands.VECTOR: {"types": [source.TypeVectorPolygon]},
+        commands.VECTOR: {"types": [source.TypeVectorPoint] * option.points + [source.TypeVectorPolygon]},
         commands.FIELD: {"parentLayerParameterName": option.fields_of},
         commands.FILE: {"fileFilter": option.filter},
         commands.FOLDER: {"behavior": QgsProcessingParameterFile.Behavior.Folder},

@@ -111,6 +111,7 @@ def test_choices_are_those_of_the_command_line() -> None:
     assert choices["map", "PRODUCTS"] == set(completion.PRODUCT_NAMES) - {"default", "all", "summary"}
     assert choices["map", "VECTOR"] == choices["mosaic", "VECTOR"] == set(completion.VECTOR_FORMATS) - {"none"}
     assert choices["map", "BACKEND"] == set(completion.BACKENDS)
+    assert choices["patches", "OVERLAP"] == set(completion.OVERLAPS)
     assert choices["train", "SPLIT"] == set(completion.SPLITS)
     assert choices["train", "LOSS"] == set(completion.LOSSES)
     assert choices["map", "PRECISION"] == set(completion.PRECISIONS)
