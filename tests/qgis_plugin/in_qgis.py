@@ -2,7 +2,7 @@
 
 Run by the system's Python, which has QGIS's bindings. Standard input is JSON, as is the last line of standard output:
 
-    [{"run": "geocfl:map", "parameters": {...}, "cancel": false}, {"memory": "name", "wkt": [...]},
+    [{"run": "geocfl:map", "parameters": {...}, "cancel": false}, {"memory": "name", "polygons": {...}},
      {"setting": "folder"}, {"picture": "file.png"}]
 
 A layer of the project is named by ``@`` and its name among the parameters; `memory` makes one without a file.
@@ -112,13 +112,13 @@ def described(layer):
     return {"renderer": kind, "labels": labels, "visible": node.itemVisibilityChecked(), "widgets": widgets}
 
 
-def add_memory(name, wkt, edited=False):
-    """Adds polygons as a layer without a file; with `edited`, the last one is not saved."""
-    layer = QgsVectorLayer("Polygon?crs=EPSG:4326&field=name:string", name, "memory")
+def add_memory(name, polygons, crs="EPSG:4326", edited=False):
+    """Adds polygons, WKT by name, as a layer without a file; with `edited`, the last one is not saved."""
+    layer = QgsVectorLayer(f"Polygon?crs={crs}&field=name:string", name, "memory")
     features = []
-    for index, text in enumerate(wkt):
+    for called, text in polygons.items():
         feature = QgsFeature(layer.fields())
-        feature.setAttribute("name", f"zone {index}")
+        feature.setAttribute("name", called)
         feature.setGeometry(QgsGeometry.fromWkt(text))
         features.append(feature)
     layer.dataProvider().addFeatures(features)
@@ -166,7 +166,7 @@ def main():
         elif "setting" in request:
             answers.append(ProcessingConfig.setSettingValue("GEOCFL_PROGRAM", request["setting"]))
         elif "memory" in request:
-            answers.append(add_memory(request["memory"], request["wkt"], request.get("edited", False)))
+            answers.append(add_memory(request.pop("memory"), **request))
         else:
             answers.append(draw(request["picture"]))
     QgsApplication.processEvents()

@@ -22,7 +22,13 @@ from geocfl.demonstration.demo import demo
 pytestmark = pytest.mark.integration
 
 PYTHON = "/usr/bin/python3"
-ZONES = [box(10.35, 47.76, 10.42, 47.83), box(10.43, 47.76, 10.5, 47.83)]
+ZONES = {"west": box(10.35, 47.76, 10.42, 47.83).wkt, "east": box(10.43, 47.76, 10.5, 47.83).wkt}
+DRAWN = {
+    "Water": box(600000, 5293000, 601500, 5300000).wkt,
+    "Orchard": box(602000, 5290500, 604500, 5293500).wkt,
+    "Woods": box(608500, 5297000, 611500, 5299800).wkt,
+}
+"""Land of the demonstration scene, in its coordinates."""
 Ask = Callable[..., dict[str, Any]]
 
 
@@ -96,7 +102,8 @@ def test_headless_from_a_scene_to_an_assessment(process: Ask, demonstration: Pat
     assert "POLYGONS" not in mapped
 
     zones = tmp_path / "zones.gpkg"
-    gpd.GeoDataFrame({"name": ["west", "east"]}, geometry=ZONES, crs=4326).to_file(zones, layer="in", driver="GPKG")
+    polygons = gpd.GeoSeries.from_wkt(list(ZONES.values()), crs=4326)
+    gpd.GeoDataFrame({"name": list(ZONES)}, geometry=polygons).to_file(zones, layer="in", driver="GPKG")
     areas = tmp_path / "areas.gpkg"
     assert process("stats", MAP=mapped["LULC"], ZONES=zones, BY="name", OUT=areas)["results"]["AREAS"] == str(areas)
     assert set(gpd.read_file(areas)["zone"]) == {"west", "east"}
@@ -145,7 +152,7 @@ def test_results_are_loaded_with_their_styles(window: Ask, demonstration: Path, 
     done = window(
         {"run": "geocfl:map", "parameters": {"SCENE": demonstration / "demo_scene.tif", "OUT": tmp_path / "maps"}},
         {"picture": picture},
-        {"memory": "zones", "wkt": [zone.wkt for zone in ZONES]},
+        {"memory": "zones", "polygons": ZONES},
         {"run": "geocfl:stats", "parameters": {**of_map, "ZONES": "@zones", "BY": "name"}},
         {"run": "geocfl:sample", "parameters": {**of_map, "SIZE": 20}},
     )
@@ -171,6 +178,24 @@ def test_results_are_loaded_with_their_styles(window: Ask, demonstration: Path, 
     assert done["bar"] == []
 
 
+def test_from_drawn_labels_to_a_map_of_them(window: Ask, demonstration: Path, tmp_path: Path) -> None:
+    scene, patches, model = demonstration / "demo_scene.tif", tmp_path / "patches", tmp_path / "model"
+    labels = {"SCENES": [scene], "LABELS": "@drawn", "BY": "name", "OUT": patches}
+    to_map = {"SCENE": scene, "MODEL_FOLDER": model, "OUT": tmp_path / "maps"}
+    done = window(
+        {"memory": "drawn", "polygons": DRAWN, "crs": "EPSG:32632"},
+        {"run": "geocfl:patches", "parameters": labels},
+        {"run": "geocfl:train", "parameters": {"DATA": patches, "FREEZE": True, "OUT": model}},
+        {"run": "geocfl:map", "parameters": to_map},
+    )
+    _, cut, trained, mapped = done["answers"]
+    assert done["bar"] == []
+    assert cut["layers"]["Patches: patches"]["visible"]
+    assert {folder.name for folder in patches.iterdir() if folder.is_dir()} == set(DRAWN)
+    assert trained["results"]["REPORT"] == str(model / "report.html")
+    assert set(mapped["layers"]["Land cover: demo_scene"]["labels"]) == set(DRAWN)
+
+
 def write_program(folder: Path, script: str) -> Path:
     """A program that passes for geocfl."""
     program = folder / "bin" / "geocfl"
@@ -194,7 +219,7 @@ def test_what_fails_is_one_sentence_in_the_message_bar(window: Ask, demonstratio
     done = window(
         sample,
         sample,
-        {"memory": "zones", "wkt": [zone.wkt for zone in ZONES], "edited": True},
+        {"memory": "zones", "polygons": ZONES, "edited": True},
         {"run": "geocfl:stats", "parameters": {"MAP": map_file, "ZONES": "@zones"}},
         {"setting": empty},
         sample,
