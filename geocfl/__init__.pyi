@@ -8,6 +8,8 @@ from .analysis.sampling import Sample as Sample
 from .analysis.sampling import sample as sample
 from .analysis.similar import Similar as Similar
 from .analysis.similar import similar as similar
+from .analysis.suggest import Suggestions as Suggestions
+from .analysis.suggest import suggest as suggest
 from .analysis.zonal import ZonalStatistics as ZonalStatistics
 from .analysis.zonal import stats as stats
 from .core.legend import Legend as Legend

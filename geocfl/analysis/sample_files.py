@@ -12,12 +12,13 @@ import numpy as np
 import pandas as pd
 import pyogrio
 import shapely
+from numpy.typing import NDArray
 from pyogrio.errors import DataLayerError, DataSourceError
 
 from geocfl.analysis.design import KEY, Design
 from geocfl.analysis.strata import Mapped
 from geocfl.core.files import replacing
-from geocfl.errors import DataError, UsageError
+from geocfl.errors import DataError, OutputError, UsageError
 from geocfl.products.formats.qgis import ProjectLayer, write_layers
 from geocfl.products.formats.qml import raster_pipe, raster_renderer
 from geocfl.products.formats.sample_form import FIELDS, sample_qml, sample_style, windows_qml, windows_style
@@ -122,12 +123,20 @@ def is_answer(values: pd.Series) -> pd.Series:
     return values.notna() & (values.astype(str).str.strip() != "")
 
 
-def count_answers(path: Path) -> int:
-    """Answers in an existing file; 0 if it is no sample."""
+def refuse_answered(path: Path) -> None:
+    """Refuses to replace a file that holds answers; one that does not exist, or is no sample, holds none.
+
+    Raises:
+        OutputError: It does.
+    """
     try:
-        return int(is_answer(read_points(path)[REFERENCE]).sum())
+        answers = int(is_answer(read_points(path)[REFERENCE]).sum())
     except DataError:
-        return 0
+        return
+    if answers:
+        raise OutputError(
+            f"{path}: holds {answers} answer{'s' * (answers > 1)}, which are not replaced; choose another `out`"
+        )
 
 
 def _window(finished: Mapped) -> int:
@@ -138,25 +147,35 @@ def _window(finished: Mapped) -> int:
 
 
 def _write_geopackage(path: Path, design: Design, squares: np.ndarray, windows: np.ndarray) -> None:
-    numbers = np.arange(1, len(squares) + 1)
     names = {c.code: c.name for c in design.classes}
-    empty = np.full(len(squares), None, object)
-    columns = {
-        "id": numbers.astype(np.int32),
-        "reference": empty,
-        "confidence": empty,
-        "comment": empty,
-        "map_class": np.array([names[code] for code in design.cells[:, 2]], object),
-        "stratum": np.array([design.strata[k].name for k in design.cells[:, 3]], object),
-    }
-    crs = design.crs.to_wkt()
-    points = gpd.GeoDataFrame({name: columns[name] for name in FIELDS}, geometry=squares, crs=crs)
-    around = gpd.GeoDataFrame({"id": columns["id"]}, geometry=windows, crs=crs)
+    points = unanswered(
+        squares,
+        [names[code] for code in design.cells[:, 2].tolist()],
+        [design.strata[k].name for k in design.cells[:, 3].tolist()],
+        design.crs.to_wkt(),
+    )
+    squares_of_windows = gpd.GeoDataFrame({"id": points["id"]}, geometry=windows, crs=points.crs)
     with fixed_date():
         metadata = {KEY: design.to_json()}
         write_layer(points.rename_geometry(GEOMETRY), path, LAYER, "Polygon", metadata=metadata)
-        write_layer(around.rename_geometry(GEOMETRY), path, WINDOWS, "Polygon")
+        write_layer(squares_of_windows.rename_geometry(GEOMETRY), path, WINDOWS, "Polygon")
     write_default_styles(path, {LAYER: sample_qml([c.name for c in design.classes]), WINDOWS: windows_qml()})
+
+
+def unanswered(
+    squares: NDArray[np.object_], map_classes: Sequence[str], strata: Sequence[str], crs: str
+) -> gpd.GeoDataFrame:
+    """Squares with the fields of `geocfl.products.formats.sample_form`, numbered from 1, without answers."""
+    empty = np.full(len(squares), None, object)
+    columns = {
+        "id": np.arange(1, len(squares) + 1, dtype=np.int32),
+        REFERENCE: empty,
+        "confidence": empty,
+        "comment": empty,
+        "map_class": np.array(map_classes, object),
+        "stratum": np.array(strata, object),
+    }
+    return gpd.GeoDataFrame({name: columns[name] for name in FIELDS}, geometry=squares, crs=crs)
 
 
 def _write_project(path: Path, geopackage: Path, finished: Mapped, design: Design, windows: np.ndarray) -> None:
@@ -165,17 +184,26 @@ def _write_project(path: Path, geopackage: Path, finished: Mapped, design: Desig
     layers = [
         ProjectLayer(geopackage.name, "Sample", tuple(sample_style(names)), checked=True, part=f"|layername={LAYER}"),
         ProjectLayer(geopackage.name, "Windows", tuple(windows_style()), checked=True, part=f"|layername={WINDOWS}"),
+        *scene_layers(finished, geopackage.parent),
     ]
+    title = f"{geopackage.stem}: sample of {design.map}"
+    write_layers(path, title, design.crs, around(windows[0]), layers)
+
+
+def scene_layers(finished: Mapped, folder: Path) -> list[ProjectLayer]:
+    """The scene in true color as a layer of a project in a folder; none if the map has no such picture."""
     scene = finished.paths.get("truecolor")
-    if scene is not None and not in_store(scene):
-        colors = raster_renderer("multibandcolor", redBand="1", greenBand="2", blueBand="3", alphaBand="4")
-        layers.append(
-            ProjectLayer(_relative(scene, geopackage.parent), "Scene, true color", (raster_pipe(colors),), checked=True)
-        )
-    west, south, east, north = shapely.bounds(windows[0])
+    if scene is None or in_store(scene):
+        return []
+    colors = raster_renderer("multibandcolor", redBand="1", greenBand="2", blueBand="3", alphaBand="4")
+    return [ProjectLayer(_relative(scene, folder), "Scene, true color", (raster_pipe(colors),), checked=True)]
+
+
+def around(window: shapely.Geometry) -> tuple[float, float, float, float]:
+    """West, south, east, north of the view of a project that opens on a window."""
+    west, south, east, north = shapely.bounds(window)
     margin = AROUND * max(east - west, north - south)
-    view = west - margin, south - margin, east + margin, north + margin
-    write_layers(path, f"{geopackage.stem}: sample of {design.map}", design.crs, view, layers)
+    return west - margin, south - margin, east + margin, north + margin
 
 
 def _relative(path: Path, folder: Path) -> str:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from geocfl.analysis.allocation import ALLOCATIONS, FEWEST, allocate, sample_size
 from geocfl.analysis.design import DESIGNS, Design, Stratum
 from geocfl.analysis.draw import Drawn, draw_from_strata, draw_on_grid
-from geocfl.analysis.sample_files import count_answers, read_points, sample_files, write_sample
+from geocfl.analysis.sample_files import read_points, refuse_answered, sample_files, write_sample
 from geocfl.analysis.strata import (
     Count,
     Mapped,
@@ -31,7 +31,7 @@ from geocfl.core.files import refuse_existing
 from geocfl.core.keywords import declared
 from geocfl.core.progress import Progress, silent
 from geocfl.core.table import align
-from geocfl.errors import DataError, OutputError, UsageError, unknown_name
+from geocfl.errors import DataError, UsageError, unknown_name
 from geocfl.products.change_map import ChangeMap
 from geocfl.products.scene_map import SceneMap
 
@@ -154,8 +154,7 @@ def sample(
     files = sample_files(Path(out), csv=csv, kml=kml)
     for path in files:
         refuse_existing(path, overwrite=overwrite)
-    if files[0].exists() and (answers := count_answers(files[0])):
-        raise OutputError(f"{files[0]}: holds {answers} answers, which are not replaced; choose another `out`")
+    refuse_answered(files[0])
 
     classes = classes_of(finished)
     if strata is not None:

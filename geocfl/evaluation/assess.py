@@ -18,6 +18,7 @@ from geocfl.analysis.design import Design
 from geocfl.analysis.estimators import Accuracy, Estimates, Population, estimate_accuracy, post_strata
 from geocfl.analysis.sample_files import read_design, read_points
 from geocfl.analysis.strata import NONE, Mapped, classes_of, digest_of, open_mapped, places_of
+from geocfl.analysis.suggest_files import refuse_suggestions
 from geocfl.core.files import refuse_existing, replacing
 from geocfl.core.keywords import declared
 from geocfl.core.table import spreadsheet_text
@@ -74,6 +75,7 @@ def assess(
             refuse_existing(folder / name, overwrite=overwrite)
     finished, path = open_mapped(map), Path(sample)
     points = read_points(path)
+    refuse_suggestions(path)
     design = read_design(path)
     classes = classes_of(finished)
     if design is not None and not post_stratify:
