@@ -107,7 +107,8 @@ def draw(path: Path, n: int, results: dict[str, np.ndarray], start: float) -> No
         axes.plot(labels, accuracy.mean(axis=0), "o-", color=colors[method], label=METHODS[method])
         axes.fill_between(labels, accuracy.min(axis=0), accuracy.max(axis=0), color=colors[method], alpha=0.12, lw=0)
     axes.axhline(100 * start, color="black", linestyle=":", linewidth=1)
-    axes.annotate("built-in model, no label", (n, 100 * start), (0, 3), textcoords="offset points", fontsize=9)
+    place = {"xytext": (0, -12), "textcoords": "offset points", "ha": "right", "fontsize": 9}
+    axes.annotate("built-in model, no label", (labels[-1], 100 * start), **place)
     axes.set(xlabel="labeled windows", ylabel="correct cells (%)", xticks=labels)
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", frameon=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -28,3 +29,15 @@ def featured_map(
     space = FeatureSpace("known", digest, np.zeros(count, np.float32), np.eye(count, dtype=np.float32), "test")
     write_features(cells, folder / "S_features.parquet", grid, space, {})
     return path, grid
+
+
+def finish(folder: Path, codes: np.ndarray, features: np.ndarray | None = None, stride: int = 64) -> Path:
+    """The same with a summary, and with features only if they are given."""
+    path, grid = featured_map(
+        folder, codes, np.ones((*codes.shape, 2)) if features is None else features, stride=stride
+    )
+    if features is None:
+        (folder / "S_features.parquet").unlink()
+    summary = {"model": {"window": 64, "name": "known"}, "scene": {"bounds": list(grid.bounds())}}
+    (folder / "S_summary.json").write_text(json.dumps(summary))
+    return path

@@ -15,23 +15,11 @@ import geocfl
 from geocfl.analysis.suggest import farthest_cells
 from geocfl.core.legend import EUROSAT
 from geocfl.errors import DataError, OutputError, UsageError
-from tests.analysis.featured import featured_map
+from tests.analysis.featured import finish
 from tests.analysis.sample_data import change
 
 pytestmark = pytest.mark.extra("geoparquet")
 NONE = np.empty((0, 2), np.int64)
-
-
-def finish(folder: Path, codes: np.ndarray, features: np.ndarray | None = None, stride: int = 64) -> Path:
-    """A finished map with a summary, and features if they are given."""
-    path, grid = featured_map(
-        folder, codes, np.ones((*codes.shape, 2)) if features is None else features, stride=stride
-    )
-    if features is None:
-        (folder / "S_features.parquet").unlink()
-    summary = {"model": {"window": 64, "name": "known"}, "scene": {"bounds": list(grid.bounds())}}
-    (folder / "S_summary.json").write_text(json.dumps(summary))
-    return path
 
 
 def add_probabilities(path: Path, probabilities: np.ndarray) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from geocfl.cli import parse
 from geocfl.errors import UsageError
-from tests.analysis.featured import featured_map
+from tests.analysis.featured import featured_map, finish
 from tests.cli.program import run
 
 
@@ -37,3 +37,23 @@ def test_similar(tmp_path: Path) -> None:
     many = run("similar", "S_lulc.tif", f"{x},{y}", "--n", 31, cwd=tmp_path, code=2)
     assert "--n is 31 but must be from 1 to the 30 cells with data of S_lulc.tif" in many.stderr
     run("similar", "S_lulc.tif", f"{x},{y}", "--rooster", "s.tif", cwd=tmp_path, code=2)
+
+
+@pytest.mark.integration
+@pytest.mark.extra("geoparquet")
+def test_suggest(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    finish(tmp_path, rng.integers(1, 4, (9, 9)), rng.normal(size=(9, 9, 4)))
+    done = run("suggest", "S_lulc.tif", "--n", 5, "--classes", "Snow,Bare Rock", cwd=tmp_path)
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["class", "on", "the", "map", "windows"]
+    assert any(line.split() == ["Total", "5"] for line in lines)
+    assert lines[-2:] == ["  suggest.gpkg", "  suggest.qgz"]
+    again = run("suggest", "S_lulc.tif", "--n", 5, cwd=tmp_path, code=1)
+    assert again.stderr.splitlines()[-1].startswith("geocfl: suggest.gpkg: already exists; use --overwrite to replace")
+    many = run("suggest", "S_lulc.tif", "--n", 500, "--out", "b.gpkg", cwd=tmp_path, code=2)
+    assert "geocfl: --n is 500, but S_lulc.tif has only" in many.stderr
+    refused = run("assess", "S_lulc.tif", "suggest.gpkg", cwd=tmp_path, code=1)
+    assert "holds suggestions of geocfl suggest" in refused.stderr
+    counts = json.loads(run("suggest", "S_lulc.tif", "--n", 5, "--out", "c.gpkg", "--json", cwd=tmp_path).stdout)
+    assert sum(row["windows"] for row in counts) == 5
