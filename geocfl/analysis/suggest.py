@@ -217,7 +217,9 @@ def _space(finished: SceneMap, window: int) -> tuple[NDArray[np.bool_], NDArray[
             f"{finished.path}: the map has neither features nor probabilities, by which windows are chosen; map the "
             "scene again with features or probabilities in `products`"
         )
-    there = minimum_filter(finished.lulc != 0, size=2 * window_reach(window, grid.stride) + 1, mode="nearest")
+    # A cell beside one without data may lack some pixels itself, and geocfl.patches leaves out such windows.
+    around = 2 * window_reach(window, grid.stride) + 3
+    there = minimum_filter(finished.lulc != 0, size=around, mode="nearest")
     inside = np.outer(_inside(grid.rows, grid.height, window, grid), _inside(grid.columns, grid.width, window, grid))
     return there & inside & np.isfinite(space[..., 0]), space
 

@@ -18,7 +18,7 @@ from geocfl.errors import DataError
 from geocfl.products.formats.qgis import ProjectLayer, write_layers
 from geocfl.products.formats.sample_form import sample_qml, sample_style
 from geocfl.products.formats.vector import fixed_date, write_default_styles, write_layer
-from geocfl.products.polygons import GEOMETRY
+from geocfl.products.formats.vector_formats import GEOMETRY
 from geocfl.products.scene_map import SceneMap
 
 LAYER = "suggest"
