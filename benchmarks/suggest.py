@@ -73,7 +73,8 @@ def choose(method: str, scene: Scene, probability: np.ndarray, known: np.ndarray
     unsure = 1 - (ordered[..., -1] - ordered[..., -2])
     if method in ("suggest", "spread"):
         weight = unsure + LEAST if len(known) and method == "suggest" else np.ones(scene.valid.shape)
-        return farthest_cells(scene.features, weight, scene.valid, known, n, 1)
+        kinds = probability.argmax(axis=-1) if method == "suggest" else None
+        return farthest_cells(scene.features, weight, scene.valid, known, n, 1, kinds)
     free = scene.valid.copy()
     free[tuple(known.T)] = False
     cells = np.argwhere(free)

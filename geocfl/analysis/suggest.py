@@ -30,6 +30,8 @@ log = logging.getLogger("geocfl")
 
 LEAST = 0.05
 """Uncertainty that every window has at least, so that distance still counts where the model is sure."""
+EACH = 2
+"""Windows of each class of the map in all rounds, because a class with one patch cannot be trained."""
 PLACE = 0.1
 """Weight of the place beside the probabilities of a map without features."""
 SPREAD, UNCERTAIN = "spread", "uncertain"
@@ -90,7 +92,8 @@ def suggest(
     Each window is the one that is farthest, in the features of the model, from all that are labeled or already chosen.
     As soon as windows are labeled, the distance is multiplied by the uncertainty of the map, 1 - the difference of the
     two largest probabilities. So the first round covers all kinds of land, and later rounds also look where the model
-    is unsure. Suggested windows do not touch, lie in the scene, and have data.
+    is unsure. Two windows of each class of the map are among them, if `n` allows. Suggested windows do not touch, lie
+    in the scene, and have data.
 
     Args:
         map: A map with ``features`` or ``probabilities`` among its products, or a path as `geocfl.open_map` takes it.
@@ -123,7 +126,8 @@ def suggest(
     weight = np.ones(valid.shape, np.float32)
     if len(known):
         weight = _uncertainty(finished) + LEAST
-    cells = farthest_cells(space, weight, valid, known, n, -(-window // finished.grid.stride))
+    reach = -(-window // finished.grid.stride)
+    cells = farthest_cells(space, weight, valid, known, n, reach, finished.lulc)
     if len(cells) < n:
         raise UsageError(
             f"`n` is {n}, but {finished.path.name} has only {len(cells)} windows left that do not touch each other or "
@@ -151,6 +155,7 @@ def farthest_cells(
     known: NDArray[np.int64],
     n: int,
     reach: int,
+    kinds: NDArray[np.integer] | None = None,
 ) -> NDArray[np.int64]:
     """Takes one cell after the other, the one with the largest product of weight and distance to all taken before.
 
@@ -161,6 +166,8 @@ def farthest_cells(
         known: (k, 2) cells that are taken before.
         n: Number of cells.
         reach: Cells in each direction of a taken cell that cannot be taken any more.
+        kinds: (rows, columns) what each cell is. The last cells are such that, if possible, `EACH` of every kind are
+            taken; None does without.
 
     Returns:
         (n, 2) rows and columns in the order in which they were taken; fewer if no more are left. Without known cells,
@@ -180,12 +187,21 @@ def farthest_cells(
     for row, column in known.tolist():
         take(row, column)
     taken: list[tuple[int, int]] = []
+    classes = np.zeros(len(rows), np.int64) if kinds is None else kinds[rows, columns].astype(np.int64)
+    lacking = np.where(np.bincount(classes) > 0, EACH if kinds is not None else 0, 0)
+    for row, column in known.tolist():
+        if kinds is not None and kinds[row, column] < len(lacking):
+            lacking[kinds[row, column]] -= 1
     while len(taken) < n and (free := apart.free[rows, columns]).any():
+        lacking[np.setdiff1d(np.arange(len(lacking)), classes[free])] = 0  # none is left of these
+        if n - len(taken) <= lacking.clip(0).sum():
+            free &= lacking[classes] > 0
         score = weights * nearest
         if np.isinf(nearest[0]):
             score = -np.linalg.norm(positions - positions.mean(axis=0), axis=1)
         best = int(np.where(free, score, -np.inf).argmax())
         taken.append((int(rows[best]), int(columns[best])))
+        lacking[classes[best]] -= 1
         take(*taken[-1])
     return np.array(taken, np.int64).reshape(-1, 2)
 

@@ -148,6 +148,17 @@ def test_each_is_the_farthest_of_those_left(seed: int, n: int, reach: int) -> No
     assert len(taken) <= n
 
 
+def test_every_class_of_the_map_gets_two(tmp_path: Path) -> None:
+    codes = np.full((9, 12), 1)
+    codes[:3, :4], codes[6:, 8:], codes[8, 0] = 5, 9, 3  # of the last, there is only one
+    features = np.random.default_rng(1).normal(size=(9, 12, 4))
+    features[codes != 1] *= 0.01  # near each other
+    path = finish(tmp_path / "map", codes, features)
+    made = geocfl.suggest(path, tmp_path / "s.gpkg", n=7)
+    found = dict(zip(*np.unique(codes[tuple(made.cells.T)], return_counts=True), strict=True))
+    assert found == {1: 2, 3: 1, 5: 2, 9: 2}
+
+
 def test_answers_are_never_replaced(tmp_path: Path, groups: tuple[np.ndarray, np.ndarray]) -> None:
     path, out = finish(tmp_path / "map", *groups), tmp_path / "s.gpkg"
     geocfl.suggest(path, out, n=3)
