@@ -44,6 +44,8 @@ from .models.export import export as export
 from .models.predict import Model as Model
 from .models.predict import Prediction as Prediction
 from .models.predict import load_model as load_model
+from .planning.find import Found as Found
+from .planning.find import find as find
 from .planning.plan import Plan as Plan
 from .planning.plan import plan as plan
 from .products.change_map import ChangeMap as ChangeMap

@@ -3,6 +3,19 @@
 from geocfl.cli.entry import app
 
 # Registers the commands, in the order in which geocfl --help lists them.
-from geocfl.cli import mapping, planning, products, changes, sampling, labeling, patches, learning, models  # isort: skip
+from geocfl.cli import finding, mapping, planning, products, changes, sampling  # isort: skip
+from geocfl.cli import labeling, patches, learning, models  # isort: skip
 
-__all__ = ["app", "changes", "labeling", "learning", "mapping", "models", "patches", "planning", "products", "sampling"]
+__all__ = [
+    "app",
+    "changes",
+    "finding",
+    "labeling",
+    "learning",
+    "mapping",
+    "models",
+    "patches",
+    "planning",
+    "products",
+    "sampling",
+]

@@ -29,6 +29,7 @@ from geocfl.scenes.plausible import LOWEST, Found, find_scale, is_dark, raw_scal
 from geocfl.scenes.reading import Reading
 from geocfl.scenes.remote import insist, remote_settings
 from geocfl.scenes.scaling import DEFAULT, EIGHT_BIT, OPTIONS, TAGS, find_scaling
+from geocfl.scenes.signing import signed
 from geocfl.scenes.source import Source, file_name
 from geocfl.scenes.stack import assemble, open_dataset, open_virtual, reason
 from geocfl.scenes.undeclared import undeclared_nodata
@@ -318,7 +319,7 @@ def open_scene(
         UsageError: A value is invalid.
     """
     how = reading or Reading()
-    source = find_source(scene, how.bands)
+    source = signed(find_source(scene, how.bands))
     if needed:
         source = chosen_bands(source, needed)
     paths = tuple(dict.fromkeys(band.path for band in source.bands.values())) or (gdal_path(source.path),)

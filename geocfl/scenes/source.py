@@ -46,6 +46,7 @@ class Source:
         notes: What was assumed, a sentence each, to be shown to the user.
         raster_bands: Number of bands of the raster, if the scene is one raster; else 0.
         baseline: Its processing baseline, such as ``"04.00"``, unless its scaling accounts for that; empty if unknown.
+        tokens: Where the token for its files is, see `geocfl.scenes.signing`; empty if they need none.
     """
 
     path: str
@@ -60,6 +61,7 @@ class Source:
     notes: tuple[str, ...] = ()
     raster_bands: int = 0
     baseline: str = ""
+    tokens: str = ""
 
 
 def file_name(path: str) -> str:

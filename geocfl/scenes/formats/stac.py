@@ -7,7 +7,7 @@ import logging
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeGuard
@@ -23,6 +23,7 @@ from geocfl.scenes.bands import BANDS, band_name
 from geocfl.scenes.baseline import has_offset, named_in, parse_baseline
 from geocfl.scenes.reach import Reach, reach
 from geocfl.scenes.remote import fetch
+from geocfl.scenes.signing import token_address
 from geocfl.scenes.source import Band, Source
 from geocfl.scenes.stack import OWN_PIXELS
 from geocfl.scenes.urls import SCHEMES, gdal_path, is_remote, shown, without_secrets
@@ -240,7 +241,9 @@ def _find(content: dict[str, Any], place: str, origin: str, name: str) -> Source
     import pystac
 
     try:
-        return _describe(pystac.Item.from_dict(content, href=place, migrate=True), place, origin, name)
+        source = _describe(pystac.Item.from_dict(content, href=place, migrate=True), place, origin, name)
+        catalogs = (token_address(str(link.get("href")), content.get("collection")) for link in _links(content))
+        return replace(source, tokens=next(filter(None, catalogs), ""))
     except SceneError:
         raise
     except Exception as error:  # anything in an Item from elsewhere may be malformed
