@@ -77,9 +77,8 @@ class Found:
         if len(self.scenes) > LISTED:
             parts.append(f"{len(self.scenes) - LISTED:,} more are in {self.path}")
         share = "all" if not self.gaps else f"{min(self.coverage, 0.9999):.2%}"
-        parts.append(
-            f"\n{len(self.scenes):,} of the {self.searched:,} scenes found cover {share} of the {self.area_km2:,.0f} km2."
-        )
+        counts = f"{len(self.scenes):,} of the {self.searched:,} scenes found"
+        parts.append(f"\n{counts} cover {share} of the {self.area_km2:,.0f} km2.")
         for gap in self.gaps[:GAPS]:
             point = gap.representative_point()
             parts.append(f"gap of {square_km(gap):,.2f} km2 around {point.x:.4f}, {point.y:.4f} (longitude, latitude)")
