@@ -7,7 +7,6 @@ from typing import Any
 
 from qgis.core import (
     QgsCoordinateReferenceSystem,
-    QgsProcessing,
     QgsProcessingAlgorithm,
     QgsProcessingContext,
     QgsProcessingException,
@@ -32,7 +31,7 @@ from qgis.core import (
     QgsVectorFileWriter,
 )
 
-from . import commands
+from . import commands, enumerations
 from .commands import Command, Option
 from .texts import tr
 
@@ -76,23 +75,22 @@ def definition(option: Option, command: Command) -> QgsProcessingParameterDefini
         parameter.setMaximum(most)
     parameter.setHelp(command.sentence(option, tr))
     if option.advanced:
-        parameter.setFlags(parameter.flags() | QgsProcessingParameterDefinition.Flag.FlagAdvanced)
+        parameter.setFlags(parameter.flags() | enumerations.ADVANCED)
     return parameter
 
 
 def _details(option: Option) -> dict[str, Any]:
     """What the parameters of a kind take besides the rest."""
-    source, number = QgsProcessing.SourceType, QgsProcessingParameterNumber.Type
     choices = {"options": list(option.choices), "usesStaticStrings": True}
     kinds: dict[str, dict[str, Any]] = {
-        commands.RASTERS: {"layerType": source.TypeRaster},
-        commands.VECTOR: {"types": [source.TypeVectorPoint] * option.points + [source.TypeVectorPolygon]},
+        commands.RASTERS: {"layerType": enumerations.RASTER},
+        commands.VECTOR: {"types": [enumerations.POINTS] * option.points + [enumerations.POLYGONS]},
         commands.FIELD: {"parentLayerParameterName": option.fields_of},
         commands.FILE: {"fileFilter": option.filter},
-        commands.FOLDER: {"behavior": QgsProcessingParameterFile.Behavior.Folder},
+        commands.FOLDER: {"behavior": enumerations.FOLDER},
         commands.TEXTS: {"multiLine": True},
-        commands.INTEGER: {"type": number.Integer},
-        commands.NUMBER: {"type": number.Double},
+        commands.INTEGER: {"type": enumerations.INTEGER},
+        commands.NUMBER: {"type": enumerations.DOUBLE},
         commands.CHOICE: choices,
         commands.CHOICES: {**choices, "allowMultiple": True},
         commands.NEW_FILE: {"fileFilter": option.filter},
