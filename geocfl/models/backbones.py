@@ -14,6 +14,7 @@ from geocfl.core.keywords import declared
 from geocfl.errors import UsageError, unknown_name
 from geocfl.losses import COSINE_SCALE
 from geocfl.models.bundle import HEADS
+from geocfl.models.lite0 import Lite0
 
 Make = TypeVar("Make", bound=Callable[..., nn.Module])
 
@@ -33,11 +34,12 @@ class Backbone:
     weights: str
 
 
+LITE0 = "tf_efficientnet_lite0"
 BACKBONES = {
     "resnet18": Backbone("resnet18", 64, "SENTINEL2_RGB_MOCO"),
     "resnet34": Backbone("resnet34", 64, "imagenet"),  # torchgeo has no Sentinel-2 weights
     "resnet50": Backbone("resnet50", 64, "SENTINEL2_RGB_MOCO"),
-    "lite0": Backbone("tf_efficientnet_lite0", 96, "imagenet"),
+    "lite0": Backbone(LITE0, 96, "imagenet"),
 }
 """The backbones by name; `register_backbone` adds to them."""
 
@@ -159,6 +161,8 @@ def build_network(
     dropout: float = 0.0,
     stage_dropout: float = 0.0,
     head: str = "linear",
+    *,
+    predicts: bool = False,
 ) -> nn.Module:
     """A network with random weights.
 
@@ -170,6 +174,7 @@ def build_network(
         stage_dropout: Probability of dropping a channel after each of a ResNet's four stages. timm's `drop_rate` acts
             only before the head, so the paper's dropout "per layer" is implemented here.
         head: One of `HEADS`.
+        predicts: Whether the network will only predict: a lite0 then does without timm, whose import takes seconds.
 
     Returns:
         A module from (N, bands, S, S) normalized input to (N, classes) logits.
@@ -180,12 +185,13 @@ def build_network(
     if head not in HEADS:
         raise UsageError(unknown_name("head", head, HEADS))
     make = backbone_facts(backbone).make
-    if isinstance(make, str):
+    network: nn.Module
+    if predicts and make == LITE0:
+        network = Lite0(bands, classes)
+    elif isinstance(make, str):
         import timm
 
-        network: nn.Module = timm.create_model(
-            make, pretrained=False, in_chans=bands, num_classes=classes, drop_rate=dropout
-        )
+        network = timm.create_model(make, pretrained=False, in_chans=bands, num_classes=classes, drop_rate=dropout)
     else:
         network = make(bands, classes, dropout)
     if head == "cosine":

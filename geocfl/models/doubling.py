@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TypeGuard
 
 import torch
-from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from geocfl.models.backbones import layer_names
+from geocfl.models.lite0 import SameConv2d
 from geocfl.models.reflectance import DenseReflectance
 
 NEAR, FAR = 0.75, 0.25
@@ -30,7 +31,7 @@ class DoublingConvolution(nn.Module):
         super().__init__()
         size = first.kernel_size[0]
         # TensorFlow pads an image of even size by one pixel less than others, and has the smaller half in front.
-        before = max(size - 2, 0) // 2 if isinstance(first, Conv2dSame) else size // 2
+        before = max(size - 2, 0) // 2 if _pads_like_tensorflow(first) else size // 2
         self.before, self.after, taps = doubled_taps(size, before)
         self.weight = nn.Parameter(torch.einsum("oihw,ha,wb->oiab", first.weight.detach(), taps, taps))
         self.bias = first.bias
@@ -64,13 +65,18 @@ def doubled_taps(size: int, before: int) -> tuple[int, int, Tensor]:
 def can_fold(first: nn.Module) -> TypeGuard[nn.Conv2d]:
     """Whether a first layer is a plain convolution of stride 2 with a square kernel of odd size, padded by zeros."""
     return (
-        type(first) in (nn.Conv2d, Conv2dSame)
-        and isinstance(first, nn.Conv2d)
+        isinstance(first, nn.Conv2d)
+        and (type(first) is nn.Conv2d or _pads_like_tensorflow(first))
         and (first.stride, first.dilation, first.groups, first.padding_mode) == ((2, 2), (1, 1), 1, "zeros")
         and first.kernel_size[0] == first.kernel_size[1]
         and first.kernel_size[0] % 2 == 1
-        and (isinstance(first, Conv2dSame) or first.padding == (first.kernel_size[0] // 2,) * 2)
+        and (_pads_like_tensorflow(first) or first.padding == (first.kernel_size[0] // 2,) * 2)
     )
+
+
+def _pads_like_tensorflow(layer: nn.Module) -> bool:
+    timm = sys.modules.get("timm.layers.conv2d_same")  # the layer is not timm's if timm has not been imported
+    return type(layer) is SameConv2d or bool(timm and type(layer) is timm.Conv2dSame)
 
 
 def fold_doubling(module: DenseReflectance, backbone: str) -> None:

@@ -67,7 +67,7 @@ def load_network(bundle: Bundle) -> Reflectance:
             page="reference/model-bundle/",
         )
     state = {name: value.float() if value.is_floating_point() else value for name, value in read_weights(file).items()}
-    network = build_network(bundle.backbone, len(bundle.bands), len(bundle.legend), head=bundle.head)
+    network = build_network(bundle.backbone, len(bundle.bands), len(bundle.legend), head=bundle.head, predicts=True)
     try:
         weights, residual = without_residual(state, bundle)
         network.load_state_dict(weights)
