@@ -12,7 +12,7 @@
 # # Train on your own classes
 #
 # This example trains a model on a folder of patches. The folder has one subfolder per class, with GeoTIFF, PNG or JPEG
-# patches of one size. The patches of this example are cut from a synthetic scene; EuroSAT's ten classes become five.
+# patches of one size. The patches of this example are cut from synthetic scenes; EuroSAT's ten classes become five.
 
 # %%
 import json
@@ -37,13 +37,13 @@ names = {
     "River": "Water",
     "SeaLake": "Water",
 }
-write_synthetic_patches(example / "patches", names=names)
+write_synthetic_patches(example / "patches", scenes=3, names=names)
 for folder in sorted((example / "patches").iterdir()):
     print(f"{folder.name:9} {len(list(folder.iterdir())):4} patches")
 
 # %% [markdown]
 # ## Train
-# About two hundred patches are too few to train a whole network. So the features are those of the built-in model, which
+# About six hundred patches are too few to train a whole network. So the features are those of the built-in model, which
 # was trained on 21,600 patches of EuroSAT, and only the last layer is trained (`freeze=True`). This takes seconds, even
 # without a GPU. Half of the patches of each class are for testing.
 
