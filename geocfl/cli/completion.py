@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 BACKBONES = ("resnet18", "resnet34", "resnet50", "lite0")
 BACKENDS = ("auto", "openvino", "onnx", "torch")
 BANDS = ("rgb", "all")
+CATALOGS = ("earth-search", "planetary-computer", "copernicus")
 CLASS_ORDERS = ("legend", "reversed", "random")
 ALLOCATIONS = ("proportional", "equal", "neyman", "rare:30")
 DESIGNS = ("stratified", "simple", "systematic")

@@ -9,11 +9,10 @@ from typing import Annotated
 import typer
 
 import geocfl
-from geocfl.cli import options, parse
+from geocfl.cli import completion, options, parse
 from geocfl.cli.bars import bars
 from geocfl.cli.completion import one_of
 from geocfl.cli.entry import MAP, app, as_options, examples
-from geocfl.planning.catalogs import KNOWN
 
 
 @app.command(
@@ -51,7 +50,7 @@ def find(
         typer.Option(
             metavar="NAME|URL",
             help="Catalog: earth-search, planetary-computer, copernicus, or the URL of a STAC API.",
-            autocompletion=one_of(tuple(KNOWN)),
+            autocompletion=one_of(completion.CATALOGS),
         ),
     ] = "earth-search",
     collection: Annotated[

@@ -21,12 +21,14 @@ def test_the_names_are_those_that_the_commands_know() -> None:
     from geocfl.models import backbones
     from geocfl.models import export as exporting
     from geocfl.models.backends import BACKENDS, PRECISIONS
+    from geocfl.planning import catalogs
     from geocfl.products.formats.vector_formats import VECTOR_FORMATS
     from geocfl.products.selection import PRODUCTS
     from geocfl.training import config as settings
 
     assert tuple(backbones.BACKBONES) == completion.BACKBONES
     assert completion.BACKENDS == BACKENDS
+    assert tuple(catalogs.KNOWN) == completion.CATALOGS
     assert completion.PRECISIONS == PRECISIONS
     assert tuple(exporting.FORMATS) == completion.EXPORT_FORMATS
     assert tuple(losses.LOSSES) == completion.LOSSES
