@@ -10,9 +10,10 @@ from pathlib import Path
 from rasterio.crs import CRS
 
 from geocfl.analysis.alignment import parse_crs, place_maps
+from geocfl.analysis.overlap_rules import RULES
 from geocfl.core.keywords import declared
 from geocfl.core.progress import Progress, silent
-from geocfl.errors import DataError, UsageError
+from geocfl.errors import DataError, UsageError, unknown_name
 from geocfl.products.files import LULC
 from geocfl.products.scene_map import SceneMap, georeferenced
 from geocfl.products.selection import Selection
@@ -49,6 +50,7 @@ def mosaic(
     maps: SceneMap | str | Path | Sequence[SceneMap | str | Path],
     out: str | Path,
     *,
+    overlap: str = "confidence",
     crs: str | int | CRS | None = None,
     vector: Sequence[str] = (),
     regions: str | Path | None = None,
@@ -60,12 +62,11 @@ def mosaic(
     """Makes one map of many, or one for each region.
 
     If `out` is ``X_lulc.tif``, writes the class raster, its attribute table, its style and the raster of confidence,
-    as `geocfl.map_scene` does. Where maps overlap, the cell with the highest confidence wins, unclassified cells
-    included; of equal ones, that of the map named first. A cell without data never wins. The mosaic has the cells of
-    the map with the smallest cells in its CRS; if no map is in that CRS, squares about as large as the cells of the
-    first map, with a side of two significant digits. Maps whose cells coincide with these are copied unchanged; from
-    others, each cell takes its nearest neighbor. Cells that a scene's edge had cut become whole. One map is open at a
-    time, and memory does not grow with the number of maps, except for polygons.
+    as `geocfl.map_scene` does. Where maps overlap, `overlap` decides; cells without data never count. The mosaic has
+    the cells of the map with the smallest cells in its CRS; if no map is in that CRS, squares about as large as the
+    cells of the first map, with a side of two significant digits. Maps whose cells coincide with these are copied
+    unchanged; from others, each cell takes its nearest neighbor. Cells that a scene's edge had cut become whole. One
+    map is open at a time, and memory does not grow with the number of maps, except for polygons.
 
     If `out` is ``X_lulc.vrt``, writes a virtual raster that refers to the maps, which must share one CRS, and its
     style. Later maps lie on top, whatever their confidence.
@@ -81,6 +82,12 @@ def mosaic(
             for the ``*_lulc.tif`` in it, a pattern such as ``"maps/**/*_lulc.tif"`` for the files that it matches,
             both sorted by name and without the mosaic itself.
         out: ``X_lulc.tif`` or ``X_lulc.vrt``; with `regions`, a folder.
+        overlap: What counts where maps overlap. ``"confidence"``: the cell of highest confidence, unclassified cells
+            included; of equal ones, that of the map named first. ``"newest"``: the cell of the newest scene that has
+            data. ``"mode"``: the class of most maps; of classes with as many, the surer one; its confidence is the sum
+            of those for it by the number of classified maps. ``"fuse"``: the class of the highest geometric mean of
+            the maps' probabilities, weighted by 1 less the novelty percentile where the map has it; needs
+            probabilities.
         crs: Coordinate reference system of the mosaic, such as ``"EPSG:32633"`` or 32633; by default that of the first
             map, or of the first map that reaches into a region.
         vector: Formats of polygons to write too: ``"gpkg"``, ``"geoparquet"``, ``"flatgeobuf"``, ``"geojson"``. All
@@ -97,14 +104,16 @@ def mosaic(
     Raises:
         UsageError: `maps` is empty, `out` is named differently or is one of the maps, arguments exclude each other,
             or `regions` has no such layer or field.
-        DataError: A map cannot be read, has another legend, lacks its confidence, or cannot be shown in the CRS; a
-            folder or pattern holds no maps; `regions` cannot be read, two names would give the same file, or no map
-            has data in any region.
+        DataError: A map cannot be read, has another legend, lacks what `overlap` needs, or cannot be shown in the
+            CRS; a folder or pattern holds no maps; `regions` cannot be read, two names would give the same file, or no
+            map has data in any region.
         OutputError: A file exists already or cannot be written; nothing half-written is left.
     """
     maps, target = [maps] if isinstance(maps, SceneMap | str | Path) else maps, output_folder(out)
     if in_store(target):
         raise UsageError(f"`out` is {out}, but mosaics are written only to disks; choose a file there")
+    if overlap not in RULES:
+        raise UsageError(f"`overlap`: {unknown_name('rule', overlap, list(RULES))}")
     polygons = Selection.of(["vector"], vector)
     chosen = parse_crs(crs) if crs else None
     if regions is not None:
@@ -118,7 +127,7 @@ def mosaic(
         named = Regions(regions, by, layer)
         targets = [target / f"{region.stem}{LULC}.tif" for region in named.all]
         opened = _open_maps(maps, {path.resolve() for path in targets})
-        return Mosaic(*write_regions(opened, named, targets, chosen, polygons, overwrite, progress))
+        return Mosaic(*write_regions(opened, named, targets, chosen, polygons, overwrite, progress, overlap))
     if by or layer:
         raise UsageError("`by` and `layer` choose among regions; pass the polygons as `regions`, or leave them out")
     if not target.name.endswith((f"{LULC}.tif", f"{LULC}.vrt")) or target.stem == LULC:
@@ -133,11 +142,16 @@ def mosaic(
             raise UsageError(
                 f"`vector` needs confidences, which a virtual raster has not; use {target.with_suffix('.tif')} as `out`"
             )
+        if overlap != "confidence":
+            raise UsageError(
+                f"`overlap` needs the cells, which a virtual raster does not hold; use {target.with_suffix('.tif')} as "
+                "`out`"
+            )
         paths, table = write_virtual(grid, placed, target, overwrite)
     else:
         from geocfl.analysis.mosaic_raster import write_raster
 
-        paths, table = write_raster(grid, placed, target, polygons, overwrite, progress)
+        paths, table = write_raster(grid, placed, target, polygons, overwrite, progress, overlap=overlap)
     return Mosaic(paths, {"": table})
 
 

@@ -1,4 +1,4 @@
-"""A mosaic as new rasters: the most confident cell wins."""
+"""A mosaic as new rasters."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import numpy as np
 import rasterio
 import shapely
 from affine import Affine
-from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 from rasterio.features import geometry_mask
 
 from geocfl._version import __version__
 from geocfl.analysis.alignment import AlignedMap
+from geocfl.analysis.overlap_rules import RULES, Piece, Rule, time_of
 from geocfl.core.files import check_readable
 from geocfl.core.grid import CellGrid
-from geocfl.core.legend import NODATA, UNCLASSIFIED, Legend
+from geocfl.core.legend import NODATA, Legend
 from geocfl.core.progress import Progress, counted
 from geocfl.errors import DataError
 from geocfl.products import scratch
@@ -38,6 +38,8 @@ from geocfl.products.summary import GDAL_CACHE, ClassTable, class_table, class_t
 
 PASTED_CELLS = 8_000_000
 """Cells pasted at a time, some 60 MB: the higher a strip, the fewer times each map is opened."""
+CELL_BYTES = 8
+"""Memory for each of them; rules that weigh classes take more for each class, and get fewer cells."""
 NAMED = 100
 """Maps that a mosaic names in its metadata, which readers fetch before any cell."""
 
@@ -55,6 +57,7 @@ def write_raster(
     progress: Progress,
     region: Any = None,
     *,
+    overlap: str = "confidence",
     keep_mark: bool = False,
 ) -> tuple[list[Path], ClassTable]:
     """Writes class raster, confidence, styles and polygons, whole or not at all.
@@ -67,6 +70,7 @@ def write_raster(
         overwrite: Replace existing files.
         progress: Called with the strips that are done.
         region: Shape in cells of the grid; cells outside have no data.
+        overlap: What counts where maps overlap, a key of `geocfl.analysis.overlap_rules.RULES`.
         keep_mark: Whether to keep a mark by which a later call recognizes the mosaic as done.
 
     Returns:
@@ -74,15 +78,20 @@ def write_raster(
 
     Raises:
         NoDataInRegionError: No map has data in the region.
-        DataError: A map lacks its confidence, cannot be decoded, or holds codes that its legend lacks.
+        DataError: A map lacks a raster or time that the rule needs, cannot be decoded, or holds codes that its
+            legend lacks.
         OutputError: A file exists already or cannot be written.
     """
+    rule = RULES[overlap]
     for part in maps:
-        _require_confidence(part.map)
+        for product in rule.needs:
+            _require(part.map, product)
+    if rule.newest_first:
+        maps = sorted(maps, key=lambda part: time_of(part.map), reverse=True)
     legend = maps[0].map.legend
     wanted = Selection.of(["lulc", "confidence"], ()).files | polygons.files
     suffixes = [suffix for name, suffix in FILES.items() if name in wanted and name != "summary"]
-    digest = _digest(grid, maps, [*polygons.vector, shapely.to_wkt(region, -1) if region is not None else ""])
+    digest = _digest(grid, maps, [overlap, *polygons.vector, shapely.to_wkt(region, -1) if region is not None else ""])
     stem = target.stem.removesuffix(LULC)
     with Staging(target.parent, stem, digest, overwrite=overwrite, suffixes=suffixes, keep_mark=keep_mark) as stage:
         paths = [stage.target(suffix) for suffix in suffixes]
@@ -90,7 +99,7 @@ def write_raster(
             return paths, count_classes(target, stage.target(FILES["confidence"]), grid, legend)
         cells = stage.folder / "cells"
         with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE):
-            _paste(grid, maps, cells, region, progress, target.name)
+            _paste(grid, maps, rule, cells, region, progress, target.name)
             table = class_table(cells, grid, legend)
             if region is not None and table["nodata"]["cells"] == table["total"]["cells"]:
                 raise NoDataInRegionError(f"{target}: no map has data there")
@@ -148,67 +157,67 @@ def _write_polygons(
         write_style(stage.path(FILES["polygons_style"]), style)
 
 
-def _paste(grid: CellGrid, maps: Sequence[AlignedMap], cells: Path, region: Any, progress: Progress, name: str) -> None:
+def _paste(
+    grid: CellGrid,
+    maps: Sequence[AlignedMap],
+    rule: Rule,
+    cells: Path,
+    region: Any,
+    progress: Progress,
+    name: str,
+) -> None:
     """Writes the work raster, strip by strip with one map open at a time."""
     scratch.write_header(cells, grid.rows, grid.columns)
-    step = max(1, PASTED_CELLS // grid.columns)
+    classes = len(maps[0].map.legend)
+    step = max(1, PASTED_CELLS * CELL_BYTES // (CELL_BYTES + rule.planes * classes) // grid.columns)
     with cells.open("wb") as file:
         for first in counted(range(0, grid.rows, step), progress, name, -(-grid.rows // step), "strip"):
             last = min(first + step, grid.rows)
-            codes = np.full((last - first, grid.columns), NODATA, np.uint8)
-            score = np.full(codes.shape, -1, np.int16)
-            for part in maps:
-                rows = slice(max(first, part.top), min(last, part.bottom))
-                columns = slice(max(0, part.left), min(grid.columns, part.right))
-                if rows.start < rows.stop and columns.start < columns.stop:
-                    there = slice(rows.start - first, rows.stop - first), columns
-                    _overlay(part, grid, rows, columns, codes[there], score[there])
+            pieces = [piece for part in maps if (piece := _piece(part, grid, first, last))]
+            codes, confidence = rule.cells(pieces, (last - first, grid.columns), classes)
             if region is not None:
                 outside = geometry_mask([region], codes.shape, Affine.translation(0, first))
-                codes[outside], score[outside] = NODATA, -1
-            confidence = np.where(score < 0, scratch.NO_CONFIDENCE, score).astype(np.uint8)
+                codes[outside], confidence[outside] = NODATA, scratch.NO_CONFIDENCE
             file.write(np.stack([codes, confidence], axis=1).tobytes())
 
 
-def _overlay(
-    part: AlignedMap, grid: CellGrid, rows: slice, columns: slice, codes: NDArray[np.uint8], score: NDArray[np.int16]
-) -> None:
-    """Replaces `codes` and `score`, in place, where a map is more confident; cells without data have a score of -1."""
-    m = part.map
-    mine = part.read(m.path, grid, rows, columns)
-    if ((mine > len(m.legend)) & (mine != UNCLASSIFIED)).any():
-        raise DataError(f"{m.path}: holds codes that its legend lacks; pass an unchanged map")
-    sure = part.read(m.paths["confidence"], grid, rows, columns).astype(np.int16)
-    sure[sure == scratch.NO_CONFIDENCE] = 0
-    sure[mine == NODATA] = -1
-    wins = sure > score
-    codes[wins], score[wins] = mine[wins], sure[wins]
+def _piece(part: AlignedMap, grid: CellGrid, first: int, last: int) -> Piece | None:
+    """The part of a map in the rows of a strip; None if there is none."""
+    rows = slice(max(first, part.top), min(last, part.bottom))
+    columns = slice(max(0, part.left), min(grid.columns, part.right))
+    if rows.start >= rows.stop or columns.start >= columns.stop:
+        return None
+    return Piece(part, grid, rows, columns, (slice(rows.start - first, rows.stop - first), columns))
 
 
-def _require_confidence(m: SceneMap) -> None:
-    """Refuses a map whose confidence is absent, broken, or of other cells."""
-    confidence = m.paths.get("confidence")
-    if confidence is None:
-        raise DataError(
-            f"{m.path}: {m.name}{FILES['confidence']} is not beside it; put it there, or use X{LULC}.vrt as `out`"
+def _require(m: SceneMap, product: str) -> None:
+    """Refuses a map one of whose rasters is absent, broken, or of other cells."""
+    path = m.paths.get(product)
+    if path is None:
+        remedy = (
+            f"put it there, or use X{LULC}.vrt as `out`"
+            if product == "confidence"
+            else f"map the scene with `products=default,{product}`"
         )
+        raise DataError(f"{m.path}: {m.name}{FILES[product]} is not beside it; {remedy}")
     try:
-        with open_raster(confidence) as dataset:
+        with open_raster(path) as dataset:
             same = dataset.shape == (m.grid.rows, m.grid.columns)
             same &= dataset.transform.almost_equals(m.grid.cell_transform, 1e-6)
     except RasterioError as error:
-        if not in_store(confidence):
-            check_readable(confidence)
-        raise DataError(f"{confidence}: not a raster that GDAL reads; map its scene again") from error
+        if not in_store(path):
+            check_readable(path)
+        raise DataError(f"{path}: not a raster that GDAL reads; map its scene again") from error
     if not same:
-        raise DataError(f"{confidence}: has other cells than {m.path.name}; pass both as geocfl has written them")
+        raise DataError(f"{path}: has other cells than {m.path.name}; pass both as geocfl has written them")
 
 
 def _digest(grid: CellGrid, maps: Sequence[AlignedMap], options: Sequence[str]) -> str:
     """Hash of the grid, the options, this version, and the maps by path, size, time and order."""
     facts: list[Any] = [__version__, grid.crs.to_wkt(), *grid.transform, *options]
     for part in maps:
-        for path in (part.map.path, part.map.paths["confidence"]):
+        rasters = (part.map.paths.get(name) for name in ("confidence", "probabilities", "novelty"))
+        for path in (part.map.path, *filter(None, rasters)):
             status = path.stat()
             facts.append([str(path.resolve()), status.st_size, status.st_mtime_ns])
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()

@@ -35,6 +35,7 @@ def write_regions(
     polygons: Selection,
     overwrite: bool,
     progress: Progress,
+    overlap: str,
 ) -> tuple[list[Path], dict[str, ClassTable]]:
     """Writes a mosaic for each region that maps have data in.
 
@@ -48,6 +49,7 @@ def write_regions(
         polygons: Formats of the polygons.
         overwrite: Replace existing files.
         progress: Called with the regions that are done.
+        overlap: What counts where maps overlap.
 
     Returns:
         The files, and what each class covers by name of the region.
@@ -75,7 +77,15 @@ def write_regions(
         again = clearing and not marks[number].marked()
         try:
             made, table = write_raster(
-                grid, placed, targets[number], polygons, overwrite or again, silent, shape, keep_mark=True
+                grid,
+                placed,
+                targets[number],
+                polygons,
+                overwrite or again,
+                silent,
+                shape,
+                overlap=overlap,
+                keep_mark=True,
             )
         except NoDataInRegionError:
             continue

@@ -11,7 +11,7 @@ import typer
 import geocfl
 from geocfl.cli import completion, options, parse
 from geocfl.cli.bars import bars
-from geocfl.cli.completion import some_of
+from geocfl.cli.completion import one_of, some_of
 from geocfl.cli.entry import USE, app, examples, printable_lines
 from geocfl.cli.options import REGIONS
 
@@ -67,6 +67,10 @@ def stats(
             "with polygons, from a quoted pattern",
             "geocfl mosaic 'maps/*_lulc.tif' --out all_lulc.tif --vector gpkg",
         ),
+        (
+            "several dates of a place, of which maps have probabilities",
+            "geocfl mosaic dates --out all_lulc.tif --overlap fuse",
+        ),
         ("a small file that references the maps", "geocfl mosaic maps --out maps/all_lulc.vrt"),
         (
             "one map per district, cut at its border",
@@ -86,10 +90,19 @@ def mosaic(
         Path,
         typer.Option(
             metavar="FILE|FOLDER",
-            help="Output: NAME_lulc.tif, which keeps the most confident cell where maps overlap; NAME_lulc.vrt, which "
-            "only references the maps; or, with --regions, a folder.",
+            help="Output: NAME_lulc.tif, a new map; NAME_lulc.vrt, which only references the maps; or, with "
+            "--regions, a folder.",
         ),
     ],
+    overlap: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="What counts where maps overlap: confidence (the surest), newest, mode (the class of most maps), or "
+            "fuse (their probabilities together).",
+            autocompletion=one_of(("confidence", "newest", "mode", "fuse")),
+        ),
+    ] = "confidence",
     crs: Annotated[
         str | None,
         typer.Option(
@@ -135,6 +148,7 @@ def mosaic(
         made = geocfl.mosaic(
             maps,
             out,
+            overlap=overlap,
             crs=crs,
             vector=parse.vector_formats(vector),
             regions=regions,
