@@ -319,6 +319,23 @@ SIMILAR = Command(
         Output("SIMILARITY", "Similarity", RASTER, ".tif", shown=True),
     ),
 )
+SUGGEST = Command(
+    "suggest",
+    "Suggest where to label",
+    LEARN,
+    (
+        MAP,
+        Option("N", "Number of windows", INTEGER, default=50, between=(1, None)),
+        Option("LABELED", "Labels of an earlier round", VECTOR_FILE),
+        Option("CLASSES", "More classes, such as Snow,Bare Rock", TEXT),
+        Option("OUT", "Suggestions", NEW_FILE, required=True, filter=GEOPACKAGE),
+        OVERWRITE,
+    ),
+    (
+        Output("SUGGESTIONS", "Suggestions", VECTOR, ".gpkg", layer="suggest", shown=True),
+        Output("PROJECT", "QGIS project", FILE, ".qgz"),
+    ),
+)
 PATCHES = Command(
     "patches",
     "Cut training patches from labels",
@@ -370,4 +387,4 @@ TRAIN = Command(
         Output("METRICS", "Metrics", FILE, "metrics.json", listed=False),
     ),
 )
-COMMANDS = (DEMO, MAP_SCENE, CLOUDS, STATS, MOSAIC, SAMPLE, ASSESS, CHANGE, SIMILAR, PATCHES, TRAIN)
+COMMANDS = (DEMO, MAP_SCENE, CLOUDS, STATS, MOSAIC, SAMPLE, ASSESS, CHANGE, SIMILAR, SUGGEST, PATCHES, TRAIN)
