@@ -79,7 +79,7 @@ def run(name, parameters, cancel=False):
     task.executed.connect(lambda ok, results: done.append((ok, results)))
     before = {layer.id() for layer in project.mapLayers().values()}
     QgsApplication.taskManager().addTask(task)
-    turns, end = 0, time.monotonic() + 120
+    turns, end = 0, time.monotonic() + 300
     while not done and time.monotonic() < end:
         QgsApplication.processEvents()
         time.sleep(0.01)

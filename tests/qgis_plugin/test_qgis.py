@@ -77,7 +77,7 @@ def process(environment: dict[str, str]) -> Ask:
 
     def run(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         command = [str(qgis_process()), *arguments]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=900)
         assert done.returncode == code, done.stdout + done.stderr
         return done
 
@@ -138,7 +138,7 @@ def window(environment: dict[str, str]) -> Ask:
             capture_output=True,
             text=True,
             check=False,
-            timeout=300,
+            timeout=900,
         )
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout.splitlines()[-1])
