@@ -180,7 +180,7 @@ def _open_maps(maps: Sequence[SceneMap | str | Path], targets: Set[Path]) -> lis
         raise UsageError(f"`out` is {path}, which is one of the maps; choose another name")
     opened = [georeferenced(entry) for entry in entries.values()]
     for other in opened[1:]:
-        if other.legend != opened[0].legend:
+        if other.legend.names != opened[0].legend.names:
             raise DataError(
                 f"{other.path}: has other classes than {opened[0].path}; combine maps that the same model has made",
                 page="how-to/mosaic/",

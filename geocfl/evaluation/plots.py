@@ -167,7 +167,7 @@ def per_class_figure(metrics: Mapping[str, Any], legend: Legend) -> Figure:
         Patch(facecolor="#808080", edgecolor=MUTED, label="accuracy (upper, full color)"),
         Patch(facecolor="#c8c8c8", edgecolor=MUTED, label="F1 (lower, pale)"),
     ]
-    if legend == EUROSAT:
+    if legend.names == EUROSAT.names:
         keys += _draw_paper(axes)
     axes.set_yticks(range(classes), legend.names)
     axes.set_ylim(classes - 0.45, -0.55)

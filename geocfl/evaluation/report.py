@@ -148,7 +148,7 @@ def _captions(model: Bundle, split: str, metrics: Mapping[str, Any], *, validate
     errors = metrics["n"] - sum(row["correct"] for row in metrics["per_class"])
     shown = describe_subset(split, metrics["n"])
     per_class = "Accuracy and F1 of every class, in percent."
-    if model.legend == EUROSAT:
+    if model.legend.names == EUROSAT.names:
         own = f"; this model's split is '{model.origin['split']}'" if "split" in model.origin else ""
         per_class += (
             f" Markers: results of the paper, {paper.FOCAL_TOTAL:.2%} over all patches with class focal loss and "

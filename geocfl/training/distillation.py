@@ -140,7 +140,7 @@ def load_teacher(names: Sequence[str], student: Bundle, patches: Patches, device
 
 
 def _check_teacher(name: str, model: Bundle, student: Bundle, patches: Patches) -> None:
-    if model.legend != patches.legend:
+    if model.legend.names != patches.legend.names:
         raise UsageError(f"{name}: the teacher's classes are not those of {patches.source}; pass another `teacher`")
     if model.bands != student.bands:
         raise UsageError(

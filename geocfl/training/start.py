@@ -69,7 +69,7 @@ def start(
     source = weights_model(settings.weights)
     if source:
         check_unseen("weights", settings.weights, source, model)
-    continued = source is not None and (source.legend, source.head) == (model.legend, model.head)
+    continued = source is not None and (source.legend.names, source.head) == (model.legend.names, model.head)
     torch.manual_seed(settings.seed)
     network = build_network(
         settings.backbone,

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import geopandas as gpd
@@ -378,6 +379,17 @@ def test_maps_in_an_object_store(tmp_path):
         mosaic(str(store / a.name), tmp_path / "X_lulc.vrt")
     with pytest.raises(UsageError, match=r"`out` is memory:.*, but mosaics are written only to disks"):
         mosaic(a, f"{store}/X_lulc.tif")
+
+
+@pytest.mark.parametrize("name", ["X_lulc.tif", "X_lulc.vrt"])
+def test_maps_of_the_same_classes_in_other_colors_are_merged_in_those_of_the_first(tmp_path, name):
+    old = Legend(tuple(replace(c, color=f"#0000{c.code:02x}") for c in EUROSAT))
+    east = PIXEL @ Affine.translation(32, 0)
+    maps = [write_map(tmp_path / "A", [[1, 2]]), write_map(tmp_path / "B", [[3, 4]], pixel=east, legend=old)]
+    assert [c.color for c in open_map(maps[1]).legend] == [c.color for c in old]
+    found = write_mosaic(maps, tmp_path / name)
+    assert read(found[0]).tolist() == [[1, 2, 3, 4]]
+    assert [c.color for c in open_map(found[0]).legend] == [c.color for c in EUROSAT]
 
 
 def test_wrong_arguments_are_refused_in_one_sentence(tmp_path):
