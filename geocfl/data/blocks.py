@@ -13,6 +13,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import MemoryFile
 from rasterio.warp import transform
 
+from geocfl.data.manifest import read_blocks
 from geocfl.data.patches import UNREADABLE, Patches, patch_files
 
 MOST_FOLDS = 10
@@ -94,6 +95,26 @@ def _merged(blocks: NDArray[np.int64], most: int) -> NDArray[np.int64]:
         fold_of[block] = sizes.argmin()
         sizes[fold_of[block]] += counts[block]
     return fold_of[blocks]
+
+
+def patch_blocks(path: Path, patches: Patches) -> NDArray[np.int64] | None:
+    """The blocks of patches: those of their manifest, else squares of land.
+
+    Args:
+        path: The folder or zip archive that the patches were read from.
+        patches: The data set.
+
+    Returns:
+        (N,) number of each patch's block; None if the place of a patch is not known.
+
+    Raises:
+        DataError: The manifest cannot be used.
+    """
+    stated = read_blocks(path)
+    if all(name in stated for name in patches.names):
+        numbers: NDArray[np.int64] = np.unique([stated[name] for name in patches.names], return_inverse=True)[1]
+        return numbers.astype(np.int64)
+    return georeferenced_blocks(path, patches)
 
 
 def georeferenced_blocks(path: Path, patches: Patches) -> NDArray[np.int64] | None:

@@ -29,11 +29,8 @@ def read_subsets(folder: Path) -> dict[str, str]:
             f"{path}: does not exist; write it with geocfl patches and `split='blocks:KM'`, or use another `split`",
             page=PAGE,
         )
-    try:
-        table = pyogrio.read_dataframe(path, layer=LAYER, read_geometry=False)
-        patches, split = table["patch"], table["split"]
-    except (DataSourceError, DataLayerError, KeyError) as error:
-        raise DataError(f"{path}: not a manifest of patches; write it with geocfl patches", page=PAGE) from error
+    table = _read(path)
+    patches, split = table["patch"], table["split"]
     there = split.notna() & (split.astype(str).str.strip() != "")
     if not there.any():
         raise DataError(
@@ -49,3 +46,25 @@ def read_subsets(folder: Path) -> dict[str, str]:
     if (again := patches[there].duplicated()).any():
         raise DataError(f"{path}: names {patches[there][again].iloc[0]} twice; delete one of them")
     return dict(zip(patches[there], split[there], strict=True))
+
+
+def read_blocks(folder: Path) -> dict[str, str]:
+    """The block of each patch that has one, by the patch's name; empty without a manifest.
+
+    Raises:
+        DataError: The manifest cannot be used.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        return {}
+    table = _read(path)
+    there = table["block"].notna()
+    return dict(zip(table["patch"][there], table["block"][there].astype(str), strict=True))
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        table = pyogrio.read_dataframe(path, layer=LAYER, read_geometry=False)
+        return table[["patch", "block", "split"]]
+    except (DataSourceError, DataLayerError, KeyError) as error:
+        raise DataError(f"{path}: not a manifest of patches; write it with geocfl patches", page=PAGE) from error

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from geocfl.core.legend import Legend
 from geocfl.core.progress import Progress
-from geocfl.data.blocks import Folds, georeferenced_blocks, make_folds
+from geocfl.data.blocks import Folds, make_folds, patch_blocks
 from geocfl.data.patches import Patches
 from geocfl.data.splits import Split
 from geocfl.errors import DataError, UsageError
@@ -210,9 +210,9 @@ def _describe(settings: TrainSettings, source: Bundle, patches: Patches, split: 
 
 
 def _blocks(settings: TrainSettings, patches: Patches) -> NDArray[np.int64] | None:
-    """The blocks of the patches, from their georeference."""
+    """The blocks of the patches; None if they are not known."""
     data = Path(settings.data)
-    return georeferenced_blocks(data, patches) if data.exists() else None
+    return patch_blocks(data, patches) if data.exists() else None
 
 
 def _rows(

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 
 from geocfl.core.legend import Legend
 from geocfl.core.radiometry import SENTINEL2
-from geocfl.data.blocks import MOST_FOLDS, RANDOM_FOLDS, georeferenced_blocks, make_folds
+from geocfl.data.blocks import MOST_FOLDS, RANDOM_FOLDS, georeferenced_blocks, make_folds, patch_blocks
+from geocfl.data.manifest import LAYER, MANIFEST
 from geocfl.data.patches import RGB, Patches, read_patches
 
 
@@ -105,3 +107,22 @@ def test_pictures_and_files_without_a_place_have_no_blocks(tmp_path: Path, write
     for name in "AB":
         write_at(tmp_path / "plain" / name / "1.tif", 0, 0, crs=None)
     assert georeferenced_blocks(tmp_path / "plain", read_patches(tmp_path / "plain", RGB)) is None
+
+
+def test_the_blocks_of_a_manifest_come_first(tmp_path: Path):
+    for i in range(4):
+        write_at(tmp_path / "AB"[i % 2] / f"{i}.tif", 300_000 + 50_000 * i, 5_000_000)
+    patches = read_patches(tmp_path, RGB)
+    table = gpd.GeoDataFrame(
+        {"patch": patches.names, "block": ["1 1", "1 1", "2 7", "1 1"], "split": None},
+        geometry=gpd.points_from_xy([0] * 4, [0] * 4),
+        crs="EPSG:4326",
+    )
+    table.to_file(tmp_path / MANIFEST, layer=LAYER)
+    blocks = patch_blocks(tmp_path, patches)
+    assert blocks is not None
+    assert blocks.tolist() == [0, 0, 1, 0]
+    table.iloc[1:].to_file(tmp_path / MANIFEST, layer=LAYER)
+    blocks = patch_blocks(tmp_path, patches)
+    assert blocks is not None
+    assert blocks.max() > 1, "one is not in the manifest"
