@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -139,8 +139,9 @@ def evaluate(
         offset=offset,
         skip_bad=skip_bad,
         progress=progress,
+        fewest_classes=1 if bundle.origin.get("add_classes") else 2,
     )
-    _check_patches(bundle, patches)
+    patches = _checked(bundle, patches)
     if chosen == "all":
         subset, indices = "all", np.arange(len(patches))
     elif names_patches:
@@ -209,10 +210,11 @@ def _names_patches(split: str) -> bool:
     return False
 
 
-def _check_patches(model: Bundle, patches: Patches) -> None:
+def _checked(model: Bundle, patches: Patches) -> Patches:
+    """The patches with the legend of a model; those of a model with added classes need not have all of its classes."""
     theirs, ours = ([lulc.folder for lulc in legend] for legend in (patches.legend, model.legend))
-    if theirs != ours:
-        different = sorted(set(theirs) ^ set(ours)) or theirs
+    added = bool(model.origin.get("add_classes"))
+    if different := sorted(set(theirs) - set(ours) if added else set(theirs) ^ set(ours)):
         raise DataError(
             f"{patches.source}: its classes are not those of {model.name}, for example '{different[0]}'; "
             f"rename the folders to {', '.join(ours)}"
@@ -223,6 +225,8 @@ def _check_patches(model: Bundle, patches: Patches) -> None:
             f"{patches.source}: patches have {width} x {height} px, but {model.name} classifies windows of "
             f"{model.window} x {model.window} px; cut the patches again"
         )
+    labels = np.array([ours.index(folder) for folder in theirs], np.int64)[patches.labels]
+    return replace(patches, legend=model.legend, labels=labels)
 
 
 def _may_know_labels(model: Bundle, split: str, seed: int, subset: str, patches: int) -> bool:

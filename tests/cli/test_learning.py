@@ -1,3 +1,4 @@
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -5,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import torch
 from PIL import Image
 
+from geocfl.models.stored import write_stored
 from tests.cli.program import run
 
 pytestmark = pytest.mark.integration
@@ -59,3 +62,48 @@ def test_compare_estimates_trains_and_reads(write_patches: Callable[..., Path], 
     for name in ("table.csv", "table.md", "table.html"):
         assert (tmp_path / "out" / name).is_file()
     assert run("compare", *args, cwd=tmp_path).stdout == table
+
+
+@pytest.mark.slow
+def test_classes_are_added_and_the_model_is_used_everywhere(
+    scene: Path, write_patches: Callable[..., Path], tiny_dense: Path, tmp_path: Path
+) -> None:
+    """From few patches of two new classes to their map, facts, export and evaluation."""
+    model = shutil.copytree(tiny_dense, tmp_path / "model")
+    rng = torch.Generator().manual_seed(0)
+    write_stored(Path(model), torch.rand(100, 1280, generator=rng), torch.arange(100) % 10)
+    data = write_patches(tmp_path / "drawn", each=6)
+    for name, colors in (("Snow", "SeaLake"), ("BareRock", "River")):
+        (data / colors).rename(data / name)
+    training = ["--data", "drawn", "--add-classes", "--weights", "model", "--epochs", 20]
+    done = run("train", *training, "--out", "run", cwd=tmp_path)
+    assert "features of 18 patches by tiny-dense" in done.stderr
+    assert "few patches (Forest 6, Bare Rock 6, Snow 6)" in done.stderr
+    assert "100 stored patches correct before" in done.stderr
+    facts = run("info", "run", cwd=tmp_path).stdout
+    assert "Snow" in facts
+    run(
+        "map",
+        scene,
+        "--model",
+        "run",
+        "--out",
+        "maps",
+        "--backend",
+        "torch",
+        "--products",
+        "default,sets,novelty",
+        cwd=tmp_path,
+    )
+    summary = json.loads((tmp_path / "maps/s_summary.json").read_text())
+    assert len(summary["classes"]) == 12
+    with rasterio.open(tmp_path / "maps/s_sets.tif") as dataset:
+        assert dataset.count >= 1
+    assert "Snow" in run("evaluate", "run", "--data", "drawn", "--out", "seen", cwd=tmp_path).stdout
+    run("export", "run", "--out", "run.onnx", cwd=tmp_path)
+    refused = run("train", *training, "--lr", 0.1, "--out", "other", cwd=tmp_path, code=2)
+    assert "--lr does not apply to a last layer on the features of tiny-dense" in refused.stderr
+    lite = run(
+        "train", "--data", "drawn", "--add-classes", "--weights", tiny_dense, "--out", "other", cwd=tmp_path, code=2
+    )
+    assert "tiny-dense has no stored features (features.safetensors), and drawn has no patches of" in lite.stderr
