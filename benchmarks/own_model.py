@@ -114,8 +114,8 @@ def added_classes(
         new = {name: module.features(torch.from_numpy(squares[:, :3])) for name, squares in scenes.items()}
     print(
         "\n| patches of each new class | ten classes: alone | in mosaics | ECE | in sets | called new |",
-        *new,
-        sep=" | ",
+        " | ".join(new),
+        "|",
     )
     print("| ---: " * (6 + len(new)) + "|")
 
