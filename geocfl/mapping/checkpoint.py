@@ -18,6 +18,8 @@ from geocfl.products.scratch import BANDS, write_header
 CHECKPOINT = "checkpoint.jsonl"
 _COUNTS = ("row", "windows", "masked")
 """Keys of a line of the log."""
+_EARLIER = "earlier"
+"""Key of the first line."""
 
 
 class Checkpoint:
@@ -33,7 +35,8 @@ class Checkpoint:
         grid: The scene's cells.
         shown: Indices of the bands that the thumbnail keeps.
         facts: What decides how cells are computed, such as the back end and the strip height. A checkpoint with other
-            facts starts over.
+            facts starts over, unless it was made with a fact ``gpu`` that no longer holds: where the GPU is gone, the
+            CPU goes on.
         cell_bands: Names of the work raster's bands.
         thumbnail_pixels: Maximum length of the thumbnail's longer side.
         first: First row of cells, if it belongs to a block of a scene.
@@ -43,6 +46,7 @@ class Checkpoint:
         row: Row of cells after the last finished one.
         windows: Windows classified so far.
         masked: Cells left empty so far because of the mask.
+        earlier: Back ends on GPUs that computed the first strips, in order.
     """
 
     def __init__(
@@ -63,16 +67,34 @@ class Checkpoint:
         self._first = first
         self._step = -(-max(grid.height, grid.width) // thumbnail_pixels)
         header, strips = self._read(self._log)
-        self._take(strips[-1] if header == facts and strips else None)
+        earlier = self._continued(header, facts, strips) if strips else None
+        self.earlier: list[str] = earlier or []
+        self._take(strips[-1] if earlier is not None else None)
         if any(not path.exists() or path.stat().st_size < size for path, size in self._sizes().items()):
             self._take(None)
-        lines = [facts, *strips] if self.row > first else [facts]
+        if self.row == first:
+            self.earlier = []
+        noted = facts | {_EARLIER: self.earlier} if self.earlier else facts
+        lines = [noted, *strips] if self.row > first else [facts]
         write_whole(self._log, "".join(json.dumps(line) + "\n" for line in lines).encode())
         for path, size in self._sizes().items():
             with path.open("ab") as file:
                 file.truncate(size)
         write_header(self.cells, grid.rows, grid.columns, cell_bands)
         sync(folder)
+
+    @staticmethod
+    def _continued(header: Any, facts: dict[str, Any], strips: list[dict[str, int]]) -> list[str] | None:
+        """Back ends that computed these strips before the one of `facts`, if that may continue them; else None."""
+        if not isinstance(header, dict):
+            return None
+        earlier = header.get(_EARLIER, [])
+        if {name: value for name, value in header.items() if name != _EARLIER} == facts:
+            return list(earlier)
+        lost_gpu = header.get("gpu") and facts.get("gpu") is False
+        if lost_gpu and strips[-1]["row"] % facts["cell_rows"] == 0:
+            return [*earlier, header["backend"]]
+        return None
 
     def join(self, folders: Sequence[Path]) -> None:
         """Appends the rows of blocks of the same scene; the first block begins where this checkpoint ends.

@@ -31,6 +31,7 @@ from geocfl.mapping.blocks import Blocks
 from geocfl.mapping.divide import BLOCK_WINDOWS, classify_block, divide
 from geocfl.mapping.mapper import SCENES_AT_ONCE, Mapper
 from geocfl.mapping.results import Result, unexpected
+from geocfl.models.backends import count_gpus
 from geocfl.models.bundle import FACTS, GRAPH, WEIGHTS, Bundle
 from geocfl.products.lock import BusyError
 from geocfl.products.scene_map import SceneMap
@@ -50,7 +51,7 @@ PATIENCE = 30.0
 BUSY_PATIENCE, BUSY_PAUSE = 300.0, 2.0
 """Seconds to wait for a process that maps the same scene, and between two looks."""
 GPU = "GPU"
-"""Dask resource that each task takes one of if scenes are classified on GPUs."""
+"""Dask resource of a worker that classifies on a GPU; a task takes a part of it, so that `SCENES_AT_ONCE` share one."""
 
 
 def map_on_dask(
@@ -85,7 +86,7 @@ def map_on_dask(
         folder = folder.absolute()
     with (
         _connected(scheduler, workers, mapper) as client,
-        _Run(client, mapper, folder, overwrite, retries, block_windows) as run,
+        _Run(client, mapper, folder, overwrite, retries, block_windows, local=not scheduler) as run,
     ):
         run.prepare(readable.values())
         for left in range(retries, -1, -1):
@@ -141,9 +142,11 @@ class _Plugin(WorkerPlugin):  # type: ignore[misc]
     Args:
         mapper: The mapper to copy; the files of its bundle travel to the workers, not its network.
         sharers: Number of workers on each host, which share its cores and memory.
+        gpus: Number of GPUs that numbered workers take in turn; 0 if each worker sees only its own.
     """
 
-    def __init__(self, mapper: Mapper, sharers: dict[str, int]) -> None:
+    def __init__(self, mapper: Mapper, sharers: dict[str, int], gpus: int = 0) -> None:
+        self._gpus = gpus
         files = [mapper.model.folder / name for name in (FACTS, WEIGHTS, GRAPH)]
         self._bundle = {file.name: file.read_bytes() for file in files if file.name != GRAPH or file.is_file()}
         mask = mapper.reading.mask_file
@@ -167,12 +170,25 @@ class _Plugin(WorkerPlugin):  # type: ignore[misc]
             scenes_at_once=worker.state.nthreads,
             threads=max(1, (psutil.cpu_count() or 1) // sharers),
             sharers=sharers,
-            **self._options,
+            **self._options | {"device": own_device(self._options["device"], worker.name, self._gpus)},
         )
 
     def teardown(self, worker: Any) -> None:
         """Removes the model's files."""
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def own_device(device: str, worker: object, gpus: int) -> str:
+    """The device of a local worker: with several GPUs, those that `device` leaves open are taken in turn.
+
+    Args:
+        device: As for `geocfl.map_scene`.
+        worker: The worker's number, or its name on a cluster that geocfl did not start.
+        gpus: Number of GPUs.
+    """
+    if device in ("auto", "cuda") and gpus > 1 and isinstance(worker, int):
+        return f"cuda:{worker % gpus}"
+    return device
 
 
 def _mapper(plugin: str) -> Mapper:
@@ -243,12 +259,21 @@ class _Run:
     """
 
     def __init__(
-        self, client: Client, mapper: Mapper, out: Path, overwrite: bool, retries: int, block_windows: int
+        self,
+        client: Client,
+        mapper: Mapper,
+        out: Path,
+        overwrite: bool,
+        retries: int,
+        block_windows: int,
+        *,
+        local: bool,
     ) -> None:
+        self._local = local
         self._client, self._mapper, self._out = client, mapper, out
         self._overwrite, self._retries, self._block_windows = overwrite, retries, block_windows
         self._plugin = ""
-        self._resources: dict[str, int] | None = None
+        self._resources: dict[str, float] | None = None
 
     def __enter__(self) -> _Run:
         return self
@@ -283,11 +308,13 @@ class _Run:
                 f"`device` is {device}, but no worker has a GPU resource; start workers with a GPU by "
                 'dask worker --resources "GPU=1"'
             )
-        self._resources = {GPU: 1} if device.startswith("cuda") or len(equipped) == len(workers) else None
+        on_gpus = device.startswith("cuda") or len(equipped) == len(workers)
+        self._resources = {GPU: 1 / SCENES_AT_ONCE} if on_gpus else None
         _check_versions(client)
         _check_paths(client, scenes, self._mapper.reading.mask_file, self._out)
         self._take_back()
-        plugin = _Plugin(self._mapper, Counter(worker["host"] for worker in workers.values()))
+        sharers = Counter(worker["host"] for worker in workers.values())
+        plugin = _Plugin(self._mapper, sharers, count_gpus() if self._local else 0)
         client.register_plugin(plugin)
         self._plugin = plugin.name
 

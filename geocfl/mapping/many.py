@@ -165,7 +165,7 @@ def _map_here(
                 if not left:
                     break
                 pause = pause_before_retry(round + 1)
-                log.warning("servers failed for %d of the scenes; they are read again in %.0f s", len(left), pause)
+                log.warning("%d scenes failed and may succeed later; they are mapped again in %.0f s", len(left), pause)
                 time.sleep(pause)
         finally:
             stopped.set()

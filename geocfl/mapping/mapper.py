@@ -25,6 +25,7 @@ from geocfl.mapping.blocks import Blocks
 from geocfl.mapping.checkpoint import CHECKPOINT, Checkpoint
 from geocfl.mapping.encode import Decision
 from geocfl.mapping.estimate import stride_estimate
+from geocfl.mapping.gpu import on_gpu, surviving
 from geocfl.mapping.memory import (
     RESERVE,
     WORKING,
@@ -239,7 +240,7 @@ class Mapper:
                     digest=digest,
                     when=when,
                     warnings=warnings,
-                    classifier=repr(self.backend),
+                    classifier=", then ".join([*checkpoint.earlier, repr(self.backend)]),
                     masked=checkpoint.masked,
                 )
                 summary, timing["write_s"] = self._write(  # drops the thumbnail, which must not be open at commit
@@ -362,7 +363,12 @@ class Mapper:
         """The checkpoint, in a folder, of a scene or of the block that begins at row `first`."""
         with self._loading:  # one thread loads the classifier while the others wait
             backend = self.backend
-        how = {"backend": repr(backend), "batch_size": backend.batch_size, "cell_rows": cell_rows}
+        how = {
+            "backend": repr(backend),
+            "batch_size": backend.batch_size,
+            "cell_rows": cell_rows,
+            "gpu": on_gpu(backend),
+        }
         return Checkpoint(
             folder,
             grid,
@@ -388,21 +394,22 @@ class Mapper:
         Returns:
             Seconds spent.
         """
-        return classify_scene(
-            scene,
-            self.model.bands,
-            grid,
-            self.backend,
-            self.decision,
-            cell_rows,
-            checkpoint,
-            self.settings.max_masked,
-            last=last,
-            interpolate=self.settings.interpolate,
-            progress=progress,
-            paced=paced,
-            turn=self._classifying,
-        )
+        with surviving(scene.path):
+            return classify_scene(
+                scene,
+                self.model.bands,
+                grid,
+                self.backend,
+                self.decision,
+                cell_rows,
+                checkpoint,
+                self.settings.max_masked,
+                last=last,
+                interpolate=self.settings.interpolate,
+                progress=progress,
+                paced=paced,
+                turn=self._classifying,
+            )
 
     def cell_rows(self, scene: Scene, grid: CellGrid) -> int:
         """Rows of cells per strip that fit into memory."""

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import psutil
 
 from geocfl.core.grid import CellGrid
+from geocfl.core.lack import lacks_memory
 from geocfl.errors import SceneError, UsageError
 
 STRIP_ROWS = 1024
@@ -22,9 +23,6 @@ WORKING = 1_000_000_000
 SHARE = 0.25
 """Fraction of the free memory to use if the user sets no limit."""
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-
-
-_LACKING = re.compile(r"can't allocate memory|out of memory|failed to allocate|bad_alloc", re.IGNORECASE)
 
 
 def memory_budget(memory: int | str | None, sharers: int = 1) -> int:
@@ -55,7 +53,7 @@ def within_memory(path: str) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:  # torch and OpenVINO raise RuntimeErrors
-        if not isinstance(error, MemoryError) and not _LACKING.search(str(error)):
+        if not lacks_memory(error):
             raise
         raise SceneError(
             f"{path}: the memory is not enough; use a smaller `batch_size`, or free some memory"

@@ -31,8 +31,11 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
+        lacking = name.startswith("cuda") and not (torch.version.cuda or torch.version.hip)
+        why = f" because torch {torch.__version__} is built without CUDA" if lacking else ""
+        remedy = "install a build with CUDA as pytorch.org says, or use" if lacking else "use"
         raise UsageError(
-            f"`device` {name!r} is not available here; use `device=auto` or `device=cpu`", page="how-to/gpu/"
+            f"`device` {name!r} is not available here{why}; {remedy} `device=auto` or `device=cpu`", page="how-to/gpu/"
         ) from error
     return device
 

@@ -43,6 +43,29 @@ def test_other_facts_begin_anew(tmp_path: Path) -> None:
     assert again.thumbnail().shape == (0, 192, 2)
 
 
+def test_a_cpu_goes_on_where_a_gpu_is_gone(tmp_path: Path) -> None:
+    gpu = {"backend": "torch on cuda", "cell_rows": 1, "gpu": True}
+    checkpoint = Checkpoint(tmp_path, GRID, (0, 2), gpu)
+    add(checkpoint, 1)
+    add(checkpoint, 2)
+    cpu = {"backend": "openvino on cpu", "cell_rows": 2, "gpu": False}
+    for _ in range(2):  # it may be interrupted again
+        again = Checkpoint(tmp_path, GRID, (0, 2), cpu)
+        assert (again.row, again.windows, again.earlier) == (2, 6, ["torch on cuda"])
+    add(again, 3)
+    last = Checkpoint(tmp_path, GRID, (0, 2), cpu)
+    assert last.row == 3
+    assert last.cells.read_bytes()[:6] == bytes([1, 1, 1, 51, 51, 51])
+    other = Checkpoint(tmp_path, GRID, (0, 2), gpu)
+    assert (other.row, other.earlier) == (0, []), "a GPU begins anew after a CPU"
+
+
+def test_rows_that_end_within_a_strip_of_the_cpu_begin_anew(tmp_path: Path) -> None:
+    add(Checkpoint(tmp_path, GRID, (0, 2), {"backend": "g", "cell_rows": 1, "gpu": True}), 1)
+    again = Checkpoint(tmp_path, GRID, (0, 2), {"backend": "c", "cell_rows": 2, "gpu": False})
+    assert (again.row, again.earlier) == (0, [])
+
+
 @pytest.mark.parametrize("tail", ['{"row": 3, "win', '{"row"', ""])
 def test_a_strip_counts_from_when_its_line_is_whole(tmp_path: Path, tail: str) -> None:
     """Killed after the pixels of the third strip, and within its line."""

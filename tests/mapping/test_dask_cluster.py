@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -210,6 +211,34 @@ def test_workers_here_divide_a_large_scene(tmp_path: Path, tiny_model: Path, mon
         mapper.map(scene.source, "here")
     assert content(tmp_path / "far") == content(tmp_path / "here")
     assert all(mapper.map(scene.source, "far").already_done for scene in listed)
+
+
+def test_two_scenes_share_a_gpu(tmp_path: Path, tiny_model: Path, monkeypatch) -> None:
+    monkeypatch.setattr(distributed, "LocalCluster", partial(distributed.LocalCluster, processes=False))
+    monkeypatch.setattr(distributed, "count_gpus", lambda: 2)
+    write_scenes(tmp_path / "in", 4, 0)
+    both, devices = threading.Barrier(4, timeout=60), set[str]()
+
+    def together(mapper: Mapper, *_: Any, **__: Any) -> SceneMap:
+        devices.add(mapper.device)
+        both.wait()  # breaks unless two scenes of each of two workers are under way
+        return SceneMap({}, {})
+
+    monkeypatch.setattr(Mapper, "map", together)
+    monkeypatch.setattr(distributed, "divide", lambda *_, **__: None)
+    listed = list_scenes([tmp_path / "in/*.tif"])
+    mapper = Mapper(geocfl.load_model(tiny_model), MapSettings(), device="cuda", memory="3GB")
+    results = dict(distributed.map_on_dask(mapper, listed, tmp_path / "maps", workers=2))
+    assert all(isinstance(result, SceneMap) for result in results.values()), results
+    assert devices == {"cuda:0", "cuda:1"}
+
+
+def test_the_gpu_of_a_worker() -> None:
+    assert [distributed.own_device("cuda", worker, 2) for worker in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
+    assert distributed.own_device("cuda:1", 0, 2) == "cuda:1"
+    assert distributed.own_device("cpu", 1, 2) == "cpu"
+    assert distributed.own_device("cuda", "tcp://10.0.0.1:40000", 2) == "cuda"
+    assert distributed.own_device("cuda", 1, 1) == "cuda"
 
 
 def test_servers_that_fail_cost_no_finished_strip(tmp_path: Path, tiny_model: Path, monkeypatch) -> None:

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -152,10 +153,64 @@ def test_auto_takes_the_fastest_that_is_installed(
 def test_torch_is_chosen_for_a_gpu(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = geocfl.load_model(tiny_model)
     monkeypatch.setattr(backends, "has_gpu", lambda: True)
+    monkeypatch.setattr(backends, "cuda_of_torch", lambda: "13.0")
+    backends._torch_uses_gpus.cache_clear()
     assert "through torch" in repr(load_backend(model))
     assert "openvino" in repr(load_backend(model, device="cpu"))
     with pytest.raises(UsageError, match="leave out `device=cuda`"):
         load_backend(model, "onnx", device="cuda")
+
+
+@pytest.mark.extra("openvino")
+def test_a_torch_without_cuda_leaves_a_gpu_to_others(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "version.py").write_text("from typing import Optional\ncuda: Optional[str] = None\nhip = None\n")
+    torch_here = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    monkeypatch.setattr(backends, "find_spec", lambda name: torch_here)
+    monkeypatch.setattr(backends, "has_gpu", lambda: True)
+    backends._torch_uses_gpus.cache_clear()
+    for _ in range(2):
+        assert "openvino" in repr(load_backend(geocfl.load_model(tiny_model)))
+    assert caplog.text.count("the installed torch is built without CUDA") == 1
+    for stated, found in (("cuda: Optional[str] = '13.0'", "13.0"), ("hip = '6.2'", "6.2"), ("debug = False", None)):
+        (tmp_path / "version.py").write_text(stated + "\n")
+        assert backends.cuda_of_torch() == found
+    backends._torch_uses_gpus.cache_clear()
+
+
+def test_batches_that_lack_memory_are_halved(
+    tiny_model: Path, strip: np.ndarray, caplog: pytest.LogCaptureFixture
+) -> None:
+    backend = load_backend(geocfl.load_model(tiny_model), "torch", device="cpu", precision="float32", batch_size=8)
+    rows, columns = np.arange(11), np.arange(11)
+    windows = cut(strip, 64, rows, columns)
+    expected = predict(backend, strip, rows, columns)
+    read, sizes = backend._network.read, []
+
+    def small(pixels, **how):
+        if len(pixels) > 3:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        sizes.append(len(pixels))
+        return read(pixels, **how)
+
+    backend._network.read = small
+    np.testing.assert_allclose(predict(backend, strip, rows, columns), expected, atol=1e-6)
+    assert sizes == [2] * 5 + [1]
+    assert caplog.text.count("cpu lacks memory for batches of 8 windows, so they are halved") == 1
+    backend.batch_size = 8
+    found = list(backend.classify_windows(windows))
+    np.testing.assert_allclose(np.concatenate([part.probabilities for part in found]), expected, atol=1e-6)
+    assert [len(part.probabilities) for part in found] == [8, 3]
+    assert caplog.text.count("lacks memory") == 1
+
+    def none(pixels, **how):
+        raise RuntimeError("CUDA out of memory")
+
+    backend._network.read = none
+    with pytest.raises(RuntimeError, match="out of memory"):
+        predict(backend, strip, rows, columns)
+    assert backend.batch_size == 1
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,12 @@ def test_devices():
             choose_device(name)
 
 
+def test_a_torch_without_cuda_is_named(monkeypatch):
+    monkeypatch.setattr(torch.version, "cuda", None)
+    with pytest.raises(UsageError, match="is built without CUDA; install a build"):
+        choose_device("cuda:99")
+
+
 def test_bfloat16_can_be_forced(monkeypatch):
     cpu = torch.device("cpu")
     for value, expected in (("on", True), ("off", False)):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import ctypes
 import logging
 import platform
+import re
 import sys
 from functools import cache
 from importlib.util import find_spec
+from pathlib import Path
 
 from geocfl.errors import UsageError, unknown_name
 from geocfl.models.backends.base import BACKENDS, PRECISIONS, Backend
@@ -55,7 +57,7 @@ def load_backend(
             raise UsageError(unknown_name(f"`{parameter}`", name, known))
     chosen = backend
     if backend == "auto":
-        gpu = device not in ("auto", "cpu") or (device == "auto" and has_gpu())
+        gpu = device not in ("auto", "cpu") or (device == "auto" and has_gpu() and _torch_uses_gpus())
         chosen = "torch" if gpu else next(name for name in BACKENDS[1:] if find_spec(_PACKAGES[name]))
     elif backend != "torch" and device not in ("auto", "cpu"):
         raise UsageError(
@@ -92,13 +94,47 @@ def _recommend_openvino() -> None:
     log.info("OpenVINO is about twice as fast as torch on a CPU; %s", remedy)
 
 
+@cache
+def _torch_uses_gpus() -> bool:
+    """Whether the torch that is installed can use the GPU of this machine; says once per process if it cannot."""
+    if sys.platform == "darwin" or cuda_of_torch() != "":
+        return True
+    log.warning(
+        "this machine has a GPU, but the installed torch is built without CUDA, so the CPU classifies; install a build "
+        "with CUDA as pytorch.org says"
+    )
+    return False
+
+
+def cuda_of_torch() -> str | None:
+    """Version of CUDA, or of ROCm, that torch is built with; empty if with none, None if torch does not say.
+
+    Reads the file that states it, since importing torch takes seconds.
+    """
+    found = find_spec("torch")
+    for folder in (found and found.submodule_search_locations) or ():
+        try:
+            text = (Path(folder) / "version.py").read_text()
+        except OSError:
+            continue
+        stated = re.findall(r"^(?:cuda|hip)\b[^=\n]*=\s*(?:None|'(.*)')", text, re.MULTILINE)
+        return "".join(stated) if stated else None
+    return None
+
+
 def has_gpu() -> bool:
     """Whether torch may find a GPU; asks the driver, since importing torch takes seconds."""
     if sys.platform == "darwin":
         return platform.machine() == "arm64"
+    return count_gpus() > 0
+
+
+def count_gpus() -> int:
+    """Number of NVIDIA GPUs that the driver offers to this process."""
     try:
         driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
         count = ctypes.c_int()
-        return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+        ready = driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0
+        return count.value if ready else 0
     except (OSError, AttributeError):
-        return False
+        return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -12,12 +13,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from geocfl.core.lack import lacks_memory
 from geocfl.core.windows import cut, fill
 from geocfl.models.backends.base import Classified, Scores, classified, classify_windows, of_tile
-from geocfl.models.backends.jobs import Tile, batches, tiles
+from geocfl.models.backends.jobs import Tile, tiles
 from geocfl.models.bundle import Bundle
 from geocfl.models.devices import autocast, choose_device, fast_batch_size, has_fast_bfloat16
 from geocfl.models.network import BackendNetwork
+
+log = logging.getLogger("geocfl")
 
 
 class DeviceStrip(NamedTuple):
@@ -71,6 +75,7 @@ class TorchBackend:
             torch.set_num_threads(threads)
         self._features = features
         self._network = BackendNetwork(bundle).to(self.device).to(memory_format=torch.channels_last)
+        self._halved = False
         self._pads = on_cuda = self.device.type == "cuda"
         self._on_host = self.device.type == "cpu"
         self._copying = torch.cuda.Stream(self.device) if on_cuda else None  # type: ignore[no-untyped-call]
@@ -111,21 +116,53 @@ class TorchBackend:
 
     def _run(self, inputs: Iterator[NDArray[np.float32]]) -> Iterator[Scores]:
         for pixels in inputs:
-            yield self._start(self._padded(torch.from_numpy(pixels).to(self.device)))(len(pixels))
+            windows = torch.from_numpy(pixels)
+            parts = self._batches(len(pixels), lambda part, windows=windows: windows[part].to(self.device))  # type: ignore[misc]
+            yield _joined([scores(part.stop - part.start) for part, scores in parts])
 
     def _jobs(
         self, placed: DeviceStrip, rows: NDArray[np.int64], columns: NDArray[np.int64], stride: int
     ) -> Iterator[Callable[[], Classified]]:
         """Starts one batch or tile after the other; each result waits for its copy to the host."""
         if not self._bundle.feature_stride:
-            for part in batches(len(rows), self.batch_size):
-                scores = self._start(self._padded(self._cut(placed, rows[part] * stride, columns[part] * stride)))
+            for part, scores in self._batches(
+                len(rows), lambda part: self._cut(placed, rows[part] * stride, columns[part] * stride)
+            ):
                 yield partial(self._windows, scores, part)
             return
         height, width = placed.strip.shape[1:]
         for tile in tiles(rows, columns, stride, self._bundle, (height, width)):
             scores = self._start(self._cut_tile(placed, tile.rows, tile.columns))
             yield partial(self._tile, scores, tile)
+
+    def _batches(
+        self, count: int, windows: Callable[[slice], Tensor]
+    ) -> Iterator[tuple[slice, Callable[[int], Scores]]]:
+        """Starts one batch after the other, smaller ones after one for which the device lacked memory."""
+        start = 0
+        while start < count:
+            part = slice(start, min(start + self.batch_size, count))
+            try:
+                scores = self._start(self._padded(windows(part)))
+            except RuntimeError as error:
+                if self.batch_size == 1 or not lacks_memory(error):
+                    raise
+                self._halve()
+                continue
+            yield part, scores
+            start = part.stop
+
+    def _halve(self) -> None:
+        """Halves the batches from now on, and says so once."""
+        if not self._halved:
+            log.warning(
+                "%s lacks memory for batches of %d windows, so they are halved; a smaller `batch_size` avoids this",
+                self.device,
+                self.batch_size,
+            )
+        self._halved, self.batch_size = True, self.batch_size // 2
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _windows(self, scores: Callable[[int], Scores], part: slice) -> Classified:
         return classified(scores(part.stop - part.start), self._bundle, part)
@@ -189,3 +226,9 @@ class TorchBackend:
             filled = fill(cut(placed.gapped, self._bundle.window, rows[gaps], columns[gaps]))
             windows[torch.from_numpy(gaps).to(self.device)] = torch.from_numpy(filled).to(self.device)
         return windows
+
+
+def _joined(parts: list[Scores]) -> Scores:
+    """The scores of consecutive parts of a batch."""
+    columns = zip(*parts, strict=True)
+    return Scores(*(None if column[0] is None else np.concatenate(column) for column in columns))  # type: ignore[arg-type]
