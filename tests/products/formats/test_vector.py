@@ -15,7 +15,7 @@ from affine import Affine
 from rasterio.crs import CRS
 
 from geocfl.core.grid import CellGrid
-from geocfl.core.legend import EUROSAT, UNCLASSIFIED, Legend
+from geocfl.core.legend import EUROSAT, UNCLASSIFIED, Legend, LulcClass
 from geocfl.errors import UsageError
 from geocfl.products.formats import vector, vector_formats
 from geocfl.products.formats.qml import polygons_qml, windows_qml
@@ -159,8 +159,9 @@ def test_windows_have_their_novelty(tmp_path, cells_of, grid_of, codes):
 
 
 def test_fields_of_probability_are_apart():
-    names = Legend.from_folders(["a b", "a_b", "A-B", "é!", "?", "1"])
-    fields = probability_fields(names)
+    names = ["a b", "a_b", "A-B", "é!", "?", "1"]
+    legend = Legend(tuple(LulcClass(code, name, name, "#000000") for code, name in enumerate(names, 1)))
+    fields = probability_fields(legend)
     assert len(set(fields)) == 6
     assert all(field.startswith("p_") for field in fields)
 
