@@ -30,8 +30,9 @@ log = logging.getLogger("geocfl")
 
 LEAST = 0.05
 """Uncertainty that every window has at least, so that distance still counts where the model is sure."""
-EACH = 2
-"""Windows of each class of the map in all rounds, because a class with one patch cannot be trained."""
+EACH = 3
+"""Windows of each class of the map in all rounds, because a class with one patch cannot be trained; at most half of a
+round is chosen for this."""
 PLACE = 0.1
 """Weight of the place beside the probabilities of a map without features."""
 SPREAD, UNCERTAIN = "spread", "uncertain"
@@ -92,8 +93,8 @@ def suggest(
     Each window is the one that is farthest, in the features of the model, from all that are labeled or already chosen.
     As soon as windows are labeled, the distance is multiplied by the uncertainty of the map, 1 - the difference of the
     two largest probabilities. So the first round covers all kinds of land, and later rounds also look where the model
-    is unsure. Two windows of each class of the map are among them, if `n` allows. Suggested windows do not touch, lie
-    in the scene, and have data.
+    is unsure. Up to half of the windows see to it that each class of the map has three. Suggested windows do not touch,
+    lie in the scene, and have data.
 
     Args:
         map: A map with ``features`` or ``probabilities`` among its products, or a path as `geocfl.open_map` takes it.
@@ -166,8 +167,8 @@ def farthest_cells(
         known: (k, 2) cells that are taken before.
         n: Number of cells.
         reach: Cells in each direction of a taken cell that cannot be taken any more.
-        kinds: (rows, columns) what each cell is. The last cells are such that, if possible, `EACH` of every kind are
-            taken; None does without.
+        kinds: (rows, columns) what each cell is. The last cells, at most half of them, are typical ones of the kinds of
+            which fewer than `EACH` are taken; None does without.
 
     Returns:
         (n, 2) rows and columns in the order in which they were taken; fewer if no more are left. Without known cells,
@@ -188,22 +189,33 @@ def farthest_cells(
         take(row, column)
     taken: list[tuple[int, int]] = []
     classes = np.zeros(len(rows), np.int64) if kinds is None else kinds[rows, columns].astype(np.int64)
+    common = _commonness(positions, np.zeros(len(rows), np.int64))
+    typical = _commonness(positions, classes)
     lacking = np.where(np.bincount(classes) > 0, EACH if kinds is not None else 0, 0)
     for row, column in known.tolist():
         if kinds is not None and kinds[row, column] < len(lacking):
             lacking[kinds[row, column]] -= 1
     while len(taken) < n and (free := apart.free[rows, columns]).any():
         lacking[np.setdiff1d(np.arange(len(lacking)), classes[free])] = 0  # none is left of these
-        if n - len(taken) <= lacking.clip(0).sum():
+        score = common if np.isinf(nearest[0]) else weights * nearest
+        if n - len(taken) <= min(lacking.clip(0).sum(), n // 2):
             free &= lacking[classes] > 0
-        score = weights * nearest
-        if np.isinf(nearest[0]):
-            score = -np.linalg.norm(positions - positions.mean(axis=0), axis=1)
+            score = typical  # the farthest of a class are often of another in truth
         best = int(np.where(free, score, -np.inf).argmax())
         taken.append((int(rows[best]), int(columns[best])))
         lacking[classes[best]] -= 1
         take(*taken[-1])
     return np.array(taken, np.int64).reshape(-1, 2)
+
+
+def _commonness(positions: NDArray[np.float32], groups: NDArray[np.int64]) -> NDArray[np.float32]:
+    """(n,) minus the distance of each of (n, D) positions to the mean of its group."""
+    counts = np.bincount(groups)
+    sums = np.zeros((len(counts), positions.shape[1]))
+    np.add.at(sums, groups, positions)
+    means = sums / np.maximum(counts, 1)[:, None]
+    result: NDArray[np.float32] = -np.linalg.norm(positions - means[groups], axis=1)
+    return result
 
 
 def _window(finished: SceneMap) -> int:

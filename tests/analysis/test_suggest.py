@@ -124,9 +124,9 @@ def test_probabilities_do_where_there_are_no_features(tmp_path: Path) -> None:
     path = finish(tmp_path / "map", np.full((6, 6), 1))
     probabilities = np.zeros((6, 6, len(EUROSAT)))
     probabilities[..., 0] = 1
-    probabilities[4, 4, [0, 6]] = 0.2, 0.8
+    probabilities[0, 5, [0, 6]] = 0.2, 0.8
     add_probabilities(path, probabilities)
-    assert [4, 4] in geocfl.suggest(path, tmp_path / "s.gpkg", n=2).cells.tolist()
+    assert [0, 5] in geocfl.suggest(path, tmp_path / "s.gpkg", n=3).cells.tolist()
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(0, 2))
@@ -148,15 +148,15 @@ def test_each_is_the_farthest_of_those_left(seed: int, n: int, reach: int) -> No
     assert len(taken) <= n
 
 
-def test_every_class_of_the_map_gets_two(tmp_path: Path) -> None:
+def test_every_class_of_the_map_gets_three(tmp_path: Path) -> None:
     codes = np.full((9, 12), 1)
-    codes[:3, :4], codes[6:, 8:], codes[8, 0] = 5, 9, 3  # of the last, there is only one
+    codes[:4, :5], codes[5:, 7:] = 5, 9
     features = np.random.default_rng(1).normal(size=(9, 12, 4))
     features[codes != 1] *= 0.01  # near each other
     path = finish(tmp_path / "map", codes, features)
-    made = geocfl.suggest(path, tmp_path / "s.gpkg", n=7)
+    made = geocfl.suggest(path, tmp_path / "s.gpkg", n=14)
     found = dict(zip(*np.unique(codes[tuple(made.cells.T)], return_counts=True), strict=True))
-    assert found == {1: 2, 3: 1, 5: 2, 9: 2}
+    assert min(found[1], found[5], found[9]) >= 3
 
 
 def test_answers_are_never_replaced(tmp_path: Path, groups: tuple[np.ndarray, np.ndarray]) -> None:
