@@ -106,9 +106,9 @@ def is_dark(numbers: NDArray[np.float32], stated: float | None) -> bool:
         stated: As for `find_scale`.
     """
     known = _known(numbers)
-    if not known or np.unique(np.concatenate(known)).size < FEW:
+    if not known or _high(known, 99.9) > DARKEST * (stated or DEFAULT):
         return False
-    return _high(known, 99.9) <= DARKEST * (stated or DEFAULT)
+    return np.unique(np.concatenate(known)).size >= FEW  # sorting is slow, and few scenes are dark
 
 
 def _known(numbers: NDArray[np.float32]) -> list[NDArray[np.float32]]:
@@ -127,7 +127,11 @@ def _high(known: list[NDArray[np.float32]], share: float) -> float:
 
 def _is_comb(numbers: NDArray[np.float32]) -> bool:
     """Whether whole numbers are multiples of 1/10000 of reflectance, stretched to 16 bits and rounded or cut off."""
-    distinct = np.unique(numbers).astype(np.float64)
+    if numbers.max() > SIXTEEN_BIT:
+        return False
+    occurs = np.zeros(SIXTEEN_BIT + 1, bool)
+    occurs[numbers.astype(np.intp)] = True  # much faster than sorting
+    distinct = np.flatnonzero(occurs).astype(np.float64)
     if distinct.size < COMB_VALUES:
         return False
     step = SIXTEEN_BIT / DEFAULT
