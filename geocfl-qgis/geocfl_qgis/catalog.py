@@ -206,7 +206,7 @@ STATS = Command(
         OVERWRITE,
     ),
     (
-        Output("AREAS", "Areas of classes", VECTOR, ".gpkg", shown=True),
+        Output("AREAS", "Areas of classes", VECTOR, ".gpkg", layer="zones", shown=True),
         Output("TABLE", "Areas of classes", VECTOR, ".csv", shown=True),
     ),
 )

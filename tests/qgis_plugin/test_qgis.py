@@ -105,8 +105,11 @@ def test_headless_from_a_scene_to_an_assessment(process: Ask, demonstration: Pat
     polygons = gpd.GeoSeries.from_wkt(list(ZONES.values()), crs=4326)
     gpd.GeoDataFrame({"name": list(ZONES)}, geometry=polygons).to_file(zones, layer="in", driver="GPKG")
     areas = tmp_path / "areas.gpkg"
-    assert process("stats", MAP=mapped["LULC"], ZONES=zones, BY="name", OUT=areas)["results"]["AREAS"] == str(areas)
-    assert set(gpd.read_file(areas)["zone"]) == {"west", "east"}
+    assert (
+        process("stats", MAP=mapped["LULC"], ZONES=zones, BY="name", OUT=areas)["results"]["AREAS"]
+        == f"{areas}|layername=zones"
+    )
+    assert set(gpd.read_file(areas, layer="zones")["zone"]) == {"west", "east"}
 
     sample = tmp_path / "sample.gpkg"
     drawn = process("sample", MAP=mapped["LULC"], SIZE=60, OUT=sample, SEED=3)["results"]
