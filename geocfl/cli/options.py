@@ -301,7 +301,8 @@ SplitName = Annotated[
     typer.Option(
         metavar="NAME",
         help="Split into training and test patches: paper (half of each class), spatial (by location), "
-        "manifest (of geocfl patches) or random:FRACTION.",
+        "manifest (of geocfl patches) or random:FRACTION; geocfl train --freeze also takes all, its default: "
+        "cross-validation.",
         show_default="paper",
         autocompletion=one_of(completion.SPLITS),
         rich_help_panel=DATA,
@@ -377,7 +378,8 @@ Freeze = Annotated[
     bool | None,
     typer.Option(
         "--freeze",
-        help="Train only the last layer: minutes on a CPU instead of hours, with lower accuracy.",
+        help="Train only the last layer: minutes on a CPU instead of hours. geocfl train then uses the features of the "
+        "built-in model, unless --backbone or --weights names another.",
         rich_help_panel=NETWORK,
     ),
 ]
