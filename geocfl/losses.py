@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from geocfl.core.keywords import declared
+from geocfl.core.transfer import send
 from geocfl.errors import UsageError, unknown_name
 
 Make = TypeVar("Make", bound=Callable[..., nn.Module])
@@ -56,7 +57,7 @@ def _like(values: Tensor, logits: Tensor) -> Tensor:
     Losses keep these values as plain float64 tensors instead of buffers. They stay on the CPU when the module is moved,
     since some accelerators do not support float64.
     """
-    return values.to(logits.dtype).to(logits.device)
+    return send(values.to(logits.dtype), logits.device)
 
 
 def focal_term(logits: Tensor, target: Tensor, exponent: Tensor | float) -> Tensor:

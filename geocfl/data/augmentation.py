@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from geocfl.core.transfer import send
+
 # Fitted on the reflectance of one pair of products: surface = gain * L1C + offset. Other bands are only jittered.
 SURFACE_FIT = {"B04": (1.15, -0.028), "B03": (1.27, -0.053), "B02": (1.26, -0.090)}
 WAVELENGTHS = {
@@ -27,6 +29,8 @@ SHARPEST = 0.3
 @dataclass(frozen=True)
 class Augmentation:
     """Random changes of a patch; a field that is 0 turns that change off.
+
+    All random numbers are drawn on the CPU; the pixels are changed on the device where they lie.
 
     Attributes:
         rotation: Largest rotation in either direction, degrees.
@@ -80,7 +84,7 @@ class Augmentation:
         noise = torch.randn(2, n, 1, generator=rng) + 0.5 * torch.randn(2, n, b, generator=rng)
         gain = (1 + step * (fit[:, 0] - 1)) * torch.exp(self.gain * noise[0])
         offset = step * fit[:, 1] + self.haze * noise[1]
-        x = x * gain[..., None, None] + offset[..., None, None]
+        x = x * send(gain[..., None, None], x.device) + send(offset[..., None, None], x.device)
         return self._veiled(x, bands, rng) if self.veil else x
 
     def _veiled(self, x: Tensor, bands: tuple[str, ...], rng: torch.Generator) -> Tensor:
@@ -91,13 +95,13 @@ class Augmentation:
         exponent = ANGSTROM[0] + (ANGSTROM[1] - ANGSTROM[0]) * torch.rand(n, 1, generator=rng)
         airlight = red * torch.tensor([WAVELENGTHS["B04"] / WAVELENGTHS.get(band, 665) for band in bands]) ** exponent
         lost = (self.veil * torch.rand(n, generator=rng) * (torch.rand(n, generator=rng) < 0.5))[:, None, None, None]
-        return (1 - lost) * x + lost * airlight[..., None, None]
+        return send(1 - lost, x.device) * x + send(lost * airlight[..., None, None], x.device)
 
     def flattened(self, x: Tensor, rng: torch.Generator) -> Tensor:
         """(N, B, H, W) patches of less contrast; the mean of each band stays."""
         n = len(x)
         lost = (self.flatten * torch.rand(n, generator=rng) * (torch.rand(n, generator=rng) < 0.5))[:, None, None, None]
-        return x + lost * (x.mean((2, 3), keepdim=True) - x)
+        return x + send(lost, x.device) * (x.mean((2, 3), keepdim=True) - x)
 
     def blurred(self, x: Tensor, rng: torch.Generator) -> Tensor:
         """(N, B, H, W) images, half of them blurred."""
@@ -106,7 +110,7 @@ class Augmentation:
         return torch.stack(
             [
                 gaussian_blur(image, sigma) if blur else image
-                for image, sigma, blur in zip(x, sigmas.tolist(), chosen, strict=True)
+                for image, sigma, blur in zip(x, sigmas.tolist(), chosen.tolist(), strict=True)
             ]
         )
 
@@ -136,7 +140,7 @@ class Augmentation:
         shift = 2 * self.shift if extent == 1 else 1.0
         cos, sin = extent * cos, extent * sin
         theta = torch.stack([cos * mirror, -sin, shift * dx, sin * mirror, cos, shift * dy], dim=1).view(n, 2, 3)
-        grid = F.affine_grid(theta, [n, 1, size, size], align_corners=False)
+        grid = F.affine_grid(send(theta, x.device), [n, 1, size, size], align_corners=False)
         return F.grid_sample(x, grid, mode=mode, padding_mode="reflection", align_corners=False)
 
 
@@ -144,7 +148,7 @@ def gaussian_blur(x: Tensor, sigma: float) -> Tensor:
     """(..., H, W) images convolved with a Gaussian of standard deviation `sigma` pixels, mirrored at their edges."""
     radius = max(1, math.ceil(3 * sigma))
     kernel = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / sigma) ** 2)
-    kernel /= kernel.sum()
+    kernel = send(kernel / kernel.sum(), x.device)
     flat = F.pad(x.reshape(-1, 1, *x.shape[-2:]), [radius] * 4, mode="reflect")
     flat = F.conv2d(F.conv2d(flat, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
     return flat.reshape(x.shape)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geocfl.data.augmentation import Augmentation
-from geocfl.data.patches import Patches
+from geocfl.data.placed import PlacedPatches
 
 SIDE = 4
 """Windows along each side of a mosaic."""
@@ -67,7 +67,11 @@ def groups(count: int) -> int:
 
 
 def mosaic_batches(
-    patches: Patches, indices: NDArray[np.int64], augmentation: Augmentation, batch_size: int, rng: torch.Generator
+    patches: PlacedPatches,
+    indices: NDArray[np.int64],
+    augmentation: Augmentation,
+    batch_size: int,
+    rng: torch.Generator,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Augmented mosaics of one epoch.
 
@@ -83,9 +87,9 @@ def mosaic_batches(
 
     Yields:
         (M, B, SIDE * H, SIDE * W) float32 reflectance of the mosaics, and (M * TILES,) int64 labels of their windows,
-        row by row.
+        row by row; both on the device of `patches`.
     """
-    drawn = arrange(patches.labels, indices, rng)
+    drawn = arrange(patches.patches.labels, indices, rng)
     while batch := list(islice(drawn, batch_size // GROUP)):
         parts = [
             _mosaic(patches, chosen, block, augmentation, rng)
@@ -99,13 +103,13 @@ def mosaic_batches(
 
 
 def _mosaic(
-    patches: Patches, chosen: NDArray[np.int64], block: int, augmentation: Augmentation, rng: torch.Generator
+    patches: PlacedPatches, chosen: NDArray[np.int64], block: int, augmentation: Augmentation, rng: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """(1, B, SIDE * H, SIDE * W) mosaic of blocks, and the (TILES,) labels of its windows."""
     side = SIDE // block
-    x = torch.from_numpy(patches.reflectance(chosen))
+    x = patches.reflectance(chosen)
     if augmentation.flatten:
         x = augmentation.flattened(x, rng)
     x = augmentation.geometry(x, block * x.shape[-1], rng, mode="bicubic", extent=block)
-    labels = torch.from_numpy(patches.labels[chosen]).view(-1, 1, 1, 1).expand(-1, 1, block, block)
+    labels = patches.labels(chosen).view(-1, 1, 1, 1).expand(-1, 1, block, block)
     return assemble(x, side), assemble(labels, side).flatten()

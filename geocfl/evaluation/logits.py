@@ -12,6 +12,7 @@ from torch import Tensor
 from geocfl.core.progress import Progress, silent
 from geocfl.data.mosaics import TILES, assemble
 from geocfl.data.patches import Patches
+from geocfl.data.placed import PlacedPatches
 from geocfl.models.devices import autocast, fast_batch_size
 from geocfl.models.reflectance import DenseReflectance, Reflectance
 
@@ -19,7 +20,7 @@ from geocfl.models.reflectance import DenseReflectance, Reflectance
 @torch.inference_mode()
 def patch_logits(
     module: Reflectance,
-    patches: Patches,
+    patches: Patches | PlacedPatches,
     indices: NDArray[np.int64],
     batch_size: int | None = None,
     progress: Progress = silent,
@@ -40,11 +41,12 @@ def patch_logits(
         (n, C) float32 logits on the CPU.
     """
     device = next(module.parameters()).device
+    placed = PlacedPatches(patches, device) if isinstance(patches, Patches) else patches
     module.eval()
     batch_size = batch_size or fast_batch_size(device) // module.tta
     rows = []
     for start in range(0, len(indices), batch_size):
-        x = torch.from_numpy(patches.reflectance(indices[start : start + batch_size]))
+        x = placed.reflectance(indices[start : start + batch_size])
         with autocast(device, precision):
             rows.append(module(x.to(device, memory_format=torch.channels_last)).float().cpu())
         progress("classifying", min(start + batch_size, len(indices)), len(indices), "img")

@@ -22,8 +22,9 @@ from geocfl.losses import make_loss
 from geocfl.models.devices import choose_device
 from geocfl.training.config import GridOptions, TrainSettings
 from geocfl.training.distillation import Objective
-from geocfl.training.loop import Learner, make_learner, make_optimizer, train_step
+from geocfl.training.loop import Learner, make_learner, make_optimizer
 from geocfl.training.start import start, training_patches, training_split
+from geocfl.training.step import Stepper
 
 STEPS, WARM_UP = 7, 2
 
@@ -112,9 +113,9 @@ def _time_steps(settings: TrainSettings, patches: Patches, device: torch.device)
     else:
         learner = replace(make_learner(module, model, patches, split, settings), objective=Objective(criterion))
     optimizer = make_optimizer(learner.module, settings, steps=STEPS)[0]
-    times = []
+    stepper, times = Stepper(learner.module, learner.objective, optimizer), []
     for _ in range(STEPS):
         started = time.perf_counter()
-        train_step(learner.module, learner, optimizer, x, y)
+        stepper(x, y).item()  # waits for the device
         times.append(time.perf_counter() - started)
     return float(np.median(times[WARM_UP:])), prediction

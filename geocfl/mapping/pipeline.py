@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, TypeVar
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from geocfl.core.ahead import ahead
 from geocfl.core.grid import CellGrid
 from geocfl.core.legend import NODATA, UNCLASSIFIED
 from geocfl.core.progress import Progress, silent
@@ -22,7 +22,6 @@ from geocfl.models.backends.base import Backend
 from geocfl.products.scratch import NO_CONFIDENCE, NOVELTY
 from geocfl.scenes import Scene
 
-T = TypeVar("T")
 MEASURED = 0.5
 """Seconds after the first result in which the rate is measured."""
 
@@ -161,23 +160,3 @@ class _Pace:
         if self._report is not None:
             report, self._report = self._report, None
             report(rate)
-
-
-@contextmanager
-def ahead(items: Iterator[T]) -> Iterator[Iterator[T]]:
-    """Makes each item in another thread while the previous one is used; at most two exist at a time.
-
-    The first one is started at once.
-    """
-    end = object()
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="read") as pool:
-        coming = pool.submit(next, items, end)
-
-        def each() -> Iterator[T]:
-            nonlocal coming
-            while (item := coming.result()) is not end:
-                coming = pool.submit(next, items, end)
-                yield item  # type: ignore[misc]
-                del item  # otherwise three would exist
-
-        yield each()

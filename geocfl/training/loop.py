@@ -7,7 +7,6 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from geocfl.core.ahead import ahead
 from geocfl.core.files import write_whole
 from geocfl.core.progress import Progress, silent
+from geocfl.core.transfer import send
 from geocfl.data.mosaics import GROUP, groups, mosaic_batches
 from geocfl.data.patches import Patches
+from geocfl.data.placed import PlacedPatches, place
 from geocfl.data.splits import Split
 from geocfl.errors import OutputError
 from geocfl.evaluation.logits import patch_logits
@@ -29,9 +31,9 @@ from geocfl.models.bundle import Bundle
 from geocfl.models.devices import has_fast_bfloat16
 from geocfl.models.reflectance import DenseReflectance, Reflectance
 from geocfl.training.config import TrainSettings
-from geocfl.training.depthwise import Float32Backward
 from geocfl.training.distillation import Imitator, Objective, load_teacher
 from geocfl.training.features import read_features
+from geocfl.training.step import Stepper
 
 log = logging.getLogger("geocfl")
 
@@ -42,7 +44,7 @@ class Learner:
 
     Attributes:
         module: Has the parameters to train; a checkpoint keeps its state.
-        batches: The batches of an epoch: (n, ...) inputs of `module` and (n,) int64 labels.
+        batches: The batches of an epoch: (n, ...) inputs of `module` and (n,) int64 labels, on its device or the CPU.
         logits: (n, C) float32 logits on the CPU of the patches at n indices, without augmentation.
         objective: The loss of a step.
         steps: Batches of an epoch.
@@ -81,15 +83,16 @@ def make_learner(
         GeocflError: The teacher cannot be used.
     """
     device = next(module.parameters()).device
+    placed = place(patches, device)
     criterion = make_loss(settings.loss, patches.counts(split.train), settings.gamma, settings.cfl_form)
     if isinstance(module, DenseReflectance):
         precision = "bfloat16" if has_fast_bfloat16(device) else "float32"  # it costs as much as half an epoch
         return Learner(
             MosaicStudent(module),
             lambda epoch: mosaic_batches(
-                patches, split.train, settings.augmentation, settings.batch_size, _generator(settings, epoch)
+                placed, split.train, settings.augmentation, settings.batch_size, _generator(settings, epoch)
             ),
-            lambda indices: patch_logits(module, patches, indices, precision=precision),
+            lambda indices: patch_logits(module, placed, indices, precision=precision),
             Objective(criterion, smoothing=settings.label_smoothing),
             -(-groups(len(split.train)) // (settings.batch_size // GROUP)),
         )
@@ -103,20 +106,21 @@ def make_learner(
             student = Imitator(module, features.shape[1]).to(device)
         return Learner(
             student,
-            lambda epoch: augmented_batches(patches, split.train, settings, epoch),
-            lambda indices: patch_logits(module, patches, indices),
+            lambda epoch: augmented_batches(placed, split.train, settings, epoch),
+            lambda indices: patch_logits(module, placed, indices),
             Objective(
                 criterion, settings.mixup, teacher, settings.distill, settings.hint, smoothing=settings.label_smoothing
             ),
             steps,
         )
     features = read_features(module, patches, progress=progress).to(device)
-    labels = torch.from_numpy(patches.labels)
+    labels = torch.from_numpy(patches.labels).to(device)
     head = nn.Sequential(nn.Dropout(settings.dropout), module.head)
 
     def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         for chosen in _shuffled(split.train, settings, _generator(settings, epoch)):
-            yield features[chosen], labels[chosen]
+            rows = send(torch.from_numpy(chosen), device)
+            yield features[rows], labels[rows]
 
     @torch.inference_mode()
     def logits(indices: NDArray[np.int64]) -> Tensor:
@@ -141,20 +145,17 @@ def _shuffled(indices: NDArray[np.int64], settings: TrainSettings, rng: torch.Ge
 
 
 def augmented_batches(
-    patches: Patches, indices: NDArray[np.int64], settings: TrainSettings, epoch: int
+    patches: PlacedPatches, indices: NDArray[np.int64], settings: TrainSettings, epoch: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Augmented batches of one epoch, the same for the same seed and epoch.
 
     Yields:
-        (n, B, S, S) float32 reflectance and (n,) int64 labels.
+        (n, B, S, S) float32 reflectance and (n,) int64 labels, on the device of `patches`.
     """
     rng = _generator(settings, epoch)
     for chosen in _shuffled(indices, settings, rng):
-        x = torch.from_numpy(patches.reflectance(chosen))
-        yield (
-            settings.augmentation(x, patches.bands, settings.input_size, rng),
-            torch.from_numpy(patches.labels[chosen]),
-        )
+        x = settings.augmentation(patches.reflectance(chosen), patches.bands, settings.input_size, rng)
+        yield x, patches.labels(chosen)
 
 
 def fit(
@@ -184,20 +185,16 @@ def fit(
         history, best = saved["history"], saved["best"]
     labels = torch.from_numpy(patches.labels)[split.validation]
     shown = len(split.train) - (len(split.train) % settings.batch_size == 1)  # see _shuffled
-    # Compiled for one batch size: compiling again for the smaller last batch of an epoch does not pay.
-    compiled = torch.compile(module, dynamic=False) if settings.compile else module
+    stepper = Stepper(module, learner.objective, optimizer, settings.batch_size if settings.compile else 0)
     for epoch in range(len(history) + 1, settings.epochs + 1):
         started = time.perf_counter()
         torch.manual_seed(settings.seed * 100_003 + epoch)  # dropout: a resumed run draws the same numbers
-        total, seen = 0.0, 0
-        module.train()
-        for x, y in learner.batches(epoch):
-            network = compiled if len(y) == settings.batch_size else module
-            total += train_step(network, learner, optimizer, x, y) * len(y)
-            scheduler.step()
-            seen += len(y)
-            progress(f"epoch {epoch}/{settings.epochs}", min(seen, shown), shown, "img")  # mosaics use some twice
-        row = {"epoch": epoch, "loss": total / seen}
+        name = f"epoch {epoch}/{settings.epochs}"
+
+        def report(seen: int, name: str = name) -> None:
+            progress(name, min(seen, shown), shown, "img")  # mosaics use some patches twice
+
+        row = {"epoch": epoch, "loss": train_epoch(learner.batches(epoch), stepper, scheduler, report)}
         if len(labels):
             logits = learner.logits(split.validation)
             row["validation_loss"] = float(learner.objective.criterion(logits, labels))
@@ -214,20 +211,36 @@ def fit(
     return history
 
 
-def train_step(
-    network: Callable[[Tensor], Tensor], learner: Learner, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor
+def train_epoch(
+    batches: Iterator[tuple[Tensor, Tensor]],
+    stepper: Stepper,
+    scheduler: torch.optim.lr_scheduler.LRScheduler,
+    report: Callable[[int], object] = lambda _: None,
 ) -> float:
-    """Takes one step of the optimizer and returns the batch's mean loss."""
-    device = next(learner.module.parameters()).device
-    x = x.to(device, memory_format=torch.channels_last) if x.ndim == 4 else x.to(device)
-    half = has_fast_bfloat16(device)
-    faster = Float32Backward() if half and device.type == "cpu" and network is learner.module else nullcontext()
-    with torch.autocast(device.type, torch.bfloat16, enabled=half), faster:
-        loss = learner.objective(network, x, y.to(device))
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
-    return loss.item()
+    """Takes a step with each batch; the next batch is made meanwhile.
+
+    Args:
+        batches: Those of an epoch.
+        stepper: Takes the steps. On a GPU it does not wait for their results, which are fetched at the end.
+        scheduler: Sets the learning rate after each step.
+        report: Called with the number of labels used so far.
+
+    Returns:
+        The mean loss over all labels.
+    """
+    losses, sizes, seen = [], [], 0
+    stepper.module.train()
+    with ahead(batches) as coming:
+        for x, y in coming:
+            losses.append(stepper(x, y))
+            sizes.append(len(y))
+            scheduler.step()
+            seen += len(y)
+            report(seen)
+    total = 0.0
+    for loss, size in zip(torch.stack(losses).tolist(), sizes, strict=True):
+        total += loss * size
+    return total / seen
 
 
 def make_optimizer(

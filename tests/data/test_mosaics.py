@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from geocfl.core.radiometry import EUROSAT_RGB
 from geocfl.data.augmentation import Augmentation
 from geocfl.data.mosaics import BLOCKS, GROUP, PATCHES, SIDE, TILES, arrange, assemble, groups, mosaic_batches
 from geocfl.data.patches import RGB, Patches
+from geocfl.data.placed import place
 from geocfl.training.config import DENSE
 
 BUSY = replace(DENSE["augmentation"], blur=1.0)
@@ -20,6 +23,10 @@ BUSY = replace(DENSE["augmentation"], blur=1.0)
 
 def rng(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def batches_of(patches: Patches, *how: Any) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    return mosaic_batches(place(patches, torch.device("cpu")), *how)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +66,7 @@ def test_every_patch_is_used_and_none_more_often_than_needed(n, seed):
 def test_labels_follow_their_patches(patches):
     indices = np.arange(3, 40)
     seen = []
-    for mosaics, labels in mosaic_batches(patches, indices, Augmentation(), 2 * GROUP, rng()):
+    for mosaics, labels in batches_of(patches, indices, Augmentation(), 2 * GROUP, rng()):
         assert mosaics.shape == (8, 3, SIDE * 8, SIDE * 8), "37 patches fill two groups"
         assert mosaics.dtype == torch.float32
         assert labels.dtype == torch.int64
@@ -72,7 +79,7 @@ def test_labels_follow_their_patches(patches):
 
 
 def test_the_last_batch_may_be_smaller(patches):
-    sizes = [len(labels) for _, labels in mosaic_batches(patches, np.arange(40), Augmentation(), 3 * GROUP, rng())]
+    sizes = [len(labels) for _, labels in batches_of(patches, np.arange(40), Augmentation(), 3 * GROUP, rng())]
     assert sizes == [2 * GROUP]
 
 
@@ -80,7 +87,7 @@ def test_land_continues_beyond_the_windows_of_a_large_block(patches):
     """A patch that is a ramp, mirrored again and again, has no jump anywhere."""
     ramp = np.arange(8, dtype=np.uint8) * 20
     ramps = replace(patches, pixels=np.broadcast_to(ramp, patches.pixels.shape).copy())
-    (mosaics, _), *_ = mosaic_batches(ramps, np.arange(40), Augmentation(), GROUP, rng())
+    (mosaics, _), *_ = batches_of(ramps, np.arange(40), Augmentation(), GROUP, rng())
     step = 20 / EUROSAT_RGB.scale
     jumps = [float(mosaic.diff(dim=2).abs().max()) / step for mosaic in mosaics]
     assert jumps[3] < 1.3, "one block: at most the ramp's own step"
@@ -89,7 +96,7 @@ def test_land_continues_beyond_the_windows_of_a_large_block(patches):
 
 def test_mosaics_depend_only_on_the_generator(patches):
     def epoch(seed: int) -> list[torch.Tensor]:
-        return [part for batch in mosaic_batches(patches, np.arange(40), BUSY, GROUP, rng(seed)) for part in batch]
+        return [part for batch in batches_of(patches, np.arange(40), BUSY, GROUP, rng(seed)) for part in batch]
 
     torch.manual_seed(1)
     first = epoch(5)
@@ -101,14 +108,14 @@ def test_mosaics_depend_only_on_the_generator(patches):
 def test_a_mosaic_has_one_atmosphere_and_its_patches_have_their_own_contrast(patches):
     one_color = replace(patches, pixels=np.full_like(patches.pixels, 100))
     hazy = Augmentation(gain=0.1, haze=0.01, veil=0.5)
-    (mosaics, _), *_ = mosaic_batches(one_color, np.arange(32), hazy, GROUP, rng())
+    (mosaics, _), *_ = batches_of(one_color, np.arange(32), hazy, GROUP, rng())
     values = mosaics.flatten(2)
     torch.testing.assert_close(values, values[:, :, :1].expand_as(values))
     assert not torch.allclose(mosaics[0, :, 0, 0], mosaics[1, :, 0, 0], atol=1e-3)
     striped = patches.pixels.copy()
     striped[...] = 100
     striped[..., ::2] = 50
-    (mosaics, _), *_ = mosaic_batches(
+    (mosaics, _), *_ = batches_of(
         replace(patches, pixels=striped), np.arange(16), Augmentation(flatten=1.0), GROUP, rng()
     )
     contrast = mosaics[0, 0].unfold(0, 8, 8).unfold(1, 8, 8).flatten(2).std(2)

@@ -2,8 +2,6 @@
 
 import contextlib
 import itertools
-import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +15,7 @@ from geocfl.errors import SceneError
 from geocfl.mapping import pipeline
 from geocfl.mapping.checkpoint import Checkpoint
 from geocfl.mapping.encode import Decision
-from geocfl.mapping.pipeline import ahead, classify_scene
+from geocfl.mapping.pipeline import classify_scene
 from geocfl.models.backends.base import Classified
 from geocfl.products.scratch import open_cells
 from geocfl.scenes import open_scene
@@ -131,25 +129,6 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path, stride: int, stop_af
     assert 0 <= repeated < 3 * -(-400 // stride) + 7  # one strip at most
 
 
-def test_the_next_item_is_made_meanwhile_and_no_more() -> None:
-    made, used = [], []
-
-    def items():
-        for i in range(5):
-            made.append((i, threading.current_thread().name))
-            yield i
-
-    with ahead(items()) as each:
-        time.sleep(0.05)
-        assert len(made) == 1  # before it is asked for
-        for item in each:
-            time.sleep(0.05)
-            assert len(made) <= item + 2
-            used.append(item)
-    assert used == [0, 1, 2, 3, 4]
-    assert all(name.startswith("read") for _, name in made)
-
-
 @pytest.mark.parametrize("measured", [0.5, 1e9])
 def test_the_rate_of_the_first_windows_is_reported_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured: float
@@ -168,15 +147,6 @@ def test_the_rate_of_the_first_windows_is_reported_once(
         assert rates == [40 / 9], "40 windows in 8 batches and the end, each a second"
     else:
         assert rates == [5.0], "the second batch, a second after the first one"
-
-
-def test_an_error_of_the_reading_thread_arrives() -> None:
-    def items():
-        yield 1
-        raise SceneError("broken")
-
-    with pytest.raises(SceneError, match="broken"), ahead(items()) as each:
-        list(each)
 
 
 def test_broken_pixels_end_in_one_sentence(tmp_path: Path) -> None:

@@ -7,9 +7,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from geocfl.training import depthwise, loop
+from geocfl.training import depthwise
 from geocfl.training.depthwise import Float32Backward
 from geocfl.training.distillation import Objective
+from geocfl.training.step import Stepper
 
 
 @pytest.fixture(autouse=True)
@@ -103,9 +104,8 @@ def test_one_number_stands_for_both_axes(replaced):
 def test_only_training_in_bfloat16_uses_it(forced, replaced, monkeypatch):
     monkeypatch.setenv("GEOCFL_BFLOAT16", forced)
     network = nn.Sequential(nn.Conv2d(4, 4, 5, groups=4, bias=False), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    learner = loop.Learner(network, lambda _: iter(()), lambda _: torch.empty(0), Objective(nn.CrossEntropyLoss()), 1)
     x, y = torch.randn(2, 4, 8, 8), torch.tensor([0, 3])
     before = network[0].weight.clone()
-    loop.train_step(network, learner, torch.optim.SGD(network.parameters(), 0.1), x, y)
+    Stepper(network, Objective(nn.CrossEntropyLoss()), torch.optim.SGD(network.parameters(), 0.1))(x, y)
     assert not torch.equal(network[0].weight, before)
     assert replaced == ([5] if forced == "on" else [])

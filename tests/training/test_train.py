@@ -16,6 +16,7 @@ from geocfl.core.legend import Legend
 from geocfl.core.radiometry import EUROSAT_RGB, SENTINEL2, Scaling
 from geocfl.data.augmentation import Augmentation
 from geocfl.data.patches import EUROSAT_BANDS, RGB, Patches, read_patches
+from geocfl.data.placed import PlacedPatches, place
 from geocfl.data.splits import listed, make_split
 from geocfl.errors import DataError, ModelError, OutputError, UsageError
 from geocfl.models.network import read_weights
@@ -74,7 +75,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
     """Stops training like Ctrl-C, after the first batch of an epoch."""
     whole = loop.augmented_batches
 
-    def interrupted(patches: Patches, indices: Any, settings: Any, now: int) -> Iterator[Any]:
+    def interrupted(patches: PlacedPatches, indices: Any, settings: Any, now: int) -> Iterator[Any]:
         for batch in whole(patches, indices, settings, now):
             yield batch
             if now == epoch:
@@ -222,22 +223,22 @@ def test_other_folders_and_files_are_kept(data, tmp_path):
 
 
 def test_bfloat16_trains_too(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "has_fast_bfloat16", lambda device: True)
+    monkeypatch.setenv("GEOCFL_BFLOAT16", "on")
     run = train(data, tmp_path / "run", **{**SMALLER, "epochs": 1})
     assert math.isfinite(float(history(run.path)[0]["loss"]))
 
 
 def test_batches_are_an_epoch_of_augmented_patches(data):
     patches, settings = read_patches(data, RGB), resolve("d", **TINY)
-    indices = np.arange(0, 34, 2)
-    first, again, second = (list(augmented_batches(patches, indices, settings, epoch)) for epoch in (1, 1, 2))
+    placed, indices = place(patches, torch.device("cpu")), np.arange(0, 34, 2)
+    first, again, second = (list(augmented_batches(placed, indices, settings, epoch)) for epoch in (1, 1, 2))
     assert [tuple(x.shape) for x, _ in first] == [(8, 3, 64, 64)] * 2, "a last batch of one is left out"
     for (x, y), (x_again, y_again) in zip(first, again, strict=True):
         assert torch.equal(x, x_again)
         assert torch.equal(y, y_again)
     assert not torch.equal(first[0][0], second[0][0])
     plain = resolve("d", **TINY, augmentation=Augmentation())
-    views = torch.cat([x for x, _ in augmented_batches(patches, np.arange(36), plain, 1)])
+    views = torch.cat([x for x, _ in augmented_batches(placed, np.arange(36), plain, 1)])
     expected = torch.from_numpy(patches.reflectance(np.arange(36)))
     torch.testing.assert_close(views.mean((1, 2, 3)).sort().values, expected.mean((1, 2, 3)).sort().values)
 
