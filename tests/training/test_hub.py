@@ -25,8 +25,8 @@ TRAIN = """
 import sys
 import geocfl.models.graph_file
 geocfl.models.graph_file.write_graph = lambda model: None  # takes longer than the training
-from geocfl.cli import main
-sys.exit(main(sys.argv[1:]))
+from geocfl.cli import app
+app(sys.argv[1:])
 """
 TORCHGEO, TIMM = "resnet18_sentinel2_rgb_moco", "/timm/resnet18"
 
