@@ -127,14 +127,15 @@ def _outlines() -> ET.Element:
     renderer = ET.Element(
         "renderer-v2",
         type="categorizedSymbol",
-        attr="coalesce(\"reference\", '') = ''",
+        # Texts, because QGIS 3.22 compares categories as texts and would draw none of the numbers 0 and 1.
+        attr="if(coalesce(\"reference\", '') = '', 'open', 'answered')",
         enableorderby="0",
         forceraster="0",
     )
     categories = ET.SubElement(renderer, "categories")
     symbols = ET.SubElement(renderer, "symbols")
-    for index, (value, label, color) in enumerate((("1", "to answer", OPEN), ("0", "answered", ANSWERED))):
-        attributes = {"value": value, "symbol": str(index), "label": label, "render": "true", "type": "long"}
+    for index, (value, label, color) in enumerate((("open", "to answer", OPEN), ("answered", "answered", ANSWERED))):
+        attributes = {"value": value, "symbol": str(index), "label": label, "render": "true", "type": "string"}
         ET.SubElement(categories, "category", attributes)
         symbols.append(_outline(str(index), color, "solid"))
     return renderer
