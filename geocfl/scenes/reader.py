@@ -19,6 +19,7 @@ from rasterio.enums import MaskFlags
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
+from geocfl.core.chunks import in_chunks
 from geocfl.core.radiometry import Scaling
 from geocfl.errors import SceneError
 from geocfl.scenes.area import Extent
@@ -169,15 +170,21 @@ class Scene:
     def _read(
         self, bands: tuple[str, ...], window: Window, out: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
-        dn, missing = self._decode(bands, window)
+        dn, hidden = self._decode(bands, window)
         reflectance = np.empty(dn.shape, np.float32) if out is None else out
-        for band, numbers, values in zip(bands, dn, reflectance, strict=True):
-            self.scaling[band].to_reflectance(numbers, out=values)
-            values[missing] = np.nan
+
+        def convert(rows: slice) -> None:
+            part, values = dn[:, rows], reflectance[:, rows]
+            missing = self._missing(part, bands, None if hidden is None else hidden[rows])
+            for band, numbers, converted in zip(bands, part, values, strict=True):
+                self.scaling[band].to_reflectance(numbers, out=converted)
+                np.copyto(converted, np.float32(np.nan), where=missing)
+
+        in_chunks(convert, *dn.shape[1:])
         return reflectance
 
-    def _decode(self, bands: tuple[str, ...], window: Window) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
-        """Digital numbers of bands, and which pixels are no data."""
+    def _decode(self, bands: tuple[str, ...], window: Window) -> tuple[NDArray[np.generic], NDArray[np.bool_] | None]:
+        """Digital numbers of bands, and which pixels the file's mask hides; None if it has no mask."""
         try:
             return insist(self._far, lambda: self._attempt(bands, window), self.path)
         except rasterio.RasterioIOError as error:
@@ -190,24 +197,27 @@ class Scene:
         """One of its files that lies on a server; empty if there is none."""
         return next(filter(is_remote, self.files), "")
 
-    def _attempt(self, bands: tuple[str, ...], window: Window) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
-        """Digital numbers, and which pixels are no data. Opens the dataset again after a failure."""
+    def _attempt(self, bands: tuple[str, ...], window: Window) -> tuple[NDArray[np.generic], NDArray[np.bool_] | None]:
+        """What `_decode` gives. Opens the dataset again after a failure."""
         # GDAL's options belong to a thread, and another thread opened the dataset.
         with remote_settings(*self.files):
             if self._dataset.closed:
                 self._dataset, _ = self._open_again()
             try:
                 dn = self._dataset.read([self.bands[band] for band in bands], window=window)
-                return dn, self._missing(dn, bands, window)
+                flags = self._dataset.mask_flag_enums[self.bands[bands[0]] - 1]
+                return dn, self._dataset.dataset_mask(window=window) == 0 if MaskFlags.per_dataset in flags else None
             except rasterio.RasterioIOError:
                 if self._far:
                     self._dataset.close()
                 raise
 
-    def _missing(self, dn: NDArray[np.generic], bands: tuple[str, ...], window: Window) -> NDArray[np.bool_]:
-        indices = [self.bands[band] for band in bands]
-        missing = np.zeros(dn.shape[1:], bool)
-        for numbers, index in zip(dn, indices, strict=True):
+    def _missing(
+        self, dn: NDArray[np.generic], bands: tuple[str, ...], hidden: NDArray[np.bool_] | None
+    ) -> NDArray[np.bool_]:
+        """(h, w) bool, which pixels of these digital numbers are no data."""
+        missing = np.zeros(dn.shape[1:], bool) if hidden is None else hidden.copy()
+        for numbers, index in zip(dn, (self.bands[band] for band in bands), strict=True):
             if (nodata := self._dataset.nodatavals[index - 1]) is not None:
                 missing |= numbers == nodata
         scaling = [self.scaling[band] for band in bands]
@@ -218,8 +228,6 @@ class Scene:
             missing |= np.all([n < LOWEST * s.scale - s.offset for n, s in zip(dn, scaling, strict=True)], axis=0)
         if dn.dtype.kind == "f":
             missing |= ~np.isfinite(dn).all(axis=0)
-        if MaskFlags.per_dataset in self._dataset.mask_flag_enums[indices[0] - 1]:
-            missing |= self._dataset.dataset_mask(window=window) == 0
         return missing
 
     def sample(self, bands: tuple[str, ...]) -> NDArray[np.float32]:
@@ -243,9 +251,9 @@ class Scene:
         squares = []
         for y in rows:
             for x in columns:
-                dn, missing = self._decode(bands, Window(self.extent.column + x, self.extent.row + y, width, height))
+                dn, hidden = self._decode(bands, Window(self.extent.column + x, self.extent.row + y, width, height))
                 numbers = dn.astype(np.float32)
-                numbers[:, missing] = np.nan
+                numbers[:, self._missing(dn, bands, hidden)] = np.nan
                 squares.append(numbers.reshape(len(bands), -1))
         return np.concatenate(squares, axis=1)
 
