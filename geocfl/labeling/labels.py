@@ -65,7 +65,7 @@ def read_labels(path: Path, by: str, layer: str | None, known: Legend) -> Labels
         known: The legend of a model: labels that name one of its classes get that class's folder.
 
     Raises:
-        DataError: The file cannot be used, or has fewer than two classes.
+        DataError: The file cannot be used, or has no labels.
         UsageError: It has no such layer or field.
     """
     series, values = read_features(path, layer, by, what="points and polygons")
@@ -73,9 +73,8 @@ def read_labels(path: Path, by: str, layer: str | None, known: Legend) -> Labels
     if count := int((texts == "").sum()):
         log.warning("%s: %d feature%s no label in %s", path, count, " has" if count == 1 else "s have", by)
     folders = _folders(path, texts[texts != ""], known)
-    if len(folders) < 2:
-        has = f"has only the label {next(iter(folders))!r}" if folders else "has no label"
-        raise DataError(f"{path}: {has} in {by}, but training needs two classes or more; draw others, or correct `by`")
+    if not folders:
+        raise DataError(f"{path}: has no label in {by}; fill the field, or pass another as `by`")
     legend = _legend(path, folders)
     codes = {lulc.folder: lulc.code for lulc in legend}
     shapes, index = _parts(path, gpd.GeoSeries(without_missing(path, series), crs=series.crs))

@@ -146,7 +146,7 @@ def patches(
         The patches and what was left out.
 
     Raises:
-        DataError: The labels cannot be used, lie outside the scenes, or give patches of fewer than two classes.
+        DataError: The labels cannot be used, lie outside the scenes, or give no patches.
         SceneError: A scene cannot be read, or lacks a band or a place on the ground.
         UsageError: A parameter is not allowed, or there are too few blocks.
         OutputError: `out` has other files, or patches already, or cannot be written.
@@ -285,18 +285,16 @@ def _split(manifest: gpd.GeoDataFrame, side: float, seed: int, cutting: _Cutting
 
 
 def _check_classes(labels: Labels, manifest: gpd.GeoDataFrame) -> None:
-    """Warns of classes without patches, or with one.
-
-    Raises:
-        DataError: Fewer than two classes have patches.
-    """
+    """Warns of classes without patches or with one, and of a class alone."""
     counts = manifest["label"].value_counts()
     absent = [lulc.folder for lulc in labels.legend if lulc.folder not in counts]
     remedy = "draw more or larger labels of it, or use a smaller `min_share` or `spacing`"
-    if len(counts) < 2:
-        raise DataError(
-            f"{labels.path}: gives patches of only one class, {counts.index[0]}, but training needs two or more; "
-            "draw more or larger labels of others, or use a smaller `min_share`"
+    if len(counts) == 1:
+        log.warning(
+            "%s: gives patches of only one class, %s: label another one, or add this one to those of a model "
+            "(geocfl train --add-classes)",
+            labels.path,
+            counts.index[0],
         )
     for folder in absent:
         log.warning("%s gets no patch; %s", folder, remedy)

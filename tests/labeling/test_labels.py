@@ -67,8 +67,7 @@ def test_a_border_that_runs_around_twice_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "shapes", "words"),
     [
-        (["A", "A"], [FIELD, OTHER], r"has only the label 'A' in class, but training needs two"),
-        ([None, None], [FIELD, OTHER], "has no label in class"),
+        ([None, None], [FIELD, OTHER], "has no label in class; fill the field, or pass another as `by`"),
         (["Oak", "oak"], [FIELD, OTHER], r"labels 'Oak' and 'oak' are too similar; write both alike"),
         (["A", "B"], [FIELD, shapely.LineString([(0, 0), (1, 1)])], "feature 2 is a LineString, .* buffer lines"),
         (["A", "B"], [FIELD, shapely.Point(1e12, 0)], "feature 2 has coordinates"),

@@ -178,7 +178,6 @@ def test_a_folder_with_other_files_is_never_replaced(tmp_path: Path, scene: Path
     [
         ({"A": [box(900, 0, 99, 99)], "B": [point(-9, 9)]}, {}, DataError, "none of its labels lies in the scene"),
         ({"A": [box(0, 0, 20, 20)], "B": [box(90, 90, 9, 9)]}, {}, DataError, r"gives no patch \(2 polygon too small"),
-        ({"A": [box(0, 0, 99, 99)], "B": [box(200, 0, 9, 9)]}, {}, DataError, "only one class, A,"),
         (LABELS, {"by": "clas"}, UsageError, "did you mean 'class'"),
         (LABELS, {"min_share": 0.0}, UsageError, "`min_share` is 0 but"),
         (LABELS, {"spacing": 0.0}, UsageError, "`spacing` is 0 but must be meters above 0"),
@@ -220,3 +219,13 @@ def test_classes_with_few_patches_and_labels_elsewhere_are_said(
     assert "1 label lies outside the scene" in caplog.text
     assert "Rare gets only one patch, too few to train and test" in caplog.text
     assert "Small gets no patch" in caplog.text
+
+
+def test_one_class_alone_is_said_to_need_another_or_a_model(
+    tmp_path: Path, scene: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    labels = {"Snow": [box(0, 0, 200, 200)], "Small": [box(300, 0, 9, 9)]}
+    with caplog.at_level(logging.WARNING):
+        made = geocfl.patches(scene, write_labels(tmp_path / "l.gpkg", labels), tmp_path / "p", by="class")
+    assert set(made.manifest["label"]) == {"Snow"}
+    assert "gives patches of only one class, Snow: label another one, or add this one" in caplog.text
