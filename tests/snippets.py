@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -171,6 +172,7 @@ def write_stand_ins(folder: Path) -> None:
     for part, numbers in {"train": range(1, 7), "val": range(7, 10), "test": range(10, 13)}.items():
         names = [f"{name}_{number}.jpg" for name in classes for number in numbers]
         (folder / f"eurosat-spatial-{part}.txt").write_text("\n".join(names) + "\n")
+    _write_lagoon(folder)
     for name in ("patches", "elsewhere"):
         _write_patches(folder / name, ["Macchia", "OliveGrove", "Vineyard"], each=12)
 
@@ -181,6 +183,19 @@ def _write_scene(path: Path, west: float) -> None:
     with rasterio.open(path, "r+") as scene:
         scene.crs = "EPSG:32633"
         scene.transform = Affine(10, 0, west, 0, -10, 5_068_000)
+
+
+def _write_lagoon(folder: Path) -> None:
+    """The labels of Aquileia, and a scene of squares of random colors at their place."""
+    shutil.copy(ROOT / "examples/aquileia_labels.geojson", folder)
+    colors = np.random.default_rng(0).integers(200, 2500, (3, 16, 27)).astype(np.uint16)
+    pixels = np.kron(colors, np.ones((64, 64), np.uint16))
+    with rasterio.open(
+        folder / "aquileia.tif", "w", driver="GTiff", height=pixels.shape[1], width=pixels.shape[2], count=3,
+        dtype="uint16", crs="EPSG:32633", transform=Affine(10, 0, 367_377, 0, -10, 5_072_537), compress="deflate",
+    ) as scene:  # fmt: skip
+        scene.write(pixels)
+        scene.descriptions = ("B04", "B03", "B02")
 
 
 def _write_patches(folder: Path, classes: list[str], each: int) -> None:
