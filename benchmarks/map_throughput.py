@@ -282,9 +282,11 @@ def through_backend(
     from geocfl.models.backends import load_backend
     from geocfl.models.predict import load_model
 
-    loaded = load_backend(load_model(model), backend, device, precision, batch_size)
+    bundle = load_model(model)
+    loaded = load_backend(bundle, backend, device, precision, batch_size)
     across, down = 32, 16
-    strip = random_reflectance(SIDE * down, SIDE * across)
+    around = bundle.footprint - SIDE  # pixels that a dense model reads around its windows
+    strip = random_reflectance(SIDE * down + around, SIDE * across + around)
     placed = loaded.place(strip)
 
     def classify(batches: int) -> None:

@@ -53,7 +53,7 @@ def measure(case: str, device: torch.device, options: argparse.Namespace) -> dic
     chosen = {"backbone": "lite0", "dense": True} if case == "dense" else {"backbone": case}
     if not chosen.get("dense"):
         chosen["batch_size"] = options.batch_size
-    settings = resolve("noise", split="0.5", weights="none", epochs=1000, compile=options.compile, **chosen)
+    settings = resolve("noise", split="random:0.5", weights="none", epochs=1000, compile=options.compile, **chosen)
     steps = options.steps
     # A group of 64 windows has 25 patches; see geocfl.data.mosaics.
     patches = made_up_patches(steps * (25 if case == "dense" else settings.batch_size))

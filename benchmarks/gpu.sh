@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Everything that needs a GPU, in one run: tests, agreement, throughput of maps, steps of training.
+#
+#     benchmarks/gpu.sh                        # on the first GPU; tables in gpu-results/
+#     DEVICE=cpu ROUNDS=1 SIZE=640 SIDE=384 STEPS=1 SECONDS_ALONE=1 benchmarks/gpu.sh    # tries it without a GPU
+#
+# PYTHON is the interpreter with geocfl, OUT the folder of the tables, EUROSAT an EuroSAT.zip that fills the scene of the
+# throughput (noise without it), SIZE its side in pixels, SIDE that of the corner of the demonstration scene that is
+# mapped in both precisions (the whole scene without it). A step that fails does not stop the others; the exit status is
+# the number of failures.
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit
+
+device=${DEVICE:-cuda}
+python=${PYTHON:-.venv/bin/python}
+out=${OUT:-gpu-results}
+rounds=${ROUNDS:-3}
+size=${SIZE:-10980}
+steps=${STEPS:-100}
+seconds=${SECONDS_ALONE:-5}
+eurosat=(${EUROSAT:+--eurosat "$EUROSAT"})
+mkdir -p "$out"
+failed=0
+
+step() { # NAME COMMAND...: runs a command, and keeps what it prints as NAME.txt
+    local name=$1
+    shift
+    echo "== $name: $*"
+    "$@" 2>&1 | tee "$out/$name.txt" || {
+        echo "== $name failed"
+        failed=$((failed + 1))
+    }
+}
+
+step card "$python" -c "
+import platform, sys, torch
+name = torch.cuda.get_device_name('$device') if '$device'.startswith('cuda') else platform.processor() or platform.machine()
+print(f'{name}, torch {torch.__version__}, Python {platform.python_version()}')"
+step tests "$python" -m pytest -q -rs -p no:cacheprovider tests/models/test_backends.py \
+    -k "test_a_gpu_ or missing_pixels or filled_up or halved"
+step agreement "$python" benchmarks/agreement.py --device "$device" ${SIDE:+--side "$SIDE"}
+step throughput "$python" benchmarks/map_throughput.py --device "$device" --rounds "$rounds" --size "$size" \
+    --seconds "$seconds" "${eurosat[@]}" --json "$out/throughput.json"
+step training "$python" benchmarks/training_step.py --device "$device" --rounds "$rounds" --steps "$steps" \
+    --json "$out/training.json"
+
+echo "== tables in $out; $failed failures"
+exit "$failed"
