@@ -7,6 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -217,7 +218,7 @@ def train_epoch(
     scheduler: torch.optim.lr_scheduler.LRScheduler,
     report: Callable[[int], object] = lambda _: None,
 ) -> float:
-    """Takes a step with each batch; the next batch is made meanwhile.
+    """Takes a step with each batch; while a GPU takes it, the next batch is made.
 
     Args:
         batches: Those of an epoch.
@@ -230,7 +231,8 @@ def train_epoch(
     """
     losses, sizes, seen = [], [], 0
     stepper.module.train()
-    with ahead(batches) as coming:
+    # On a CPU the network already uses all cores, and a second thread would only disturb it.
+    with nullcontext(batches) if stepper.device.type == "cpu" else ahead(batches) as coming:
         for x, y in coming:
             losses.append(stepper(x, y))
             sizes.append(len(y))
