@@ -16,6 +16,9 @@ from geocfl.cli.entry import LEARN, app, examples
 
 log = logging.getLogger("geocfl")
 
+CUT = "Patches"
+"""Panel of the help."""
+
 
 @app.command(
     rich_help_panel=LEARN,
@@ -48,7 +51,11 @@ def patches(
     ] = None,
     min_share: Annotated[
         float,
-        typer.Option(metavar="FRACTION", help="Smallest part of a patch that polygons of its class cover (0-1)."),
+        typer.Option(
+            metavar="FRACTION",
+            help="Smallest part of a patch that polygons of its class cover (0-1).",
+            rich_help_panel=CUT,
+        ),
     ] = 0.7,
     spacing: Annotated[
         float | None,
@@ -56,6 +63,7 @@ def patches(
             metavar="METERS",
             help="Distance between patches of a class in polygons; smaller gives more patches, which overlap.",
             show_default="side of a patch, 640",
+            rich_help_panel=CUT,
         ),
     ] = None,
     overlap: Annotated[
@@ -64,6 +72,7 @@ def patches(
             metavar="NAME",
             help="Where labels of different classes overlap: refuse them, or share: the one that covers more counts.",
             autocompletion=one_of(completion.OVERLAPS),
+            rich_help_panel=CUT,
         ),
     ] = "refuse",
     split: Annotated[
@@ -86,6 +95,7 @@ def patches(
             help="Bands to write: rgb, all, or names such as B04,B03,B02,B08.",
             show_default="from the model",
             autocompletion=one_of(completion.BANDS),
+            rich_help_panel=CUT,
         ),
     ] = None,
     bands: options.SceneBands = None,

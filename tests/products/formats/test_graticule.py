@@ -68,7 +68,9 @@ def test_lines_cross_the_180th_meridian() -> None:
     [
         grid_at(3031, 100_000, 100_000),  # beside the South Pole
         grid_at(4326, -180, 90, pixel=0.2, height=900, width=1800),  # the world
-        replace(grid_at(32633, 0, 0), crs=CRS.from_wkt('LOCAL_CS["somewhere",UNIT["metre",1]]')),
+        replace(
+            grid_at(32633, 0, 0), crs=CRS.from_wkt('LOCAL_CS["somewhere",UNIT["metre",1]]')
+        ),  # codespell:ignore metre
     ],
     ids=["pole", "world", "nowhere"],
 )

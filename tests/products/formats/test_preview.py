@@ -73,7 +73,7 @@ def test_a_note_stands_below_the_map(tmp_path, cells_of, grid_of, codes):
 def test_a_graticule_lies_over_scene_and_map(tmp_path, cells_of, grid_of):
     codes, scene = np.full((20, 30), 1), np.full((9, 9, 4), 255, np.uint8)
     grid = grid_of(codes)
-    nowhere = replace(grid, crs=CRS.from_wkt('LOCAL_CS["somewhere",UNIT["metre",1]]'))
+    nowhere = replace(grid, crs=CRS.from_wkt('LOCAL_CS["somewhere",UNIT["metre",1]]'))  # codespell:ignore metre
     for name, place in (("lines", grid), ("none", nowhere)):
         write_preview(tmp_path / f"{name}.png", scene, cells_of(codes), place, EUROSAT, "S")
     (lines, size), (none, same) = (colors(tmp_path / f"{name}.png") for name in ("lines", "none"))
