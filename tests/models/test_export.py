@@ -90,7 +90,7 @@ def test_nothing_is_overwritten_by_default(tmp_path: Path, tiny_model: Path) -> 
 
 @pytest.mark.extra("openvino")
 def test_bad_names_are_refused(tmp_path: Path, tiny_model: Path) -> None:
-    with pytest.raises(UsageError, match="onnx, torchscript, openvino, stac-mlm"):
+    with pytest.raises(UsageError, match="onnx, torchscript, openvino, deepness, stac-mlm"):
         geocfl.export(tiny_model, tmp_path / "m", format="tflite")
     with pytest.raises(UsageError, match=r"m\.xml"):
         geocfl.export(tiny_model, tmp_path / "m.onnx", format="openvino")

@@ -21,6 +21,7 @@ from geocfl.data.splits import listed, make_split
 from geocfl.errors import DataError, ModelError, OutputError, UsageError
 from geocfl.models.network import read_weights
 from geocfl.models.predict import load_model
+from geocfl.models.stored import FEATURES
 from geocfl.training import loop
 from geocfl.training import train as training
 from geocfl.training.config import resolve
@@ -86,7 +87,8 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
 
 def test_a_run_folder_holds_all_of_a_run(run):
     files = {name for name in content(run.path) if not name.startswith("figures/")}
-    assert files == set(RUN_FILES) - {"checkpoint.pt", "checkpoint.partial", "skipped_patches.txt"}
+    others = {"checkpoint.pt", "checkpoint.partial", "skipped_patches.txt", FEATURES}  # features: of frozen runs
+    assert files == set(RUN_FILES) - others
     assert len(list((run.path / "figures").glob("*.svg"))) == len(list((run.path / "figures").glob("*.png"))) >= 4
     settings = resolve(json.loads((run.path / "config.json").read_text())["data"], **TINY)
     assert json.loads((run.path / "config.json").read_text()) == settings.to_json()

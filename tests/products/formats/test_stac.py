@@ -259,7 +259,7 @@ def test_classes_are_the_legend_with_the_cells_counted(
     assert [c.value for c in classes if c.nodata] == [0]
     assert sum(c.percentage or 0 for c in classes) == pytest.approx(100, abs=1e-3)
     sea = classes[10]
-    assert (sea.name, sea.title, sea.color_hint) == ("sea_lake", "Sea Lake", "1D4E9E")
+    assert (sea.name, sea.title, sea.color_hint) == ("sea_lake", "Sea Lake", "0F468C")
     whole = write(np.ones((2, 2)), grid_of(np.ones((2, 2))), out="whole")
     assert len(ClassificationExtension.ext(whole.assets["lulc"]).classes or []) == 11  # nothing withheld
 
