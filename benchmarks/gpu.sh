@@ -6,8 +6,9 @@
 #
 # PYTHON is the interpreter with geocfl, OUT the folder of the tables, EUROSAT an EuroSAT.zip that fills the scene of the
 # throughput (noise without it), SIZE its side in pixels, SIDE that of the corner of the demonstration scene that is
-# mapped in both precisions (the whole scene without it). A step that fails does not stop the others; the exit status is
-# the number of failures.
+# mapped in both precisions (the whole scene without it), PEER_ROWS the rows that the alternatives classify (all without
+# it), LIMIT the seconds of a step at most. A step that fails does not stop the others; the exit status is the number of
+# failures.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 
@@ -16,9 +17,12 @@ python=${PYTHON:-.venv/bin/python}
 out=${OUT:-gpu-results}
 rounds=${ROUNDS:-3}
 size=${SIZE:-10980}
+limit=${LIMIT:-3600}
 steps=${STEPS:-100}
 seconds=${SECONDS_ALONE:-5}
 eurosat=(${EUROSAT:+--eurosat "$EUROSAT"})
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
 mkdir -p "$out"
 failed=0
 
@@ -26,7 +30,7 @@ step() { # NAME COMMAND...: runs a command, and keeps what it prints as NAME.txt
     local name=$1
     shift
     echo "== $name: $*"
-    "$@" 2>&1 | tee "$out/$name.txt" || {
+    timeout --kill-after=5 "$limit" "$@" 2>&1 | tee "$out/$name.txt" || {
         echo "== $name failed"
         failed=$((failed + 1))
     }
@@ -36,13 +40,20 @@ step card "$python" -c "
 import platform, sys, torch
 name = torch.cuda.get_device_name('$device') if '$device'.startswith('cuda') else platform.processor() or platform.machine()
 print(f'{name}, torch {torch.__version__}, Python {platform.python_version()}')"
-step tests "$python" -m pytest -q -rs -p no:cacheprovider tests/models/test_backends.py \
+step tests "$python" -m pytest -q -rs -p no:cacheprovider tests/models/test_backends.py tests/data/test_placed.py \
     -k "test_a_gpu_ or missing_pixels or filled_up or halved"
 step agreement "$python" benchmarks/agreement.py --device "$device" ${SIDE:+--side "$SIDE"}
-step throughput "$python" benchmarks/map_throughput.py --device "$device" --rounds "$rounds" --size "$size" \
-    --seconds "$seconds" "${eurosat[@]}" --json "$out/throughput.json"
 step training "$python" benchmarks/training_step.py --device "$device" --rounds "$rounds" --steps "$steps" \
     --json "$out/training.json"
+step throughput "$python" benchmarks/map_throughput.py --device "$device" --rounds "$rounds" --size "$size" \
+    --seconds "$seconds" ${PEER_ROWS:+--peer-rows "$PEER_ROWS"} --work "$work" "${eurosat[@]}" \
+    --json "$out/throughput.json"
+scene=("$work"/tile_"$size"_*.tif)
+for stride in 64 16; do
+    step "profile-$stride" "$python" benchmarks/map_profile.py "${scene[0]}" --device "$device" --stride "$stride"
+done
+step compiled "$python" benchmarks/training_step.py --device "$device" --rounds "$rounds" --steps "$steps" \
+    --cases resnet18 --compile
 
 echo "== tables in $out; $failed failures"
 exit "$failed"

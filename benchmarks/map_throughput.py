@@ -463,7 +463,8 @@ def child(name: str, **arguments: Any) -> list[str]:
 
 def map_command(scene: str, out: Path, model: str, backend: str, device: str, *options: str) -> list[str]:
     """d: the command as users run it, except that it prints its summary."""
-    command = [str(Path(sys.executable).with_name("geocfl")), "map", scene, "--out", str(out), "--model", model]
+    geocfl = [sys.executable, "-c", "from geocfl.cli import app; app()"]  # also where only PYTHONPATH leads to geocfl
+    command = [*geocfl, "map", scene, "--out", str(out), "--model", model]
     return [*command, "--backend", backend, "--device", device, "--overwrite", "--json", *options]
 
 
