@@ -58,7 +58,7 @@ reflectance = np.where(numbers == 0, np.nan, numbers / 10_000).astype(np.float32
 rows, columns = (size // window for size in reflectance.shape[1:])
 tiles = reflectance[:, : rows * window, : columns * window].reshape(len(bands), rows, window, columns, window)
 windows = tiles.transpose(1, 3, 0, 2, 4).reshape(-1, len(bands), window, window)
-(probabilities,) = session.run(None, {"reflectance": windows})
+(probabilities,) = session.run(["probabilities"], {"reflectance": windows})
 print(windows.shape, "->", probabilities.shape)
 
 # %% [markdown]

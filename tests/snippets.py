@@ -164,6 +164,9 @@ def write_stand_ins(folder: Path) -> None:
     write_safe(folder, bands=("B02", "B03", "B04"), zipped=True)
     squares = [shapely.box(362_000 + 1_500 * i, 5_066_000, 363_500 + 1_500 * i, 5_068_000) for i in range(2)]
     geopandas.GeoDataFrame({"name": ["west", "east"]}, geometry=squares, crs=32633).to_file(folder / "districts.gpkg")
+    halves = [shapely.box(362_000 + 1_280 * i, 5_065_440, 363_280 + 1_280 * i, 5_068_000) for i in range(2)]
+    labels = geopandas.GeoDataFrame({"class": ["Reef", "Dune"]}, geometry=halves, crs=32633)
+    labels.to_file(folder / "labels.gpkg")
     classes = [c.folder for c in EUROSAT]
     _write_patches(folder / "2750", classes, each=12)
     with zipfile.ZipFile(folder / "EuroSAT.zip", "w") as archive:

@@ -43,7 +43,7 @@ def test_log_messages_do_not_change_the_terminal() -> None:
         (["clouds", "none.tif", "--out", "clouds.tif"], 1, "none.tif: no such file"),
         (["map", "http://127.0.0.1:9/s.tif"], 1, "http://127.0.0.1:9/s.tif: the server cannot be reached"),
         (["train", "--data", "none.zip", "--out", "run"], 1, "none.zip"),
-        (["train", "--data", "none.zip", "--out", "run", "--split", "thirds"], 2, "paper, spatial, random:FRACTION"),
+        (["train", "--data", "none.zip", "--out", "run", "--split", "thirds"], 2, "spatial, manifest, random:FRACTION"),
         (["train", "--data", "none.zip", "--out", "run", "--loss", "hinge"], 2, "class-focal"),
         (["train", "--data", "none.zip", "--out", "run", "--backbone", "vgg"], 2, "resnet18"),
         (["train", "--data", "none.zip", "--out", "run", "--imbalance", "tail"], 2, "long-tail:R"),

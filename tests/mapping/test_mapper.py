@@ -507,7 +507,7 @@ class TestStopAndGoOn:
         process = self.started(self.command(scene, tiny_model, tmp_path / "out"), checkpoint)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
-        assert process.returncode == 130
+        assert process.returncode == 130, errors
         assert errors.splitlines()[-1] == "geocfl: stopped"
         assert "Traceback" not in errors
 

@@ -75,6 +75,11 @@ def describe_raster(layer):
     return about
 
 
+def _value(value):
+    """A category's value as JSON has it: the number of a class, or the text of an expression."""
+    return int(value) if str(value).lstrip("-").isdigit() else value
+
+
 def describe_vector(layer):
     renderer = layer.renderer()
     about = {"opacity": layer.opacity(), "features": layer.featureCount()}
@@ -82,7 +87,7 @@ def describe_vector(layer):
         about["labels"] = layer.labeling().settings().fieldName
     if renderer.type() == "categorizedSymbol":
         about["attribute"] = renderer.classAttribute()
-        about["classes"] = [[int(c.value()), c.label(), c.symbol().color().name()] for c in renderer.categories()]
+        about["classes"] = [[_value(c.value()), c.label(), c.symbol().color().name()] for c in renderer.categories()]
     elif renderer.type() == "RuleRenderer":
         about["rules"] = [
             [r.filterExpression(), r.label(), r.symbol().color().name()] for r in renderer.rootRule().children()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 
 import numpy as np
@@ -69,6 +70,7 @@ class OpenVinoBackend:
         found = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         self.precision = {code: name for name, code in TYPES.items()}.get(found, found)
         self._jobs = ov.AsyncInferQueue(compiled)
+        weakref.finalize(self, self._jobs.wait_all)  # a job that calls back while Python ends aborts the process
         self._bundle = bundle
 
     def __repr__(self) -> str:
