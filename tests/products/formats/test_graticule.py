@@ -63,14 +63,15 @@ def test_lines_cross_the_180th_meridian() -> None:
     assert "180° W" in labels or "180° E" in labels
 
 
+NOWHERE = CRS.from_wkt('LOCAL_CS["somewhere",UNIT["metre",1]]')  # codespell:ignore metre
+
+
 @pytest.mark.parametrize(
     "grid",
     [
         grid_at(3031, 100_000, 100_000),  # beside the South Pole
         grid_at(4326, -180, 90, pixel=0.2, height=900, width=1800),  # the world
-        replace(
-            grid_at(32633, 0, 0), crs=CRS.from_wkt('LOCAL_CS["somewhere",UNIT["metre",1]]')
-        ),  # codespell:ignore metre
+        replace(grid_at(32633, 0, 0), crs=NOWHERE),
     ],
     ids=["pole", "world", "nowhere"],
 )
