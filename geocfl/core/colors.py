@@ -41,8 +41,8 @@ def least_distances(colors: Sequence[str], others: Sequence[str]) -> _Array:
         others: m colors.
 
     Returns:
-        (n, m) differences CIE76, Euclidean distances in CIELAB; 2.3 is just noticeable, from 20 on colors are told
-        apart in a legend.
+        (n, m) differences CIE76, Euclidean distances in CIELAB; 2.3 is just noticeable, and colors 20 apart
+        differ clearly in a legend.
     """
     seen, compared = _seen(colors), _seen(others)
     distances: _Array = np.linalg.norm(seen[:, :, None] - compared[:, None, :], axis=-1).min(axis=0)

@@ -134,7 +134,7 @@ def find(
         per_tile: Scenes of each tile; 1 or more.
         sort: ``"cloud"`` (clearest first) or ``"newest"``.
         overwrite: Whether to replace `out`.
-        progress: Is told of Items as they arrive.
+        progress: Called with the number of scenes found so far.
 
     Returns:
         The chosen scenes and the gaps they leave.
