@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+
+from geocfl.core.machine import cores
 
 CHUNK = 1 << 18
 """Pixels at once: a few bands of them stay in a core's cache, and a chunk outweighs the start of its task."""
@@ -31,4 +32,4 @@ def in_chunks(work: Callable[[slice], object], rows: int, columns: int) -> None:
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="chunk")
+    return ThreadPoolExecutor(cores(), thread_name_prefix="chunk")

@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path, PurePath, PurePosixPath
 
 import numpy as np
-import psutil
 import rasterio
 from numpy.typing import NDArray
 from PIL import Image
@@ -24,6 +23,7 @@ from rasterio.io import MemoryFile
 
 from geocfl.core.files import files_below
 from geocfl.core.legend import MAX_CLASSES, Legend
+from geocfl.core.machine import free_memory
 from geocfl.core.progress import Progress, counted, silent
 from geocfl.core.radiometry import EUROSAT_RGB, SENTINEL2, Scaling
 from geocfl.errors import DataError
@@ -243,7 +243,7 @@ def _refuse_too_many(path: Path, count: int, kind: _Kind | None) -> None:
     if kind is None:
         return
     shape, dtype = kind
-    needed, free = count * math.prod(shape) * dtype.itemsize, psutil.virtual_memory().available
+    needed, free = count * math.prod(shape) * dtype.itemsize, free_memory()
     if needed > free:
         raise DataError(
             f"{path}: {count} patches of {_words(kind)} take {needed / 1e9:.1f} GB, but only {free / 1e9:.1f} GB of "

@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import psutil
 from distributed import (
     CancelledError,
     Client,
@@ -26,6 +25,7 @@ from distributed import (
 )
 
 from geocfl._version import __version__
+from geocfl.core.machine import cores
 from geocfl.errors import GeocflError, OutputError, SceneError, UsageError
 from geocfl.mapping.blocks import Blocks
 from geocfl.mapping.divide import BLOCK_WINDOWS, classify_block, divide
@@ -141,11 +141,10 @@ class _Plugin(WorkerPlugin):  # type: ignore[misc]
 
     Args:
         mapper: The mapper to copy; the files of its bundle travel to the workers, not its network.
-        sharers: Number of workers on each host, which share its cores and memory.
         gpus: Number of GPUs that numbered workers take in turn; 0 if each worker sees only its own.
     """
 
-    def __init__(self, mapper: Mapper, sharers: dict[str, int], gpus: int = 0) -> None:
+    def __init__(self, mapper: Mapper, gpus: int = 0) -> None:
         self._gpus = gpus
         files = [mapper.model.folder / name for name in (FACTS, WEIGHTS, GRAPH)]
         self._bundle = {file.name: file.read_bytes() for file in files if file.name != GRAPH or file.is_file()}
@@ -154,21 +153,21 @@ class _Plugin(WorkerPlugin):  # type: ignore[misc]
         self._settings = mapper.settings
         self._options = {name: getattr(mapper, name) for name in ("device", "batch_size", "memory")}
         self._options["reading"] = reading
-        self._sharers = sharers
         self.name = f"geocfl-{uuid.uuid4().hex[:16]}"
 
-    def setup(self, worker: Any) -> None:
-        """Writes the model beside the worker's other files, and loads it."""
+    async def setup(self, worker: Any) -> None:
+        """Writes the model beside the worker's other files, and loads it; workers on a host share cores and memory."""
         self._folder = Path(worker.local_directory) / self.name
         self._folder.mkdir(parents=True, exist_ok=True)
         for name, content in self._bundle.items():
             (self._folder / name).write_bytes(content)
-        sharers = self._sharers.get(worker.ip, 1)
+        known = (await worker.scheduler.identity(n_workers=-1))["workers"].values()
+        sharers = max(1, sum(each["host"] == worker.ip for each in known))
         self.mapper = Mapper(
             Bundle.load(self._folder),
             self._settings,
             scenes_at_once=worker.state.nthreads,
-            threads=max(1, (psutil.cpu_count() or 1) // sharers),
+            threads=max(1, cores() // sharers),
             sharers=sharers,
             **self._options | {"device": own_device(self._options["device"], worker.name, self._gpus)},
         )
@@ -313,8 +312,7 @@ class _Run:
         _check_versions(client)
         _check_paths(client, scenes, self._mapper.reading.mask_file, self._out)
         self._take_back()
-        sharers = Counter(worker["host"] for worker in workers.values())
-        plugin = _Plugin(self._mapper, sharers, count_gpus() if self._local else 0)
+        plugin = _Plugin(self._mapper, count_gpus() if self._local else 0)
         client.register_plugin(plugin)
         self._plugin = plugin.name
 

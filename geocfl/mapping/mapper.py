@@ -19,6 +19,7 @@ import rasterio
 
 from geocfl.core.grid import CellGrid
 from geocfl.core.keywords import declared
+from geocfl.core.machine import threads_within_quota
 from geocfl.core.progress import Progress, silent
 from geocfl.errors import GeocflError, SceneError, UsageError
 from geocfl.mapping.blocks import Blocks
@@ -173,7 +174,8 @@ class Mapper:
         """The classifier."""
         how = self.settings
         more = {"features": True} if self.selection.features else {}
-        return load_backend(self.model, how.backend, self.device, how.precision, self.batch_size, self._threads, **more)
+        threads = self._threads or threads_within_quota()
+        return load_backend(self.model, how.backend, self.device, how.precision, self.batch_size, threads, **more)
 
     @cached_property
     def rate(self) -> float:

@@ -11,6 +11,7 @@ import psutil
 
 from geocfl.core.grid import CellGrid
 from geocfl.core.lack import lacks_memory
+from geocfl.core.machine import free_memory
 from geocfl.errors import SceneError, UsageError
 
 STRIP_ROWS = 1024
@@ -36,7 +37,7 @@ def memory_budget(memory: int | str | None, sharers: int = 1) -> int:
         UsageError: It is not a size.
     """
     if memory is None:
-        return int(psutil.virtual_memory().available * SHARE / sharers) + resident()
+        return int(free_memory() * SHARE / sharers) + resident()
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", str(memory), re.IGNORECASE)
     if not found or not float(found[1]):
         raise UsageError(f"`memory` is {memory!r} but must be a size, such as 2GB or 800MB")

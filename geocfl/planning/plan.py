@@ -13,13 +13,14 @@ from typing import Any, Unpack
 import numpy as np
 
 from geocfl.core.keywords import declared
+from geocfl.core.machine import cores
 from geocfl.core.progress import Progress, silent
 from geocfl.core.table import align
 from geocfl.errors import GeocflError, SceneError, UsageError
 from geocfl.mapping.mapper import SCENES_AT_ONCE, Mapper
 from geocfl.mapping.settings import MapOptions, MapSettings
 from geocfl.models.bundle import DEFAULT_MODEL, Bundle
-from geocfl.planning.profile import SIDE, Cost, Stage, cores, measure_scene, write_stand_in
+from geocfl.planning.profile import SIDE, Cost, Stage, measure_scene, write_stand_in
 from geocfl.scenes import Source
 from geocfl.scenes.collect import list_scenes
 from geocfl.scenes.urls import is_remote

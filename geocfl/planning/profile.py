@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import json
-import os
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ import rasterio
 from numpy.typing import NDArray
 
 from geocfl.core.grid import CellGrid
+from geocfl.core.machine import cores
 from geocfl.core.windows import has_data, share
 from geocfl.demonstration.landscape import BANDS, write_synthetic_scene
 from geocfl.mapping.mapper import Mapper, cells_of
@@ -304,11 +304,3 @@ def write_stand_in(folder: Path, model: Bundle) -> Source:
         for number, pixels in enumerate(held.values(), start=1):
             dataset.write(pixels.astype(profile["dtype"]), number)
     return find_source(path)
-
-
-def cores() -> int:
-    """Number of CPU cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not available on every system
-        return os.cpu_count() or 1

@@ -4,7 +4,6 @@ import io
 import os
 import zipfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -287,7 +286,7 @@ def test_more_patches_than_memory_holds_are_refused(tmp_path, monkeypatch):
     for name in "AB":
         (tmp_path / "data" / name).mkdir(parents=True)
         (tmp_path / "data" / name / "1.png").write_bytes(png((1, 2, 3)))
-    monkeypatch.setattr(patches_module.psutil, "virtual_memory", lambda: SimpleNamespace(available=2 * 3 * 64 - 1))
+    monkeypatch.setattr(patches_module, "free_memory", lambda: 2 * 3 * 64 - 1)
     with pytest.raises(DataError, match=r"data: 2 patches of 8 x 8 px and 3 bands of uint8 take .* use fewer"):
         read_patches(tmp_path / "data", RGB)
 

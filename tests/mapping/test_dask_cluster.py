@@ -233,6 +233,19 @@ def test_two_scenes_share_a_gpu(tmp_path: Path, tiny_model: Path, monkeypatch) -
     assert devices == {"cuda:0", "cuda:1"}
 
 
+def test_workers_that_join_later_share_the_cores_of_their_host(tiny_model: Path, monkeypatch) -> None:
+    monkeypatch.setattr(distributed, "LocalCluster", partial(distributed.LocalCluster, processes=False))
+    monkeypatch.setattr(distributed, "cores", lambda: 8)
+    mapper = Mapper(geocfl.load_model(tiny_model), MapSettings(), memory="3GB")
+    with distributed._connected(None, 1, mapper) as client:
+        cluster = client.cluster
+        client.register_plugin(plugin := distributed._Plugin(mapper))
+        cluster.scale(2)
+        client.wait_for_workers(2, timeout=60)
+        threads = client.run(lambda dask_worker: dask_worker.plugins[plugin.name].mapper._threads)
+    assert sorted(threads.values()) == [4, 8]
+
+
 def test_the_gpu_of_a_worker() -> None:
     assert [distributed.own_device("cuda", worker, 2) for worker in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
     assert distributed.own_device("cuda:1", 0, 2) == "cuda:1"
