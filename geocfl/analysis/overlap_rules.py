@@ -19,6 +19,8 @@ from geocfl.products.scene_map import SceneMap
 
 LEAST_WEIGHT = 0.01
 """Weight of a map on land that is more unlike its training data than every validation patch."""
+MEAN_WEIGHT = np.float32(0.5)
+"""Weight of a map without novelty: the mean weight of validation patches, whose percentiles are spread evenly."""
 Cells = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 """(rows, columns) class codes, and confidences in percent, `geocfl.products.scratch.NO_CONFIDENCE` without data."""
 
@@ -129,15 +131,16 @@ def _fused(pieces: Sequence[Piece], shape: tuple[int, int], classes: int) -> Cel
 
     This is the logarithmic opinion pool (Genest and Zidek 1986, Statistical Science 1, 114-135). The weights add up to
     one, so that maps that err together do not make each other sure. A map weighs less where its land is unlike the
-    training data: 1 less the percentile of novelty.
+    training data: 1 less the percentile of novelty, or `MEAN_WEIGHT` if its novelty is unknown.
     """
     logs, weights = np.zeros((classes, *shape), np.float32), np.zeros(shape, np.float32)
     for piece in pieces:
         percent = piece.product("probabilities", list(range(1, classes + 1)))
-        weight = np.where(percent[0] == scratch.NO_CONFIDENCE, 0, np.float32(1))
+        weight = MEAN_WEIGHT
         if "novelty" in piece.part.map.paths:
             novelty = np.minimum(piece.product("novelty"), 100).astype(np.float32)
-            weight *= np.maximum(1 - novelty / 100, LEAST_WEIGHT)
+            weight = np.maximum(1 - novelty / 100, LEAST_WEIGHT)
+        weight = np.where(percent[0] == scratch.NO_CONFIDENCE, np.float32(0), weight)
         logs[(slice(None), *piece.there)] += weight * np.log(from_percent(percent))
         weights[piece.there] += weight
     known = weights > 0

@@ -119,6 +119,26 @@ def test_maps_that_agree_stay_as_sure_and_unlike_land_counts_less(tmp_path: Path
     assert 67 <= read(confidence_of(three))[0, 0] <= 70
 
 
+def test_a_map_without_novelty_counts_as_one_of_mean_novelty(tmp_path: Path) -> None:
+    def fuse(name: str, *novelties: int | None) -> tuple[int, int]:
+        paths = []
+        for number, (novelty, forest) in enumerate(zip(novelties, (90, 20, 30), strict=False)):
+            path = write_map(tmp_path / name / f"M{number}", [[2]], 70)
+            probabilities = np.zeros((CLASSES, 1, 1), np.uint8)
+            probabilities[1], probabilities[5] = forest, 100 - forest
+            write_bands(path.with_name(f"M{number}_probabilities.tif"), path, probabilities)
+            if novelty is not None:
+                write_bands(path.with_name(f"M{number}_novelty.tif"), path, np.full((1, 1, 1), novelty, np.uint8))
+            paths.append(path)
+        made = mosaic(paths, tmp_path / f"{name}_lulc.tif", overlap="fuse").paths[0]
+        return int(read(made)[0, 0]), int(read(confidence_of(made))[0, 0])
+
+    mixed, even = fuse("mixed", 10, None, 90), fuse("even", 0, 0, 0)
+    assert mixed == fuse("known", 10, 50, 90)
+    assert mixed != even
+    assert even == fuse("none", None, None, None)
+
+
 def test_what_a_rule_needs_is_named(tmp_path: Path) -> None:
     maps = [write_map(tmp_path / name, [[1]]) for name in "AB"]
     cases = [
