@@ -56,17 +56,19 @@ def mosaic(
     regions: str | Path | None = None,
     by: str | None = None,
     layer: str | None = None,
+    update: bool = False,
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> Mosaic:
     """Makes one map of many, or one for each region.
 
-    If `out` is ``X_lulc.tif``, writes the class raster, its attribute table, its style and the raster of confidence,
-    as `geocfl.map_scene` does. Where maps overlap, `overlap` decides; cells without data never count. The mosaic has
-    the cells of the map with the smallest cells in its CRS; if no map is in that CRS, squares about as large as the
-    cells of the first map, with a side of two significant digits. Maps whose cells coincide with these are copied
-    unchanged; from others, each cell takes its nearest neighbor. Cells that a scene's edge had cut become whole. One
-    map is open at a time, and memory does not grow with the number of maps, except for polygons.
+    If `out` is ``X_lulc.tif``, writes the class raster, its attribute table, its style, the raster of confidence and a
+    summary, as `geocfl.map_scene` does; the same call again finds them done. Where maps overlap, `overlap` decides;
+    cells without data never count. The mosaic has the cells of the map with the smallest cells in its CRS; if no map is
+    in that CRS, squares about as large as the cells of the first map, with a side of two significant digits. Maps whose
+    cells coincide with these are copied unchanged; from others, each cell takes its nearest neighbor. Cells that a
+    scene's edge had cut become whole. One map is open at a time, and memory does not grow with the number of maps,
+    except for polygons.
 
     If `out` is ``X_lulc.vrt``, writes a virtual raster that refers to the maps, which must share one CRS, and its
     style. Later maps lie on top, whatever their confidence.
@@ -95,6 +97,8 @@ def mosaic(
         regions: Polygons, in any format that GDAL reads.
         by: Field that names the regions; polygons of the same name form one region.
         layer: Layer of `regions`; needed if the file has several.
+        update: Update a mosaic that exists: replace it, but paste again only where maps were added, changed or removed.
+            The result is that of a new mosaic, byte for byte.
         overwrite: Replace existing files.
         progress: Called with the strips, or the regions, that are done.
 
@@ -114,6 +118,11 @@ def mosaic(
         raise UsageError(f"`out` is {out}, but mosaics are written only to disks; choose a file there")
     if overlap not in RULES:
         raise UsageError(f"`overlap`: {unknown_name('rule', overlap, list(RULES))}")
+    if update and (regions is not None or target.suffix == ".vrt"):
+        raise UsageError(
+            f"`update` needs a mosaic of cells, such as X{LULC}.tif; leave it out for "
+            f"{'`regions`' if regions is not None else 'a virtual raster'}, which is made anew with `overwrite=True`"
+        )
     polygons = Selection.of(["vector"], vector)
     chosen = parse_crs(crs) if crs else None
     if regions is not None:
@@ -151,7 +160,7 @@ def mosaic(
     else:
         from geocfl.analysis.mosaic_raster import write_raster
 
-        paths, table = write_raster(grid, placed, target, polygons, overwrite, progress, overlap=overlap)
+        paths, table = write_raster(grid, placed, target, polygons, overwrite, progress, overlap=overlap, update=update)
     return Mosaic(paths, {"": table})
 
 

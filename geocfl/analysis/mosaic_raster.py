@@ -17,12 +17,13 @@ from rasterio.features import geometry_mask
 
 from geocfl._version import __version__
 from geocfl.analysis.alignment import AlignedMap
+from geocfl.analysis.mosaic_record import Kept, facts_of, kept_cells, rasters_of, read_record
 from geocfl.analysis.overlap_rules import RULES, Piece, Rule, time_of
 from geocfl.core.files import check_readable
 from geocfl.core.grid import CellGrid
 from geocfl.core.legend import NODATA, Legend
 from geocfl.core.progress import Progress, counted
-from geocfl.errors import DataError
+from geocfl.errors import DataError, OutputError
 from geocfl.products import scratch
 from geocfl.products.files import FILES, LULC
 from geocfl.products.formats.qml import confidence_qml, lulc_qml, polygons_qml, write_style
@@ -30,7 +31,7 @@ from geocfl.products.formats.raster import write_confidence, write_lulc
 from geocfl.products.formats.vector import write_default_styles, write_polygons
 from geocfl.products.formats.vector_formats import POLYGONS
 from geocfl.products.polygons import dissolve
-from geocfl.products.scene_map import SceneMap
+from geocfl.products.scene_map import SceneMap, open_map
 from geocfl.products.selection import Selection
 from geocfl.products.staging import Staging
 from geocfl.products.storage import in_store, open_raster
@@ -59,6 +60,7 @@ def write_raster(
     *,
     overlap: str = "confidence",
     keep_mark: bool = False,
+    update: bool = False,
 ) -> tuple[list[Path], ClassTable]:
     """Writes class raster, confidence, styles and polygons, whole or not at all.
 
@@ -72,6 +74,7 @@ def write_raster(
         region: Shape in cells of the grid; cells outside have no data.
         overlap: What counts where maps overlap, a key of `geocfl.analysis.overlap_rules.RULES`.
         keep_mark: Whether to keep a mark by which a later call recognizes the mosaic as done.
+        update: Replace a mosaic made by the same rule, and keep its cells where the maps are the same.
 
     Returns:
         The files, and what each class covers.
@@ -90,16 +93,27 @@ def write_raster(
         maps = sorted(maps, key=lambda part: time_of(part.map), reverse=True)
     legend = maps[0].map.legend
     wanted = Selection.of(["lulc", "confidence"], ()).files | polygons.files
-    suffixes = [suffix for name, suffix in FILES.items() if name in wanted and name != "summary"]
-    digest = _digest(grid, maps, [overlap, *polygons.vector, shapely.to_wkt(region, -1) if region is not None else ""])
+    suffixes = [suffix for name, suffix in FILES.items() if name in wanted]
+    outline = hashlib.sha256(shapely.to_wkt(region, -1).encode()).hexdigest() if region is not None else None
     stem = target.stem.removesuffix(LULC)
-    with Staging(target.parent, stem, digest, overwrite=overwrite, suffixes=suffixes, keep_mark=keep_mark) as stage:
+    settings = {"overlap": overlap, "vector": polygons.vector, "region": outline}
+    facts = facts_of(grid, maps, stem, settings)
+    record = read_record(target) if update else None
+    if record and record["settings"].get("overlap") != overlap and not overwrite:
+        raise OutputError(
+            f"{target}: was made with `overlap={record['settings'].get('overlap')}`; pass the same, or use "
+            "`overwrite=True` to replace it"
+        )
+    replaces = overwrite or bool(record and record["hash"] != facts["hash"])
+    known = [stem, facts["hash"]]
+    with Staging(target.parent, *known, overwrite=replaces, suffixes=suffixes, keep_mark=keep_mark) as stage:
         paths = [stage.target(suffix) for suffix in suffixes]
         if stage.state == "done":  # by an earlier run, which may have had only to move the last files
-            return paths, count_classes(target, stage.target(FILES["confidence"]), grid, legend)
+            return paths, open_map(target).classes
         cells = stage.folder / "cells"
+        kept = kept_cells(record, facts, grid, target) if record else None
         with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE):
-            _paste(grid, maps, rule, cells, region, progress, target.name)
+            _paste(grid, maps, rule, cells, region, progress, target.name, kept)
             table = class_table(cells, grid, legend)
             if region is not None and table["nodata"]["cells"] == table["total"]["cells"]:
                 raise NoDataInRegionError(f"{target}: no map has data there")
@@ -111,6 +125,11 @@ def write_raster(
         write_style(stage.path(FILES["confidence_style"]), confidence_qml())
         if polygons.vector:
             _write_polygons(cells, grid, legend, polygons, stage, unclassified)
+        made = rasters_of({name: stage.path(FILES[name]) for name in ("lulc", "confidence")})
+        summary = {**facts, "rasters": made, **table}
+        stage.path(FILES["summary"]).write_text(
+            json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n"
+        )
         stage.commit()
     return paths, table
 
@@ -165,8 +184,9 @@ def _paste(
     region: Any,
     progress: Progress,
     name: str,
+    kept: Kept | None,
 ) -> None:
-    """Writes the work raster, strip by strip with one map open at a time."""
+    """Writes the work raster, strip by strip with one map open at a time; takes from an earlier mosaic what it can."""
     scratch.write_header(cells, grid.rows, grid.columns)
     classes = len(maps[0].map.legend)
     step = max(1, PASTED_CELLS * CELL_BYTES // (CELL_BYTES + rule.planes * classes) // grid.columns)
@@ -174,10 +194,15 @@ def _paste(
         for first in counted(range(0, grid.rows, step), progress, name, -(-grid.rows // step), "strip"):
             last = min(first + step, grid.rows)
             pieces = [piece for part in maps if (piece := _piece(part, grid, first, last))]
+            if kept:
+                stale = kept.stale_cells(first, last, grid.columns)
+                pieces = [piece for piece in pieces if stale[piece.there].any()]
             codes, confidence = rule.cells(pieces, (last - first, grid.columns), classes)
             if region is not None:
                 outside = geometry_mask([region], codes.shape, Affine.translation(0, first))
                 codes[outside], confidence[outside] = NODATA, scratch.NO_CONFIDENCE
+            if kept:
+                kept.fill(first, codes, confidence, stale)
             file.write(np.stack([codes, confidence], axis=1).tobytes())
 
 
@@ -210,14 +235,3 @@ def _require(m: SceneMap, product: str) -> None:
         raise DataError(f"{path}: not a raster that GDAL reads; map its scene again") from error
     if not same:
         raise DataError(f"{path}: has other cells than {m.path.name}; pass both as geocfl has written them")
-
-
-def _digest(grid: CellGrid, maps: Sequence[AlignedMap], options: Sequence[str]) -> str:
-    """Hash of the grid, the options, this version, and the maps by path, size, time and order."""
-    facts: list[Any] = [__version__, grid.crs.to_wkt(), *grid.transform, *options]
-    for part in maps:
-        rasters = (part.map.paths.get(name) for name in ("confidence", "probabilities", "novelty"))
-        for path in (part.map.path, *filter(None, rasters)):
-            status = path.stat()
-            facts.append([str(path.resolve()), status.st_size, status.st_mtime_ns])
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()

@@ -136,7 +136,7 @@ def _fused(pieces: Sequence[Piece], shape: tuple[int, int], classes: int) -> Cel
     logs, weights = np.zeros((classes, *shape), np.float32), np.zeros(shape, np.float32)
     for piece in pieces:
         percent = piece.product("probabilities", list(range(1, classes + 1)))
-        weight = MEAN_WEIGHT
+        weight: Any = MEAN_WEIGHT
         if "novelty" in piece.part.map.paths:
             novelty = np.minimum(piece.product("novelty"), 100).astype(np.float32)
             weight = np.maximum(1 - novelty / 100, LEAST_WEIGHT)

@@ -71,6 +71,7 @@ def stats(
             "several dates of a place, of which maps have probabilities",
             "geocfl mosaic dates --out all_lulc.tif --overlap fuse",
         ),
+        ("the same after maps were added or changed", "geocfl mosaic maps --out all_lulc.tif --update"),
         ("a small file that references the maps", "geocfl mosaic maps --out maps/all_lulc.vrt"),
         (
             "one map per district, cut at its border",
@@ -119,6 +120,13 @@ def mosaic(
             autocompletion=some_of(completion.VECTOR_FORMATS),
         ),
     ] = "none",
+    update: Annotated[
+        bool,
+        typer.Option(
+            "--update",
+            help="Update an existing mosaic: paste again only where maps were added, changed or removed.",
+        ),
+    ] = False,
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
     regions: Annotated[
@@ -154,6 +162,7 @@ def mosaic(
             regions=regions,
             by=by,
             layer=layer,
+            update=update,
             overwrite=overwrite,
             progress=shown,
         )

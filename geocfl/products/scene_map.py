@@ -80,7 +80,7 @@ class SceneMap:
         """Content of ``S_summary.json``: scene, model, settings, warnings and what each class covers.
 
         Raises:
-            DataError: The map has no summary, as a mosaic has none, or the file cannot be read.
+            DataError: The map has no summary, as a virtual mosaic has none, or the file cannot be read.
         """
         if "summary" not in self.paths:
             raise DataError(
@@ -505,8 +505,8 @@ def open_map(path: str | Path) -> SceneMap:
     Args:
         path: A class raster that geocfl has written, ``S_lulc.tif``, with its attribute table ``S_lulc.tif.aux.xml``
             beside it; or a virtual one, ``X_lulc.vrt``; or a folder that holds one of either kind and no other. The
-            map's other files are found beside the raster. Without a summary, as for a mosaic, classes are counted in
-            the raster, and only `SceneMap.summary` is not available.
+            map's other files are found beside the raster. Without a summary, as for a virtual mosaic, classes are
+            counted in the raster, and only `SceneMap.summary` is not available.
 
     Raises:
         DataError: There is no such map, or it has no legend.

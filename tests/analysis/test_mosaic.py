@@ -97,6 +97,7 @@ def test_the_more_confident_wins_and_the_rest_is_copied(tmp_path):
         "X_lulc.qml",
         "X_confidence.tif",
         "X_confidence.qml",
+        "X_summary.json",
     ]
     # Column 1: a tie goes to the map named first, then a lower one loses; column 2: 51 beats 50; no data never wins.
     assert read(files[0]).tolist() == [[1, 1, 2, 2], [1, 1, 255, 255]]
@@ -415,12 +416,15 @@ def test_wrong_arguments_are_refused_in_one_sentence(tmp_path):
 
 
 def test_nothing_is_overwritten_by_default(tmp_path):
-    a = write_map(tmp_path / "A", [[1]])
+    a, b = write_map(tmp_path / "A", [[1]]), write_map(tmp_path / "B", [[2]])
     for out in ("X_lulc.tif", "V_lulc.vrt"):
         files = write_mosaic([a], tmp_path / out)
         with pytest.raises(OutputError, match=r"_lulc\.\w+: already exists.*`overwrite=True`"):
-            write_mosaic([a], tmp_path / out)
+            write_mosaic([a, b], tmp_path / out)
         assert write_mosaic([a], tmp_path / out, overwrite=True) == files
+    made = (tmp_path / "X_lulc.tif").stat().st_mtime_ns
+    assert write_mosaic([a], tmp_path / "X_lulc.tif")[-1].name == "X_summary.json"
+    assert (tmp_path / "X_lulc.tif").stat().st_mtime_ns == made
 
 
 def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
@@ -715,7 +719,7 @@ def test_an_interrupted_mosaic_is_finished_if_its_maps_are_as_they_were(tmp_path
     made = mosaic([a], tmp_path / "X_lulc.tif")
     assert all(path.is_file() for path in made.paths)
     assert [row["cells"] for row in made.classes[""]["classes"]][:3] == [1, 1, 0]
-    os.utime(a, ns=(0, 0))
+    write_map(tmp_path / "A", [[1, 3]])
     with pytest.raises(OutputError, match=r"Y_lulc\.tif: already exists"):
         mosaic([a], tmp_path / "Y_lulc.tif")
 

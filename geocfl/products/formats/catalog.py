@@ -121,8 +121,10 @@ def _write(folder: Path) -> CatalogResult:
     stems = sorted(name.removesuffix(SUMMARY) for name in names if name.endswith(SUMMARY))
     with ThreadPoolExecutor(ASKING) as pool:
         read = zip(stems, pool.map(lambda stem: _summary(folder / f"{stem}{SUMMARY}"), stems), strict=True)
-        maps = {stem: summary for stem, summary in read if summary}
-        bare = {stem: summary for stem, summary in maps.items() if f"{stem}{FILES['stac']}" not in names}
+        described = {stem for stem in stems if f"{stem}{FILES['stac']}" in names}
+        # A mosaic, which lists its maps, is of no one scene: it is here only with an Item of its own.
+        maps = {stem: found for stem, found in read if found and ("maps" not in found or stem in described)}
+        bare = {stem: summary for stem, summary in maps.items() if stem not in described}
         dated = {stem: summary for stem, summary in bare.items() if summary["scene"].get("datetime")}
         errors = pool.map(lambda stem: _add_item(folder, stem, dated[stem], names), dated)
         damaged = {stem: error for stem, error in zip(dated, errors, strict=True) if error}
