@@ -49,7 +49,7 @@ def core_quota() -> float | None:
 
 def free_memory() -> int:
     """Bytes of memory that this process can still take: those free on the machine and in its control groups."""
-    return min([psutil.virtual_memory().available, *_free_in_groups()])
+    return min([int(psutil.virtual_memory().available), *_free_in_groups()])
 
 
 def _free_in_groups() -> Iterator[int]:

@@ -26,8 +26,10 @@ def test_stats_and_mosaic(scene: Path, tiny_model: Path, tmp_path: Path) -> None
         assert out in done.stdout
         with rasterio.open(tmp_path / out) as dataset, rasterio.open(tmp_path / "maps/s_lulc.tif") as one:
             assert (dataset.read(1) == one.read(1)).all()
-    again = run("mosaic", "maps/s_lulc.tif", "--out", "all_lulc.tif", cwd=tmp_path, code=1)
+    again = run("mosaic", "maps/s_lulc.tif", "--out", "all_lulc.tif", "--vector", "geojson", cwd=tmp_path, code=1)
     assert "--overwrite" in again.stderr
+    run("mosaic", "maps/s_lulc.tif", "--out", "all_lulc.tif", "--vector", "geojson", "--update", cwd=tmp_path)
+    assert (tmp_path / "all_lulc_polygons.geojson").is_file()
 
 
 def test_one_map_for_each_region(scene: Path, tiny_model: Path, tmp_path: Path) -> None:
