@@ -51,6 +51,11 @@ class OutputError(GeocflError):
     """An output cannot be written, or it would overwrite something."""
 
 
+def resumable(error: BaseException) -> bool:
+    """Whether work that an error ended is kept to be resumed: it was stopped, or the error may pass."""
+    return isinstance(error, KeyboardInterrupt) or (isinstance(error, GeocflError) and error.transient)
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     """The message about an unknown name.
 

@@ -20,6 +20,7 @@ from typer.core import TyperGroup
 
 import geocfl
 from geocfl.cli.renamed import current_spelling
+from geocfl.cli.stopping import exit_code, stop_on_sigterm
 from geocfl.core.files import refusal, remedy_of
 from geocfl.errors import DOCUMENTATION, GeocflError, UsageError
 
@@ -51,6 +52,7 @@ class _Commands(TyperGroup):
     def main(self, args: Any = None, *rest: Any, **options: Any) -> Any:
         open_standard_streams()
         sys.excepthook = _print_traceback
+        stop_on_sigterm()
         if few := _few_open_files():
             print_error(GeocflError(few))
             sys.exit(1)
@@ -95,9 +97,9 @@ class _Commands(TyperGroup):
         except _Misuse as error:
             error.message = _without_secrets(error.message)
             raise
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stopped:
             typer.echo("geocfl: stopped", err=True)
-            raise typer.Exit(130) from None
+            raise typer.Exit(exit_code(stopped)) from None
 
 
 def _system_message(error: OSError | UnicodeEncodeError) -> str:

@@ -173,6 +173,16 @@ def map_scenes(
             rich_help_panel=MANY,
         ),
     ] = 2,
+    work: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder that all machines see, or an object store, for what is unfinished: other machines resume from "
+            "it if this one is lost.",
+            show_default="none",
+            rich_help_panel=MANY,
+        ),
+    ] = None,
 ) -> None:
     """Map the land cover of Sentinel-2 scenes: rasters, polygons, styles and areas.
 
@@ -201,6 +211,7 @@ def map_scenes(
             workers=workers,
             scheduler=scheduler,
             retries=retries,
+            work=work or None,
             model=model,
             stride=stride,
             bands=parse.bands(bands),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,9 @@ from geocfl.core.grid import CellGrid
 from geocfl.products.scratch import BANDS, write_header
 
 CHECKPOINT = "checkpoint.jsonl"
+_CELLS, _THUMBNAIL = "cells", "thumbnail"
+FILES = (_CELLS, _THUMBNAIL, CHECKPOINT)
+"""Names of the files that a checkpoint can be copied by; in this order, a copy that breaks off is no harm."""
 _COUNTS = ("row", "windows", "masked")
 """Keys of a line of the log."""
 _EARLIER = "earlier"
@@ -40,6 +43,7 @@ class Checkpoint:
         cell_bands: Names of the work raster's bands.
         thumbnail_pixels: Maximum length of the thumbnail's longer side.
         first: First row of cells, if it belongs to a block of a scene.
+        appended: Called after each strip.
 
     Attributes:
         cells: Path of the work raster.
@@ -59,14 +63,16 @@ class Checkpoint:
         cell_bands: Sequence[str] = BANDS,
         thumbnail_pixels: int = 1024,
         first: int = 0,
+        appended: Callable[[], object] = lambda: None,
     ) -> None:
-        self.cells = folder / "cells"
-        self._thumbnail, self._log = folder / "thumbnail", folder / CHECKPOINT
+        self._appended = appended
+        self.cells = folder / _CELLS
+        self._thumbnail, self._log = folder / _THUMBNAIL, folder / CHECKPOINT
         self._grid, self._shown, self._cell_bands = grid, list(shown), len(cell_bands)
         self._facts = facts
         self._first = first
         self._step = -(-max(grid.height, grid.width) // thumbnail_pixels)
-        header, strips = self._read(self._log)
+        header, strips = _read(self._log)
         earlier = self._continued(header, facts, strips) if strips else None
         self.earlier: list[str] = earlier or []
         self._take(strips[-1] if earlier is not None else None)
@@ -104,7 +110,7 @@ class Checkpoint:
                 another back end, is left out with all that follow, so that their cells are computed again.
         """
         for folder in folders:
-            header, strips = self._read(folder / self._log.name)
+            header, strips = _read(folder / self._log.name)
             if header != self._facts or not strips:
                 return
             for mine in (self.cells, self._thumbnail):
@@ -119,16 +125,6 @@ class Checkpoint:
     def _take(self, strip: dict[str, int] | None) -> None:
         """Resumes after a strip, or starts over."""
         self.row, self.windows, self.masked = (strip[name] for name in _COUNTS) if strip else (self._first, 0, 0)
-
-    @staticmethod
-    def _read(log: Path) -> tuple[Any, list[dict[str, int]]]:
-        """The first line of a checkpoint, and its other complete lines."""
-        try:
-            lines = log.read_text().splitlines(keepends=True)
-            whole = [parsed_json(line) for line in lines if line.endswith("\n")]
-            return whole[0], whole[1:]
-        except (OSError, ValueError, IndexError):
-            return None, []
 
     def _sizes(self) -> dict[Path, int]:
         """Bytes that the pixel files have for the finished rows of cells."""
@@ -166,6 +162,7 @@ class Checkpoint:
         with self._log.open("a") as file:
             file.write(json.dumps({name: getattr(self, name) for name in _COUNTS}) + "\n")
         sync(self._log)
+        self._appended()
 
     def thumbnail(self) -> NDArray[np.float32]:
         """(h, w, bands shown) float32 reflectance of every n-th pixel, NaN is no data; read from disk when used."""
@@ -174,3 +171,18 @@ class Checkpoint:
         if not self._thumbnail.stat().st_size:  # nothing to map into memory
             return np.empty((0, columns, bands), np.float32)
         return np.memmap(self._thumbnail, "<f4", "r").reshape(-1, bands, columns).transpose(0, 2, 1)
+
+
+def finished_strips(log: Path) -> int:
+    """Number of finished strips in the log of a checkpoint; 0 if there is none."""
+    return len(_read(log)[1])
+
+
+def _read(log: Path) -> tuple[Any, list[dict[str, int]]]:
+    """The first line of a checkpoint, and its other complete lines."""
+    try:
+        lines = log.read_text().splitlines(keepends=True)
+        whole = [parsed_json(line) for line in lines if line.endswith("\n")]
+        return whole[0], whole[1:]
+    except (OSError, ValueError, IndexError):
+        return None, []

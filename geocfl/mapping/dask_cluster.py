@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import threading
 import time
 import uuid
 from collections import Counter
@@ -11,7 +12,7 @@ from collections.abc import Callable, Collection, Generator, Iterator, Mapping, 
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from distributed import (
     CancelledError,
@@ -19,6 +20,7 @@ from distributed import (
     Future,
     KilledWorker,
     LocalCluster,
+    Reschedule,
     WorkerPlugin,
     as_completed,
     get_worker,
@@ -26,6 +28,7 @@ from distributed import (
 
 from geocfl._version import __version__
 from geocfl.core.machine import cores
+from geocfl.core.progress import Progress
 from geocfl.errors import GeocflError, OutputError, SceneError, UsageError
 from geocfl.mapping.blocks import Blocks
 from geocfl.mapping.divide import BLOCK_WINDOWS, classify_block, divide
@@ -81,9 +84,7 @@ def map_on_dask(
             yield scene.path, scene.error or SceneError(f"{scene.path}: cannot be read")
     if not readable:
         return
-    folder = output_folder(out)
-    if not in_store(folder):
-        folder = folder.absolute()
+    folder = _absolute(output_folder(out))
     with (
         _connected(scheduler, workers, mapper) as client,
         _Run(client, mapper, folder, overwrite, retries, block_windows, local=not scheduler) as run,
@@ -153,10 +154,12 @@ class _Plugin(WorkerPlugin):  # type: ignore[misc]
         self._settings = mapper.settings
         self._options = {name: getattr(mapper, name) for name in ("device", "batch_size", "memory")}
         self._options["reading"] = reading
+        self._options["work"] = _absolute(mapper.work)
         self.name = f"geocfl-{uuid.uuid4().hex[:16]}"
 
     async def setup(self, worker: Any) -> None:
         """Writes the model beside the worker's other files, and loads it; workers on a host share cores and memory."""
+        self.closing = threading.Event()
         self._folder = Path(worker.local_directory) / self.name
         self._folder.mkdir(parents=True, exist_ok=True)
         for name, content in self._bundle.items():
@@ -173,7 +176,8 @@ class _Plugin(WorkerPlugin):  # type: ignore[misc]
         )
 
     def teardown(self, worker: Any) -> None:
-        """Removes the model's files."""
+        """Stops the tasks, for whose threads a worker waits some seconds when it closes; removes the model's files."""
+        self.closing.set()
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
@@ -196,6 +200,26 @@ def _mapper(plugin: str) -> Mapper:
     return mapper
 
 
+def _closing(plugin: str) -> Progress:
+    """What stops the work after the current batch once the plugin is taken from its worker, such as after SIGTERM."""
+    closing: threading.Event = get_worker().plugins[plugin].closing
+
+    def stop(what: str, done: int, total: int, unit: str) -> None:
+        if closing.is_set():
+            raise KeyboardInterrupt
+
+    return stop
+
+
+@contextmanager
+def _rescheduled() -> Iterator[None]:
+    """Gives a task that is stopped to another worker."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise Reschedule from error
+
+
 # The tasks. They return errors of the user instead of raising them, so that Dask does not retry what cannot succeed.
 
 
@@ -206,19 +230,20 @@ def _map_scene(
     mapper = _mapper(plugin)
 
     def work() -> SceneMap | Blocks:
-        # If products are uploaded, there is no folder for blocks that all workers see.
-        blocks = None if in_store(out) else divide(mapper, source, out, overwrite=overwrite, windows=block_windows)
-        return blocks or mapper.map(source, out, overwrite=overwrite)
+        blocks = divide(mapper, source, out, overwrite=overwrite, windows=block_windows)
+        return blocks or mapper.map(source, out, overwrite=overwrite, progress=_closing(plugin))
 
     try:
-        return _patiently(work)
+        with _rescheduled():
+            return _patiently(work)
     except GeocflError as error:
         return error
 
 
 def _classify_block(plugin: str, source: Source, blocks: Blocks, first: int, last: int) -> GeocflError | None:
     try:
-        classify_block(_mapper(plugin), source, blocks, first, last)
+        with _rescheduled():
+            classify_block(_mapper(plugin), source, blocks, first, last, _closing(plugin))
         return None
     except GeocflError as error:
         return error
@@ -234,7 +259,10 @@ def _join_blocks(
         return error
     mapper = _mapper(plugin)
     try:
-        return _patiently(lambda: mapper.map(source, out, overwrite=overwrite, blocks=blocks))
+        with _rescheduled():
+            return _patiently(
+                lambda: mapper.map(source, out, overwrite=overwrite, progress=_closing(plugin), blocks=blocks)
+            )
     except GeocflError as error:
         return error
 
@@ -310,7 +338,9 @@ class _Run:
         on_gpus = device.startswith("cuda") or len(equipped) == len(workers)
         self._resources = {GPU: 1 / SCENES_AT_ONCE} if on_gpus else None
         _check_versions(client)
-        _check_paths(client, scenes, self._mapper.reading.mask_file, self._out)
+        _check_paths(client, scenes, self._mapper.reading.mask_file)
+        for folder in filter(None, (_absolute(self._mapper.work), self._out)):
+            _check_folder(client, folder)
         self._take_back()
         plugin = _Plugin(self._mapper, count_gpus() if self._local else 0)
         client.register_plugin(plugin)
@@ -394,45 +424,67 @@ def _check_versions(client: Client) -> None:
             raise UsageError(f"worker {address} has {has}, but this is {__version__}; install the same version there")
 
 
-def _check_paths(client: Client, scenes: Collection[Listed], mask: str | None, out: Path) -> None:
-    """Checks that all workers see the scenes, the mask and the output folder.
+def _check_paths(client: Client, scenes: Collection[Listed], mask: str | None) -> None:
+    """Checks that all workers see the scenes and the mask.
 
     Raises:
-        UsageError: A worker does not see one of them, or sees another folder in place of `out`.
-        OutputError: `out` cannot be written to.
+        UsageError: A worker does not see one of them.
     """
     sources = [scene.source for scene in scenes if scene.source]
     bands = {band.path for source in sources for band in (*source.bands.values(), source.scl) if band}
     rasters = [*bands, mask] if mask else bands
     local = sorted({str(file) for file in map(local_file, map(absolute_path, rasters)) if file})
 
-    def lacking(paths: list[str]) -> list[str]:
-        import os
-
-        return [path for path in paths if not os.path.exists(path)]
-
-    for address, missing in client.run(lacking, local).items():
+    for address, missing in _lacking(client, local).items():
         if missing:
             more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
             raise UsageError(
                 f"worker {address} does not see {missing[0]}{more}; mount the same folders there, under the same paths"
             )
-    if in_store(out):
+
+
+def _check_folder(client: Client, folder: Path) -> None:
+    """Checks that all workers see a folder that they write to, unless it is in an object store.
+
+    Raises:
+        UsageError: A worker does not see it, or sees another folder in its place.
+        OutputError: It cannot be written to.
+    """
+    if in_store(folder):
         return
-    made = [folder for folder in (out, *out.parents) if not folder.exists()]
-    mark = out / f".geocfl-{uuid.uuid4().hex}"
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    mark = folder / f".geocfl-{uuid.uuid4().hex}"
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         mark.touch()
-        for address, missing in client.run(lacking, [str(mark)]).items():
+        for address, missing in _lacking(client, [str(mark)]).items():
             if missing:
-                raise UsageError(
-                    f"worker {address} does not see the output folder {out}; mount it there under that path"
-                )
+                raise UsageError(f"worker {address} does not see the folder {folder}; mount it there under that path")
     except OSError as error:
-        raise OutputError(f"{out}: cannot be written to ({error.strerror}); choose another `out`") from error
+        raise OutputError(f"{folder}: cannot be written to ({error.strerror}); choose another folder") from error
     finally:
         with suppress(OSError):  # another process has written into it
             mark.unlink(missing_ok=True)
-            for folder in made:
-                folder.rmdir()
+            for each in made:
+                each.rmdir()
+
+
+def _lacking(client: Client, paths: list[str]) -> dict[str, list[str]]:
+    """Those of the paths that each worker does not see."""
+
+    def lacking() -> list[str]:  # pickled by value, because it does not need geocfl
+        import os
+
+        return [path for path in paths if not os.path.exists(path)]
+
+    found: dict[str, list[str]] = client.run(lacking)
+    return found
+
+
+@overload
+def _absolute(folder: None) -> None: ...
+@overload
+def _absolute(folder: Path) -> Path: ...
+def _absolute(folder: Path | None) -> Path | None:
+    """A folder as all workers may see it."""
+    return folder if folder is None or in_store(folder) else folder.absolute()

@@ -8,7 +8,8 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 
-from geocfl.errors import GeocflError
+from geocfl.core.progress import Progress, silent
+from geocfl.errors import resumable
 from geocfl.mapping.blocks import Blocks
 from geocfl.mapping.mapper import Mapper, cells_of
 from geocfl.products.lock import BusyError
@@ -21,6 +22,9 @@ BLOCK_WINDOWS = 100_000
 def divide(mapper: Mapper, source: Source, out: str | Path, *, overwrite: bool, windows: int) -> Blocks | None:
     """Divides a large scene that is not yet mapped; None if it is small or already mapped.
 
+    None also if no folder is there for blocks that all tasks see: `out` is in an object store, and the mapper's `work`
+    is none or in one, too.
+
     Args:
         mapper: Maps the scene.
         source: The scene.
@@ -31,6 +35,8 @@ def divide(mapper: Mapper, source: Source, out: str | Path, *, overwrite: bool, 
     Raises:
         GeocflError: The scene cannot be read, or its products exist already.
     """
+    if not mapper.is_shared(out):
+        return None
     with mapper.opened(source) as scene:
         grid = cells_of(scene, mapper.model, mapper.settings.stride)
         if grid.rows * grid.columns <= windows:
@@ -44,10 +50,12 @@ def divide(mapper: Mapper, source: Source, out: str | Path, *, overwrite: bool, 
             return Blocks(staging.folder, strip, tuple((row, min(row + step, grid.rows)) for row in starts))
 
 
-def classify_block(mapper: Mapper, source: Source, blocks: Blocks, first: int, last: int) -> None:
+def classify_block(
+    mapper: Mapper, source: Source, blocks: Blocks, first: int, last: int, progress: Progress = silent
+) -> None:
     """Classifies a block unless it exists. Its folder appears all at once, so two workers may do the same block.
 
-    After a transient error, the finished strips are kept for the next attempt.
+    After a transient error, or if `progress` stops the work, the finished strips are kept for the next attempt.
 
     Raises:
         BusyError: Another process mapped the same scene and removed the partial folder.
@@ -70,14 +78,14 @@ def classify_block(mapper: Mapper, source: Source, blocks: Blocks, first: int, l
         with mapper.opened(source) as scene:
             grid = cells_of(scene, mapper.model, mapper.settings.stride)
             checkpoint = mapper.checkpoint(attempt, grid, blocks.cell_rows, first)
-            mapper.classify(scene, grid, blocks.cell_rows, checkpoint, last=last)
+            mapper.classify(scene, grid, blocks.cell_rows, checkpoint, progress, last=last)
         try:
             os.rename(attempt, whole)
         except OSError:  # another worker was faster
             if not whole.exists():
                 raise
-    except GeocflError as error:
-        if error.transient:
+    except BaseException as error:
+        if resumable(error):
             with suppress(OSError):  # another worker has kept its strips
                 os.rename(attempt, kept)
         raise

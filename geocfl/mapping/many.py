@@ -43,6 +43,7 @@ def map_scenes(
     workers: int = 0,
     scheduler: str | None = None,
     retries: int = 2,
+    work: str | Path | None = None,
     progress: Progress = silent,
     **options: Unpack[MapOptions],
 ) -> Iterator[Result]:
@@ -65,6 +66,9 @@ def map_scenes(
         scheduler: Address of a Dask scheduler whose workers map the scenes.
         retries: How often a scene is mapped again if its server had failed, after all others; each resumes after its
             last finished strip. Also how often Dask retries after an unexpected failure, such as running out of memory.
+        work: Folder that all machines see, or address in an object store, for what is unfinished: other machines resume
+            from it if this one is lost. With a folder, huge scenes are also divided among Dask workers if `out` is in
+            an object store.
         progress: Called with the scenes done and, without Dask, with the windows done of each scene.
         **options: Fields of `MapSettings`.
 
@@ -96,6 +100,7 @@ def map_scenes(
         batch_size=batch_size,
         memory=memory,
         scenes_at_once=min(SCENES_AT_ONCE, len(listed)),
+        work=work,
     )
     if on_dask:
         from geocfl.mapping.dask_cluster import map_on_dask

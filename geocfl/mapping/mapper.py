@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -41,6 +41,7 @@ from geocfl.mapping.offers import check_features, check_novelty, missing_product
 from geocfl.mapping.pipeline import classify_scene
 from geocfl.mapping.provenance import Provenance
 from geocfl.mapping.refine import Refinement
+from geocfl.mapping.saved import SavedCheckpoint
 from geocfl.mapping.settings import MapOptions, MapSettings
 from geocfl.models.backends import load_backend
 from geocfl.models.backends.base import Backend, measure_rate
@@ -52,8 +53,8 @@ from geocfl.products.formats.features import FeatureSpace
 from geocfl.products.formats.truecolor import PICTURE_PIXELS, PREVIEW_PIXELS
 from geocfl.products.scene_map import SceneMap
 from geocfl.products.selection import Selection
-from geocfl.products.staging import Staging
-from geocfl.products.storage import in_store
+from geocfl.products.staging import Staging, folder_of
+from geocfl.products.storage import in_store, output_folder
 from geocfl.scenes import Reading, Scene, Source, find_source, open_scene
 from geocfl.scenes.checks import scene_warnings
 
@@ -83,6 +84,7 @@ def map_scene(
     batch_size: int | None = None,
     memory: int | str | None = None,
     overwrite: bool = False,
+    work: str | Path | None = None,
     progress: Progress = silent,
     **options: Unpack[MapOptions],
 ) -> SceneMap:
@@ -96,6 +98,8 @@ def map_scene(
         batch_size: Windows per batch; None for what is fast on the device.
         memory: Memory that the process may use: bytes, or text such as ``"2GB"``; None for a quarter of what is free.
         overwrite: Replace products made with other settings.
+        work: Folder or address in an object store that receives the checkpoint of an unfinished map, so that another
+            machine can resume it; None to keep it on this machine only.
         progress: Called with the number of windows that are classified.
         **options: Fields of `MapSettings`.
 
@@ -105,7 +109,9 @@ def map_scene(
     Raises:
         GeocflError: The scene, model or output folder cannot be used. No half-written file is left.
     """
-    mapper = Mapper(Bundle.load(model), MapSettings(**options), device=device, batch_size=batch_size, memory=memory)
+    mapper = Mapper(
+        Bundle.load(model), MapSettings(**options), device=device, batch_size=batch_size, memory=memory, work=work
+    )
     return mapper.map(find_source(scene, mapper.settings.bands), out, overwrite=overwrite, progress=progress)
 
 
@@ -124,6 +130,7 @@ class Mapper:
         threads: Cores of the CPU to classify with; None for all.
         sharers: Number of mappers on the machine, which share the free memory unless `memory` is given.
         reading: How to read scenes; None to follow the settings.
+        work: As for `map_scene`.
 
     Raises:
         UsageError: A value is out of range.
@@ -142,6 +149,7 @@ class Mapper:
         threads: int | None = None,
         sharers: int = 1,
         reading: Reading | None = None,
+        work: str | Path | None = None,
     ) -> None:
         model.check_stride(settings.stride)
         if batch_size is not None and not 1 <= batch_size <= MAX_BATCH:
@@ -165,6 +173,7 @@ class Mapper:
         )
         self.reading = reading or settings.reading()
         self.device, self.batch_size, self.memory = device, batch_size, memory
+        self.work = output_folder(work) if work else None
         self._bytes = memory_budget(memory, sharers)
         self._threads, self._scenes_at_once = threads, scenes_at_once
         self._loading, self._classifying = threading.Lock(), threading.Lock()
@@ -229,12 +238,16 @@ class Mapper:
                 warnings = scene_warnings(scene)
                 for warning in warnings:
                     log.warning("%s", warning)
-                checkpoint, rows = self._begin(scene, grid, staging.folder, blocks)
+                saved = self._saved(out, source.stem, digest)
+                if saved and blocks is None:
+                    saved.fetch(staging.folder)
+                checkpoint, rows = self._begin(scene, grid, staging.folder, blocks, saved)
                 resumed = checkpoint.windows
                 timing = {"start_s": time.perf_counter() - started}
                 paced = partial(self._announce, scene, grid, rows, resident())
-                timing["classify_s"] = self.classify(scene, grid, rows, checkpoint, progress, paced=paced)
-                _refuse_empty(scene, checkpoint)
+                with saved.kept(staging.folder) if saved else nullcontext():
+                    timing["classify_s"] = self.classify(scene, grid, rows, checkpoint, progress, paced=paced)
+                    _refuse_empty(scene, checkpoint)
                 from geocfl.products.write import ClassifiedScene  # with matplotlib and geopandas: not before the map
 
                 facts = origin.facts(
@@ -263,6 +276,8 @@ class Mapper:
                 summary["timing"]["windows"] = checkpoint.windows - resumed
                 staging.path(FILES["summary"]).write_text(json.dumps(summary, indent=2) + "\n")
                 staging.commit()
+                if saved:
+                    saved.remove()
         return SceneMap(targets, summary)
 
     def _summary_exists(self, source: Source, out: str | Path) -> bool:
@@ -283,12 +298,29 @@ class Mapper:
         if "backend" not in vars(self):
             threading.Thread(target=load, name="load").start()
 
-    def _begin(self, scene: Scene, grid: CellGrid, folder: Path, blocks: Blocks | None) -> tuple[Checkpoint, int]:
+    def _saved(self, out: str | Path, stem: str, digest: str) -> SavedCheckpoint | None:
+        """The copy of a scene's checkpoint; None if there is to be none, or `work` holds the checkpoint itself."""
+        if not self.work or self._spool(out):
+            return None
+        return SavedCheckpoint(self.work / folder_of(output_folder(out), stem, digest))
+
+    def _spool(self, out: str | Path) -> Path | None:
+        """The folder in `work` for products that go into a store; None to use another."""
+        return self.work if self.work and not in_store(self.work) and in_store(output_folder(out)) else None
+
+    def is_shared(self, out: str | Path) -> bool:
+        """Whether all machines that use this mapper see the folders of unfinished maps."""
+        return self._spool(out) is not None or not in_store(output_folder(out))
+
+    def _begin(
+        self, scene: Scene, grid: CellGrid, folder: Path, blocks: Blocks | None, saved: SavedCheckpoint | None
+    ) -> tuple[Checkpoint, int]:
         """The scene's checkpoint, with the rows of `blocks` if there are any, and the rows of cells in a strip."""
         if blocks is None:
             rows = self.cell_rows(scene, grid)
             log.log(self._level, "%r", self.backend)
-            return self.checkpoint(folder, grid, rows), rows
+            appended = partial(saved.save_sometimes, folder) if saved else lambda: None
+            return self.checkpoint(folder, grid, rows, appended=appended), rows
         (folder / CHECKPOINT).unlink(missing_ok=True)  # blocks begin at the first row
         checkpoint = self.checkpoint(folder, grid, blocks.cell_rows)
         checkpoint.join([blocks.folder(first) for first, _ in blocks.rows])
@@ -359,9 +391,18 @@ class Mapper:
 
     def staging(self, source: Source, out: str | Path, digest: str, *, overwrite: bool) -> Staging:
         """The staging of a scene's products."""
-        return Staging(out, source.stem, digest, overwrite=overwrite, suffixes=self._files.values())
+        return Staging(
+            out, source.stem, digest, overwrite=overwrite, suffixes=self._files.values(), work=self._spool(out)
+        )
 
-    def checkpoint(self, folder: Path, grid: CellGrid, cell_rows: int, first: int = 0) -> Checkpoint:
+    def checkpoint(
+        self,
+        folder: Path,
+        grid: CellGrid,
+        cell_rows: int,
+        first: int = 0,
+        appended: Callable[[], object] = lambda: None,
+    ) -> Checkpoint:
         """The checkpoint, in a folder, of a scene or of the block that begins at row `first`."""
         with self._loading:  # one thread loads the classifier while the others wait
             backend = self.backend
@@ -379,6 +420,7 @@ class Mapper:
             cell_bands=self.decision.bands,
             thumbnail_pixels=PICTURE_PIXELS if self.selection.truecolor else PREVIEW_PIXELS,
             first=first,
+            appended=appended,
         )
 
     def classify(

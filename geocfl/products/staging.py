@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Literal
 
 from geocfl.core.files import parsed_json, sync
-from geocfl.errors import GeocflError, OutputError
+from geocfl.errors import GeocflError, OutputError, resumable
 from geocfl.products.files import SUFFIXES, SUMMARY
 from geocfl.products.lock import LockedFolder
 from geocfl.products.storage import existing, in_store, output_folder, put, reaching
@@ -70,6 +70,7 @@ class Staging:
         suffixes: Iterable[str] = SUFFIXES,
         keep_mark: bool = False,
         known: Iterable[str] = SUFFIXES,
+        work: Path | None = None,
     ) -> None:
         """Touches nothing before the ``with`` block.
 
@@ -82,16 +83,21 @@ class Staging:
             keep_mark: Whether the partial folder keeps the hash of finished work, by which work without a summary is
                 recognized as done, until `forget`.
             known: Suffixes of all files that such work may make, by default those of a map; the summary is last.
+            work: Folder in whose place this machine's folder for temporary files is used if `out` is in an object
+                store; several machines may share it, and the lock then holds between them.
 
         Raises:
             UsageError: `out` is an address that cannot be written to.
         """
         self._out, self._stem, self._digest, self._overwrite = output_folder(out), stem, digest, overwrite
         self._suffixes, self._keep_mark, self._known = tuple(suffixes), keep_mark, tuple(known)
-        self._work = _spool(f"{self._out} {stem} {digest}") if in_store(self._out) else self._out
+        private = in_store(self._out) and not work
+        self._work = self._out
+        if in_store(self._out):
+            self._work = (work or Path(tempfile.gettempdir())) / folder_of(self._out, stem, digest)
         self.folder = self._work / f".{stem}.partial"
         self._mark = self._out / f".{stem}.partial"  # in a store
-        self._lock = LockedFolder(self._work, self._out, stem, private=in_store(self._out))
+        self._lock = LockedFolder(self._work, self._out, stem, private=private)
         self._begun = self._tried = False
 
     def path(self, suffix: str) -> Path:
@@ -130,9 +136,8 @@ class Staging:
         failure = ""
         if isinstance(error, Exception) and not isinstance(error, GeocflError):
             failure = self._failure_of_writing(error)
-        keep = isinstance(error, KeyboardInterrupt) or (isinstance(error, GeocflError) and error.transient)
         try:
-            if error is not None and not keep and self.state != "done" and not self._committing():
+            if error is not None and not resumable(error) and self.state != "done" and not self._committing():
                 self._clean_up()
         finally:
             self._leave()
@@ -346,6 +351,6 @@ class Staging:
             return False
 
 
-def _spool(work: str) -> Path:
-    """This machine's folder for work whose products go into a store; the same work always gets the same folder."""
-    return Path(tempfile.gettempdir()) / f"geocfl-{hashlib.sha256(work.encode()).hexdigest()[:16]}"
+def folder_of(out: Path, stem: str, digest: str) -> str:
+    """Name of a folder for what is unfinished of some work; the same work always gets the same name."""
+    return f"geocfl-{hashlib.sha256(f'{out} {stem} {digest}'.encode()).hexdigest()[:16]}"

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -184,6 +185,38 @@ def test_a_run_survives_the_death_of_workers_and_scheduler(
     tmp_path: Path, tiny_model: Path, processes: Processes
 ) -> None:
     scenario(tmp_path, tiny_model, processes, good=7, bad=1)
+
+
+def test_a_worker_that_is_terminated_saves_its_checkpoint(
+    tmp_path: Path, tiny_model: Path, processes: Processes
+) -> None:
+    (tmp_path / "in").mkdir()
+    dn = np.random.default_rng(0).integers(200, 2000, (3, 4096, 200), dtype=np.uint16)
+    with rasterio.open(
+        tmp_path / "in/s.tif", "w", driver="GTiff", height=4096, width=200, count=3, dtype="uint16",
+        crs="EPSG:32633", transform=Affine(10, 0, 3e5, 0, -10, 5e6),
+    ) as dataset:  # fmt: skip
+        dataset.write(dn)
+        dataset.descriptions = ("B04", "B03", "B02")
+    command = [GEOCFL, "map", "in/s.tif", "--model", str(tiny_model), "--stride", "16"]
+    processes.start_scheduler()
+    processes.start_worker("--nanny")
+    far = subprocess.Popen(
+        [*command, "--out", "far", "--work", "work", "--scheduler", processes.address],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    log = tmp_path / "far/.s.partial/checkpoint.jsonl"
+    wait_for(lambda: log.exists() and log.read_text().count("\n") > 1)
+    processes.workers[0].terminate()
+    wait_for(lambda: bool(list(tmp_path.glob("work/*/checkpoint.jsonl"))), 20)
+    shutil.rmtree(tmp_path / "far/.s.partial")  # the disk of the machine is gone
+    processes.start_worker()
+    _, stderr = far.communicate(timeout=120)
+    assert far.returncode == 0, stderr
+    timing = json.loads((tmp_path / "far/s_summary.json").read_text())["timing"]
+    assert timing["windows"] < 256 * 13
+    subprocess.run([*command, "--out", "here"], cwd=tmp_path, capture_output=True, check=True)
+    assert content(tmp_path / "far") == content(tmp_path / "here")
 
 
 @pytest.mark.slow

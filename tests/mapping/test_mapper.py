@@ -502,14 +502,36 @@ class TestStopAndGoOn:
                 files = [tmp_path / run / name for run in ("whole", "again")]
                 assert files[0].read_bytes() == files[1].read_bytes(), name
 
-    def test_interrupted_it_ends_cleanly_and_soon(self, tmp_path: Path, scene: Path, tiny_model: Path) -> None:
+    @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    def test_interrupted_it_ends_cleanly_and_soon(
+        self, tmp_path: Path, scene: Path, tiny_model: Path, number: signal.Signals, code: int
+    ) -> None:
         checkpoint = tmp_path / "out" / ".s.partial" / "checkpoint.jsonl"
-        process = self.started(self.command(scene, tiny_model, tmp_path / "out"), checkpoint)
-        process.send_signal(signal.SIGINT)
+        command = [*self.command(scene, tiny_model, tmp_path / "out"), "--work", str(tmp_path / "work")]
+        process = self.started(command, checkpoint)
+        process.send_signal(number)
         _, errors = process.communicate(timeout=60)
-        assert process.returncode == 130, errors
+        assert process.returncode == code, errors
         assert errors.splitlines()[-1] == "geocfl: stopped"
         assert "Traceback" not in errors
+        (copy,) = (tmp_path / "work").glob("*/checkpoint.jsonl")
+        assert copy.read_text() == checkpoint.read_text()
+
+    def test_terminated_among_many_it_goes_on(self, tmp_path: Path, scene: Path, tiny_model: Path) -> None:
+        other = shutil.copy(scene, tmp_path / "t.tif")
+        checkpoint = tmp_path / "out" / ".s.partial" / "checkpoint.jsonl"
+        command = [*self.command(scene, tiny_model, tmp_path / "out"), str(other)]
+        process = self.started(command, checkpoint)
+        process.terminate()
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 143, errors
+        assert "Traceback" not in errors
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert "mapped" in done.stdout
+        windows = {
+            name: json.loads((tmp_path / f"out/{name}_summary.json").read_text())["timing"]["windows"] for name in "st"
+        }
+        assert windows["s"] < windows["t"] == 256 * 8
 
 
 class TestBadInput:
