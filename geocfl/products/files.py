@@ -20,6 +20,7 @@ FILES = {
     "sets": "_sets.tif",
     "sets_style": "_sets.qml",
     "features": "_features.parquet",
+    "zarr": "_cube.zarr.zip",
     "gpkg": f"{LULC}.gpkg",
     "geoparquet": f"{LULC}_polygons.parquet",
     "flatgeobuf": f"{LULC}_polygons.fgb",

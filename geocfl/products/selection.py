@@ -20,6 +20,7 @@ PRODUCTS: dict[str, tuple[str, ...]] = {
     "novelty": ("novelty", "novelty_style"),
     "sets": ("sets", "sets_style"),
     "features": ("features",),
+    "zarr": ("zarr",),
     "sld": ("lulc_sld", "polygons_sld"),
     "truecolor": ("truecolor",),
     "project": ("project", "truecolor"),
@@ -36,10 +37,12 @@ OTHER_NAMES = {
     "polygons": "vector",
     "gpkg": "vector",
     "png": "preview",
+    "cube": "zarr",
+    "xarray": "zarr",
 }
 """What users may call a product, to what it is called here."""
-ON_REQUEST = {"features"}
-"""Products that ``"all"`` leaves out, since they are large."""
+ON_REQUEST = {"features", "zarr"}
+"""Products that ``"all"`` leaves out: features are large, and a cube repeats other products."""
 DEFAULT = ("lulc", "confidence", "vector", "preview", "summary")
 VECTOR_FILES = {
     "gpkg": ("gpkg",),
@@ -93,6 +96,11 @@ class Selection:
             raise UsageError(
                 "features in `products` need pyarrow; run: pip install pyarrow, or leave them out",
                 page="how-to/features/",
+            )
+        if "zarr" in chosen and not find_spec("zarr"):
+            raise UsageError(
+                "`products` asks for zarr, which needs the package zarr; run: pip install zarr, or leave it out",
+                page="how-to/xarray/",
             )
         wanted = vector if "vector" in chosen else ()
         for format in wanted:

@@ -104,6 +104,10 @@ def write_products(
         write_style(path["lulc_sld"], lulc_sld(legend, unclassified=withheld))
         write_style(path["polygons_sld"], polygons_sld(legend, unclassified=withheld))
 
+    if "zarr" in selection.files:
+        from geocfl.products.formats.cube import write_cube
+
+        write_cube(cells, path["zarr"], grid, legend, tags, layers=selection.products, when=scene.when)
     if "features" in selection.files and scene.space:
         summary["features"] = write_features(cells, path["features"], grid, scene.space, tags)
 

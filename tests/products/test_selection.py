@@ -17,9 +17,9 @@ def test_the_short_default():
     assert not selection.truecolor
 
 
-def test_all_of_everything_is_every_file_but_the_large_one():
+def test_all_of_everything_is_every_file_but_those_on_request():
     selection = Selection.of(["all"], VECTOR_FORMATS)
-    assert selection.files == set(FILES) - {"features"}
+    assert selection.files == set(FILES) - {"features", "zarr"}
     assert selection.vector == VECTOR_FORMATS
     assert selection.detail
     assert selection.truecolor
@@ -59,7 +59,12 @@ def test_what_cannot_be_meant(products, vector, message):
 
 def test_what_a_model_lacks_is_left_out_of_all_and_refused_by_name():
     missing = {"novelty": "the model m has no novelty"}
-    assert Selection.of(["all"], VECTOR_FORMATS, missing).files == set(FILES) - {"features", "novelty", "novelty_style"}
+    assert Selection.of(["all"], VECTOR_FORMATS, missing).files == set(FILES) - {
+        "features",
+        "zarr",
+        "novelty",
+        "novelty_style",
+    }
     assert Selection.of(["default"], missing=missing) == Selection.of(["default"])
     with pytest.raises(UsageError, match="`products` asks for novelty, but the model m has no novelty"):
         Selection.of(["default", "novelty"], (), missing)

@@ -35,6 +35,7 @@ LEVEL = "L4"
 MEDIA = {
     ".tif": (pystac.MediaType.COG, "data"),
     ".gpkg": (pystac.MediaType.GEOPACKAGE, "data"),
+    ".zip": ("application/zip", "data"),
     ".parquet": ("application/vnd.apache.parquet", "data"),
     ".fgb": (pystac.MediaType.FLATGEOBUF, "data"),
     ".geojson": (pystac.MediaType.GEOJSON, "data"),
@@ -64,6 +65,7 @@ TITLES = {
     "sets": "Prediction sets, size and bit mask of the classes",
     "sets_style": "Style of the size of the prediction sets for QGIS",
     "features": "Principal components of the features of each cell",
+    "zarr": "Cells as a Zarr cube in a ZIP file, for xarray",
     "gpkg": "Land use / land cover, polygons with their style",
     "geoparquet": "Land use / land cover, polygons",
     "flatgeobuf": "Land use / land cover, polygons",
