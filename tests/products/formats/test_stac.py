@@ -286,6 +286,7 @@ def test_assets_have_media_types_and_roles(
         "sets": (cog, "data"),
         "sets_style": (xml, "style"),
         "features": ("application/vnd.apache.parquet", "data"),
+        "zarr": ("application/zip", "data"),
         "gpkg": ("application/geopackage+sqlite3", "data"),
         "geoparquet": ("application/vnd.apache.parquet", "data"),
         "flatgeobuf": ("application/vnd.flatgeobuf", "data"),
