@@ -136,9 +136,9 @@ def _write_bands(
     more: Sequence[str] = (),
 ) -> None:
     """Writes bands of the work raster as one variable, with a dimension for the bands if `more` names it."""
-    shape, chunks = (grid.rows, grid.columns), (min(CHUNK, grid.rows), min(CHUNK, grid.columns))
-    if more:
-        shape, chunks = (len(bands), *shape), (len(bands), *chunks)
+    depth = [len(bands)] if more else []
+    shape = (*depth, grid.rows, grid.columns)
+    chunks = (*depth, min(CHUNK, grid.rows), min(CHUNK, grid.columns))
     array = _create(group, name, shape, chunks, np.dtype(np.uint8), [*more, "y", "x"], attributes, nodata)
     for first, values in read_strips(cells, bands, at_a_time=CHUNK * grid.columns):
         rows = slice(first, first + values.shape[1])
