@@ -50,6 +50,8 @@ from .planning.plan import Plan as Plan
 from .planning.plan import plan as plan
 from .products.change_map import ChangeMap as ChangeMap
 from .products.change_map import open_change as open_change
+from .products.formats.catalog import CatalogResult as CatalogResult
+from .products.formats.catalog import write_catalog as write_catalog
 from .products.scene_map import SceneMap as SceneMap
 from .products.scene_map import open_map as open_map
 from .scenes.clouds import find_clouds as find_clouds

@@ -70,6 +70,7 @@ def demo(
         ),
         ("with your own model", "geocfl map scene.tif --model runs/mine"),
         ("many scenes, in two processes", "geocfl map 'scenes/*.tif' --workers 2"),
+        ("one share of an array job, in folders by tile", "geocfl map --list scenes.txt --shard auto --layout {mgrs}"),
     ),
 )
 def map_scenes(
@@ -127,6 +128,15 @@ def map_scenes(
     max_novelty: options.MaxNovelty = None,
     min_area: options.MinArea = 0.0,
     simplify: options.Simplify = 0.0,
+    layout: Annotated[
+        str,
+        typer.Option(
+            metavar="FOLDERS",
+            help="Folders for the maps below the output folder, such as {mgrs}/{year}.",
+            show_default="none",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = "",
     datetime: Annotated[
         str | None,
         typer.Option(
@@ -183,6 +193,15 @@ def map_scenes(
             rich_help_panel=MANY,
         ),
     ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Map only share I of N, from 0; auto asks Slurm, Kubernetes or AWS Batch. Then run geocfl catalog.",
+            show_default="all scenes",
+            rich_help_panel=MANY,
+        ),
+    ] = None,
 ) -> None:
     """Map the land cover of Sentinel-2 scenes: rasters, polygons, styles and areas.
 
@@ -199,7 +218,7 @@ def map_scenes(
     what = f"{len(named)} scenes" if len(named) > 1 else one
     if what:  # at once, because loading the model takes seconds
         log.info("mapping %s into %s with the model %s", what, out, model)
-    several = bool(list_file or stac_items) or len(group_files(named)) != 1 or is_pattern(named[0])
+    several = bool(list_file or stac_items or shard) or len(group_files(named)) != 1 or is_pattern(named[0])
     tally = geocfl.Tally()
     facts: list[dict[str, Any]] = []
     with bars() as shown:
@@ -212,6 +231,8 @@ def map_scenes(
             scheduler=scheduler,
             retries=retries,
             work=work or None,
+            layout=layout,
+            shard=parse.shard(shard),
             model=model,
             stride=stride,
             bands=parse.bands(bands),

@@ -5,6 +5,8 @@ An option with an empty text, for example from an unset variable of a shell, cou
 
 from __future__ import annotations
 
+import os
+
 from geocfl.errors import UsageError
 
 
@@ -171,3 +173,21 @@ def accuracies(text: str | None) -> float | dict[str, float] | None:
         return {name.strip(): float(number) for name, _, number in pairs}
     except ValueError as error:
         raise UsageError(f"`expected_ua` is {text} but must look like 0.8 or Forest=0.9,River=0.7") from error
+
+
+def shard(text: str | None) -> tuple[int, int] | None:
+    """``"0/4"`` as numbers; ``"auto"`` and ``"auto/4"`` as what the batch system says.
+
+    Raises:
+        UsageError: It is neither, or no batch system says anything.
+    """
+    from geocfl.mapping.shards import shard_of_job
+
+    if not text:
+        return None
+    index, slash, count = text.partition("/")
+    if (index != "auto" and not (slash and _is_whole(index))) or (slash and not _is_whole(count)):
+        raise UsageError(f"`shard` is {text} but must look like 0/4, auto or auto/4")
+    if index == "auto":
+        return shard_of_job(os.environ, int(count) if slash else None)
+    return int(index), int(count)

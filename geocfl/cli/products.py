@@ -1,8 +1,9 @@
-"""``geocfl stats`` and ``mosaic``: statistics and mosaics of finished maps."""
+"""``geocfl stats``, ``mosaic`` and ``catalog``: statistics, mosaics and catalogs of finished maps."""
 
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,8 @@ from geocfl.cli.bars import bars
 from geocfl.cli.completion import one_of, some_of
 from geocfl.cli.entry import USE, app, examples, printable_lines
 from geocfl.cli.options import REGIONS
+
+log = logging.getLogger("geocfl")
 
 
 @app.command(
@@ -172,3 +175,39 @@ def mosaic(
     typer.echo(printable_lines(made.table()) + "\n")
     for file in made.paths:
         typer.echo(f"  {file}")
+
+
+@app.command(
+    rich_help_panel=USE,
+    epilog=examples(
+        ("after the last shard of a run over many scenes", "geocfl catalog maps"),
+        ("in an object store, with a table of all maps", "geocfl catalog s3://bucket/maps --parquet"),
+    ),
+)
+def catalog(
+    folder: Annotated[
+        str, typer.Argument(help="A folder with maps, or its address in an object store.", metavar="FOLDER")
+    ],
+    parquet: Annotated[
+        bool, typer.Option("--parquet", help="Write catalog.parquet too, a table of all maps (stac-geoparquet).")
+    ] = False,
+    overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Write a STAC catalog and Collection of the finished maps in a folder.
+
+    geocfl map writes them after many scenes, but not with --shard.
+    """
+    made = geocfl.write_catalog(folder, parquet=parquet, overwrite=overwrite)
+    if as_json:
+        facts = {"catalog": str(made.path), "maps": made.maps, "undated": made.undated}
+        typer.echo(json.dumps(facts, indent=2))
+        return
+    typer.echo(f"{made.path}: {len(made.maps):,} maps")
+    if made.undated:
+        log.warning(
+            "%d maps are left out, such as %s, because nothing says when their scenes were taken; map these scenes "
+            "again with geocfl map --datetime",
+            len(made.undated),
+            made.undated[0],
+        )

@@ -29,7 +29,7 @@ from geocfl.products.formats.vector import fixed_date, write_layer
 from geocfl.products.formats.vector_formats import GEOMETRY
 from geocfl.scenes import Reading, Source, open_scene
 from geocfl.scenes.checks import reflectance_warnings
-from geocfl.scenes.collect import Listed, list_scenes
+from geocfl.scenes.collect import Listed, list_scenes, told_apart
 from geocfl.scenes.placing import LOCAL
 
 log = logging.getLogger("geocfl")
@@ -165,7 +165,7 @@ def patches(
     claim(target, overwrite=overwrite)
     bundle = Bundle.load(model)
     found = read_labels(Path(labels), by, layer, bundle.legend)
-    listed = list_scenes(scenes, bands=reading.bands)
+    listed = told_apart(list_scenes(scenes, bands=reading.bands))
     with new_folder(target) as folder:
         written = tuple(patch_bands) if patch_bands else bundle.bands
         cutting = _Cutting(found, bundle, written, min_share, spacing, overlap, folder, progress)

@@ -349,9 +349,10 @@ class _Run:
     def results(self, scenes: Mapping[int, Listed]) -> Iterator[tuple[int, SceneMap | GeocflError]]:
         """Results of scenes as they finish, without those lost with the scheduler; retries after transient errors."""
         sources = {index: absolute(scene.source) for index, scene in scenes.items() if scene.source}
-        where = (self._out, self._overwrite)
+        where = {index: (scenes[index].below(self._out), self._overwrite) for index in sources}
         owners = {
-            self._submit(_map_scene, source, *where, self._block_windows): index for index, source in sources.items()
+            self._submit(_map_scene, source, *where[index], self._block_windows): index
+            for index, source in sources.items()
         }
         tries = Counter[int]()
         coming = as_completed(list(owners), loop=self._client.loop, raise_errors=False)
@@ -361,14 +362,14 @@ class _Run:
             if isinstance(result, Blocks):
                 source, blocks = sources[index], result
                 parts = [self._submit(_classify_block, source, blocks, *rows, first=True) for rows in blocks.rows]
-                joined = self._submit(_join_blocks, source, *where, blocks, parts, first=True)
+                joined = self._submit(_join_blocks, source, *where[index], blocks, parts, first=True)
                 owners[joined] = index
                 coming.add(joined)
             elif isinstance(result, GeocflError) and result.transient and tries[index] < self._retries:
                 tries[index] += 1
                 log.warning("%s; it is mapped again later", result)
                 pause = pause_before_retry(tries[index])
-                again = self._submit(_map_scene, sources[index], *where, self._block_windows, pause, later=True)
+                again = self._submit(_map_scene, sources[index], *where[index], self._block_windows, pause, later=True)
                 owners[again] = index
                 coming.add(again)
             elif result is not None:

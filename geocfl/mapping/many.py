@@ -18,11 +18,14 @@ from geocfl.errors import GeocflError, SceneError, UsageError
 from geocfl.mapping.mapper import SCENES_AT_ONCE, Mapper
 from geocfl.mapping.results import Result, unexpected
 from geocfl.mapping.settings import MapOptions, MapSettings
+from geocfl.mapping.shards import Shard, check_shard, take
 from geocfl.models.bundle import DEFAULT_MODEL, Bundle
 from geocfl.products.formats.catalog import check_catalog, write_catalog
 from geocfl.products.scene_map import SceneMap
+from geocfl.products.storage import output_folder
 from geocfl.scenes import Source
 from geocfl.scenes.collect import Listed, list_scenes
+from geocfl.scenes.layout import arrange, check_layout
 from geocfl.scenes.remote import pause_before_retry
 
 log = logging.getLogger("geocfl")
@@ -44,6 +47,8 @@ def map_scenes(
     scheduler: str | None = None,
     retries: int = 2,
     work: str | Path | None = None,
+    layout: str = "",
+    shard: Shard | None = None,
     progress: Progress = silent,
     **options: Unpack[MapOptions],
 ) -> Iterator[Result]:
@@ -69,6 +74,9 @@ def map_scenes(
         work: Folder that all machines see, or address in an object store, for what is unfinished: other machines resume
             from it if this one is lost. With a folder, huge scenes are also divided among Dask workers if `out` is in
             an object store.
+        layout: Folders below `out` for the maps, such as ``"{mgrs}/{year}"``, see `geocfl.scenes.layout.arrange`.
+        shard: Map only this share of the scenes: its index, from 0, and the number of shards, such as ``(0, 4)``. Each
+            shard must get the same scenes. A shard writes no catalog; see `geocfl.write_catalog`.
         progress: Called with the scenes done and, without Dask, with the windows done of each scene.
         **options: Fields of `MapSettings`.
 
@@ -77,7 +85,8 @@ def map_scenes(
         of several scenes, ``catalog.json`` is in the folder, unless no scene could be mapped.
 
     Raises:
-        UsageError: There are no scenes, a value is invalid, or the cluster cannot do what is asked.
+        UsageError: There are no scenes, two have the same name, a value is invalid, or the cluster cannot do what is
+            asked.
         ModelError: The model cannot be used.
         OutputError: The folder has a ``catalog.json`` that geocfl did not write.
     """
@@ -87,10 +96,19 @@ def map_scenes(
         raise UsageError("`workers` and `retries` must be 0 or more")
     if (workers or scheduler) and not find_spec("distributed"):
         raise UsageError("`workers` and `scheduler` need Dask; run: pip install distributed bokeh")
+    check_layout(layout)
+    if shard:
+        check_shard(shard)
     chosen, bundle = MapSettings(**options), Bundle.load(model)
     listed = list_scenes(scenes, list_file=list_file, stac_items=stac_items, bands=chosen.bands, progress=progress)
+    listed = arrange(listed, layout, chosen.taken())
+    if shard:
+        of = len(listed)
+        listed = take(listed, [each.path for each in listed], shard)
+        log.info("shard %d/%d: %d of %d scenes", *shard, len(listed), of)
     several = len(listed) > 1
-    if several:
+    cataloged = several and not shard
+    if cataloged:
         check_catalog(out, overwrite=overwrite)
     on_dask = bool(workers or scheduler)
     mapper = Mapper(
@@ -99,7 +117,7 @@ def map_scenes(
         device=device,
         batch_size=batch_size,
         memory=memory,
-        scenes_at_once=min(SCENES_AT_ONCE, len(listed)),
+        scenes_at_once=max(1, min(SCENES_AT_ONCE, len(listed))),
         work=work,
     )
     if on_dask:
@@ -117,8 +135,9 @@ def map_scenes(
             if several:
                 progress("scenes", finished, len(listed), "scene")
             yield path, result
-    if several and mapped:
-        undated = write_catalog(out, overwrite=overwrite).undated
+    if cataloged and mapped:
+        depth = len(layout.split("/")) if layout else 0
+        undated = write_catalog(out, overwrite=overwrite, depth=depth).undated
         if undated:
             log.warning(
                 "catalog.json lacks %d of the maps, such as %s, because their scenes do not say when they were taken; "
@@ -135,7 +154,7 @@ def attempt(
     if scene.source is None:
         return scene.error or SceneError(f"{scene.path}: cannot be read")
     try:
-        return mapper.map(scene.source, out, overwrite=overwrite, progress=progress)
+        return mapper.map(scene.source, scene.below(output_folder(out)), overwrite=overwrite, progress=progress)
     except GeocflError as error:
         return error
 

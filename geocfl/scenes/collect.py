@@ -31,7 +31,7 @@ ENDINGS = frozenset({".tif", ".tiff", ".jp2", ".j2k", ".vrt", ".img", ".nc", ".d
 """Endings of files that a pattern may match, in lower case."""
 OUTPUT = re.compile(
     r"_(?:lulc(?:_polygons)?|confidence|probabilities|entropy|novelty|sets|truecolor)\.\w+$"
-    r"|_summary\.json$|\.stac\.json$|^catalog\.json$|\.aux\.xml$",
+    r"|_summary\.json$|\.stac\.json$|^(?:catalog|collection)\.json$|\.aux\.xml$",
     re.IGNORECASE,
 )
 """Names of files that geocfl writes, which no pattern matches."""
@@ -47,11 +47,17 @@ class Listed:
         path: What the user passed; ``COLLECTION#ID`` for an Item in a collection.
         source: Where its bands lie; None if they were not found.
         error: Why they were not found; None if they were.
+        folder: Folder of its map below the output folder, see `geocfl.scenes.layout`; empty for the output folder.
     """
 
     path: str
     source: Source | None
     error: GeocflError | None = None
+    folder: str = ""
+
+    def below(self, out: Path) -> Path:
+        """The folder of its map, on a disk or in a store."""
+        return out / self.folder if self.folder else out
 
 
 def list_scenes(
@@ -65,7 +71,7 @@ def list_scenes(
     """Finds the scenes of a run.
 
     Files of one band each whose names differ only by the band are one scene. A scene that is named twice counts once.
-    Scenes with the same stem are prefixed with as many folder names as needed to tell them apart.
+    Several may have the same stem, see `told_apart` and `geocfl.scenes.layout`.
 
     Args:
         scenes: One or several paths, URLs or patterns such as ``"scenes/*.tif"`` or ``"scenes/**/*.SAFE"``. A path that
@@ -105,7 +111,7 @@ def list_scenes(
 
     with ThreadPoolExecutor(LOOKING) as pool:
         looked = counted(pool.map(look, grouped), progress, "finding scenes", len(grouped), "scene")
-        return _told_apart(_once([*looked, *found]))
+        return _once([*looked, *found])
 
 
 def _of_item(path: str, item: Source | GeocflError) -> Listed:
@@ -232,10 +238,11 @@ def _identity(listed: Listed) -> tuple[object, ...]:
     return tuple((name, _place(band.path), band.index, band.scaling) for name, band in sorted(source.bands.items()))
 
 
-def _told_apart(listed: Sequence[Listed]) -> list[Listed]:
-    """The same, with unique stems, also on file systems that ignore case.
+def told_apart(listed: Sequence[Listed]) -> list[Listed]:
+    """The same scenes with unique stems, also on file systems that ignore case.
 
-    A unique stem stays. Names depend on which scenes there are, not on their order or on which of them can be read.
+    Those with the same stem are prefixed with as many folder names as needed. A unique stem stays. Names depend on
+    which scenes there are, not on their order or on which of them can be read, so this suits outputs made of all.
     """
     names = {index: _names(each.source or _unread(each.path), _identity(each)) for index, each in enumerate(listed)}
     stems = {index: next(each) for index, each in names.items()}
@@ -265,7 +272,7 @@ def _names(source: Source, identity: tuple[object, ...]) -> Iterator[str]:
     """Possible names: the stem, then with more and more folders before it, then with digits of its identity."""
     name = source.stem
     yield name
-    for folder in _folders(source):
+    for folder in safe_folders(source):
         name = f"{folder}_{name}"
         if len(name.encode()) > STEM_BYTES:
             break
@@ -274,7 +281,7 @@ def _names(source: Source, identity: tuple[object, ...]) -> Iterator[str]:
     yield from (f"{source.stem}_{digits[:length]}" for length in (8, 16, 32, 64))
 
 
-def _folders(source: Source) -> list[str]:
+def safe_folders(source: Source) -> list[str]:
     """Names of the folders around a scene, innermost first, made safe for file names."""
     if "://" in source.path:
         url = urlsplit(source.path)

@@ -83,3 +83,16 @@ def test_empty_options_are_not_given(
     assert result.exit_code == 2
     assert {name: given[name] for name in names} == dict.fromkeys(names)
     assert command != "train" or given["data"] is None
+
+
+def test_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOB_COMPLETION_INDEX", "2")
+    assert parse.shard("0/4") == (0, 4)
+    assert parse.shard("auto/3") == (2, 3)
+    assert parse.shard("") is parse.shard(None) is None
+
+
+@pytest.mark.parametrize("text", ["1", "1/", "/4", "a/4", "1/b", "-1/4", "1/4/5", "auto/", "auto/x", "automatic"])
+def test_malformed_shards(text: str) -> None:
+    with pytest.raises(UsageError, match=r"`shard` is .* but must look like 0/4, auto or auto/4"):
+        parse.shard(text)

@@ -47,3 +47,18 @@ def test_one_map_for_each_region(scene: Path, tiny_model: Path, tmp_path: Path) 
     misspelt = run("mosaic", "maps", "--out", "x", "--regions", "regions.gpkg", "--by", "nmae", cwd=tmp_path, code=2)
     assert "did you mean 'name'?" in misspelt.stderr
     assert not (tmp_path / "x").exists()
+
+
+def test_shards_and_their_catalog(scene: Path, tiny_model: Path, tmp_path: Path) -> None:
+    for name in ("a_20240601", "b_20240601"):
+        (tmp_path / f"{name}.tif").write_bytes(scene.read_bytes())
+    options = ["--out", "maps", "--model", tiny_model, "--layout", "{year}"]
+    done = run("map", "*.tif", *options, "--shard", "1/2", cwd=tmp_path)
+    assert "shard 1/2: 1 of 2 scenes" in done.stderr
+    assert not (tmp_path / "maps/catalog.json").exists()
+    refused = run("map", "*.tif", *options, "--shard", "2/2", cwd=tmp_path, code=2)
+    assert refused.stderr.splitlines()[-1] == "geocfl: --shard 2/2 does not exist; use --shard 0/2 to --shard 1/2"
+    made = json.loads(run("catalog", "maps", "--json", cwd=tmp_path).stdout)
+    assert made["maps"] == ["2024/b_20240601"]
+    done = run("catalog", "maps", cwd=tmp_path)
+    assert "catalog.json: 1 maps" in done.stdout.replace("\\", "/")

@@ -48,7 +48,7 @@ def test_one_bad_scene_does_not_stop_the_rest(tmp_path: Path, tiny_model: Path) 
 
     bad.unlink()
     write_scene(bad, 9)
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "maps").iterdir() if path.name != "catalog.json"}
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "maps").glob("S*")}
     tally = Tally()
     statuses = {
         path: tally.add(path, r) for path, r in geocfl.map_scenes([tmp_path / "in/*.tif"], tmp_path / "maps", **options)
@@ -108,14 +108,47 @@ def test_the_next_scene_is_read_while_one_is_classified(tmp_path: Path, tiny_mod
     assert all(isinstance(result, SceneMap) for result in results.values())
 
 
-def test_scenes_of_one_name_are_kept_apart(tmp_path: Path, tiny_model: Path) -> None:
+def test_scenes_of_one_name_need_a_layout(tmp_path: Path, tiny_model: Path) -> None:
     for seed, folder in enumerate("ab"):
-        write_scene(tmp_path / folder / "s.tif", seed)
-    results = dict(geocfl.map_scenes([tmp_path / "*/s.tif"], tmp_path / "maps", model=tiny_model))
-    stems = {Path(path).parent.name: result.paths["lulc"].name for path, result in results.items()}
-    assert len(set(stems.values())) == 2
-    assert all(name.startswith(folder) for folder, name in stems.items())
-    assert {path.name for path in (tmp_path / "maps").glob("*_lulc.tif")} == set(stems.values())
+        write_scene(tmp_path / folder / "s_20240601.tif", seed)
+    pattern, out = tmp_path / "*/s_20240601.tif", tmp_path / "maps"
+    with pytest.raises(UsageError, match=r"a/s_.*\.tif and .*b/s_.*\.tif would both be mapped as s_20240601; use `lay"):
+        dict(geocfl.map_scenes([pattern], out, model=tiny_model))
+    assert not out.exists()
+    results = dict(geocfl.map_scenes([pattern], out, model=tiny_model, layout="{year}/{folder}"))
+    for path, result in results.items():
+        assert result.paths["lulc"].parent == out / "2024" / Path(path).parent.name
+    items = list(pystac.Catalog.from_file(str(out / "catalog.json")).get_items())
+    assert [Path(item.get_self_href()).parent.name for item in items] == ["a", "b"]
+
+
+@pytest.mark.integration
+def test_shards_together_are_one_run(tmp_path: Path, tiny_model: Path) -> None:
+    for number in range(5):
+        write_scene(tmp_path / f"in/s{number}_20240601.tif", number)
+    (tmp_path / "in/broken_20240601.tif").write_text("no raster")
+    pattern, options = tmp_path / "in/*.tif", {"model": tiny_model, "layout": "{year}"}
+    whole = dict(geocfl.map_scenes([pattern], tmp_path / "whole", **options))
+    found: dict[str, SceneMap | GeocflError] = {}
+    for index in (2, 0, 3, 1):
+        shard = dict(geocfl.map_scenes([pattern], tmp_path / "shards", shard=(index, 4), **options))
+        assert not found.keys() & shard.keys()
+        found |= shard
+    assert found.keys() == whole.keys()
+    assert not (tmp_path / "shards/catalog.json").exists()
+    geocfl.write_catalog(tmp_path / "shards")
+
+    def content(folder: Path) -> dict[str, bytes]:
+        files = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
+        return {
+            name: json.dumps(json.loads(path.read_text()) | {"timing": None}).encode()
+            if name.endswith("_summary.json")
+            else path.read_bytes().replace(b'"shards"', b'"whole"')  # the name of the catalog
+            for name, path in files.items()
+        }
+
+    assert content(tmp_path / "shards") == content(tmp_path / "whole")
+    assert not dict(geocfl.map_scenes([pattern], tmp_path / "shards", shard=(6, 7), **options))
 
 
 def test_a_failure_that_nobody_foresaw_is_that_scene_s_alone(tmp_path: Path, tiny_model: Path, monkeypatch) -> None:

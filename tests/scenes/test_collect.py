@@ -7,6 +7,7 @@ import os
 import random
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from geocfl.errors import SceneError, UsageError
 from geocfl.products.files import SUFFIXES
 from geocfl.scenes import collect as listing
-from geocfl.scenes.collect import Listed, _told_apart, is_pattern, list_scenes
+from geocfl.scenes.collect import Listed, is_pattern, list_scenes, told_apart
 from geocfl.scenes.source import Band, Source
 from tests.scenes.formats.test_stac import earth_search
 from tests.scenes.safe_product import write_safe
@@ -217,20 +218,24 @@ def test_errors_of_signed_links_tell_no_secret(monkeypatch: pytest.MonkeyPatch) 
     assert "cannot be reached" in str(listed.error)
 
 
+def told(named: Iterable[str | Path]) -> list[Listed]:
+    return told_apart(list_scenes(named))
+
+
 def test_duplicate_stems_get_the_names_of_folders() -> None:
     names = ["x/2019/S.tif", "x/2020/S.tif", "y/2020/S.tif", "T.tif", "z/2019_S.tif"]
-    listed = list_scenes([write(Path(name)) for name in names])
+    listed = told([write(Path(name)) for name in names])
     assert stems(listed) == ["x_2019_S", "x_2020_S", "y_2020_S", "T", "2019_S"]
-    again = list_scenes(reversed(names))
+    again = told(reversed(names))
     assert stems(again) == stems(listed)[::-1]
-    assert stems(list_scenes(["x/2019/S.tif", "T.tif"])) == ["S", "T"]
+    assert stems(told(["x/2019/S.tif", "T.tif"])) == ["S", "T"]
     Path("x/2019/S.tif").write_text("broken today")
-    assert stems(list_scenes(names)) == ["", *stems(listed)[1:]]
+    assert stems(told(names)) == ["", *stems(listed)[1:]]
 
 
 def test_duplicate_stems_in_one_folder() -> None:
     names = [write(Path("S.tif")), write(Path("S.tiff")), write(Path("s.TIF")), write(Path("deep/S.tif"))]
-    found = stems(list_scenes(names))
+    found = stems(told(names))
     assert len({stem.casefold() for stem in found}) == 4
     assert found[3] == "deep_S"
     assert [stem[:2] for stem in found[:3]] == ["S_", "S_", "s_"]
@@ -241,17 +246,17 @@ def test_folders_of_bands_are_told_apart_by_their_own_names() -> None:
     for folder in ("rome", "oslo"):
         for band in ("B04", "B03"):
             write(Path(f"{folder}/T33_{band}.tif"), band)
-    assert stems(list_scenes(["rome", "oslo"])) == ["rome_T33", "oslo_T33"]
+    assert stems(told(["rome", "oslo"])) == ["rome_T33", "oslo_T33"]
     for folder in ("a/img", "b/img"):
         for band in ("B04", "B03"):
             write(Path(f"{folder}/{band}.tif"), band)
-    assert stems(list_scenes(["a/img", "b/img"])) == ["a_img", "b_img"]
+    assert stems(told(["a/img", "b/img"])) == ["a_img", "b_img"]
 
 
 def test_urls_are_told_apart_by_their_steps() -> None:
     urls = ["https://a.org/x/S.tif?q=1", "https://b.org:8080/x/S.tif", "s3://bucket/y/S.tif", "https://a.org/S.tif"]
     listed = [Listed(url, Source(url.partition("?")[0], "S", {"B04": Band(url)})) for url in urls]
-    assert stems(_told_apart(listed)) == ["a.org_x_S", "b.org_8080_x_S", "y_S", "a.org_S"]
+    assert stems(told_apart(listed)) == ["a.org_x_S", "b.org_8080_x_S", "y_S", "a.org_S"]
 
 
 names = st.text("aA_1", min_size=1, max_size=2)
@@ -264,7 +269,7 @@ def test_stems_never_collide_and_do_not_depend_on_the_order(
 ) -> None:
     files = sorted({("/".join(["/r", *folders, f"{stem}.{ending}"]), stem) for folders, stem, ending in scenes})
     listed = [Listed(path, Source(path, stem, {"B04": Band(path)})) for path, stem in files]
-    found = dict(zip(paths(listed), stems(_told_apart(listed)), strict=True))
+    found = dict(zip(paths(listed), stems(told_apart(listed)), strict=True))
     assert len({stem.casefold() for stem in found.values()}) == len(files)
     own = [stem.casefold() for _, stem in files]
     for path, stem in files:
@@ -272,14 +277,14 @@ def test_stems_never_collide_and_do_not_depend_on_the_order(
         if own.count(stem.casefold()) == 1:
             assert found[path] == stem
     chance.shuffle(listed)
-    assert dict(zip(paths(listed), stems(_told_apart(listed)), strict=True)) == found
+    assert dict(zip(paths(listed), stems(told_apart(listed)), strict=True)) == found
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=80), max_size=6))
 def test_stems_fit_file_systems(folders: list[str]) -> None:
     places = ["/".join(["", *folders, last, "S.tif"]) for last in ("a", "b", "é" * 100, "b/é" + "x" * 200)]
     listed = [Listed(path, Source(path, "S", {"B04": Band(path)})) for path in places]
-    for stem in stems(_told_apart(listed)):
+    for stem in stems(told_apart(listed)):
         assert len(stem.encode()) <= listing.STEM_BYTES
         assert "/" not in stem
         assert not stem.startswith(".")

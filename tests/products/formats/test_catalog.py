@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import geopandas
 import numpy as np
 import pystac
 import pytest
+import shapely
+from affine import Affine
+from hypothesis import given
+from hypothesis import strategies as st
 from pystac.validation import validate
 from pystac.validation.stac_validator import JsonSchemaSTACValidator
 
 from geocfl.core.grid import CellGrid
 from geocfl.core.legend import EUROSAT
-from geocfl.errors import OutputError
+from geocfl.errors import OutputError, UsageError
 from geocfl.products.files import FILES
+from geocfl.products.formats import item_table
 from geocfl.products.formats.catalog import CatalogResult, check_catalog, write_catalog
+from geocfl.products.formats.collection import box_of
 from geocfl.products.formats.raster import write_confidence, write_lulc
 from geocfl.products.formats.stac import write_item
 from geocfl.products.summary import class_table
@@ -67,6 +76,11 @@ def finish(tmp_path: Path, cells_of: Callable[..., Path]) -> Callable[..., dict[
 @pytest.fixture
 def grid(grid_of: Callable[..., CellGrid]) -> CellGrid:
     return grid_of(np.zeros((3, 4)), cut=(10, 20))
+
+
+def cut(grid: CellGrid) -> CellGrid:
+    """A part of a grid, at its upper left."""
+    return replace(grid, height=128, width=3000)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -139,9 +153,17 @@ def test_items_are_those_that_products_stac_asks_for(
 
 def test_items_that_are_there_stay(tmp_path: Path, finish: Callable[..., Any], grid: CellGrid) -> None:
     finish(tmp_path, "S", grid, when=None)
-    (tmp_path / "S.stac.json").write_text("asked for")
+    item = {"id": "asked for", "bbox": None, "properties": {"datetime": "2019-04-16T10:00:31Z"}, "assets": {}}
+    (tmp_path / "S.stac.json").write_text(json.dumps(item))
     assert write_catalog(tmp_path).maps == ("S",)
-    assert (tmp_path / "S.stac.json").read_text() == "asked for"
+    assert json.loads((tmp_path / "S.stac.json").read_text()) == item
+
+
+def test_an_item_that_is_none_is_made_anew(tmp_path: Path, finish: Callable[..., Any], grid: CellGrid) -> None:
+    finish(tmp_path, "S", grid)
+    (tmp_path / "S.stac.json").write_text("cut o")
+    assert write_catalog(tmp_path).maps == ("S",)
+    assert pystac.Item.from_file(tmp_path / "S.stac.json").id == "S"
 
 
 def test_maps_without_date_are_left_out_and_told(tmp_path: Path, finish: Callable[..., Any], grid: CellGrid) -> None:
@@ -264,6 +286,11 @@ def test_maps_in_a_store(tmp_path: Path, finish: Callable[..., Any], grid: CellG
     assert (result.maps, str(result.path)) == (("a", "b"), f"{out}/catalog.json")
     write_catalog(local)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == contents(local)
+    (out / "33TUL/2019").mkdir(parents=True)
+    for path in local.glob("a_*"):
+        (out / "33TUL/2019" / path.name).write_bytes(path.read_bytes())
+    assert write_catalog(str(out), depth=0).maps == ("a", "b")
+    assert write_catalog(str(out)).maps == ("33TUL/2019/a", "a", "b")
     (out / "catalog.json").write_text("{}")
     with pytest.raises(OutputError, match=r"memory://.*catalog\.json: already exists"):
         write_catalog(str(out))
@@ -303,3 +330,131 @@ def test_a_catalog_that_cannot_be_read_is_not_called_foreign(tmp_path: Path) -> 
     (tmp_path / "catalog.json").mkdir()
     with pytest.raises(OutputError, match=r"catalog.json: cannot be read \(Is a directory\); choose another `out`"):
         check_catalog(tmp_path)
+
+
+def test_maps_in_folders_below_and_what_a_catalog_keeps(
+    tmp_path: Path, finish: Callable[..., Any], grid: CellGrid, validator: JsonSchemaSTACValidator
+) -> None:
+    for folder in ("33TUL/2019", "33TUL/2020", ".S.partial", "33TUL/.old"):
+        finish(tmp_path / folder, "S", grid)
+    finish(tmp_path, "T", grid)
+    assert write_catalog(tmp_path, depth=0).maps == ("T",)
+    assert write_catalog(tmp_path).maps == ("33TUL/2019/S", "33TUL/2020/S", "T")
+    assert write_catalog(tmp_path, depth=0).maps == ("33TUL/2019/S", "33TUL/2020/S", "T")
+    for name, kind in (("catalog.json", pystac.Catalog), ("collection.json", pystac.Collection)):
+        catalog = kind.from_file(str(tmp_path / name))
+        validate(catalog, validator=validator)
+        items = list(catalog.get_items())
+        assert [item.id for item in items] == ["S", "S", "T"]
+        assert all(Path(asset.get_absolute_href()).is_file() for item in items for asset in item.assets.values())
+
+
+def test_the_collection_describes_its_maps(tmp_path: Path, finish: Callable[..., Any], grid: CellGrid) -> None:
+    for number, (stem, day) in enumerate({"a": "2019-04-16", "b": "2021-07-02", "c": "2020-01-01"}.items()):
+        finish(
+            tmp_path,
+            stem,
+            replace(grid, transform=grid.transform @ Affine.translation(5000 * number, 0)),
+            f"{day}T10:00:00Z",
+        )
+    items = [pystac.Item.from_file(tmp_path / f"{stem}.stac.json") for stem in write_catalog(tmp_path).maps]
+    collection = pystac.Collection.from_file(tmp_path / "collection.json")
+    ((start, end),) = collection.extent.temporal.intervals
+    assert (start.date().isoformat(), end.date().isoformat()) == ("2019-04-16", "2021-07-02")
+    boxes = np.array([item.bbox for item in items])
+    assert collection.extent.spatial.bboxes == [[*boxes.min(axis=0)[:2], *boxes.max(axis=0)[2:]]]
+    assert list(collection.item_assets) == ["lulc", "attributes", "confidence", "gpkg", "summary"]
+    assert collection.item_assets["lulc"].media_type == items[0].assets["lulc"].media_type
+    assert collection.summaries.get_list("proj:code") == ["EPSG:32633"]
+
+
+longitudes = st.floats(-180, 180, allow_nan=False)
+
+
+@given(st.lists(st.tuples(longitudes, st.floats(0.1, 30)), min_size=1, max_size=6))
+def test_a_box_holds_all_boxes_also_over_the_antimeridian(spans: list[tuple[float, float]]) -> None:
+    boxes = [[west, 0, (west + width + 180) % 360 - 180, 1] for west, width in spans]
+    west, _, east, _ = box_of(boxes)
+    width = (east - west) % 360 or 360
+    assert -180 <= west <= 180
+    assert -180 <= east <= 180
+    for start, span in spans:
+        inside = (start - west) % 360
+        assert min(inside, 360 - inside) < 1e-4 or inside + span <= width + 1e-4
+    assert width <= sum(span for _, span in spans) + 360
+    if len(spans) == 1:
+        assert width == pytest.approx(spans[0][1], abs=1e-5)
+
+
+def test_boxes_on_both_sides_of_the_antimeridian_do_not_span_the_world() -> None:
+    assert box_of([[179, -18, 180, -17], [-180, -17, -178, -16]]) == [179, -18, -178, -16]
+    assert box_of([]) == [-180, -90, 180, 90]
+
+
+def test_a_table_of_the_items_is_read_by_others(tmp_path: Path, finish: Callable[..., Any], grid: CellGrid) -> None:
+    pytest.importorskip("stac_geoparquet")
+    finish(tmp_path / "33TUL", "S", grid)
+    finish(tmp_path, "T", grid, "2020-06-01T10:00:00Z", rasters=False)  # has other assets
+    finish(tmp_path, "Fiji", cut(PLACES["Fiji, over the antimeridian"]), "2021-06-01T10:00:00Z")
+    write_catalog(tmp_path, parquet=True)
+    table = tmp_path / "catalog.parquet"
+    written = table.read_bytes()
+    frame = geopandas.read_parquet(table).set_index("id")
+    assert {id: row["assets"]["gpkg"]["href"] for id, row in frame.iterrows()} == {
+        "Fiji": "./Fiji_lulc.gpkg", "S": "./33TUL/S_lulc.gpkg", "T": "./T_lulc.gpkg",
+    }  # fmt: skip
+    assert frame.crs.to_epsg() in (4326, None) or frame.crs.to_authority() == ("OGC", "CRS84")
+    for id, below in (("S", "33TUL/"), ("T", ""), ("Fiji", "")):
+        item = json.loads((tmp_path / f"{below}{id}.stac.json").read_text())
+        assert frame.geometry[id].equals_exact(shapely.geometry.shape(item["geometry"]), 1e-9)
+    assert pystac.Collection.from_file(tmp_path / "collection.json").assets["items"].href == "./catalog.parquet"
+    write_catalog(tmp_path)  # which keeps it up to date
+    assert table.read_bytes() == written
+    finish(tmp_path, "U", grid)
+    write_catalog(tmp_path)
+    assert set(geopandas.read_parquet(table)["id"]) == {"Fiji", "S", "T", "U"}
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_table_of_the_items_is_what_rustac_reads(
+    tmp_path: Path, finish: Callable[..., Any], grid: CellGrid, validator: JsonSchemaSTACValidator
+) -> None:
+    pytest.importorskip("stac_geoparquet")
+    rustac = pytest.importorskip("rustac")
+    for stem in "ab":
+        finish(tmp_path, stem, grid)
+    write_catalog(tmp_path, parquet=True)
+
+    async def read() -> list[dict[str, Any]]:
+        return list((await rustac.read(str(tmp_path / "catalog.parquet")))["features"])
+
+    found = asyncio.run(read())
+    assert [item["id"] for item in found] == ["a", "b"]
+    for item in found:
+        own = json.loads((tmp_path / f"{item['id']}.stac.json").read_text())
+        assert validate(pystac.Item.from_dict(item), validator=validator)
+        assert item["properties"]["proj:code"] == own["properties"]["proj:code"]
+        assert item["assets"]["lulc"]["classification:classes"] == own["assets"]["lulc"]["classification:classes"]
+        assert item["bbox"] == pytest.approx(own["bbox"])
+
+
+def test_a_table_of_other_making_stays(tmp_path: Path, finish: Callable[..., Any], grid: CellGrid) -> None:
+    pytest.importorskip("stac_geoparquet")
+    finish(tmp_path, "S", grid)
+    foreign = tmp_path / "catalog.parquet"
+    foreign.write_bytes(b"prices of trees")
+    with pytest.raises(OutputError, match=r"catalog\.parquet: already exists, not made by geocfl"):
+        write_catalog(tmp_path, parquet=True)
+    write_catalog(tmp_path)
+    assert foreign.read_bytes() == b"prices of trees"
+    write_catalog(tmp_path, parquet=True, overwrite=True)
+    assert list(geopandas.read_parquet(foreign)["id"]) == ["S"]
+    (tmp_path / "collection.json").write_text("{}")
+    with pytest.raises(OutputError, match=r"collection\.json: already exists, not made by geocfl"):
+        write_catalog(tmp_path)
+
+
+def test_a_table_needs_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(item_table, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match="pip install stac-geoparquet"):
+        write_catalog(tmp_path, parquet=True)
