@@ -73,7 +73,7 @@ def test_a_scene_that_lacks_a_field_fails_alone(layout: str, field: str) -> None
     ("layout", "message"),
     [
         ("{tile}/{year}", "unknown field of `layout` 'tile'; choose from: mgrs"),
-        ("{yaer}", "did you mean 'year'"),
+        ("{years}", "did you mean 'year'"),
         ("{}", "unknown field"),
         ("{year!r}", "more of year than its name"),
         ("{year:>9}", "more of year than its name"),
