@@ -1,0 +1,22 @@
+"""Prints what geocfl needs to map, without torch: python requirements.py [EXTRA...] < pyproject.toml.
+
+Maps are classified by OpenVINO from the `model.onnx` of a model; torch and what stands on it are for training, evaluation
+and exports.
+"""
+
+import re
+import sys
+import tomllib
+
+ONLY_TRAINING = {"onnxscript", "timm", "torch", "torchgeo"}
+
+
+def requirements(pyproject: str, extras: list[str]) -> list[str]:
+    """The requirements of pyproject.toml and some of its extras, without those that only training needs."""
+    project = tomllib.loads(pyproject)["project"]
+    chosen = [*project["dependencies"], *(each for extra in extras for each in project["optional-dependencies"][extra])]
+    return [each for each in chosen if re.match(r"[\w.-]+", each).group() not in ONLY_TRAINING]
+
+
+if __name__ == "__main__":
+    print("\n".join(requirements(sys.stdin.read(), sys.argv[1:])))
