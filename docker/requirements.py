@@ -1,7 +1,6 @@
 """Prints what geocfl needs to map, without torch: python requirements.py [EXTRA...] < pyproject.toml.
 
-Maps are classified by OpenVINO from the `model.onnx` of a model; torch and what stands on it are for training, evaluation
-and exports.
+OpenVINO classifies with a model's `model.onnx`. Torch and what builds on it are for training, evaluation and exports.
 """
 
 import re

@@ -40,6 +40,8 @@ def examples(*each: tuple[str, str]) -> str:
 
 LEAST_OPEN_FILES = 64
 """Files that a process must be able to open at once: the bands of a product, its map's rasters and the libraries'."""
+LEFT_OUT = ("torch", "torchgeo", "timm", "onnxscript")
+"""Packages that an installation for maps alone may lack, such as the container image for CPUs."""
 _ADDRESS = re.compile(r"\w\w:[/\\]|/vsi|@|/.*\?")
 """What only messages with addresses contain, or few others."""
 _Misuse: Any = typer.BadParameter.__base__
@@ -94,6 +96,12 @@ class _Commands(TyperGroup):
                 raise
             print_error(error, _running(ctx))
             raise typer.Exit(error.exit_code) from error
+        except ModuleNotFoundError as error:
+            if error.name not in LEFT_OUT or ctx.params.get("debug"):
+                raise
+            lack = f"this command needs {error.name}, which is not installed; run: pip install geocfl"
+            print_error(GeocflError(lack))
+            raise typer.Exit(1) from error
         except _Misuse as error:
             error.message = _without_secrets(error.message)
             raise
