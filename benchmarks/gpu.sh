@@ -41,6 +41,7 @@ import platform, sys, torch
 name = torch.cuda.get_device_name('$device') if '$device'.startswith('cuda') else platform.processor() or platform.machine()
 print(f'{name}, torch {torch.__version__}, Python {platform.python_version()}')"
 step tests "$python" -m pytest -q -rs -p no:cacheprovider tests/models/test_backends.py tests/data/test_placed.py \
+    tests/mapping/test_device.py \
     -k "test_a_gpu_ or missing_pixels or filled_up or halved"
 step agreement "$python" benchmarks/agreement.py --device "$device" ${SIDE:+--side "$SIDE"}
 step training "$python" benchmarks/training_step.py --device "$device" --rounds "$rounds" --steps "$steps" \
@@ -50,7 +51,12 @@ step throughput "$python" benchmarks/map_throughput.py --device "$device" --roun
     --json "$out/throughput.json"
 scene=("$work"/tile_"$size"_*.tif)
 for stride in 64 16; do
-    step "profile-$stride" "$python" benchmarks/map_profile.py "${scene[0]}" --device "$device" --stride "$stride"
+    for model in eurosat-rgb-lite0 eurosat-rgb-dense; do
+        step "profile-$model-$stride" "$python" benchmarks/map_profile.py "${scene[0]}" --model "$model" \
+            --device "$device" --stride "$stride"
+    done
+    step "profile-batches-$stride" "$python" benchmarks/map_profile.py "${scene[0]}" --model eurosat-rgb-lite0 \
+        --device "$device" --stride "$stride" --batch-size "${LARGE_BATCH:-1024}"
 done
 step compiled "$python" benchmarks/training_step.py --device "$device" --rounds "$rounds" --steps "$steps" \
     --cases resnet18 --compile

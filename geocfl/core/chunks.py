@@ -1,12 +1,16 @@
-"""Computes rows of large arrays on all cores, a few rows at a time."""
+"""Computes on all cores: rows of large arrays, a few at a time, or one item after the other."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from typing import TypeVar
 
 from geocfl.core.machine import cores
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 CHUNK = 1 << 18
 """Pixels at once: a few bands of them stay in a core's cache, and a chunk outweighs the start of its task."""
@@ -28,6 +32,11 @@ def in_chunks(work: Callable[[slice], object], rows: int, columns: int) -> None:
         return
     for _ in _pool().map(work, chunks):
         pass
+
+
+def on_all_cores(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """The results of a function for each item, in their order; all of them are started at once."""
+    return _pool().map(work, items)
 
 
 @cache

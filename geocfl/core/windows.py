@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
+T = TypeVar("T", bound=np.generic)
 
-def cut(
-    pixels: NDArray[np.float32], window: int, rows: NDArray[np.int64], columns: NDArray[np.int64]
-) -> NDArray[np.float32]:
+
+def cut(pixels: NDArray[T], window: int, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[T]:
     """(n, B, window, window) windows of (B, h, w) pixels, by the `rows` and `columns` of their upper left pixels."""
     windows = np.lib.stride_tricks.sliding_window_view(pixels, (window, window), axis=(1, 2))
     return windows.transpose(1, 2, 0, 3, 4)[rows, columns]
@@ -42,12 +44,18 @@ def fill(windows: NDArray[np.float32]) -> NDArray[np.float32]:
     known = ~np.isnan(windows[:, 0])
     for index in np.flatnonzero(~known.all(axis=(1, 2)) & known.any(axis=(1, 2))):
         pixels = windows[index].reshape(windows.shape[1], -1)
-        windows[index] = pixels.take(_sources(known[index]), axis=1).reshape(windows.shape[1:])
+        windows[index] = pixels.take(sources(known[index]), axis=1).reshape(windows.shape[1:])
     return windows
 
 
-def _sources(known: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """(H * W,) index of the source of each pixel of an (H, W) window."""
+def sources(known: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """(H * W,) index of the pixel of an (H, W) window that each of its pixels is filled with, as by `fill`.
+
+    Args:
+        known: (H, W), which pixels have data.
+    """
+    if not known.any():
+        return np.arange(known.size)
     from scipy.ndimage import distance_transform_edt  # slow to import, and most scenes have no missing pixels
 
     nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
@@ -56,8 +64,8 @@ def _sources(known: NDArray[np.bool_]) -> NDArray[np.intp]:
     row, column = mirrored.clip(0, last)
     usable = ((mirrored >= 0) & (mirrored <= last)).all(axis=0) & known[row, column]
     row, column = np.where(usable, mirrored, nearest)
-    sources: NDArray[np.intp] = (row * known.shape[1] + column).ravel()
-    return sources
+    found: NDArray[np.intp] = (row * known.shape[1] + column).ravel()
+    return found
 
 
 def has_data(mask: NDArray[np.bool_], stride: int) -> NDArray[np.bool_]:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geocfl.core.lack import lacks_memory
-from geocfl.core.transfer import send
+from geocfl.core.numbers import STORED
+from geocfl.core.transfer import as_stored, send, to_reflectance
 from geocfl.data.patches import Patches
 
 log = logging.getLogger("geocfl")
@@ -44,13 +45,13 @@ class PlacedPatches:
 
     def reflectance(self, indices: NDArray[np.int64]) -> Tensor:
         """(n, B, H, W) float32 reflectance on the device of the patches at `indices`."""
-        if self.device.type == "cpu" or self.patches.pixels.dtype not in (np.uint8, np.uint16):
+        if self.device.type == "cpu" or self.patches.pixels.dtype not in STORED:
             return send(torch.from_numpy(self.patches.reflectance(indices)), self.device)
         if self._pixels is None:
-            stored = send(_as_stored(self.patches.pixels[indices]), self.device)
+            stored = send(as_stored(self.patches.pixels[indices]), self.device)
         else:
             stored = self._pixels[send(torch.from_numpy(indices), self.device)]
-        return to_reflectance(stored, self.patches)
+        return to_reflectance(stored, self.patches.scaling)
 
     def labels(self, indices: NDArray[np.int64]) -> Tensor:
         """(n,) int64 labels on the device of the patches at `indices`."""
@@ -64,7 +65,7 @@ def place(patches: Patches, device: torch.device) -> PlacedPatches:
     """
     if device.type != "cuda":
         return PlacedPatches(patches, torch.device("cpu"))
-    if patches.pixels.dtype not in (np.uint8, np.uint16):
+    if patches.pixels.dtype not in STORED:
         return PlacedPatches(patches, device)
     free = torch.cuda.mem_get_info(device)[0]
     if patches.pixels.nbytes <= SHARE * free:
@@ -83,16 +84,4 @@ def place(patches: Patches, device: torch.device) -> PlacedPatches:
 
 def stored_pixels(patches: Patches, device: torch.device) -> Tensor:
     """The (N, B, H, W) pixels of uint8 or uint16 patches on a device, as `to_reflectance` takes them."""
-    return _as_stored(patches.pixels).to(device)
-
-
-def to_reflectance(stored: Tensor, patches: Patches) -> Tensor:
-    """Float32 reflectance of pixels from `stored_pixels`, by the operations of `Scaling.to_reflectance`."""
-    numbers = stored if stored.dtype == torch.uint8 else stored.to(torch.int32).bitwise_and_(0xFFFF)
-    scaling = patches.scaling
-    return numbers.to(torch.float32).add_(float(np.float32(scaling.offset))).mul_(float(np.float32(1 / scaling.scale)))
-
-
-def _as_stored(pixels: NDArray[np.generic]) -> Tensor:
-    """Pixels as a tensor; uint16, with which torch computes little, as the same bits in int16."""
-    return torch.from_numpy(pixels if pixels.dtype == np.uint8 else np.ascontiguousarray(pixels).view(np.int16))
+    return as_stored(np.ascontiguousarray(patches.pixels)).to(device)

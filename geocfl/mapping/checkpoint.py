@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from geocfl.core.files import parsed_json, sync, write_whole
 from geocfl.core.grid import CellGrid
+from geocfl.core.numbers import Pixels, thinned
 from geocfl.products.scratch import BANDS, write_header
 
 CHECKPOINT = "checkpoint.jsonl"
@@ -139,17 +140,18 @@ class Checkpoint:
     def _row_bytes(self) -> int:
         return 4 * len(self._shown) * -(-self._grid.width // self._step)
 
-    def append(self, cells: NDArray[np.uint8], inside: NDArray[np.float32], windows: int, masked: int = 0) -> None:
+    def append(self, cells: NDArray[np.uint8], inside: Pixels, windows: int, masked: int = 0) -> None:
         """Adds a strip.
 
         Args:
             cells: (cell_bands, k, columns) values of the next k rows of cells.
-            inside: (B, h, width) reflectance of the cells' own pixels.
+            inside: The cells' own pixels.
             windows: Windows classified.
             masked: Cells left empty because of the mask.
         """
         offset = -self.row * self._grid.stride % self._step
-        small = inside[self._shown, offset :: self._step, :: self._step].transpose(1, 0, 2)
+        every = slice(offset, None, self._step), slice(None, None, self._step)
+        small = thinned(inside, self._shown, *every).transpose(1, 0, 2)
         with self.cells.open("ab") as file:
             file.write(cells.transpose(1, 0, 2).tobytes())
         with self._thumbnail.open("ab") as file:

@@ -66,7 +66,17 @@ def classify_scene(
     Raises:
         SceneError: The scene cannot be decoded.
     """
-    strips = scene_strips(scene, bands, grid, cell_rows, checkpoint.row, max_masked, last, interpolate=interpolate)
+    strips = scene_strips(
+        scene,
+        bands,
+        grid,
+        cell_rows,
+        checkpoint.row,
+        max_masked,
+        last,
+        interpolate=interpolate,
+        stored=backend.takes_numbers,
+    )
     total, done = grid.rows * grid.columns, checkpoint.row * grid.columns
 
     def advance(cells: int) -> None:

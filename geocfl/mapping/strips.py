@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geocfl.core.grid import CellGrid
+from geocfl.core.numbers import Numbers, Pixels, known
 from geocfl.core.windows import has_data, mirror, share
 from geocfl.mapping.interpolate import cells_to_classify
 from geocfl.scenes import Scene
@@ -20,8 +22,8 @@ class Strip:
 
     Attributes:
         first: Index of the first cell row.
-        pixels: (B, h, w) float32 reflectance, NaN is no data, mirrored beyond the scene. The footprint of cell (k, j)
-            of the strip starts at (k * stride, j * stride).
+        pixels: (B, h, w) float32 reflectance, NaN is no data, or digital numbers; mirrored beyond the scene. The
+            footprint of cell (k, j) of the strip starts at (k * stride, j * stride).
         inside: (B, h', width) of the cells' own pixels; a view.
         valid: (k, columns) bool, which cells have data: at least half of their pixels inside the scene do and lie in
             the area to map, and no more are masked than allowed.
@@ -30,8 +32,8 @@ class Strip:
     """
 
     first: int
-    pixels: NDArray[np.float32]
-    inside: NDArray[np.float32]
+    pixels: Pixels
+    inside: Pixels
     valid: NDArray[np.bool_]
     chosen: NDArray[np.bool_]
     masked: NDArray[np.bool_]
@@ -47,6 +49,7 @@ def scene_strips(
     last: int | None = None,
     *,
     interpolate: bool = False,
+    stored: bool = False,
 ) -> Iterator[Strip]:
     """Reads a scene from top to bottom, each pixel once: rows that the next strip needs are kept.
 
@@ -61,6 +64,7 @@ def scene_strips(
         max_masked: Fraction of a cell's pixels that may be masked, 0..1.
         last: Row of cells to stop before, a multiple of `cell_rows`; None for all.
         interpolate: Whether to choose only the cells that the others can be interpolated from; `cell_rows` is even.
+        stored: Whether to give digital numbers if the scene has such as devices take, else reflectance.
 
     Yields:
         Strips that together cover every row of cells from `first` to `last`.
@@ -78,23 +82,31 @@ def scene_strips(
         return
     # The last strip is mirrored at the bottom, so it may need rows above those of the strip before it.
     keep = np.minimum.accumulate([rows.min() for rows in needs][::-1])[::-1]
-    held = np.empty((len(bands), 0, len(columns)), np.float32)
+    dtype = scene.stored_dtype(bands) if stored else None
+    planes = len(bands) if dtype is None else len(bands) + 1
+    held = np.empty((planes, 0, len(columns)), dtype or np.float32)
+
+    def of(part: NDArray[Any]) -> Pixels:
+        return part if dtype is None else Numbers(part, tuple(scene.scaling[band] for band in bands))
+
     top = stop = int(keep[0])
     for index, (rows, lowest) in enumerate(zip(needs, keep.tolist(), strict=True)):
         row = first + index * cell_rows
         end = max(stop, min(grid.height, -(-(int(rows.max()) + 1) // align) * align))
-        pixels = np.empty((len(bands), end - lowest, len(columns)), np.float32)
+        pixels = np.empty((planes, end - lowest, len(columns)), held.dtype)
         kept = stop - lowest
         pixels[:, :kept] = held[:, lowest - top :]
         if end > stop:
-            scene.read(bands, stop, end, out=pixels[:, kept:, left : left + grid.width])
+            (scene.read if dtype is None else scene.read_stored)(
+                bands, stop, end, out=pixels[:, kept:, left : left + grid.width]
+            )
             pixels[:, kept:, outside] = pixels[:, kept:, left + columns[outside]]
         held, top, stop = pixels, lowest, end
         below = min(grid.height, (row + cell_rows) * grid.stride)
-        inside = held[:, row * grid.stride - top : below - top, left : left + grid.width]
-        valid, masked = _wanted_cells(scene, ~np.isnan(inside[0]), row * grid.stride, below, grid.stride, max_masked)
+        inside = of(held[:, row * grid.stride - top : below - top, left : left + grid.width])
+        valid, masked = _wanted_cells(scene, known(inside), row * grid.stride, below, grid.stride, max_masked)
         chosen = cells_to_classify(valid, grid.rows - row) if interpolate else valid
-        yield Strip(row, _take(held, rows - top), inside, valid, chosen, masked)
+        yield Strip(row, of(_take(held, rows - top)), inside, valid, chosen, masked)
 
 
 def _wanted_cells(
@@ -122,7 +134,7 @@ def _pixel_rows(grid: CellGrid, row: int, cell_rows: int) -> NDArray[np.int64]:
     return mirror(start, start + (count - 1) * grid.stride + grid.footprint, grid.height)
 
 
-def _take(pixels: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+def _take(pixels: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
     """Rows of (B, h, w); a view unless some are mirrored, as at the scene's top and bottom."""
     if (np.diff(rows) == 1).all():
         return pixels[:, rows[0] : rows[-1] + 1]

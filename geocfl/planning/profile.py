@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from geocfl.core.grid import CellGrid
 from geocfl.core.machine import cores
+from geocfl.core.numbers import thinned
 from geocfl.core.windows import has_data, share
 from geocfl.demonstration.landscape import BANDS, write_synthetic_scene
 from geocfl.mapping.mapper import Mapper, cells_of
@@ -186,7 +187,16 @@ def _read(mapper: Mapper, scene: Scene, grid: CellGrid) -> tuple[_Clock, Strip, 
     rows = mapper.cell_rows(scene, grid)
     middle = max(0, -(-grid.rows // rows) // 2 - 1) * rows
     how = mapper.settings
-    strips = scene_strips(scene, mapper.model.bands, grid, rows, middle, how.max_masked, interpolate=how.interpolate)
+    strips = scene_strips(
+        scene,
+        mapper.model.bands,
+        grid,
+        rows,
+        middle,
+        how.max_masked,
+        interpolate=how.interpolate,
+        stored=mapper.backend.takes_numbers,
+    )
     if middle + rows < grid.rows:
         next(strips)
     with _Clock() as clock:
@@ -233,7 +243,7 @@ def _write(
     """
     picture = PICTURE_PIXELS if mapper.selection.truecolor else PREVIEW_PIXELS
     step = -(-max(grid.height, grid.width) // picture)
-    shown = strip.inside[mapper.shown, ::step, ::step]
+    shown = thinned(strip.inside, mapper.shown, slice(None, None, step), slice(None, None, step))
     origin, warnings, count = mapper.provenance(scene), scene_warnings(scene), itertools.count()
 
     def write(rows: int) -> NDArray[np.float64]:

@@ -20,6 +20,7 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
 from geocfl.core.chunks import in_chunks
+from geocfl.core.numbers import STORED
 from geocfl.core.radiometry import Scaling
 from geocfl.errors import SceneError
 from geocfl.scenes.area import Extent
@@ -143,6 +144,35 @@ class Scene:
         if self.mask:
             reflectance[:, self.mask.read(self.extent, start, stop)] = np.nan
         return reflectance
+
+    def stored_dtype(self, bands: tuple[str, ...]) -> np.dtype[Any] | None:
+        """Type of the digital numbers of bands; None if `read_stored` does not give such."""
+        types = {np.dtype(self._dataset.dtypes[self.bands[band] - 1]) for band in bands}
+        return next(iter(types)) if len(types) == 1 and types <= set(map(np.dtype, STORED)) else None
+
+    def read_stored(self, bands: tuple[str, ...], start: int, stop: int, out: NDArray[np.generic]) -> None:
+        """Full-width rows of digital numbers as the file has them.
+
+        Args:
+            bands: Names, in the order wanted; they have a `stored_dtype`.
+            start: First pixel row.
+            stop: One past the last, at most `height`.
+            out: (B + 1, stop - start, width) array to write into, as `geocfl.core.numbers.Numbers` has them: a pixel
+                has data where `read` gives reflectance.
+
+        Raises:
+            SceneError: The file cannot be decoded there.
+        """
+        dn, hidden = self._decode(bands, self.extent.window(start, stop))
+
+        def copy(rows: slice) -> None:
+            part = dn[:, rows]
+            out[:-1, rows] = part
+            out[-1, rows] = self._missing(part, bands, None if hidden is None else hidden[rows])
+
+        in_chunks(copy, *dn.shape[1:])
+        if self.mask:
+            out[-1, self.mask.read(self.extent, start, stop)] = 1
 
     def read_window(self, bands: tuple[str, ...], row: int, column: int, side: int) -> NDArray[np.float32]:
         """(B, side, side) float32 reflectance of a window that lies in the scene, as `read` gives it.

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from geocfl.core.legend import EUROSAT
 from geocfl.core.radiometry import EUROSAT_RGB, Scaling
+from geocfl.core.transfer import to_reflectance
 from geocfl.data.mosaics import GROUP, SIDE, TILES, mosaic_batches
 from geocfl.data.patches import RGB, Patches
-from geocfl.data.placed import PlacedPatches, place, stored_pixels, to_reflectance
+from geocfl.data.placed import PlacedPatches, place, stored_pixels
 from geocfl.training.config import DENSE, resolve
 from geocfl.training.loop import augmented_batches
 
@@ -33,7 +34,7 @@ def noise(dtype: type = np.uint8, scaling: Scaling = EUROSAT_RGB, count: int = 2
 )
 def test_stored_numbers_become_the_same_reflectance_to_the_bit(dtype, scale, offset):
     patches, chosen = noise(dtype, Scaling(scale, offset)), np.array([3, 0, 19])
-    device = to_reflectance(stored_pixels(patches, CPU)[torch.from_numpy(chosen)], patches)
+    device = to_reflectance(stored_pixels(patches, CPU)[torch.from_numpy(chosen)], patches.scaling)
     assert np.array_equal(device.numpy().view(np.int32), patches.reflectance(chosen).view(np.int32))
 
 
@@ -58,7 +59,7 @@ def test_where_they_lie_does_not_change_the_random_numbers(monkeypatch):
     usual = list(augmented_batches(place(patches, CPU), np.arange(20), settings, 1))
     stored = PlacedPatches(patches, CPU, stored_pixels(patches, CPU))
     monkeypatch.setattr(  # the path of a GPU, on the CPU
-        PlacedPatches, "reflectance", lambda self, indices: to_reflectance(self._pixels[indices], self.patches)
+        PlacedPatches, "reflectance", lambda self, indices: to_reflectance(self._pixels[indices], self.patches.scaling)
     )
     for (x, y), (x_device, y_device) in zip(usual, augmented_batches(stored, np.arange(20), settings, 1), strict=True):
         assert torch.equal(x, x_device)

@@ -26,6 +26,8 @@ TRANSFORM = Affine(10, 0, 3e5, 0, -10, 5e6)
 class Brightness:
     """Class 1..4 by mean reflectance in quarters of 0..1, with probability 0.7; counts what it sees."""
 
+    takes_numbers = False
+
     def __init__(self, batch_size: int = 7, stop_after: int | None = None) -> None:
         self.batch_size = batch_size
         self.stop_after = stop_after

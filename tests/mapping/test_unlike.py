@@ -32,7 +32,7 @@ class Known:
     Windows come last first, in threes.
     """
 
-    batch_size, precision = 3, "float32"
+    batch_size, precision, takes_numbers = 3, "float32", False
 
     def __init__(self, *_: object) -> None:
         pass

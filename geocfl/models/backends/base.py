@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from geocfl.core.numbers import Pixels
 from geocfl.core.windows import cut, fill
 from geocfl.errors import ModelError
 from geocfl.models.backends.jobs import batches, tile_rows, tiles
@@ -62,13 +63,15 @@ class Backend(Protocol):
     Attributes:
         batch_size: Windows per batch; a dense model has a tile per batch.
         precision: Precision that it computes in, one of `PRECISIONS` except ``auto``.
+        takes_numbers: Whether its device computes reflectance from digital numbers. Others need reflectance.
     """
 
     batch_size: int
     precision: str
+    takes_numbers: bool
 
-    def place(self, pixels: NDArray[np.float32]) -> Any:
-        """Moves (B, h, w) float32 reflectance (NaN no data) to the device; called in the reading thread."""
+    def place(self, pixels: Pixels) -> Any:
+        """Moves pixels to the device; called in the reading thread."""
         ...
 
     def classify(

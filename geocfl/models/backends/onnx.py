@@ -8,6 +8,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from geocfl.core.numbers import Pixels, reflectance
 from geocfl.errors import UsageError
 from geocfl.models.backends.base import CPU_BATCH_SIZE, Classified, Scores, classify, classify_windows
 from geocfl.models.bundle import Bundle
@@ -29,6 +30,8 @@ class OnnxBackend:
         UsageError: Another precision.
         ModelError: The model cannot be exported.
     """
+
+    takes_numbers = False
 
     def __init__(
         self,
@@ -53,9 +56,9 @@ class OnnxBackend:
     def __repr__(self) -> str:
         return f"{self._bundle.name} on cpu in float32 through onnxruntime {ort.__version__}"
 
-    def place(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Returns them unchanged."""
-        return pixels
+    def place(self, pixels: Pixels) -> NDArray[np.float32]:
+        """Returns reflectance as it is."""
+        return reflectance(pixels)
 
     def classify(
         self, placed: NDArray[np.float32], rows: NDArray[np.int64], columns: NDArray[np.int64], stride: int

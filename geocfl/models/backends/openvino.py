@@ -9,6 +9,7 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
+from geocfl.core.numbers import Pixels, reflectance
 from geocfl.errors import UsageError
 from geocfl.models.backends.base import CPU_BATCH_SIZE, Classified, Scores, classify, classify_windows
 from geocfl.models.backends.jobs import TILE
@@ -34,6 +35,8 @@ class OpenVinoBackend:
         UsageError: The processor does not support the precision.
         ModelError: The model cannot be exported.
     """
+
+    takes_numbers = False
 
     def __init__(
         self,
@@ -76,9 +79,9 @@ class OpenVinoBackend:
     def __repr__(self) -> str:
         return f"{self._bundle.name} on cpu in {self.precision} through openvino {ov.__version__.partition('-')[0]}"
 
-    def place(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Returns them unchanged."""
-        return pixels
+    def place(self, pixels: Pixels) -> NDArray[np.float32]:
+        """Returns reflectance as it is."""
+        return reflectance(pixels)
 
     def classify(
         self, placed: NDArray[np.float32], rows: NDArray[np.int64], columns: NDArray[np.int64], stride: int

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import NamedTuple
 
@@ -12,9 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
+from geocfl.core.chunks import on_all_cores
 from geocfl.core.lack import lacks_memory
-from geocfl.core.windows import cut, fill
+from geocfl.core.numbers import Numbers, Pixels, known, reflectance
+from geocfl.core.transfer import as_stored, send, to_reflectance
+from geocfl.core.windows import cut, fill, sources
 from geocfl.models.backends.base import Classified, Scores, classified, classify_windows, of_tile
 from geocfl.models.backends.jobs import Tile, tiles
 from geocfl.models.bundle import Bundle
@@ -28,12 +33,12 @@ class DeviceStrip(NamedTuple):
     """A strip on the device.
 
     Attributes:
-        strip: (B, h, w) float32 on the device.
-        gapped: The same on the host, where windows with missing pixels are filled; None if there are none, or on a CPU.
+        strip: (B, h, w) float32 reflectance on the device, NaN is no data.
+        known: (h, w) bool on the host, which pixels have data; None if all have, or on a CPU.
     """
 
     strip: Tensor
-    gapped: NDArray[np.float32] | None
+    known: NDArray[np.bool_] | None
 
 
 class TorchBackend:
@@ -78,22 +83,32 @@ class TorchBackend:
         self._halved = False
         self._pads = on_cuda = self.device.type == "cuda"
         self._on_host = self.device.type == "cpu"
+        self.takes_numbers = on_cuda
         self._copying = torch.cuda.Stream(self.device) if on_cuda else None  # type: ignore[no-untyped-call]
 
     def __repr__(self) -> str:
         return f"{self._bundle.name} on {self.device} in {self.precision} through torch {torch.__version__}"
 
     @torch.inference_mode()
-    def place(self, pixels: NDArray[np.float32]) -> DeviceStrip:
-        """Copies the strip to the device once, however much its windows overlap."""
-        strip = torch.from_numpy(pixels)
-        gapped = None if self._on_host or not np.isnan(pixels[0]).any() else pixels
-        if self._copying is None:
-            return DeviceStrip(strip.to(self.device), gapped)  # on a CPU, no copy
-        with torch.cuda.stream(self._copying):
-            placed = strip.pin_memory().to(self.device, non_blocking=True)
-        self._copying.synchronize()  # the reading thread may wait here; the classifying thread does not
-        return DeviceStrip(placed, gapped)
+    def place(self, pixels: Pixels) -> DeviceStrip:
+        """Copies the strip to the device once, however much its windows overlap; numbers become reflectance there."""
+        if self._on_host:
+            return DeviceStrip(torch.from_numpy(reflectance(pixels)), None)  # no copy
+        has_data = known(pixels)
+        gapped = None if has_data.all() else has_data
+        with nullcontext() if self._copying is None else torch.cuda.stream(self._copying):
+            strip = self._sent(pixels)
+        if self._copying is not None:
+            self._copying.synchronize()  # the reading thread may wait here; the classifying thread does not
+        return DeviceStrip(strip, gapped)
+
+    def _sent(self, pixels: Pixels) -> Tensor:
+        """(B, h, w) reflectance on the device, to the same bits as on the host; NaN is no data."""
+        if not isinstance(pixels, Numbers):
+            return send(torch.from_numpy(pixels), self.device)
+        *bands, missing = send(as_stored(pixels.planes), self.device)
+        strip = torch.stack([to_reflectance(*band) for band in zip(bands, pixels.scaling, strict=True)])
+        return strip.masked_fill_(missing != 0, torch.nan)
 
     @torch.inference_mode()
     def classify(
@@ -125,15 +140,13 @@ class TorchBackend:
     ) -> Iterator[Callable[[], Classified]]:
         """Starts one batch or tile after the other; each result waits for its copy to the host."""
         if not self._bundle.feature_stride:
-            for part, scores in self._batches(
-                len(rows), lambda part: self._cut(placed, rows[part] * stride, columns[part] * stride)
-            ):
+            for part, scores in self._batches(len(rows), self._cutter(placed, rows, columns, stride)):
                 yield partial(self._windows, scores, part)
             return
         height, width = placed.strip.shape[1:]
-        for tile in tiles(rows, columns, stride, self._bundle, (height, width)):
-            scores = self._start(self._cut_tile(placed, tile.rows, tile.columns))
-            yield partial(self._tile, scores, tile)
+        parts = list(tiles(rows, columns, stride, self._bundle, (height, width)))
+        for tile, pixels in zip(parts, self._tiles(placed, parts), strict=True):
+            yield partial(self._tile, self._start(pixels), tile)
 
     def _batches(
         self, count: int, windows: Callable[[slice], Tensor]
@@ -205,27 +218,52 @@ class TorchBackend:
 
         return arrived
 
-    def _cut_tile(self, placed: DeviceStrip, rows: slice, columns: slice) -> Tensor:
-        """(1, B, height, width) pixels of a tile, cut on the device, with missing pixels filled."""
-        if self._on_host or placed.gapped is not None:
-            pixels = placed.strip.numpy() if self._on_host else placed.gapped
-            return torch.from_numpy(fill(pixels[None, :, rows, columns].copy())).to(self.device)  # type: ignore[index]
-        return placed.strip[None, :, rows, columns]
-
-    def _cut(self, placed: DeviceStrip, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Tensor:
-        """(n, B, window, window) windows, cut on the device, with missing pixels filled."""
+    def _tiles(self, placed: DeviceStrip, parts: Sequence[Tile]) -> Iterator[Tensor]:
+        """(1, B, height, width) pixels of tiles, cut on the device, with missing pixels filled."""
         if self._on_host:
-            return torch.from_numpy(fill(cut(placed.strip.numpy(), self._bundle.window, rows, columns)))
-        unfolded = (
-            placed.strip.unfold(1, self._bundle.window, 1).unfold(2, self._bundle.window, 1).permute(1, 2, 0, 3, 4)
-        )
-        windows = unfolded[torch.from_numpy(rows).to(self.device), torch.from_numpy(columns).to(self.device)]
-        if placed.gapped is not None:
-            first = cut(placed.gapped[:1], self._bundle.window, rows, columns)
-            gaps = np.flatnonzero(np.isnan(first).any(axis=(1, 2, 3)))
-            filled = fill(cut(placed.gapped, self._bundle.window, rows[gaps], columns[gaps]))
-            windows[torch.from_numpy(gaps).to(self.device)] = torch.from_numpy(filled).to(self.device)
-        return windows
+            for tile in parts:
+                yield torch.from_numpy(fill(placed.strip.numpy()[None, :, tile.rows, tile.columns].copy()))
+            return
+        masks = [None if placed.known is None else placed.known[tile.rows, tile.columns] for tile in parts]
+        gapped = [mask for mask in masks if mask is not None and not mask.all()]
+        found = on_all_cores(sources, gapped)
+        for tile, mask in zip(parts, masks, strict=True):
+            pixels = placed.strip[None, :, tile.rows, tile.columns]
+            yield pixels if mask is None or mask.all() else _filled(pixels, [next(found)])
+
+    def _cutter(
+        self, placed: DeviceStrip, rows: NDArray[np.int64], columns: NDArray[np.int64], stride: int
+    ) -> Callable[[slice], Tensor]:
+        """Cuts (n, B, window, window) windows of a slice of the cells, with missing pixels filled."""
+        side, top, left = self._bundle.window, rows * stride, columns * stride
+        if self._on_host:
+            pixels = placed.strip.numpy()
+            return lambda part: torch.from_numpy(fill(cut(pixels, side, top[part], left[part])))
+        # Sent once: a copy in every batch would wait until the device has finished the batch before.
+        y, x = send(torch.from_numpy(np.stack([top, left])), self.device)
+        unfolded = placed.strip.unfold(1, side, 1).unfold(2, side, 1).permute(1, 2, 0, 3, 4)
+        if placed.known is None:
+            return lambda part: unfolded[y[part], x[part]]
+        missing = torch.isnan(placed.strip[:1]).float()
+        gapped = F.max_pool2d(missing, side, stride)[0].cpu().numpy()[rows, columns] > 0
+        masks = placed.known[None]
+
+        def filled(part: slice) -> Tensor:
+            windows = unfolded[y[part], x[part]]
+            if not (gaps := np.flatnonzero(gapped[part])).size:
+                return windows
+            has_data = cut(masks, side, top[part][gaps], left[part][gaps])[:, 0]
+            chosen = send(torch.from_numpy(gaps), self.device)
+            windows[chosen] = _filled(windows[chosen], list(on_all_cores(sources, has_data)))
+            return windows
+
+        return filled
+
+
+def _filled(windows: Tensor, found: Sequence[NDArray[np.intp]]) -> Tensor:
+    """(n, B, H, W) windows whose pixels are taken from these `sources`."""
+    indices = send(torch.from_numpy(np.stack(found).astype(np.int32)), windows.device).long()
+    return windows.flatten(2).gather(2, indices[:, None].expand(-1, windows.shape[1], -1)).view_as(windows)
 
 
 def _joined(parts: list[Scores]) -> Scores:
