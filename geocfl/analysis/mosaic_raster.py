@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from geocfl.products import scratch
 from geocfl.products.files import FILES, LULC
 from geocfl.products.formats.qml import confidence_qml, lulc_qml, polygons_qml, write_style
 from geocfl.products.formats.raster import write_confidence, write_lulc
+from geocfl.products.formats.stac import write_item
 from geocfl.products.formats.vector import write_default_styles, write_polygons
 from geocfl.products.formats.vector_formats import POLYGONS
 from geocfl.products.polygons import dissolve
@@ -41,6 +43,7 @@ PASTED_CELLS = 8_000_000
 """Cells pasted at a time, some 60 MB: the higher a strip, the fewer times each map is opened."""
 CELL_BYTES = 8
 """Memory for each of them; rules that weigh classes take more for each class, and get fewer cells."""
+ENDS = ("start", "end")
 NAMED = 100
 """Maps that a mosaic names in its metadata, which readers fetch before any cell."""
 
@@ -61,6 +64,7 @@ def write_raster(
     overlap: str = "confidence",
     keep_mark: bool = False,
     update: bool = False,
+    tile_of: str | None = None,
 ) -> tuple[list[Path], ClassTable]:
     """Writes class raster, confidence, styles and polygons, whole or not at all.
 
@@ -75,12 +79,13 @@ def write_raster(
         overlap: What counts where maps overlap, a key of `geocfl.analysis.overlap_rules.RULES`.
         keep_mark: Whether to keep a mark by which a later call recognizes the mosaic as done.
         update: Replace a mosaic made by the same rule, and keep its cells where the maps are the same.
+        tile_of: The grid that the mosaic is a tile of; it then gets a STAC Item, if it is known when scenes were taken.
 
     Returns:
         The files, and what each class covers.
 
     Raises:
-        NoDataInRegionError: No map has data in the region.
+        NoDataInRegionError: No map has data in the region or tile.
         DataError: A map lacks a raster or time that the rule needs, cannot be decoded, or holds codes that its
             legend lacks.
         OutputError: A file exists already or cannot be written.
@@ -93,11 +98,15 @@ def write_raster(
         maps = sorted(maps, key=lambda part: time_of(part.map), reverse=True)
     legend = maps[0].map.legend
     wanted = Selection.of(["lulc", "confidence"], ()).files | polygons.files
-    suffixes = [suffix for name, suffix in FILES.items() if name in wanted]
     outline = hashlib.sha256(shapely.to_wkt(region, -1).encode()).hexdigest() if region is not None else None
     stem = target.stem.removesuffix(LULC)
-    settings = {"overlap": overlap, "vector": polygons.vector, "region": outline}
+    settings = {"overlap": overlap, "vector": polygons.vector, "region": outline, "grid": tile_of}
     facts = facts_of(grid, maps, stem, settings)
+    times = [datetime.fromisoformat(time) for time in (facts["scene"][f"{end}_datetime"] for end in ENDS) if time]
+    if tile_of and times:
+        wanted |= {"stac"}
+    files = {name: suffix for name, suffix in FILES.items() if name in wanted}
+    suffixes = list(files.values())
     record = read_record(target) if update else None
     if record and record["settings"].get("overlap") != overlap and not overwrite:
         raise OutputError(
@@ -115,7 +124,7 @@ def write_raster(
         with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE):
             _paste(grid, maps, rule, cells, region, progress, target.name, kept)
             table = class_table(cells, grid, legend)
-            if region is not None and table["nodata"]["cells"] == table["total"]["cells"]:
+            if (region is not None or tile_of) and table["nodata"]["cells"] == table["total"]["cells"]:
                 raise NoDataInRegionError(f"{target}: no map has data there")
             tags = mosaic_tags(maps, grid)
             write_lulc(cells, stage.path(FILES["lulc"]), grid, legend, tags)
@@ -127,6 +136,9 @@ def write_raster(
             _write_polygons(cells, grid, legend, polygons, stage, unclassified)
         made = rasters_of({name: stage.path(FILES[name]) for name in ("lulc", "confidence")})
         summary = {**facts, "rasters": made, **table}
+        if "stac" in files:
+            assets = {name: stage.target(suffix).name for name, suffix in files.items() if name != "stac"}
+            write_item(stage.path(FILES["stac"]), stem, grid, legend, summary, assets, (times[0], times[1]))
         stage.path(FILES["summary"]).write_text(
             json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n"
         )

@@ -60,7 +60,7 @@ def facts_of(grid: CellGrid, maps: Sequence[AlignedMap], name: str, settings: Ma
     """
     sources = sources_of(maps)
     known = [m.summary.get("scene", {}).get("datetime") for m in (part.map for part in maps) if "summary" in m.paths]
-    times = sorted(filter(None, known))
+    times = sorted(time for time in known if time)
     place = {"crs": grid.crs.to_string(), "transform": list(grid.transform)[:6]}
     size = {"width": grid.width, "height": grid.height}
     decisive = [__version__, place, size, settings, sources]

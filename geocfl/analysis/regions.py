@@ -83,16 +83,7 @@ class Regions:
         Raises:
             DataError: The regions cannot be reprojected.
         """
-        footprints, numbers = [], []
-        for number, m in enumerate(maps):
-            points = map_outline(m, WGS84, None)
-            points = map_outline(m, WGS84, points[0, 0])
-            points = points[np.isfinite(points).all(axis=1)]
-            if len(points) < 3:
-                continue
-            for turn in TURNS:
-                footprints.append(shapely.make_valid(translate(shapely.Polygon(points), turn)))
-                numbers.append(number)
+        footprints, numbers = map_footprints(maps)
         tree = shapely.STRtree(footprints)
         found = []
         for shape in self._in_degrees():
@@ -105,20 +96,32 @@ class Regions:
 
     def _in_degrees(self) -> Polygons:
         """The regions in longitude and latitude; a region across 180 degrees continues beyond."""
-        crs = pyproj.CRS(self._outlines.crs)
-        if crs.is_geographic:  # straight sides stay straight
+        if pyproj.CRS(self._outlines.crs).is_geographic:  # straight sides stay straight
             straight: Polygons = self._outlines.to_crs(WGS84.to_wkt()).to_numpy()
             return straight
-        remedy = f"{self.path}: its {crs.name} cannot be reprojected; reproject it to longitude and latitude, EPSG:4326"
+        return self.outlines(WGS84)
+
+    def outlines(self, crs: rasterio.CRS) -> Polygons:
+        """The regions in a coordinate reference system, whole; in degrees, one across 180 degrees continues beyond.
+
+        Raises:
+            DataError: They cannot be reprojected.
+        """
+        source, target = pyproj.CRS(self._outlines.crs), pyproj.CRS.from_wkt(crs.to_wkt())
+        if source == target:
+            same: Polygons = self._outlines.to_numpy()
+            return same
+        to = "longitude and latitude, EPSG:4326" if crs == WGS84 else target.name
+        remedy = f"{self.path}: its {source.name} cannot be reprojected; reproject it to {to}"
         try:
-            transformer = pyproj.Transformer.from_crs(crs, WGS84.to_wkt(), always_xy=True)
+            transformer = pyproj.Transformer.from_crs(source, target, always_xy=True)
         except pyproj.exceptions.ProjError as error:
             raise DataError(remedy) from error
-        shapes = shapely.segmentize(self._outlines.to_numpy(), longest_side(crs))
+        shapes = shapely.segmentize(self._outlines.to_numpy(), longest_side(source))
         shapes = shapely.transform(shapes, transformer.transform, interleaved=False)
         if not np.isfinite(shapely.get_coordinates(shapes)).all():
             raise DataError(remedy)
-        whole: Polygons = shapely.make_valid(untorn(shapes))
+        whole: Polygons = shapely.make_valid(untorn(shapes) if target.is_geographic else shapes)
         return whole
 
     def on_grid(self, number: int, grid: CellGrid) -> Any:
@@ -136,6 +139,25 @@ class Regions:
         shapes = shapely.make_valid(shapely.transform(shapes, lambda x, y: to_cell @ (x, y), interleaved=False))
         inside = polygonal(shapely.intersection(shapes, shapely.box(0, 0, grid.columns, grid.rows)))
         return shapely.union_all(inside)
+
+
+def map_footprints(maps: Sequence[SceneMap]) -> tuple[list[Any], list[int]]:
+    """Footprints of maps in longitude and latitude, each also a turn of the earth to the west and to the east.
+
+    Returns:
+        The polygons, and the index of the map of each; none for a map whose place is unknown.
+    """
+    footprints, numbers = [], []
+    for number, m in enumerate(maps):
+        points = map_outline(m, WGS84, None)
+        points = map_outline(m, WGS84, points[0, 0])
+        points = points[np.isfinite(points).all(axis=1)]
+        if len(points) < 3:
+            continue
+        for turn in TURNS:
+            footprints.append(shapely.make_valid(translate(shapely.Polygon(points), turn)))
+            numbers.append(number)
+    return footprints, numbers
 
 
 def file_stem(name: str) -> str:

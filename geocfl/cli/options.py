@@ -10,7 +10,7 @@ import typer
 from geocfl.cli import completion
 from geocfl.cli.completion import a_model, one_of, some_of
 
-SCENE, OUTPUT, SPEED, REGIONS, MANY = "Scene", "Products", "Speed and memory", "Regions", "Many scenes"
+SCENE, OUTPUT, SPEED, REGIONS, MANY = "Scene", "Products", "Speed and memory", "Regions and tiles", "Many scenes"
 DATA, NETWORK, TRAINING, TEACHER = "Data", "Network", "Training", "Distillation"
 """Panels of a command's help; the options in none of them are listed first."""
 

@@ -80,6 +80,7 @@ def stats(
             "one map per district, cut at its border",
             "geocfl mosaic maps --out districts --regions districts.gpkg --by name",
         ),
+        ("one map per 100 km square, from and to a store", "geocfl mosaic s3://b/maps --out s3://b/tiles --grid mgrs"),
     ),
 )
 def mosaic(
@@ -91,11 +92,11 @@ def mosaic(
         ),
     ],
     out: Annotated[
-        Path,
+        str,
         typer.Option(
             metavar="FILE|FOLDER",
             help="Output: NAME_lulc.tif, a new map; NAME_lulc.vrt, which only references the maps; or, with "
-            "--regions, a folder.",
+            "--regions or --grid, a folder.",
         ),
     ],
     overlap: Annotated[
@@ -141,11 +142,25 @@ def mosaic(
             rich_help_panel=REGIONS,
         ),
     ] = None,
+    grid: Annotated[
+        str | None,
+        typer.Option(
+            metavar="mgrs|FILE",
+            help="Write one map per tile, with STAC Items and a catalog: mgrs, the 100 km squares of MGRS; or polygons "
+            "named by --by.",
+            show_default="none",
+            rich_help_panel=REGIONS,
+        ),
+    ] = None,
+    workers: Annotated[
+        int,
+        typer.Option(min=1, metavar="N", help="Processes that make tiles in parallel.", rich_help_panel=REGIONS),
+    ] = 1,
     by: Annotated[
         str | None,
         typer.Option(
             metavar="FIELD",
-            help="Field with the names of regions and maps; polygons with the same name form one region.",
+            help="Field with the names of regions or tiles, and of their maps; polygons with the same name form one.",
             rich_help_panel=REGIONS,
         ),
     ] = None,
@@ -154,7 +169,7 @@ def mosaic(
         typer.Option(metavar="NAME", help="Layer to read, if the file has several.", rich_help_panel=REGIONS),
     ] = None,
 ) -> None:
-    """Merge maps across overlaps and UTM zones, into one map or one per region."""
+    """Merge maps across overlaps and UTM zones, into one map or one per region or tile."""
     with bars() as shown:
         made = geocfl.mosaic(
             maps,
@@ -165,12 +180,14 @@ def mosaic(
             regions=regions,
             by=by,
             layer=layer,
+            grid=grid,
+            workers=workers,
             update=update,
             overwrite=overwrite,
             progress=shown,
         )
     if as_json:
-        typer.echo(json.dumps(made.classes if regions else made.classes[""], indent=2))
+        typer.echo(json.dumps(made.classes if regions or grid else made.classes[""], indent=2))
         return
     typer.echo(printable_lines(made.table()) + "\n")
     for file in made.paths:

@@ -378,8 +378,8 @@ def test_maps_in_an_object_store(tmp_path):
         assert read(write_mosaic([entry], tmp_path / "X_lulc.tif", overwrite=True)[0]).tolist() == [[1, 2]]
     with pytest.raises(DataError, match=r"A_lulc\.tif: is in an object store, .* refers only to files"):
         mosaic(str(store / a.name), tmp_path / "X_lulc.vrt")
-    with pytest.raises(UsageError, match=r"`out` is memory:.*, but mosaics are written only to disks"):
-        mosaic(a, f"{store}/X_lulc.tif")
+    with pytest.raises(UsageError, match=r"`out` is memory:.*, but only rasters and tiles go into object stores"):
+        mosaic(a, f"{store}/X_lulc.vrt")
 
 
 @pytest.mark.parametrize("name", ["X_lulc.tif", "X_lulc.vrt"])

@@ -91,7 +91,7 @@ def write_item(
     legend: Legend | None,
     summary: Mapping[str, Any],
     assets: Mapping[str, str],
-    when: datetime,
+    when: datetime | tuple[datetime, datetime],
 ) -> None:
     """Writes a map's STAC Item, with the projection, raster, classification and processing extensions.
 
@@ -104,16 +104,19 @@ def write_item(
         legend: Names and colors of the codes; only the asset ``lulc`` needs them.
         summary: Content of ``S_summary.json``; ``timing`` is not used, since it depends on the clock.
         assets: Key of `TITLES` to the name of its file beside the Item, with a suffix of `MEDIA`.
-        when: When the scene was taken, with a time zone.
+        when: When the scene was taken, with a time zone; or when the first and the last scene of a mosaic were.
 
     Source: the STAC specification 1.1, https://github.com/radiantearth/stac-spec.
     """
     geometry = footprint(grid)
+    first, last = when if isinstance(when, tuple) else (when, when)
     item = pystac.Item(
         id=stem,
         geometry=shapely.geometry.mapping(geometry) if geometry else None,
         bbox=antimeridian.bbox(geometry) if geometry else None,
-        datetime=when,
+        datetime=first if first == last else None,
+        start_datetime=None if first == last else first,
+        end_datetime=None if first == last else last,
         properties={"title": f"Land use / land cover of {stem}", **_processing(grid, summary)},
         stac_extensions=[PROCESSING],
     )
@@ -269,12 +272,16 @@ def _map_classes(legend: Legend, summary: Mapping[str, Any]) -> list[Classificat
 def _processing(grid: CellGrid, summary: Mapping[str, Any]) -> dict[str, Any]:
     """The processing extension's fields."""
     scene, model = _plain(summary["scene"]["file"]), _plain(summary["model"]["name"])
+    lineage = (
+        f"Cells of {grid.stride} x {grid.stride} pixels of {scene}, each of the class that the model {model} gives "
+        f"to the {grid.window} x {grid.window} pixels around it."
+    )
+    if "maps" in summary:
+        rule = summary["settings"]["overlap"]
+        lineage = f"Mosaic of {len(summary['maps'])} maps of the model {model}, by the rule {rule} where they overlap."
     return {
         "processing:level": LEVEL,
-        "processing:lineage": (
-            f"Cells of {grid.stride} x {grid.stride} pixels of {scene}, each of the class that the model {model} gives "
-            f"to the {grid.window} x {grid.window} pixels around it."
-        ),
+        "processing:lineage": lineage,
         "processing:software": {"geocfl": summary["geocfl"]},
     }
 
