@@ -167,9 +167,7 @@ def mosaic(
         how = How(grid_name(grid), polygons, overlap, update, overwrite)
         return Mosaic(*write_tiles(tiles, opened, target, how, workers, progress))
     if by or layer:
-        raise UsageError(
-            "`by` and `layer` choose among polygons; pass the polygons as `regions` or `grid`"
-        )
+        raise UsageError("`by` and `layer` choose among polygons; pass the polygons as `regions` or `grid`")
     return _whole(maps, target, chosen, polygons, overlap, update, overwrite, progress)
 
 

@@ -21,6 +21,7 @@ from geocfl.core.progress import Progress, counted, silent
 from geocfl.errors import DataError, OutputError
 from geocfl.products.files import FILES, LULC, SUFFIXES, SUMMARY
 from geocfl.products.formats.catalog import check_catalog, write_catalog
+from geocfl.products.formats.collection import COLLECTION
 from geocfl.products.scene_map import SceneMap
 from geocfl.products.selection import Selection
 from geocfl.products.storage import existing
@@ -129,7 +130,8 @@ def write_tiles(
             "the scenes with `datetime`", folder, len(bare), bare[0],
         )  # fmt: skip
     if len(bare) < len(classes):
-        paths.append(write_catalog(folder, overwrite=how.overwrite).path)
+        catalog = write_catalog(folder, overwrite=how.overwrite, depth=0).path
+        paths += [catalog, catalog.with_name(COLLECTION)]
     return paths, classes
 
 

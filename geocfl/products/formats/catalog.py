@@ -27,7 +27,7 @@ from geocfl.core.keywords import declared
 from geocfl.errors import GeocflError, OutputError
 from geocfl.products.files import FILES, SUMMARY
 from geocfl.products.formats.attribute_table import read_legend
-from geocfl.products.formats.collection import COLLECTION, MAPS, collection_text
+from geocfl.products.formats.collection import COLLECTION, MAPS, collection_text, times_of
 from geocfl.products.formats.item_table import PACKAGE, check_package, is_ours, write_items
 from geocfl.products.formats.stac import relative_href, write_item
 from geocfl.products.storage import ASKING, in_store, output_folder, reaching, write_text
@@ -248,7 +248,7 @@ def _item(path: Path) -> dict[str, Any] | None:
     """A map's Item; None if the file is something else or was just removed."""
     try:
         content = parsed_json(path.read_text(encoding="utf-8"))
-        datetime.fromisoformat(content["properties"]["datetime"])
+        times_of(content)
         return dict(content) if {"id", "assets"} <= content.keys() else None
     except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):
         return None

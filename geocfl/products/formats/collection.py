@@ -32,7 +32,7 @@ def collection_text(name: str, items: Mapping[str, Mapping[str, Any]], parquet: 
     Source: the STAC specification 1.1, https://github.com/radiantearth/stac-spec/tree/v1.1.0/collection-spec.
     """
     contents = list(items.values())
-    times = sorted(datetime.fromisoformat(item["properties"]["datetime"]) for item in contents)
+    times = sorted(time for item in contents for time in times_of(item))
     collection = pystac.Collection(
         id=name,
         title="Land use / land cover",
@@ -55,6 +55,18 @@ def collection_text(name: str, items: Mapping[str, Mapping[str, Any]], parquet: 
         collection.add_asset("items", pystac.Asset(parquet, title, media_type=kind, roles=["stac-items"]))
     content = collection.to_dict(include_self_link=False, transform_hrefs=False)
     return json.dumps(content, indent=2) + "\n"
+
+
+def times_of(item: Mapping[str, Any]) -> tuple[datetime, datetime]:
+    """When the first and the last scene of an Item were taken.
+
+    Raises:
+        LookupError, TypeError, ValueError: It does not say.
+    """
+    known = item["properties"]
+    ends = ("datetime", "datetime") if known["datetime"] else ("start_datetime", "end_datetime")
+    first, last = (datetime.fromisoformat(known[end]) for end in ends)
+    return first, last
 
 
 def box_of(boxes: Iterable[Sequence[float]]) -> list[float]:
