@@ -13,6 +13,8 @@ from geocfl.cli.bars import bars
 from geocfl.cli.entry import MAP, app, as_options, examples
 from geocfl.cli.options import SCENE
 
+PLAN = "Assumptions and prices"
+
 
 @app.command(
     rich_help_panel=MAP,
@@ -23,6 +25,10 @@ from geocfl.cli.options import SCENE
             "geocfl plan --list scenes.txt --stride 16 --machines 10 --read-rate 100",
         ),
         ("all land: about 20,000 tiles like this one", "geocfl plan tile.tif --tiles 20000 --machines 100"),
+        (
+            "its price at four dates a tile, half of it under clouds",
+            "geocfl plan tile.tif --tiles 20000 --dates 4 --cloud-share 0.5 --price-hour 0.1",
+        ),
     ),
 )
 def plan(
@@ -52,6 +58,44 @@ def plan(
             metavar="MB/S",
             help="Rate at which each machine receives files, in megabytes per second.",
             show_default="as measured",
+        ),
+    ] = None,
+    dates: Annotated[
+        int, typer.Option(metavar="N", help="Number of dates of each scene.", min=1, rich_help_panel=PLAN)
+    ] = 1,
+    cloud_share: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE", help="Share of the ground that clouds hide, 0 to 1.", min=0, max=1, rich_help_panel=PLAN
+        ),
+    ] = 0.0,
+    retry_share: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE",
+            help="Share of the scenes that are mapped twice, 0 to 1.",
+            min=0,
+            max=1,
+            rich_help_panel=PLAN,
+        ),
+    ] = 0.0,
+    price_hour: Annotated[
+        float | None,
+        typer.Option(
+            metavar="PRICE",
+            help="Price of a machine for an hour.",
+            show_default="none",
+            min=0,
+            rich_help_panel=PLAN,
+        ),
+    ] = None,
+    events: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Events of an earlier run, or their folder, to compare the plan with.",
+            show_default="none",
+            rich_help_panel=PLAN,
         ),
     ] = None,
     model: options.ModelName = "eurosat-rgb-dense",
@@ -100,6 +144,11 @@ def plan(
             tiles=tiles,
             machines=machines,
             read_rate=read_rate,
+            dates=dates,
+            cloud_share=cloud_share,
+            retry_share=retry_share,
+            price_hour=price_hour,
+            events=events or None,
             list_file=list_file,
             stac_items=stac_items,
             model=model,

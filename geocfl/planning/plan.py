@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
@@ -20,6 +20,7 @@ from geocfl.errors import GeocflError, SceneError, UsageError
 from geocfl.mapping.mapper import SCENES_AT_ONCE, Mapper
 from geocfl.mapping.settings import MapOptions, MapSettings
 from geocfl.models.bundle import DEFAULT_MODEL, Bundle
+from geocfl.planning.actual import Actual, read_actual
 from geocfl.planning.profile import SIDE, Cost, Stage, measure_scene, write_stand_in
 from geocfl.scenes import Source
 from geocfl.scenes.collect import list_scenes
@@ -38,7 +39,7 @@ class Plan:
     """Estimated time and size of a run.
 
     Attributes:
-        scenes: Number of scenes or tiles, without those that were left out.
+        scenes: Number of scenes, those of all dates, without those that were left out.
         costs: Costs of the scenes that were measured.
         unreadable: Why scenes were left out: they cannot be read, or were to be measured and cannot be mapped.
         stand_in: Whether a synthetic tile was measured because no scene was given.
@@ -49,6 +50,11 @@ class Plan:
         read_rate: Megabytes per second at which each machine receives files, which adds to the measured time of
             reading. None if not given.
         remote: Whether scenes were read over the network.
+        dates: Number of dates of each scene.
+        cloud_share: Share of the windows that clouds hide on average, which are read but not classified, 0..1.
+        retry_share: Share of the scenes that are mapped a second time, 0..1.
+        price_hour: Price of a machine for an hour, in any currency; None if unknown.
+        actual: What earlier runs took; None if not given.
     """
 
     scenes: int
@@ -61,6 +67,11 @@ class Plan:
     load: float
     read_rate: float | None
     remote: bool
+    dates: int = 1
+    cloud_share: float = 0.0
+    retry_share: float = 0.0
+    price_hour: float | None = None
+    actual: Actual | None = None
 
     def _mean(self, values: Iterable[float]) -> float:
         return sum(values) / len(self.costs)
@@ -68,7 +79,7 @@ class Plan:
     @property
     def windows(self) -> int:
         """Total number of windows to classify."""
-        return round(self.scenes * self._mean(cost.windows for cost in self.costs))
+        return round(self.scenes * (1 - self.cloud_share) * self._mean(cost.windows for cost in self.costs))
 
     @property
     def bytes_read(self) -> int | None:
@@ -82,6 +93,25 @@ class Plan:
         return round(self.scenes * self._mean(cost.bytes_written for cost in self.costs))
 
     @property
+    def bytes_hashed(self) -> int:
+        """Total number of bytes of local files that are read to identify the scenes."""
+        return round(self.scenes * self._mean(cost.bytes_hashed for cost in self.costs))
+
+    @property
+    def requests(self) -> int:
+        """Total number of requests to servers for reading, with those of retried scenes."""
+        return round(self._attempts * self._mean(cost.requests for cost in self.costs))
+
+    @property
+    def price(self) -> float | None:
+        """Price of all machines for the whole time; None if `price_hour` is unknown."""
+        return None if self.price_hour is None else self.machines * self.seconds / 3600 * self.price_hour
+
+    @property
+    def _attempts(self) -> float:
+        return self.scenes * (1 + self.retry_share)
+
+    @property
     def stages(self) -> dict[str, Stage]:
         """The steps of a scene as in `Cost`, averaged over the measured scenes, with the time that `read_rate` adds."""
         stages = {
@@ -91,9 +121,13 @@ class Plan:
             )
             for name in ("start", "read", "classify", "write")
         }
-        if self.read_rate and self.bytes_read:
-            transfer = self.bytes_read / self.scenes / (1e6 * self.read_rate)
-            stages["read"] = replace(stages["read"], seconds=stages["read"].seconds + transfer)
+        classify, shown = stages["classify"], 1 - self.cloud_share
+        stages["classify"] = Stage(shown * classify.seconds, shown * classify.processor)
+        if self.read_rate:  # what was hashed is still in memory when it is read
+            hashed, read = self.bytes_hashed / self.scenes, (self.bytes_read or 0) / self.scenes
+            for name, size in (("start", hashed), ("read", max(0.0, read - hashed))):
+                transfer = size / (1e6 * self.read_rate)
+                stages[name] = replace(stages[name], seconds=stages[name].seconds + transfer)
         return stages
 
     def _limits(self) -> tuple[float, float]:
@@ -116,7 +150,7 @@ class Plan:
     def seconds(self) -> float:
         """Total number of seconds with all machines."""
         ends = self.load + self.stages["start"].seconds + self.stages["write"].seconds
-        return ends + math.ceil(self.scenes / self.machines) * self.seconds_per_scene
+        return ends + math.ceil(self._attempts / self.machines) * self.seconds_per_scene
 
     @property
     def bottleneck(self) -> str:
@@ -132,7 +166,10 @@ class Plan:
             "windows": self.windows,
             "hours": self.seconds / 3600,
             "bytes_read": self.bytes_read,
+            "bytes_hashed": self.bytes_hashed,
             "bytes_written": self.bytes_written,
+            "requests": self.requests,
+            "price": self.price,
             "bottleneck": self.bottleneck,
             "seconds_per_scene": self.seconds_per_scene,
         }
@@ -148,8 +185,14 @@ class Plan:
             ("windows", f"{round(self.windows * each):,}", f"{self.windows:,}"),
             *((words[name], _seconds(stage.seconds), "") for name, stage in stages.items()),
             ("time with overlapping steps", _seconds(self.seconds_per_scene), f"{_hours(self.seconds)}, {by}"),
+            *(
+                [("bytes to hash", _bytes(self.bytes_hashed * each), _bytes(self.bytes_hashed))]
+                * bool(self.bytes_hashed)
+            ),
             ("bytes to read", _bytes(read and read * each), _bytes(read)),
             ("bytes to write", _bytes(self.bytes_written * each), _bytes(self.bytes_written)),
+            *([("requests", f"{self.requests * each:,.0f}", f"{self.requests:,}")] * bool(self.requests)),
+            *([("price", f"{self.price * each:,.3g}", f"{self.price:,.2f}")] if self.price is not None else []),
         ]
         lines = [
             align(
@@ -157,7 +200,27 @@ class Plan:
             ),
             "",
         ]
-        return "\n".join([*lines, *self._notes()])
+        return "\n".join([*lines, *self._notes(), *self._compared()])
+
+    def _compared(self) -> list[str]:
+        """A table of the plan beside what earlier runs took; empty without them."""
+        actual = self.actual
+        if actual is None:
+            return []
+        words = {"start": "open and hash", "read": "read", "classify": "classify", "write": "write products"}
+        each = self.seconds / math.ceil(self._attempts / self.machines)
+        rows = [
+            ("windows", f"{self.windows / self.scenes:,.0f}", f"{actual.windows:,.0f}"),
+            *((words[name], _seconds(self.stages[name].seconds), _seconds(it)) for name, it in actual.seconds.items()),
+            ("time on one machine", _seconds(each), _seconds(actual.seconds_per_scene)),
+            ("bytes to write", _bytes(self.bytes_written / self.scenes), _bytes(actual.bytes_written)),
+            ("attempts", f"{1 + self.retry_share:.2f}", f"{actual.attempts:.2f}"),
+        ]
+        count = f"{actual.scenes:,} scene{'s' if actual.scenes > 1 else ''}"
+        machines = f"{actual.hosts:,} machine{'s' if actual.hosts > 1 else ''}"
+        failed = f"; {actual.failed:,} failed" if actual.failed else ""
+        note = f"An earlier run mapped {count} on {machines}{failed}. Its times to classify include waiting for pixels."
+        return ["", align([("per scene", "predicted", "actual"), *rows], text_columns=[0]), "", note]
 
     def _notes(self) -> Iterator[str]:
         """The assumptions, one sentence each."""
@@ -190,6 +253,12 @@ class Plan:
                 "Files were read on this machine, possibly from its cache; if they arrive more slowly, pass their rate "
                 "as `read_rate`."
             )
+        if self.dates > 1:
+            yield f"Each scene is mapped at {self.dates:,} dates."
+        if self.cloud_share:
+            yield f"Clouds hide {self.cloud_share:.0%} of the windows, which are read but not classified."
+        if self.retry_share:
+            yield f"{self.retry_share:.0%} of the scenes count twice, although a retried scene resumes."
         if self.machines > 1 and self.bytes_read is not None:
             yield f"Together, the machines read {_bytes(self.bytes_read / self.seconds)} per second."
         if self.unreadable:
@@ -203,6 +272,11 @@ def plan(
     tiles: int | None = None,
     machines: int = 1,
     read_rate: float | None = None,
+    dates: int = 1,
+    cloud_share: float = 0.0,
+    retry_share: float = 0.0,
+    price_hour: float | None = None,
+    events: str | Path | None = None,
     list_file: str | Path | None = None,
     stac_items: str | Path | None = None,
     model: str | Path = DEFAULT_MODEL,
@@ -223,6 +297,11 @@ def plan(
             measured. All land is about 20,000 tiles.
         machines: Number of machines like this one that share the scenes.
         read_rate: Megabytes per second at which each machine receives files; None for the measured rate.
+        dates: Number of dates of each scene, which all are mapped.
+        cloud_share: Share of the ground that clouds hide on average, 0..1, if a mask will be used.
+        retry_share: Share of the scenes that fail for a time and are mapped again, 0..1.
+        price_hour: Price of a machine for an hour, in any currency.
+        events: Events of an earlier run, or the folder that holds them, to compare the plan with.
         list_file: As in `geocfl.map_scenes`.
         stac_items: As in `geocfl.map_scenes`.
         model: As in `geocfl.map_scene`.
@@ -239,12 +318,13 @@ def plan(
         UsageError: There are neither scenes nor `tiles`, or a value is out of range.
         GeocflError: The model cannot be used, or no scene can be mapped.
     """
-    for option, value in (("tiles", tiles), ("machines", machines)):
-        if value is not None and value < 1:
-            raise UsageError(f"`{option}` is {value} but must be at least 1")
-    if read_rate is not None and not 0 < read_rate < math.inf:
-        raise UsageError(f"`read_rate` is {read_rate:g} but must be above 0, in megabytes per second")
+    _check_numbers(
+        tiles, machines, dates, {"cloud_share": cloud_share, "retry_share": retry_share}, read_rate, price_hour
+    )
+    actual = read_actual(events) if events else None
     chosen = MapSettings(**options)
+    if cloud_share and chosen.mask:
+        raise UsageError("`cloud_share` stands for a mask, and `mask` is measured; use one of them")
     mapper = Mapper(Bundle.load(model), chosen, device=device, batch_size=batch_size, memory=memory)
     named = [scenes] if isinstance(scenes, str | Path | Source) else [*scenes]
     stand_in = not (named or list_file or stac_items)
@@ -266,7 +346,7 @@ def plan(
         load = time.perf_counter() - started
         measured, failed = _measured(mapper, sources, Path(folder), stand_in, read_rate, progress)
     return Plan(
-        scenes=tiles or len(sources) - len(failed),
+        scenes=(tiles or len(sources) - len(failed)) * dates,
         costs=tuple(cost for _, cost in measured),
         unreadable=tuple(str(error) for error in [*errors, *failed]),
         stand_in=stand_in,
@@ -276,7 +356,33 @@ def plan(
         load=load,
         read_rate=read_rate,
         remote=any(is_remote(band.path) for source, _ in measured for band in source.bands.values()),
+        dates=dates,
+        cloud_share=cloud_share,
+        retry_share=retry_share,
+        price_hour=price_hour,
+        actual=actual,
     )
+
+
+def _check_numbers(
+    tiles: int | None,
+    machines: int,
+    dates: int,
+    shares: Mapping[str, float],
+    read_rate: float | None,
+    price_hour: float | None,
+) -> None:
+    """Raises UsageError if a number is out of range."""
+    for option, value in (("tiles", tiles), ("machines", machines), ("dates", dates)):
+        if value is not None and value < 1:
+            raise UsageError(f"`{option}` is {value} but must be at least 1")
+    for option, share in shares.items():
+        if not 0 <= share <= 1:
+            raise UsageError(f"`{option}` is {share:g} but must be 0 to 1")
+    if price_hour is not None and not 0 <= price_hour < math.inf:
+        raise UsageError(f"`price_hour` is {price_hour:g} but must be the price of an hour, 0 or more")
+    if read_rate is not None and not 0 < read_rate < math.inf:
+        raise UsageError(f"`read_rate` is {read_rate:g} but must be above 0, in megabytes per second")
 
 
 def _measured(

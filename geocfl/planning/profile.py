@@ -6,7 +6,7 @@ import datetime as dt
 import itertools
 import json
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ from geocfl.mapping.pipeline import classify_strip
 from geocfl.mapping.strips import Strip, scene_strips
 from geocfl.models.backends.jobs import tile_rows
 from geocfl.models.bundle import Bundle
-from geocfl.planning.stored_size import stored_bytes
+from geocfl.planning.requests import counted_requests
+from geocfl.planning.stored_size import file_bytes, stored_bytes
 from geocfl.products.files import FILES
 from geocfl.products.formats.truecolor import PICTURE_PIXELS, PREVIEW_PIXELS
 from geocfl.products.scratch import write_header
@@ -33,6 +34,7 @@ from geocfl.products.write import ClassifiedScene, write_products
 from geocfl.scenes import Scene, Source, find_source, open_scene
 from geocfl.scenes.checks import scene_warnings
 from geocfl.scenes.find import chosen_bands
+from geocfl.scenes.urls import is_remote
 
 SIDE = 10_980
 """Width and height of a Sentinel-2 tile at 10 m, pixels."""
@@ -81,6 +83,8 @@ class Cost:
         write: Writing the products.
         bytes_read: Stored size of the bands; None if unknown.
         bytes_written: Size of the products.
+        bytes_hashed: Size of the files on this machine that are read whole, to identify the scene.
+        requests: Requests to servers; 0 if the scene lies on this machine.
     """
 
     scene: str
@@ -92,18 +96,31 @@ class Cost:
     write: Stage
     bytes_read: int | None
     bytes_written: int
+    bytes_hashed: int = 0
+    requests: int = 0
 
 
 class _Clock:
-    """Measures the time of a ``with`` block."""
+    """Measures the time of a ``with`` block.
+
+    Args:
+        far: Whether to count requests to servers too.
+    """
+
+    def __init__(self, far: bool = False) -> None:
+        self._counting = counted_requests() if far else nullcontext()
+        self.requests = 0
 
     def __enter__(self) -> _Clock:
+        self._seen = self._counting.__enter__()
         self._seconds, self._processor = time.perf_counter(), time.process_time()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._seconds = time.perf_counter() - self._seconds
         self._processor = time.process_time() - self._processor
+        self._counting.__exit__(None, None, None)
+        self.requests = self._seen.count if self._seen else 0
 
     def stage(self, times: float = 1.0) -> Stage:
         """The cost of the block, multiplied by `times`."""
@@ -128,32 +145,38 @@ def measure_scene(mapper: Mapper, source: Source, folder: Path, stand_in: bool =
     """
     settings, model = mapper.settings, mapper.model
     with ExitStack() as stack:
-        with _Clock() as opening:
+        far = any(is_remote(band.path) for band in source.bands.values())
+        with _Clock(far) as opening:
             scene = stack.enter_context(mapper.opened(source))
-        with _Clock() as hashing:
+        with _Clock(far) as hashing:
             mapper.provenance(scene).digest()
-        with _Clock() as sampling:
+        with _Clock(far) as sampling:
             known = scene.data_share()
         grid = own = cells_of(scene, model, settings.stride)
         if stand_in:
             grid, known = replace(own, height=SIDE, width=SIDE), 1.0
         pixels, windows = grid.height * grid.width, known * grid.rows * grid.columns
         larger = pixels / (own.height * own.width)
-        read, strip, placed = _read(mapper, scene, own)
+        read, strip, placed = _read(mapper, scene, own, far)
+        of_strip = strip.inside.shape[1] * own.width
         windows = round(windows * _wanted(scene, own, settings.max_masked) * _not_interpolated(strip))
         classify, cells = _classify(mapper, strip, placed)
         write, written = _write(mapper, source, scene, grid, strip, cells, folder / source.stem)
         stored = stored_bytes(chosen_bands(source, model.bands))
+        bytes_read = None if stored is None else round(stored * pixels / _whole_pixels(mapper, source, own))
+        started = opening.requests + hashing.requests + sampling.requests
         return Cost(
             scene=scene.name,
             pixels=pixels,
             windows=windows,
             start=opening.stage() + hashing.stage(larger) + sampling.stage(),
-            read=read.stage(pixels / (strip.inside.shape[1] * own.width)),
+            read=read.stage(pixels / of_strip),
             classify=Stage(windows * classify.seconds, windows * classify.processor),
             write=write,
-            bytes_read=None if stored is None else round(stored * pixels / _whole_pixels(mapper, source, own)),
+            bytes_read=bytes_read,
             bytes_written=written,
+            bytes_hashed=round(larger * sum(file_bytes(file) or 0 for file in set(scene.files))),
+            requests=started + round(read.requests * pixels / of_strip),
         )
 
 
@@ -178,7 +201,7 @@ def _not_interpolated(strip: Strip) -> float:
     return float(strip.chosen.sum() / strip.valid.sum()) if strip.valid.any() else 1.0
 
 
-def _read(mapper: Mapper, scene: Scene, grid: CellGrid) -> tuple[_Clock, Strip, Any]:
+def _read(mapper: Mapper, scene: Scene, grid: CellGrid, far: bool) -> tuple[_Clock, Strip, Any]:
     """Reads a strip in the middle of a scene as the pipeline does, after the strip before it, which shares blocks.
 
     Returns:
@@ -199,7 +222,7 @@ def _read(mapper: Mapper, scene: Scene, grid: CellGrid) -> tuple[_Clock, Strip, 
     )
     if middle + rows < grid.rows:
         next(strips)
-    with _Clock() as clock:
+    with _Clock(far) as clock:
         strip = next(strips)
         placed = mapper.backend.place(strip.pixels)
     return clock, strip, placed

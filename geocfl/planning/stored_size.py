@@ -47,12 +47,12 @@ def _block_bytes(path: str, wanted: list[int]) -> int | None:
                 for x in range(-(-dataset.width // width))
             ]
             return sum(int(block or 0) for block in blocks)  # a block of only no data may be missing
-        size = _file_bytes(path)
+        size = file_bytes(path)
         return None if size is None else round(size * len(wanted) / dataset.count)
 
 
-def _file_bytes(path: str) -> int | None:
-    """Bytes of a file on this machine, or of a member of a zip file; None if unknown."""
+def file_bytes(path: str) -> int | None:
+    """Bytes of a file on this machine as GDAL opens it, or of a member of a zip file; None if unknown."""
     file = local_file(path)
     if file is None:
         return None

@@ -43,6 +43,7 @@ def test_plan_takes_what_changes_the_cost_of_a_map(scene: Path, tiny_model: Path
 def test_options_mean_what_they_mean_to_map() -> None:
     planned, mapped = ({parameter.name: parameter for parameter in COMMANDS[name].params} for name in ("plan", "map"))
     own = {"scenes", "tiles", "machines", "read_rate", "allow_no_crs"}
+    own |= {"dates", "cloud_share", "retry_share", "price_hour", "events"}
     assert planned.keys() - own <= mapped.keys()
     for name in planned.keys() - own:
         shown = [(each.opts, each.help, each.default, each.metavar) for each in (planned[name], mapped[name])]

@@ -1,6 +1,7 @@
 """Plans: the formula on made-up costs, and which scenes are measured."""
 
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -8,12 +9,15 @@ import rasterio
 from hypothesis import given
 from hypothesis import strategies as st
 
+import geocfl
 from geocfl.errors import SceneError, UsageError
 from geocfl.planning import plan as planning
 from geocfl.planning import profile as profiling
+from geocfl.planning.actual import read_actual
 from geocfl.planning.plan import Plan, plan
 from geocfl.planning.profile import Cost, Stage
 from tests.noise import write_scene
+from tests.scenes.range_server import RangeServer
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +61,111 @@ def test_a_read_rate_adds_to_the_time_of_decoding():
     assert (slow.seconds_per_scene, slow.bottleneck) == (34, "read")
     assert "receives files at" in slow.table()
     assert made_up(read_rate=100).bottleneck == "classify"
+
+
+def test_files_that_are_hashed_are_transferred_once():
+    held = made_up(replace(cost(), bytes_hashed=9_000_000), read_rate=0.1)
+    assert held.stages["start"].seconds == pytest.approx(1 + 90)
+    assert held.stages["read"].seconds == 4
+    assert held.bytes_hashed == 90_000_000
+    assert "bytes to hash" in held.table()
+    assert "bytes to hash" not in made_up().table()
+
+
+def test_clouds_are_read_but_not_classified():
+    clear, cloudy = made_up(), made_up(cloud_share=0.4)
+    assert (cloudy.windows, cloudy.stages["classify"]) == (600, Stage(18, 18))
+    assert cloudy.stages["read"] == clear.stages["read"]
+    assert "Clouds hide 40% of the windows" in cloudy.table()
+
+
+def test_retried_scenes_take_time_and_requests():
+    remote = replace(cost(), requests=20)
+    assert (made_up(remote).requests, made_up(remote, retry_share=0.1).requests) == (200, 220)
+    assert made_up(retry_share=0.1).seconds == made_up(scenes=11).seconds
+    assert made_up(retry_share=0.1).windows == made_up().windows
+
+
+def test_a_price_is_that_of_all_machines():
+    p = made_up(machines=3, price_hour=0.9)
+    assert p.price == pytest.approx(3 * p.seconds / 3600 * 0.9)
+    assert f"{p.price:.2f}" in p.table()
+    assert p.to_json()["price"] == p.price
+    assert made_up().price is None
+    assert "price" not in made_up().table()
+
+
+def test_dates_multiply_the_scenes(tmp_path, tiny_model):
+    p = plan(write_scene(tmp_path / "s.tif", 128, 128), tiles=50, dates=4, model=tiny_model)
+    assert (p.scenes, p.dates) == (200, 4)
+    assert "Each scene is mapped at 4 dates." in p.table()
+
+
+def test_a_plan_is_shown_beside_what_happened(tmp_path):
+    event = {"event": 1, "kind": "scene", "run": "r1", "host": "a", "windows": 110, "bytes_written": 21_000}
+    event |= {"seconds": {"open": 1.5, "read": 5.0, "classify": 33.0, "write": 2.0}, "attempt": 1}
+
+    def scene(name: str, outcome: str, start: int, end: int, **more) -> dict:
+        times = {key: f"2026-11-28T08:{minute:02}:00.000Z" for key, minute in (("start", start), ("end", end))}
+        return event | {"scene": name, "outcome": outcome} | times | more
+
+    lines = [
+        {"event": 1, "kind": "run", "run": "r1"},
+        scene("1.tif", "done", 0, 1),
+        scene("2.tif", "retried", 1, 2, seconds={"open": 1.0}, windows=0),
+        scene("3.tif", "failed", 1, 2, seconds={}, windows=0),
+        scene("2.tif", "done", 2, 3),
+        scene("4.tif", "skipped", 3, 4, seconds={}, windows=0),
+        scene("5.tif", "done", 30, 32, host="b"),  # whose clock differs
+        {"event": 1, "kind": "end", "run": "r1"},
+    ]
+    (tmp_path / "events").mkdir()
+    log = tmp_path / "events/r1.jsonl"
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"event": 1, "ki')
+    actual = read_actual(tmp_path / "events")
+    assert actual == read_actual(log)
+    assert (actual.scenes, actual.failed, actual.hosts) == (3, 1, 2)
+    assert actual.attempts == 5 / 3
+    assert actual.seconds == {"start": 1.5, "read": 5, "classify": 33, "write": 2}
+    assert actual.seconds_per_scene == (3 + 2) * 60 / 3
+    table = made_up(actual=actual).table().splitlines()
+    assert [line.split() for line in table if line.startswith("classify")][1] == ["classify", "30.0", "s", "33.0", "s"]
+    assert any("mapped 3 scenes on 2 machines; 1 failed" in line for line in table)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "cannot be read"),
+        ("no events", "holds no events of geocfl"),
+        ("{}\n", "holds no events of geocfl"),
+        ('{"event": 2, "kind": "scene"}\n', "has events of version 2, but this geocfl reads 1"),
+        ('{"event": 1, "kind": "run"}\n', "holds no scene that was mapped"),
+        ('{"event": 1, "kind": "scene", "outcome": "done"}\n', "an event lacks a field or has another type"),
+        ('{"event": 1, "kind": "scene", "outcome": "done", "seconds": 3}\n', "an event lacks a field"),
+        ("\xff", "cannot be read"),
+    ],
+)
+def test_events_that_cannot_be_compared_with(tmp_path, text, said):
+    if text is not None:
+        (tmp_path / "e.jsonl").write_bytes(text.encode("latin-1"))
+    with pytest.raises(UsageError, match=rf"e\.jsonl: .*{said}|e\.jsonl: {said}") as error:
+        read_actual(tmp_path / "e.jsonl")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.integration
+def test_requests_are_about_those_of_a_map(tmp_path, tiny_model):
+    write_scene(tmp_path / "s.tif", 2100, 1000, blockxsize=256, blockysize=256)
+    with RangeServer(tmp_path) as server:
+        p = plan(server.url("s.tif"), model=tiny_model)
+        before = len(server.requests("s.tif"))
+        geocfl.map_scene(server.url("s.tif"), tmp_path / "maps", model=tiny_model)
+        sent = len(server.requests("s.tif")) - before
+    assert p.costs[0].bytes_hashed == 0
+    assert sent / 2 <= p.requests <= 2 * sent
+    assert f"{p.requests:,}" in p.table()
+    assert "CPL_DEBUG" not in os.environ
 
 
 def test_a_busy_machine_is_reported():
@@ -178,6 +287,10 @@ def test_invalid_values_are_refused_in_one_sentence(tmp_path, tiny_model):
         ({"scenes": [scene], "machines": 0}, UsageError, "`machines` is 0 but must be at least 1"),
         ({"tiles": 0}, UsageError, "`tiles` is 0 but must be at least 1"),
         ({"scenes": [scene], "read_rate": 0}, UsageError, "`read_rate` is 0 but must be above 0"),
+        ({"scenes": [scene], "dates": 0}, UsageError, "`dates` is 0 but must be at least 1"),
+        ({"scenes": [scene], "cloud_share": 1.5}, UsageError, "`cloud_share` is 1.5 but must be 0 to 1"),
+        ({"scenes": [scene], "cloud_share": 0.5, "mask": "scl"}, UsageError, "`mask` is measured; use one of them"),
+        ({"scenes": [scene], "price_hour": -1}, UsageError, "`price_hour` is -1 but must be"),
         ({"tiles": 5, "mask": "scl"}, UsageError, "`bbox`, `aoi` and `mask` need scenes"),
         ({"scenes": [scene], "stride": 65}, UsageError, "`stride` is 65"),
         ({"scenes": [broken]}, SceneError, r"broken\.tif"),

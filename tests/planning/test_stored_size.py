@@ -46,8 +46,8 @@ def test_bands_in_separate_files(tmp_path: Path) -> None:
 def test_members_of_archives_have_their_own_bytes(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("in/B04.jp2", b"0" * 10_000)
-    packed = stored_size._file_bytes(f"/vsizip/{tmp_path}/a.zip/in/B04.jp2")
+    packed = stored_size.file_bytes(f"/vsizip/{tmp_path}/a.zip/in/B04.jp2")
     assert packed is not None
     assert 0 < packed < 1000
-    assert stored_size._file_bytes(f"/vsizip/{{{tmp_path}/a.zip}}/in/B04.jp2") == packed
-    assert stored_size._file_bytes("/vsicurl/https://example.com/B04.jp2") is None
+    assert stored_size.file_bytes(f"/vsizip/{{{tmp_path}/a.zip}}/in/B04.jp2") == packed
+    assert stored_size.file_bytes("/vsicurl/https://example.com/B04.jp2") is None
