@@ -13,11 +13,13 @@ class Blocks:
     Attributes:
         parent: The scene's partial folder, which holds the folders of the blocks.
         cell_rows: Rows of cells per strip.
+        thumbnail_step: Every n-th pixel of the scene is kept for its pictures.
         rows: First row of each block and the row after its last, in cells; the first rows are multiples of `cell_rows`.
     """
 
     parent: Path
     cell_rows: int
+    thumbnail_step: int
     rows: tuple[tuple[int, int], ...]
 
     def folder(self, first: int) -> Path:

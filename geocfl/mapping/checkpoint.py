@@ -42,7 +42,7 @@ class Checkpoint:
             facts starts over, unless it was made with a fact ``gpu`` that no longer holds: where the GPU is gone, the
             CPU goes on.
         cell_bands: Names of the work raster's bands.
-        thumbnail_pixels: Maximum length of the thumbnail's longer side.
+        thumbnail_step: The thumbnail has every n-th pixel.
         first: First row of cells, if it belongs to a block of a scene.
         appended: Called after each strip.
 
@@ -62,7 +62,7 @@ class Checkpoint:
         facts: dict[str, Any],
         *,
         cell_bands: Sequence[str] = BANDS,
-        thumbnail_pixels: int = 1024,
+        thumbnail_step: int = 1,
         first: int = 0,
         appended: Callable[[], object] = lambda: None,
     ) -> None:
@@ -72,7 +72,7 @@ class Checkpoint:
         self._grid, self._shown, self._cell_bands = grid, list(shown), len(cell_bands)
         self._facts = facts
         self._first = first
-        self._step = -(-max(grid.height, grid.width) // thumbnail_pixels)
+        self._step = thumbnail_step
         header, strips = _read(self._log)
         earlier = self._continued(header, facts, strips) if strips else None
         self.earlier: list[str] = earlier or []

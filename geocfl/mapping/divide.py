@@ -12,6 +12,7 @@ from geocfl.core.progress import Progress, silent
 from geocfl.errors import resumable
 from geocfl.mapping.blocks import Blocks
 from geocfl.mapping.mapper import Mapper, cells_of
+from geocfl.products.formats.truecolor import thumbnail_step
 from geocfl.products.lock import BusyError
 from geocfl.scenes import Source
 
@@ -20,7 +21,7 @@ BLOCK_WINDOWS = 100_000
 
 
 def divide(mapper: Mapper, source: Source, out: str | Path, *, overwrite: bool, windows: int) -> Blocks | None:
-    """Divides a large scene that is not yet mapped; None if it is small or already mapped.
+    """Divides a large scene that is not yet mapped; None if it is small or already classified.
 
     None also if no folder is there for blocks that all tasks see: `out` is in an object store, and the mapper's `work`
     is none or in one, too.
@@ -41,13 +42,15 @@ def divide(mapper: Mapper, source: Source, out: str | Path, *, overwrite: bool, 
         grid = cells_of(scene, mapper.model, mapper.settings.stride)
         if grid.rows * grid.columns <= windows:
             return None
-        with mapper.staging(source, out, mapper.provenance(scene).digest(), overwrite=overwrite) as staging:
-            if staging.state == "done":
+        update = mapper.update(source, out, scene, overwrite=overwrite)
+        with mapper.staging(source, out, update, overwrite=overwrite) as staging:
+            if staging.state == "done" or mapper.held(update, staging).suffice:
                 return None
             strip = mapper.cell_rows(scene, grid)
             step = max(1, round(windows / (strip * grid.columns))) * strip
             starts = range(0, grid.rows, step)
-            return Blocks(staging.folder, strip, tuple((row, min(row + step, grid.rows)) for row in starts))
+            step_shown = thumbnail_step(grid, detail=update.detail)
+            return Blocks(staging.folder, strip, step_shown, tuple((row, min(row + step, grid.rows)) for row in starts))
 
 
 def classify_block(
@@ -77,7 +80,7 @@ def classify_block(
     try:
         with mapper.opened(source) as scene:
             grid = cells_of(scene, mapper.model, mapper.settings.stride)
-            checkpoint = mapper.checkpoint(attempt, grid, blocks.cell_rows, first)
+            checkpoint = mapper.checkpoint(attempt, grid, blocks.cell_rows, blocks.thumbnail_step, first)
             mapper.classify(scene, grid, blocks.cell_rows, checkpoint, progress, last=last)
         try:
             os.rename(attempt, whole)

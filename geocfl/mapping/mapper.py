@@ -9,19 +9,21 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 import rasterio
+from numpy.typing import NDArray
+from rasterio.errors import RasterioError
 
 from geocfl.core.grid import CellGrid
 from geocfl.core.keywords import declared
 from geocfl.core.machine import threads_within_quota
 from geocfl.core.progress import Progress, silent
-from geocfl.errors import GeocflError, SceneError, UsageError
+from geocfl.errors import GeocflError, OutputError, SceneError, UsageError
 from geocfl.mapping.blocks import Blocks
 from geocfl.mapping.checkpoint import CHECKPOINT, Checkpoint
 from geocfl.mapping.encode import Decision
@@ -43,6 +45,7 @@ from geocfl.mapping.provenance import Provenance
 from geocfl.mapping.refine import Refinement
 from geocfl.mapping.saved import SavedCheckpoint
 from geocfl.mapping.settings import MapOptions, MapSettings
+from geocfl.mapping.strips import scene_strips
 from geocfl.models.backends import load_backend
 from geocfl.models.backends.base import Backend, measure_rate
 from geocfl.models.backends.jobs import tile_rows
@@ -50,16 +53,16 @@ from geocfl.models.bundle import DEFAULT_MODEL, Bundle
 from geocfl.models.projection import projection_of
 from geocfl.products.files import FILES
 from geocfl.products.formats.features import FeatureSpace
-from geocfl.products.formats.truecolor import PICTURE_PIXELS, PREVIEW_PIXELS
+from geocfl.products.formats.truecolor import thumbnail_step
+from geocfl.products.restore import MapCells
 from geocfl.products.scene_map import SceneMap
+from geocfl.products.scratch import BANDS
 from geocfl.products.selection import Selection
-from geocfl.products.staging import Staging, folder_of
+from geocfl.products.staging import Earlier, Staging, folder_of
 from geocfl.products.storage import in_store, output_folder
+from geocfl.products.update import Order, Update, counted, finished
 from geocfl.scenes import Reading, Scene, Source, find_source, open_scene
 from geocfl.scenes.checks import scene_warnings
-
-if TYPE_CHECKING:
-    from geocfl.products.write import ClassifiedScene
 
 log = logging.getLogger("geocfl")
 
@@ -84,6 +87,7 @@ def map_scene(
     batch_size: int | None = None,
     memory: int | str | None = None,
     overwrite: bool = False,
+    redo: bool = False,
     work: str | Path | None = None,
     progress: Progress = silent,
     **options: Unpack[MapOptions],
@@ -97,20 +101,28 @@ def map_scene(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         batch_size: Windows per batch; None for what is fast on the device.
         memory: Memory that the process may use: bytes, or text such as ``"2GB"``; None for a quarter of what is free.
-        overwrite: Replace products made with other settings.
+        overwrite: Replace products made from another input, model or with other settings; those that are done stay.
+        redo: Map again even what is done.
         work: Folder or address in an object store that receives the checkpoint of an unfinished map, so that another
             machine can resume it; None to keep it on this machine only.
         progress: Called with the number of windows that are classified.
         **options: Fields of `MapSettings`.
 
     Returns:
-        The map; that of an earlier run if scene, model and settings are the same.
+        The map; that of an earlier run if scene, model and settings are the same. If only products are missing, they
+        are added to it, without classification where the map's files suffice.
 
     Raises:
         GeocflError: The scene, model or output folder cannot be used. No half-written file is left.
     """
     mapper = Mapper(
-        Bundle.load(model), MapSettings(**options), device=device, batch_size=batch_size, memory=memory, work=work
+        Bundle.load(model),
+        MapSettings(**options),
+        device=device,
+        batch_size=batch_size,
+        memory=memory,
+        redo=redo,
+        work=work,
     )
     return mapper.map(find_source(scene, mapper.settings.bands), out, overwrite=overwrite, progress=progress)
 
@@ -130,6 +142,7 @@ class Mapper:
         threads: Cores of the CPU to classify with; None for all.
         sharers: Number of mappers on the machine, which share the free memory unless `memory` is given.
         reading: How to read scenes; None to follow the settings.
+        redo: Whether to map again even what is done.
         work: As for `map_scene`.
 
     Raises:
@@ -149,6 +162,7 @@ class Mapper:
         threads: int | None = None,
         sharers: int = 1,
         reading: Reading | None = None,
+        redo: bool = False,
         work: str | Path | None = None,
     ) -> None:
         model.check_stride(settings.stride)
@@ -172,7 +186,7 @@ class Mapper:
             projection=projection_of(self.model) if self.selection.features else None,
         )
         self.reading = reading or settings.reading()
-        self.device, self.batch_size, self.memory = device, batch_size, memory
+        self.device, self.batch_size, self.memory, self.redo = device, batch_size, memory, redo
         self.work = output_folder(work) if work else None
         self._bytes = memory_budget(memory, sharers)
         self._threads, self._scenes_at_once = threads, scenes_at_once
@@ -226,64 +240,60 @@ class Mapper:
         Arguments, return value and errors are those of `map_scene`; `blocks` have already been classified.
         """
         started = time.perf_counter()
-        if overwrite or not self._summary_exists(source, out):
+        if self.redo or not self._summary_exists(source, out):
             self._load_ahead()
         with within_memory(source.path), self.opened(source) as scene:
-            grid, origin = cells_of(scene, self.model, self.settings.stride), self.provenance(scene)
-            when, digest = self._taken(scene), origin.digest()
-            with self.staging(source, out, digest, overwrite=overwrite) as staging:
-                targets = {name: staging.target(suffix) for name, suffix in self._files.items()}
+            grid = cells_of(scene, self.model, self.settings.stride)
+            update = self.update(source, out, scene, overwrite=overwrite)
+            with self.staging(source, out, update, overwrite=overwrite) as staging:
+                files = update.order.selection.files
+                targets = {name: staging.target(suffix) for name, suffix in FILES.items() if name in files}
                 if staging.state == "done":
                     return SceneMap(targets, already_done=True)
                 warnings = scene_warnings(scene)
                 for warning in warnings:
                     log.warning("%s", warning)
-                saved = self._saved(out, source.stem, digest)
-                if saved and blocks is None:
-                    saved.fetch(staging.folder)
-                checkpoint, rows = self._begin(scene, grid, staging.folder, blocks, saved)
-                resumed = checkpoint.windows
                 timing = {"start_s": time.perf_counter() - started}
-                paced = partial(self._announce, scene, grid, rows, resident())
-                with saved.kept(staging.folder) if saved else nullcontext():
-                    timing["classify_s"] = self.classify(scene, grid, rows, checkpoint, progress, paced=paced)
-                    _refuse_empty(scene, checkpoint)
-                from geocfl.products.write import ClassifiedScene  # with matplotlib and geopandas: not before the map
-
-                facts = origin.facts(
-                    grid,
-                    digest=digest,
-                    when=when,
-                    warnings=warnings,
-                    classifier=", then ".join([*checkpoint.earlier, repr(self.backend)]),
-                    masked=checkpoint.masked,
-                )
-                summary, timing["write_s"] = self._write(  # drops the thumbnail, which must not be open at commit
-                    ClassifiedScene(
-                        source.stem,
-                        checkpoint.cells,
-                        grid,
-                        self.model.legend,
-                        checkpoint.thumbnail(),
-                        origin.tags(grid),
-                        facts,
-                        when,
-                        self._feature_space(),
-                    ),
-                    staging,
-                )
+                held = self.held(update, staging)
+                saved = self._saved(out, source.stem, update.order.digest())
+                cells = self._restored(scene, grid, held, update, staging.folder, progress)
+                if cells is None:
+                    cells = self._classified(scene, grid, update, staging.folder, blocks, saved, progress)
+                timing["classify_s"] = cells.seconds
+                windows = cells.windows
+                summary, timing["write_s"] = self._write(scene, grid, cells, held, update, warnings, staging)
+                del cells  # with the thumbnail, which must not be open at commit
                 summary["timing"] = {name: round(seconds, 3) for name, seconds in timing.items()}
-                summary["timing"]["windows"] = checkpoint.windows - resumed
-                staging.path(FILES["summary"]).write_text(json.dumps(summary, indent=2) + "\n")
+                summary["timing"]["windows"] = windows
+                if "summary" in update.made:
+                    staging.path(FILES["summary"]).write_text(json.dumps(summary, indent=2) + "\n")
                 staging.commit()
                 if saved:
                     saved.remove()
         return SceneMap(targets, summary)
 
+    def update(self, source: Source, out: str | Path, scene: Scene, *, overwrite: bool) -> Update:
+        """What is to do in an output folder for the map of an open scene to hold the products asked for.
+
+        Raises:
+            SceneError: The scene does not say when it was taken, but a product needs it.
+        """
+        how, when = self.settings, self._taken(scene)
+        order = Order(
+            self.provenance(scene).digest(),
+            self.selection,
+            how.simplify,
+            how.min_area,
+            when.isoformat().replace("+00:00", "Z") if when else None,
+        )
+        if self.redo:
+            return Update(order)
+        return Update.of(order, *finished(output_folder(out), source.stem), overwrite=overwrite)
+
     def _summary_exists(self, source: Source, out: str | Path) -> bool:
         """Whether the scene has been mapped into this folder, perhaps otherwise; True if that is not known."""
         try:
-            summary = self.staging(source, out, "", overwrite=False).target(FILES["summary"])
+            summary = output_folder(out) / f"{source.stem}{FILES['summary']}"
             return in_store(summary) or summary.exists()
         except (GeocflError, OSError):  # raised again later
             return True
@@ -313,29 +323,127 @@ class Mapper:
         return self._spool(out) is not None or not in_store(output_folder(out))
 
     def _begin(
-        self, scene: Scene, grid: CellGrid, folder: Path, blocks: Blocks | None, saved: SavedCheckpoint | None
+        self,
+        scene: Scene,
+        grid: CellGrid,
+        update: Update,
+        folder: Path,
+        blocks: Blocks | None,
+        saved: SavedCheckpoint | None,
     ) -> tuple[Checkpoint, int]:
         """The scene's checkpoint, with the rows of `blocks` if there are any, and the rows of cells in a strip."""
+        step = thumbnail_step(grid, detail=update.detail)
         if blocks is None:
             rows = self.cell_rows(scene, grid)
             log.log(self._level, "%r", self.backend)
             appended = partial(saved.save_sometimes, folder) if saved else lambda: None
-            return self.checkpoint(folder, grid, rows, appended=appended), rows
+            return self.checkpoint(folder, grid, rows, step, appended=appended), rows
         (folder / CHECKPOINT).unlink(missing_ok=True)  # blocks begin at the first row
-        checkpoint = self.checkpoint(folder, grid, blocks.cell_rows)
+        checkpoint = self.checkpoint(folder, grid, blocks.cell_rows, step)
         checkpoint.join([blocks.folder(first) for first, _ in blocks.rows])
         return checkpoint, blocks.cell_rows
 
-    def _write(self, finished: ClassifiedScene, staging: Staging) -> tuple[dict[str, Any], float]:
-        """Writes the products, one scene at a time; returns the summary and the seconds it took."""
-        from geocfl.products.write import write_products
+    def held(self, update: Update, staging: Staging) -> MapCells:
+        """What the finished map holds of the cells that an update needs."""
+        return MapCells(update, staging.target, replace(self.decision, logits=False).bands)
 
+    def _restored(
+        self, scene: Scene, grid: CellGrid, held: MapCells, update: Update, folder: Path, progress: Progress
+    ) -> _Cells | None:
+        """The cells of the finished map, as far as they are needed; None if the scene must be classified."""
+        summary = update.summary
+        if summary is None:
+            return None
+        started, path = time.perf_counter(), folder / "cells-held"
+        if not held.suffice or not held.write(path, grid):
+            lacking = ", ".join(sorted(held.missing)) or "readable cells"
+            log.log(self._level, "%s: classified again, because its map holds no %s", scene.name, lacking)
+            return None
+        also = "; the scene is read for its picture" if update.pictures else ""
+        log.log(self._level, "%s: products are made from the finished map, without classification%s", scene.name, also)
+        thumbnail = np.empty((0, 0, len(self.shown)), np.float32)
+        if update.pictures:
+            thumbnail = self._picture(scene, grid, update, folder, progress)
+        seconds = time.perf_counter() - started
+        return _Cells(path, thumbnail, summary["settings"]["classifier"], summary["masked_cells"], 0, seconds, True)
+
+    def _picture(
+        self, scene: Scene, grid: CellGrid, update: Update, folder: Path, progress: Progress
+    ) -> NDArray[np.float32]:
+        """Reads the scene for its thumbnail only."""
+        bands, itemsize = len(self.model.bands), np.dtype(scene.dtype).itemsize
+        memory = (self._bytes - resident() - RESERVE) // self._scenes_at_once
+        rows = choose_cell_rows(grid, bands, itemsize, scene.block_rows, memory)
+        step = thumbnail_step(grid, detail=update.detail)
+        checkpoint = Checkpoint(folder, grid, self.shown, {"picture": rows}, cell_bands=BANDS[:1], thumbnail_step=step)
+        for strip in scene_strips(scene, self.model.bands, grid, rows, checkpoint.row, self.settings.max_masked):
+            checkpoint.append(np.zeros((1, *strip.valid.shape), np.uint8), strip.inside, 0)
+            progress(scene.name, checkpoint.row * grid.columns, grid.rows * grid.columns, "window")
+        return checkpoint.thumbnail()
+
+    def _classified(
+        self,
+        scene: Scene,
+        grid: CellGrid,
+        update: Update,
+        folder: Path,
+        blocks: Blocks | None,
+        saved: SavedCheckpoint | None,
+        progress: Progress,
+    ) -> _Cells:
+        """Classifies what is not classified yet."""
+        if saved and blocks is None:
+            saved.fetch(folder)
+        checkpoint, rows = self._begin(scene, grid, update, folder, blocks, saved)
+        resumed = checkpoint.windows
+        paced = partial(self._announce, scene, grid, rows, resident())
+        with saved.kept(folder) if saved else nullcontext():
+            seconds = self.classify(scene, grid, rows, checkpoint, progress, paced=paced)
+            _refuse_empty(scene, checkpoint)
+        return _Cells(
+            checkpoint.cells,
+            checkpoint.thumbnail(),
+            ", then ".join([*checkpoint.earlier, repr(self.backend)]),
+            checkpoint.masked,
+            checkpoint.windows - resumed,
+            seconds,
+            False,
+        )
+
+    def _write(
+        self,
+        scene: Scene,
+        grid: CellGrid,
+        cells: _Cells,
+        held: MapCells,
+        update: Update,
+        warnings: list[str],
+        staging: Staging,
+    ) -> tuple[dict[str, Any], float]:
+        """Writes the products, one scene at a time; returns the summary and the seconds it took."""
+        from geocfl.products.write import ClassifiedScene, write_products  # with matplotlib: not before the map
+
+        origin, order = self.provenance(scene), update.order
         with _WRITING:
             started = time.perf_counter()
-            how = self.settings
-            finished = replace(finished, cells=self.refined(finished.cells, finished.grid))
+            path = cells.path if cells.restored else self.refined(cells.path, grid)
+            if update.kept and not cells.restored:
+                _refuse_others(held, path, grid, staging)
+            finished = ClassifiedScene(
+                staging.stem,
+                path,
+                grid,
+                self.model.legend,
+                cells.thumbnail,
+                origin.tags(grid),
+                origin.facts(grid, order=order, warnings=warnings, classifier=cells.classifier, masked=cells.masked),
+                dt.datetime.fromisoformat(order.when) if order.when else None,
+                self._feature_space(),
+                counted(update.summary),
+                {name: staging.target(FILES[name]) for name in update.kept},
+            )
             summary = write_products(
-                finished, self.selection, staging, simplify_m=how.simplify, min_area_ha=how.min_area
+                finished, order.selection, staging, simplify_m=order.simplify, min_area_ha=order.min_area
             )
             return summary, time.perf_counter() - started
 
@@ -384,15 +492,21 @@ class Mapper:
                 )
             yield scene
 
-    @property
-    def _files(self) -> dict[str, str]:
-        """Name and suffix of each file of a map."""
-        return {name: suffix for name, suffix in FILES.items() if name in self.selection.files}
-
-    def staging(self, source: Source, out: str | Path, digest: str, *, overwrite: bool) -> Staging:
+    def staging(self, source: Source, out: str | Path, update: Update, *, overwrite: bool) -> Staging:
         """The staging of a scene's products."""
+        files, earlier = update.order.selection.files, None
+        if update.summary is not None:
+            kept, replaced = (frozenset(FILES[name] for name in names) for names in (update.kept, update.there))
+            earlier = Earlier(update.summary["hash"], kept, replaced)
         return Staging(
-            out, source.stem, digest, overwrite=overwrite, suffixes=self._files.values(), work=self._spool(out)
+            out,
+            source.stem,
+            update.order.digest(),
+            overwrite=overwrite,
+            redo=self.redo,
+            suffixes=[suffix for name, suffix in FILES.items() if name in files],
+            earlier=earlier,
+            work=self._spool(out),
         )
 
     def checkpoint(
@@ -400,10 +514,14 @@ class Mapper:
         folder: Path,
         grid: CellGrid,
         cell_rows: int,
+        step: int,
         first: int = 0,
         appended: Callable[[], object] = lambda: None,
     ) -> Checkpoint:
-        """The checkpoint, in a folder, of a scene or of the block that begins at row `first`."""
+        """The checkpoint, in a folder, of a scene or of the block that begins at row `first`.
+
+        Every `step`-th pixel is kept for pictures of the scene.
+        """
         with self._loading:  # one thread loads the classifier while the others wait
             backend = self.backend
         how = {
@@ -418,7 +536,7 @@ class Mapper:
             self.shown,
             how,
             cell_bands=self.decision.bands,
-            thumbnail_pixels=PICTURE_PIXELS if self.selection.truecolor else PREVIEW_PIXELS,
+            thumbnail_step=step,
             first=first,
             appended=appended,
         )
@@ -518,6 +636,29 @@ class Mapper:
         return [bands.index(band) if band in bands else 0 for band in ("B04", "B03", "B02")]
 
 
+@dataclass(frozen=True)
+class _Cells:
+    """Cells that products are made from.
+
+    Attributes:
+        path: Work raster.
+        thumbnail: (h, w, 3) reflectance of every n-th pixel of the scene; empty if it is not needed.
+        classifier: The back ends that classified them.
+        masked: Cells left empty because of the mask.
+        windows: Windows classified for them now.
+        seconds: How long that took.
+        restored: Whether they come from the finished map.
+    """
+
+    path: Path
+    thumbnail: NDArray[np.float32]
+    classifier: str
+    masked: int
+    windows: int
+    seconds: float
+    restored: bool
+
+
 def cells_of(scene: Scene, model: Bundle, stride: int) -> CellGrid:
     """The cells of a scene that was opened for this model.
 
@@ -539,4 +680,18 @@ def _refuse_empty(scene: Scene, checkpoint: Checkpoint) -> None:
         raise SceneError(
             f"{scene.path}: no cell has data in half of its pixels, so there is nothing to map; {remedy}",
             page="how-to/clouds/",
+        )
+
+
+def _refuse_others(held: MapCells, cells: Path, grid: CellGrid, staging: Staging) -> None:
+    """Raises OutputError if cells differ from those of the finished map whose files stay."""
+    try:
+        agree = held.agree(cells, grid)
+    except (RasterioError, OSError, ValueError):
+        agree = False
+    if not agree:
+        raise OutputError(
+            f"{staging.target(FILES['summary'])}: the cells of this map were classified on another device or are "
+            "damaged, so that no product can be added; use `redo=True` to map the scene again",
+            page="how-to/resume/",
         )

@@ -1,8 +1,7 @@
-"""Where a map comes from: the digest of all that decides it, and the metadata that its products carry."""
+"""Where a map comes from: the digest of all that decides its cells, and the metadata that its products carry."""
 
 from __future__ import annotations
 
-import datetime as dt
 import hashlib
 import json
 from collections.abc import Sequence
@@ -13,9 +12,14 @@ from geocfl._version import __version__
 from geocfl.core.grid import CellGrid
 from geocfl.mapping.settings import MapSettings
 from geocfl.models.bundle import Bundle
+from geocfl.products.selection import PRODUCT_SETTINGS
+from geocfl.products.update import Order
 from geocfl.scenes import Area, Scene
 from geocfl.scenes.acquisition import find_mission
 from geocfl.scenes.fingerprint import identity
+
+CLASSIFICATION = 1
+"""Version of the classification: a release with another one may give a scene other cells, and maps it again."""
 
 
 @dataclass(frozen=True)
@@ -37,17 +41,22 @@ class Provenance:
     area: Area | None
 
     def digest(self) -> str:
-        """SHA-256 of everything the products depend on: scene files and metadata, model, settings, version."""
+        """SHA-256 of everything the cells depend on: scene files and metadata, model, settings, classification."""
         scene, bands = self.scene, self.model.bands
         metadata = [  # may come from files beside the rasters, such as a product's metadata
             [(scene.bands[band], asdict(scene.scaling[band])) for band in bands],
-            (scene.nodata, str(scene.taken), scene.level),
+            (scene.nodata, scene.level),
             (list(scene.transform)[:6], scene.crs.to_wkt() if scene.crs else None),
         ]
         files = [identity(file) for file in scene.files]
         area = self.area.identity if self.area else None
-        facts = [__version__, self.model_hash, files, metadata, self.settings.to_json(redacted=False), area]
+        facts = [CLASSIFICATION, self.model_hash, files, metadata, self._settings(redacted=False), area]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+    def _settings(self, *, redacted: bool) -> dict[str, Any]:
+        """The settings that decide the cells, as JSON."""
+        values = self.settings.to_json(redacted=redacted)
+        return {name: value for name, value in values.items() if name not in PRODUCT_SETTINGS}
 
     def tags(self, grid: CellGrid) -> dict[str, str]:
         """The tags of the rasters."""
@@ -56,7 +65,7 @@ class Provenance:
             "GEOCFL_MODEL": self.model.name,
             "GEOCFL_MODEL_HASH": self.model_hash,
             "GEOCFL_SOURCE": self.scene.name,
-            "GEOCFL_SETTINGS": json.dumps(self.settings.to_json()),
+            "GEOCFL_SETTINGS": json.dumps(self._settings(redacted=True)),
             "GEOCFL_STRIDE": str(grid.stride),
             "GEOCFL_WIDTH": str(grid.width),
             "GEOCFL_HEIGHT": str(grid.height),
@@ -66,8 +75,7 @@ class Provenance:
         self,
         grid: CellGrid,
         *,
-        digest: str,
-        when: dt.datetime | None,
+        order: Order,
         warnings: Sequence[str],
         classifier: str,
         masked: int,
@@ -76,8 +84,7 @@ class Provenance:
 
         Args:
             grid: The cells.
-            digest: From `digest`.
-            when: When the scene was taken; None if unknown.
+            order: What the map holds.
             warnings: What was assumed of the scene or looks wrong with it.
             classifier: The back end that classified the windows.
             masked: Number of cells left empty because of the mask.
@@ -85,10 +92,11 @@ class Provenance:
         scene, model = self.scene, self.model
         return {
             "geocfl": __version__,
-            "hash": digest,
+            "cells": order.cells,
+            "hash": order.digest(),
             "scene": {
                 "file": scene.name,
-                "datetime": when.isoformat().replace("+00:00", "Z") if when else None,
+                "datetime": order.when,
                 "width": scene.width,
                 "height": scene.height,
                 "crs": grid.crs.to_string(),
@@ -101,7 +109,7 @@ class Provenance:
                 "scaling_from": scene.scaling_source,
             },
             "model": {"name": model.name, "hash": self.model_hash, "window": model.window, "origin": model.origin},
-            "settings": self.settings.to_json() | {"classifier": classifier},
+            "settings": self.settings.to_json() | order.settings | {"classifier": classifier},
             "cell_size_m": grid.stride * model.gsd,
             "masked_cells": masked,
             "warnings": list(warnings),

@@ -28,8 +28,9 @@ from geocfl.models.bundle import Bundle
 from geocfl.planning.requests import counted_requests
 from geocfl.planning.stored_size import file_bytes, stored_bytes
 from geocfl.products.files import FILES
-from geocfl.products.formats.truecolor import PICTURE_PIXELS, PREVIEW_PIXELS
+from geocfl.products.formats.truecolor import thumbnail_step
 from geocfl.products.scratch import write_header
+from geocfl.products.update import Order, Update
 from geocfl.products.write import ClassifiedScene, write_products
 from geocfl.scenes import Scene, Source, find_source, open_scene
 from geocfl.scenes.checks import scene_warnings
@@ -264,21 +265,19 @@ def _write(
     Returns:
         The cost of the whole map, and the bytes of its products.
     """
-    picture = PICTURE_PIXELS if mapper.selection.truecolor else PREVIEW_PIXELS
-    step = -(-max(grid.height, grid.width) // picture)
+    step = thumbnail_step(grid, detail=mapper.selection.truecolor)
     shown = thinned(strip.inside, mapper.shown, slice(None, None, step), slice(None, None, step))
+    order = Order(DIGEST, mapper.selection, mapper.settings.simplify, mapper.settings.min_area, ACQUIRED.isoformat())
     origin, warnings, count = mapper.provenance(scene), scene_warnings(scene), itertools.count()
 
     def write(rows: int) -> NDArray[np.float64]:
         part = replace(grid, height=min(grid.height, rows * grid.stride))
         thumbnail = _repeated(shown, -(-part.height // step), -(-part.width // step)).transpose(1, 2, 0)
-        with mapper.staging(source, folder / str(next(count)), DIGEST, overwrite=True) as staging:
+        with mapper.staging(source, folder / str(next(count)), Update(order), overwrite=True) as staging:
             work = staging.folder / "cells"
             write_header(work, part.rows, part.columns, mapper.decision.bands)
             work.write_bytes(_repeated(cells, part.rows, part.columns).transpose(1, 0, 2).tobytes())
-            facts = origin.facts(
-                part, digest=DIGEST, when=ACQUIRED, warnings=warnings, classifier=repr(mapper.backend), masked=0
-            )
+            facts = origin.facts(part, order=order, warnings=warnings, classifier=repr(mapper.backend), masked=0)
             tags = origin.tags(part)
             finished = ClassifiedScene(source.stem, work, part, mapper.model.legend, thumbnail, tags, facts, ACQUIRED)
             how = mapper.settings

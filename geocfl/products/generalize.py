@@ -35,7 +35,7 @@ def merge_small(cells: Path, merged: Path, grid: CellGrid, hectares: float) -> N
     novelty = band_numbers(cells, NOVELTY)
     with open_cells(cells) as dataset:
         codes, *kept = dataset.read([CODE, CONFIDENCE, *novelty])
-    pieces, values = _label(codes)
+    pieces, values = label_pieces(codes)
     areas = np.zeros(len(values))
     ground = grid.areas()
     for row_areas, column_areas in zip(ground.rows, ground.columns, strict=True):
@@ -51,8 +51,17 @@ def merge_small(cells: Path, merged: Path, grid: CellGrid, hectares: float) -> N
     write_header(merged, rows, columns, [*BANDS, *[NOVELTY] * len(novelty)])
 
 
-def _label(codes: NDArray[np.uint8]) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
-    """Numbers connected pieces of equal codes from 1, with 0 for no data; returns the numbers and the code of each."""
+def label_pieces(codes: NDArray[np.uint8]) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+    """Numbers connected pieces of equal codes from 1, with 0 for no data; returns the numbers and the code of each.
+
+    Pieces are connected by sides.
+
+    Args:
+        codes: (rows, columns) class codes.
+
+    Returns:
+        (rows, columns) int32 numbers, and the code of each number, uint8.
+    """
     pieces = np.zeros(codes.shape, np.int32)
     values = [np.array([NODATA], np.uint8)]
     count = 0

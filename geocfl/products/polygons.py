@@ -71,6 +71,25 @@ def outline(
     ).rename_geometry(GEOMETRY)
 
 
+def first_cells(cells: Path, band: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """A cell of each polygon that `outline` makes of a band of codes, in the same order.
+
+    Args:
+        cells: Work raster.
+        band: Number of the band.
+
+    Returns:
+        Rows and columns: in the polygon's uppermost row the leftmost cell.
+    """
+    pieces = _trace(cells, band)
+    columns, rows = pieces.corners.T
+    if not len(pieces.codes):
+        return rows, columns
+    width = int(columns.max()) + 1
+    first = np.minimum.reduceat(rows * width + columns, pieces.rings[pieces.parts[:-1]])
+    return first // width, first % width
+
+
 def simplify(polygons: gpd.GeoDataFrame, grid: CellGrid, meters: float) -> gpd.GeoDataFrame:
     """Simplifies polygons; borders stay shared, without overlaps or gaps.
 

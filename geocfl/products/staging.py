@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Set
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
@@ -19,7 +20,7 @@ from typing import Literal
 from geocfl.core.files import parsed_json, sync
 from geocfl.errors import GeocflError, OutputError, resumable
 from geocfl.products.files import SUFFIXES, SUMMARY
-from geocfl.products.lock import LockedFolder
+from geocfl.products.lock import BusyError, LockedFolder
 from geocfl.products.storage import existing, in_store, output_folder, put, reaching
 
 if sys.platform != "win32":
@@ -29,6 +30,21 @@ _HASH = "hash"
 _COMMITTING = "committing"
 _LONGEST = 255  # characters of a name on most file systems
 _FULL = 1 << 20  # bytes; a disk with less free space counts as the cause of a failed write
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """Finished work that other products are added to, or some of whose products are replaced.
+
+    Attributes:
+        digest: The hash in its summary.
+        kept: Suffixes of the files that stay in place.
+        replaced: Suffixes of the files that give way without `overwrite`.
+    """
+
+    digest: str
+    kept: frozenset[str]
+    replaced: frozenset[str]
 
 
 class Staging:
@@ -55,6 +71,7 @@ class Staging:
     Attributes:
         state: ``"done"`` if the output folder holds this work, finished; ``"continue"`` if the partial folder holds
             some of it; else ``"new"``.
+        stem: Stem of the scene's file name.
         folder: The partial folder, which may also hold other files that help to resume. Absent when done.
     """
 
@@ -67,7 +84,9 @@ class Staging:
         digest: str,
         *,
         overwrite: bool = False,
+        redo: bool = False,
         suffixes: Iterable[str] = SUFFIXES,
+        earlier: Earlier | None = None,
         keep_mark: bool = False,
         known: Iterable[str] = SUFFIXES,
         work: Path | None = None,
@@ -78,8 +97,10 @@ class Staging:
             out: Output folder, created if needed; a path or address as for `geocfl.products.storage.output_folder`.
             stem: Stem of the scene's file name.
             digest: Hash of input, model and settings; the summary must hold it as ``"hash"``.
-            overwrite: Replace existing products, even those of the same work.
-            suffixes: Those of the files that the work makes, out of `known`.
+            overwrite: Replace products of other work; those of the same work count as done.
+            redo: Replace products even of the same work.
+            suffixes: Those of the files that the work has, out of `known`.
+            earlier: Finished work of which files stay in place; None if all files are made.
             keep_mark: Whether the partial folder keeps the hash of finished work, by which work without a summary is
                 recognized as done, until `forget`.
             known: Suffixes of all files that such work may make, by default those of a map; the summary is last.
@@ -89,8 +110,10 @@ class Staging:
         Raises:
             UsageError: `out` is an address that cannot be written to.
         """
-        self._out, self._stem, self._digest, self._overwrite = output_folder(out), stem, digest, overwrite
+        self._out, self.stem, self._digest = output_folder(out), stem, digest
+        self._overwrite, self._redo, self._earlier = overwrite or redo, redo, earlier
         self._suffixes, self._keep_mark, self._known = tuple(suffixes), keep_mark, tuple(known)
+        self._made = tuple(s for s in self._suffixes if not earlier or s not in earlier.kept)
         private = in_store(self._out) and not work
         self._work = self._out
         if in_store(self._out):
@@ -102,11 +125,11 @@ class Staging:
 
     def path(self, suffix: str) -> Path:
         """Where to write the file with this suffix."""
-        return self.folder / f"{self._stem}{suffix}"
+        return self.folder / f"{self.stem}{suffix}"
 
     def target(self, suffix: str) -> Path:
         """Where that file is after `commit`."""
-        return self._out / f"{self._stem}{suffix}"
+        return self._out / f"{self.stem}{suffix}"
 
     def __enter__(self) -> Staging:
         """Finds the state and creates the partial folder.
@@ -124,7 +147,7 @@ class Staging:
             if isinstance(error, OSError):
                 reason = error.strerror or str(error)
                 if error.errno == errno.ENAMETOOLONG and all(len(part) <= _LONGEST for part in self._out.parts):
-                    raise OutputError(f"{self._stem}: the name is too long for files; rename the scene") from error
+                    raise OutputError(f"{self.stem}: the name is too long for files; rename the scene") from error
                 raise OutputError(f"{self._out}: cannot be written to ({reason}); choose another `out`") from error
             raise
         return self
@@ -148,14 +171,15 @@ class Staging:
         """Moves the products into place, the summary last, and removes the partial folder, except for a mark.
 
         Products of earlier work are removed. Its summary goes first, so that no crash leaves a summary beside the
-        products of other work. Staging the same work again finishes an interrupted commit.
+        products of other work; where products are only added, it is replaced at the end. Staging the same work again
+        finishes an interrupted commit.
 
         Raises:
             FileNotFoundError: One of the files was not written.
             OutputError: The object store failed.
         """
         if not self._committing():
-            for suffix in self._suffixes:
+            for suffix in self._made:
                 self.path(suffix).stat()
                 sync(self.path(suffix))
             (self.folder / _COMMITTING).touch()
@@ -164,11 +188,12 @@ class Staging:
             if in_store(self._mark):
                 self._mark.write_text(self._digest, encoding="utf-8")
                 self._tried = False
-            if self.path(SUMMARY).exists():
-                self.target(SUMMARY).unlink(missing_ok=True)
-            for target in existing(self.target(suffix) for suffix in self._known if suffix not in self._suffixes):
-                target.unlink()
-            for suffix in [*(s for s in self._suffixes if s != SUMMARY), SUMMARY]:
+            if not self._adds:
+                if self.path(SUMMARY).exists():
+                    self.target(SUMMARY).unlink(missing_ok=True)
+                for target in existing(self.target(suffix) for suffix in self._known if suffix not in self._suffixes):
+                    target.unlink()
+            for suffix in [*(s for s in self._made if s != SUMMARY), SUMMARY]:
                 if self.path(suffix).exists():
                     put(self.path(suffix), self.target(suffix))
             if in_store(self._mark):
@@ -176,6 +201,11 @@ class Staging:
             else:
                 sync(self._out)
         self._remove({_HASH, _COMMITTING} if self._keep_mark else set())
+
+    @property
+    def _adds(self) -> bool:
+        """Whether products are only added to finished work."""
+        return self._earlier is not None and not self._overwrite
 
     def marked(self) -> bool:
         """Whether the partial folder holds the mark of finished work, or of work whose commit was interrupted."""
@@ -190,7 +220,7 @@ class Staging:
         with reaching(self._out, "check the address and the store's credentials, or choose another `out`"):
             if in_store(self._out):
                 self._out.fs.invalidate_cache()  # others may have written since
-            if not (self.folder.exists() or self._lock.left()) and not self._overwrite and self._is_done():
+            if not (self.folder.exists() or self._lock.left()) and not self._redo and self._is_done():
                 self.state = "done"  # nothing is written
                 return
             self._lock.acquire()
@@ -198,11 +228,12 @@ class Staging:
             if continued and self._committing() and self._is_complete():
                 self.commit()
                 self.state = "done"
-            elif not self._overwrite and self._is_done():
+            elif not self._redo and self._is_done():
                 if continued or self._is_empty():  # a run was killed while it removed the folder
                     self._remove()
                 self.state = "done"
             else:
+                self._refuse_changed()
                 self._refuse_existing()
                 self._refuse_odd_names()
                 if in_store(self._mark) and not self._mark.exists():
@@ -247,11 +278,19 @@ class Staging:
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
+    def _refuse_changed(self) -> None:
+        """Raises BusyError if the work whose files are to stay is no longer there."""
+        if self._earlier and self._written_hash(self.target(SUMMARY)) != self._earlier.digest:
+            raise BusyError(f"{self._out}: another geocfl has just replaced the map of {self.stem}; map it again")
+
     def _refuse_existing(self) -> None:
         """Raises OutputError if there are products of other work, unless they may be overwritten."""
         if in_store(self._out) and (self._overwrite or self._written_hash(self._mark) == self._digest):
             return
-        present = existing(map(self.target, self._known))
+        allowed = self._earlier.kept | self._earlier.replaced if self._earlier else frozenset()
+        present = existing(self.target(suffix) for suffix in self._known if suffix not in allowed)
+        if self._adds:
+            present = [path for path in present if path in map(self.target, self._made)]
         if not in_store(self._out) and (folder := next(filter(Path.is_dir, present), None)):
             raise OutputError(f"{folder}: is a folder; remove it, or choose another `out`")
         if present and not self._overwrite:
@@ -263,11 +302,11 @@ class Staging:
 
     def _refuse_odd_names(self) -> None:
         """Raises an error if a file's name is too long or cannot be written, before hours of work."""
-        if re.search(r"[\x00-\x1f\x7f]", self._stem):
-            raise OutputError(f"{self._stem}: the name holds control characters; rename the scene")
+        if re.search(r"[\x00-\x1f\x7f]", self.stem):
+            raise OutputError(f"{self.stem}: the name holds control characters; rename the scene")
         longest = max(self._suffixes, key=len)
         with suppress(FileNotFoundError):
-            self._work.joinpath(f"{self._stem}{longest}-journal").lstat()  # SQLite's beside a GeoPackage
+            self._work.joinpath(f"{self.stem}{longest}-journal").lstat()  # SQLite's beside a GeoPackage
 
     def _begin(self) -> None:
         """Creates an empty partial folder in place of one that other work has left."""
@@ -292,13 +331,13 @@ class Staging:
         if not self.folder.is_dir() or self.folder.is_symlink():
             return False
         names = {path.name for path in self.folder.iterdir()}
-        known = (self._stem, "cells", "checkpoint", "thumbnail", "refined", "rows-", _COMMITTING)
+        known = (self.stem, "cells", "checkpoint", "thumbnail", "refined", "rows-", _COMMITTING)
         return _HASH in names or all(name.startswith(known) for name in names)
 
     def _drop_products(self) -> None:
         """Removes products that a killed run left: GDAL would append to an existing GeoPackage."""
         for suffix in self._known:
-            for left in self.folder.glob(f"{glob.escape(self._stem + suffix)}*"):  # with SQLite's journal
+            for left in self.folder.glob(f"{glob.escape(self.stem + suffix)}*"):  # with SQLite's journal
                 left.unlink()
 
     def _clean_up(self) -> None:

@@ -114,11 +114,11 @@ def test_blocks_count_although_the_scene_was_begun_before(
 
 def test_blocks_whose_folder_is_gone_are_another_s(tmp_path: Path, source: Source, mapper: Mapper) -> None:
     with pytest.raises(BusyError, match="let one of them finish"):
-        classify_block(mapper, source, Blocks(tmp_path / "maps/.s.partial", 7, ((0, 7),)), 0, 7)
+        classify_block(mapper, source, Blocks(tmp_path / "maps/.s.partial", 7, 1, ((0, 7),)), 0, 7)
 
 
 def test_a_scene_that_cannot_be_read_leaves_nothing(tmp_path: Path, source: Source, mapper: Mapper) -> None:
-    blocks = Blocks(tmp_path / "maps/.s.partial", 7, ((0, 7),))
+    blocks = Blocks(tmp_path / "maps/.s.partial", 7, 1, ((0, 7),))
     blocks.parent.mkdir(parents=True)
     Path(source.path).write_bytes(Path(source.path).read_bytes()[:2000])
     with pytest.raises(SceneError):

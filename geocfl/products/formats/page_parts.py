@@ -16,6 +16,7 @@ from rasterio.warp import transform
 from geocfl.core.grid import CellGrid
 from geocfl.core.legend import NODATA, UNCLASSIFIED, WITHHELD, Legend, LulcClass
 from geocfl.products.about import About
+from geocfl.products.selection import PRODUCT_SETTINGS
 
 BINS = 20
 """Bars of the histograms of confidence, 5 percent each."""
@@ -176,9 +177,9 @@ def provenance(summary: Mapping[str, Any], grid: CellGrid) -> str:
     origin = model.pop("origin", {})
     groups = {
         "Scene": scene | {"corners": corners(grid), "scaling": _scaling(scene["scaling"])},
-        "Settings": summary["settings"],
+        "Settings": {name: value for name, value in summary["settings"].items() if name not in PRODUCT_SETTINGS},
         "Model": model | origin,
-        "Software": {"geocfl": summary["geocfl"], "hash of scene, model and settings": summary["hash"]},
+        "Software": {"geocfl": summary["geocfl"], "hash of scene, model and settings": summary["cells"]},
     }
     parts = [f"<section>\n<h3>{name}</h3>\n{facts_list(facts)}\n</section>" for name, facts in groups.items()]
     return "<div class='facts'>\n" + "\n".join(parts) + "\n</div>"

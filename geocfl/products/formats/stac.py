@@ -92,6 +92,7 @@ def write_item(
     summary: Mapping[str, Any],
     assets: Mapping[str, str],
     when: datetime | tuple[datetime, datetime],
+    elsewhere: Mapping[str, Path] | None = None,
 ) -> None:
     """Writes a map's STAC Item, with the projection, raster, classification and processing extensions.
 
@@ -105,6 +106,7 @@ def write_item(
         summary: Content of ``S_summary.json``; ``timing`` is not used, since it depends on the clock.
         assets: Key of `TITLES` to the name of its file beside the Item, with a suffix of `MEDIA`.
         when: When the scene was taken, with a time zone; or when the first and the last scene of a mosaic were.
+        elsewhere: Files that do not lie beside `path` while it is written, each with its path.
 
     Source: the STAC specification 1.1, https://github.com/radiantearth/stac-spec.
     """
@@ -130,7 +132,7 @@ def write_item(
         asset = pystac.Asset(relative_href(name), title, media_type=media_type, roles=roles)
         item.add_asset(key, asset)
         if media_type == pystac.MediaType.COG:
-            _describe_raster(asset, path.parent / name, grid)
+            _describe_raster(asset, (elsewhere or {}).get(key, path.parent / name), grid)
         if key == "lulc" and legend:
             ClassificationExtension.ext(asset, add_if_missing=True).classes = _map_classes(legend, summary)
     write_text(path, to_text(item))

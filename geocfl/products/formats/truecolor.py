@@ -32,6 +32,18 @@ SHOULDER = 0.93
 """Brightness of the upper percentile; what is brighter approaches white, so that clouds and roofs keep detail."""
 
 
+def thumbnail_step(grid: CellGrid, *, detail: bool) -> int:
+    """Every n-th pixel of a scene is in its picture.
+
+    Args:
+        grid: The scene's size.
+        detail: Whether for the raster, or only for the preview, whose n is a multiple of the other.
+    """
+    longest = max(grid.height, grid.width)
+    step = -(-longest // PICTURE_PIXELS)
+    return step if detail else step * -(-longest // (step * PREVIEW_PIXELS))
+
+
 def stretch(rgb: NDArray[np.floating]) -> NDArray[np.uint8]:
     """Makes a picture of reflectance: stretches each band between two percentiles, to a medium brightness.
 

@@ -33,7 +33,7 @@ def facts(stride, **more):
     bands = {"B04": 3, "B03": 2, "B02": 1}
     return {
         "geocfl": "9.8.7",
-        "hash": "c0ffee",
+        "cells": "c0ffee",
         "scene": {"file": "S.tif", "level": "L2A", "bands": bands, "scaling": dict.fromkeys(bands, scaling)},
         "model": {"name": "a-model", "hash": "feed", "origin": {"loss": "class-focal", "metrics": {"test": {"n": 7}}}},
         "settings": {"stride": stride, "bands": "", "scale": None},
