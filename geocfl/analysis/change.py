@@ -203,7 +203,7 @@ def _facts(m: SceneMap) -> dict[str, Any]:
         "name": m.name,
         "file": m.path.name,
         "sha256": _hash(m.path),
-        "hash": known.get("hash"),
+        "hash": known.get("cells") or known.get("hash"),
         "datetime": known.get("scene", {}).get("datetime"),
         "mission": known.get("scene", {}).get("mission"),
         "model": m.model,

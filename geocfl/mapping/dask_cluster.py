@@ -152,7 +152,7 @@ class _Plugin(WorkerPlugin):  # type: ignore[misc]
         mask = mapper.reading.mask_file
         reading = replace(mapper.reading, mask=absolute_path(mask)) if mask else mapper.reading
         self._settings = mapper.settings
-        self._options = {name: getattr(mapper, name) for name in ("device", "batch_size", "memory")}
+        self._options = {name: getattr(mapper, name) for name in ("device", "batch_size", "memory", "redo")}
         self._options["reading"] = reading
         self._options["work"] = _absolute(mapper.work)
         self.name = f"geocfl-{uuid.uuid4().hex[:16]}"

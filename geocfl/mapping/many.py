@@ -43,6 +43,7 @@ def map_scenes(
     batch_size: int | None = None,
     memory: int | str | None = None,
     overwrite: bool = False,
+    redo: bool = False,
     workers: int = 0,
     scheduler: str | None = None,
     retries: int = 2,
@@ -66,7 +67,8 @@ def map_scenes(
         device: As for `map_scene`.
         batch_size: As for `map_scene`.
         memory: Memory that each process may use, as for `map_scene`.
-        overwrite: Replace products made with other settings.
+        overwrite: Replace products made from another input, model or with other settings; those that are done stay.
+        redo: Map again even what is done.
         workers: Number of Dask processes on this machine that share the scenes; 0 maps them in this process.
         scheduler: Address of a Dask scheduler whose workers map the scenes.
         retries: How often a scene is mapped again if its server had failed, after all others; each resumes after its
@@ -109,7 +111,7 @@ def map_scenes(
     several = len(listed) > 1
     cataloged = several and not shard
     if cataloged:
-        check_catalog(out, overwrite=overwrite)
+        check_catalog(out, overwrite=overwrite or redo)
     on_dask = bool(workers or scheduler)
     mapper = Mapper(
         bundle,
@@ -117,6 +119,7 @@ def map_scenes(
         device=device,
         batch_size=batch_size,
         memory=memory,
+        redo=redo,
         scenes_at_once=max(1, min(SCENES_AT_ONCE, len(listed))),
         work=work,
     )
@@ -137,7 +140,7 @@ def map_scenes(
             yield path, result
     if cataloged and mapped:
         depth = len(layout.split("/")) if layout else 0
-        undated = write_catalog(out, overwrite=overwrite, depth=depth).undated
+        undated = write_catalog(out, overwrite=overwrite or redo, depth=depth).undated
         if undated:
             log.warning(
                 "catalog.json lacks %d of the maps, such as %s, because their scenes do not say when they were taken; "

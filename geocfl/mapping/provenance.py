@@ -12,7 +12,7 @@ from geocfl._version import __version__
 from geocfl.core.grid import CellGrid
 from geocfl.mapping.settings import MapSettings
 from geocfl.models.bundle import Bundle
-from geocfl.products.selection import PRODUCT_SETTINGS
+from geocfl.products.files import PRODUCT_SETTINGS
 from geocfl.products.update import Order
 from geocfl.scenes import Area, Scene
 from geocfl.scenes.acquisition import find_mission

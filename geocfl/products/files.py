@@ -37,6 +37,8 @@ FILES = {
 """Files that the map of a scene with stem S may have: each is S followed by this."""
 SUFFIXES = tuple(FILES.values())
 """The same in the order in which they are put into place. The summary is last: it means "done"."""
+PRODUCT_SETTINGS = ("products", "vector", "simplify", "min_area", "datetime")
+"""Settings of a map that decide its products but not its cells."""
 CHANGE = "_change"
 """The stem of a change raster's name ends in this."""
 CHANGE_FILES = {

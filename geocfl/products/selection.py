@@ -43,8 +43,6 @@ OTHER_NAMES = {
 """What users may call a product, to what it is called here."""
 ON_REQUEST = {"features", "zarr"}
 """Products that ``"all"`` leaves out: features are large, and a cube repeats other products."""
-PRODUCT_SETTINGS = ("products", "vector", "simplify", "min_area", "datetime")
-"""Settings of a map that decide its products but not its cells."""
 DEFAULT = ("lulc", "confidence", "vector", "preview", "summary")
 VECTOR_FILES = {
     "gpkg": ("gpkg",),

@@ -119,7 +119,7 @@ class Order:
             return frozenset([polygons])
         if file == "zarr":
             layers = self.selection.products & LAYERS.keys()
-            return frozenset([("when", self.when) if self.when else "undated", *layers])
+            return layers | ({("when", self.when)} if self.when else set())
         dated = {("when", self.when)} if self.when and file in {"preview", "report", *LISTS} else set()
         return frozenset(dated | ({*self.selection.files} if file in LISTS else set()))
 

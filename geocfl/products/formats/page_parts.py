@@ -16,7 +16,7 @@ from rasterio.warp import transform
 from geocfl.core.grid import CellGrid
 from geocfl.core.legend import NODATA, UNCLASSIFIED, WITHHELD, Legend, LulcClass
 from geocfl.products.about import About
-from geocfl.products.selection import PRODUCT_SETTINGS
+from geocfl.products.files import PRODUCT_SETTINGS
 
 BINS = 20
 """Bars of the histograms of confidence, 5 percent each."""
