@@ -200,7 +200,7 @@ def test_two_runs_give_the_same_bytes(tmp_path: Path, tiny_model: Path, noise: n
     scene = write_scene(tmp_path / "s.tif", noise)
     options = EVERYTHING | {"model": tiny_model, "stride": 32}
     runs = [geocfl.map_scene(scene, tmp_path / name, **options) for name in ("a", "b")]
-    assert set(runs[0].paths) == set(FILES) - {"features", "novelty", "novelty_style", "sets", "sets_style"}
+    assert set(runs[0].paths) == set(FILES) - {"features", "zarr", "novelty", "novelty_style", "sets", "sets_style"}
     for name in runs[0].paths:
         if name != "summary":
             assert runs[0].paths[name].read_bytes() == runs[1].paths[name].read_bytes(), name
