@@ -15,6 +15,7 @@ from geocfl.errors import UsageError, unknown_name
 from geocfl.losses import COSINE_SCALE
 from geocfl.models.bundle import HEADS
 from geocfl.models.lite0 import Lite0
+from geocfl.models.resnet import STAGES, ResNet
 
 Make = TypeVar("Make", bound=Callable[..., nn.Module])
 
@@ -174,7 +175,8 @@ def build_network(
         stage_dropout: Probability of dropping a channel after each of a ResNet's four stages. timm's `drop_rate` acts
             only before the head, so the paper's dropout "per layer" is implemented here.
         head: One of `HEADS`.
-        predicts: Whether the network will only predict: a lite0 then does without timm, whose import takes seconds.
+        predicts: Whether the network will only predict: our own backbones then do without timm, whose import takes
+            seconds.
 
     Returns:
         A module from (N, bands, S, S) normalized input to (N, classes) logits.
@@ -188,6 +190,8 @@ def build_network(
     network: nn.Module
     if predicts and make == LITE0:
         network = Lite0(bands, classes)
+    elif predicts and make in STAGES:
+        network = ResNet(str(make), bands, classes)
     elif isinstance(make, str):
         import timm
 

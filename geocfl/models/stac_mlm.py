@@ -19,13 +19,14 @@ from safetensors import SafetensorError, safe_open
 
 from geocfl.core.legend import Legend
 from geocfl.errors import ModelError
-from geocfl.models.bundle import FACTS, NOVELTY, WEIGHTS, Bundle
+from geocfl.models.bundle import FACTS, GRAPH, NOVELTY, WEIGHTS, Bundle
 from geocfl.products.formats.stac import class_names, relative_href, to_text
 from geocfl.scenes.acquisition import LAUNCH
 
 MLM = "https://stac-extensions.github.io/mlm/v1.4.0/schema.json"
 """pystac's class for it, as of 1.15, writes a scaling that the schema rejects."""
 WEIGHTS_MEDIA = "application/octet-stream; framework=pytorch"
+GRAPH_MEDIA = "application/octet-stream; framework=onnx"
 TASK = "scene-classification"
 ARCHITECTURES = {
     "resnet18": "ResNet-18",
@@ -60,7 +61,10 @@ def item_files(bundle: Bundle, item: Path) -> list[Path]:
     """
     folder = item.parent / _place(bundle, item)
     own = folder.exists() and folder.samefile(bundle.folder)
-    return [item] if own else [item, folder / FACTS, folder / WEIGHTS]
+    if own:
+        return [item]
+    graph = [folder / GRAPH] if (bundle.folder / GRAPH).is_file() else []
+    return [item, folder / FACTS, folder / WEIGHTS, *graph]
 
 
 def write_model_item(bundle: Bundle, path: Path, folder: Path) -> None:
@@ -106,6 +110,9 @@ def write_model_item(bundle: Bundle, path: Path, folder: Path) -> None:
         "bands": [{"name": band} for band in bundle.bands],  # required by those in the properties
     }
     _add_file(item, "description", bundle, FACTS, place, pystac.MediaType.JSON, ["metadata"])
+    if (bundle.folder / GRAPH).is_file():
+        _add_file(item, "graph", bundle, GRAPH, place, GRAPH_MEDIA, ["mlm:compiled"])
+        item.assets["graph"].description = f"From reflectance to calibrated probabilities; reads {WEIGHTS} beside it."
     path.write_text(to_text(item), encoding="utf-8", newline="\n")
     for copy in item_files(bundle, folder / path.name)[1:]:
         (path.parent / place).mkdir(exist_ok=True)

@@ -17,6 +17,7 @@ from pystac.validation.stac_validator import JsonSchemaSTACValidator
 
 import geocfl
 from geocfl.errors import ModelError, OutputError, UsageError
+from geocfl.models.graph import bundle_graph
 from geocfl.models.onnx_file import cached_onnx
 
 
@@ -283,6 +284,17 @@ def test_a_catalog_entry_can_be_moved_with_its_bundle(tmp_path: Path, tiny_model
     again = geocfl.export(copied, tmp_path / "moved/m.stac.json", format="stac-mlm", overwrite=True)
     assert again == [tmp_path / "moved/m.stac.json"]
     assert again[0].read_text() == before
+
+
+def test_a_catalog_entry_carries_the_graph(tmp_path: Path, validator: JsonSchemaSTACValidator) -> None:
+    model = geocfl.load_model("eurosat-rgb-lite0")
+    files = geocfl.export(model.folder, tmp_path / "m.stac.json", format="stac-mlm")
+    assert [file.name for file in files] == ["m.stac.json", "model.json", "model.safetensors", "model.onnx"]
+    assert bundle_graph(geocfl.load_model(tmp_path / "m")) == tmp_path / "m/model.onnx"
+    item = pystac.Item.from_file(files[0])
+    validate(item, validator=validator)
+    assert item.assets["graph"].href == "./m/model.onnx"
+    assert item.assets["graph"].extra_fields["file:size"] == files[3].stat().st_size
 
 
 def test_a_catalog_entry_overwrites_nothing_by_default(tmp_path: Path, tiny_model: Path) -> None:
