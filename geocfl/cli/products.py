@@ -220,7 +220,7 @@ def catalog(
         facts = {"catalog": str(made.path), "maps": made.maps, "undated": made.undated}
         typer.echo(json.dumps(facts, indent=2))
         return
-    typer.echo(f"{made.path}: {len(made.maps):,} maps")
+    typer.echo(f"{made.path}: {len(made.maps):,} map{'' if len(made.maps) == 1 else 's'}")
     if made.undated:
         log.warning(
             "%d maps are left out, such as %s, because nothing says when their scenes were taken; map these scenes "

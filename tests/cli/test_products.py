@@ -61,4 +61,4 @@ def test_shards_and_their_catalog(scene: Path, tiny_model: Path, tmp_path: Path)
     made = json.loads(run("catalog", "maps", "--json", cwd=tmp_path).stdout)
     assert made["maps"] == ["2024/b_20240601"]
     done = run("catalog", "maps", cwd=tmp_path)
-    assert "catalog.json: 1 maps" in done.stdout.replace("\\", "/")
+    assert "catalog.json: 1 map\n" in done.stdout.replace("\\", "/")

@@ -16,6 +16,7 @@ import pytest
 from geocfl.errors import OutputError, UsageError
 from geocfl.products import staging
 from geocfl.products.files import SUFFIXES, SUMMARY
+from geocfl.products.formats.catalog import write_catalog
 from geocfl.products.lock import BusyError
 from geocfl.products.staging import Staging
 from geocfl.products.storage import in_store, output_folder, put
@@ -292,3 +293,21 @@ def test_a_scene_is_mapped_into_a_store(out: Any, tiny_model: Path, tmp_path: Pa
             assert there.paths[name].read_bytes() == path.read_bytes()
     assert json.loads(there.paths["summary"].read_text())["hash"] == here.summary["hash"]
     assert geocfl.map_scene(scene, out, model=tiny_model).already_done
+
+
+def test_a_catalog_of_a_store(out: Any, tmp_path: Path) -> None:
+    pytest.importorskip("stac_geoparquet")
+    item = {"type": "Feature", "stac_version": "1.1.0", "id": "S", "stac_extensions": [], "links": [], "assets": {}}
+    item |= {"geometry": {"type": "Point", "coordinates": [13, 46]}, "bbox": [13, 46, 13, 46]}
+    item["properties"] = {"datetime": "2022-06-01T10:00:00Z"}
+    local = tmp_path / out.name
+    for folder in (out / "33TUL/2022", local / "33TUL/2022"):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "S_summary.json").write_text('{"hash": "", "scene": {}, "model": {}, "classes": []}')
+        (folder / "S.stac.json").write_text(json.dumps(item))
+    assert write_catalog(local, parquet=True).maps == write_catalog(out, parquet=True).maps == ("33TUL/2022/S",)
+    for name in ("catalog.json", "collection.json", "catalog.parquet"):
+        assert (out / name).read_bytes() == (local / name).read_bytes()
+    assert write_catalog(out).maps == ("33TUL/2022/S",)  # which reads the table that it replaces
+    with pytest.raises(OutputError, match="cannot be"):
+        write_catalog(out / "elsewhere")

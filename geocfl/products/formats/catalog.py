@@ -175,11 +175,17 @@ def _write_files(
     """Writes the table of the Items if it is wanted, the Collection, and the catalog last."""
     name = (folder.name if in_store(folder) else folder.resolve().name) or "maps"
     items = {relative_href(f"{stem}{FILES['stac']}"): item for stem, item in found.items()}
-    table = bool(items) and _table_is_due(folder / TABLE, TABLE in names, overwrite, parquet)
+    placed = {href: item for href, item in items.items() if item.get("geometry")}  # a row needs a place on Earth
+    table = bool(placed) and _table_is_due(folder / TABLE, TABLE in names, overwrite, parquet)
     if items:
         text = collection_text(name, items, relative_href(TABLE) if table else None)
         if table:
-            write_items(folder / TABLE, items, json.loads(text) | {"links": []})
+            try:
+                write_items(folder / TABLE, placed, json.loads(text) | {"links": []})
+            except OutputError as error:
+                if parquet:
+                    raise
+                log.warning("%s", error)  # nobody asked for the table now, and it is there as it was
         write_text(folder / COLLECTION, text)
     write_text(folder / NAME, _catalog(name, items, bool(items)))
 
@@ -249,7 +255,9 @@ def _item(path: Path) -> dict[str, Any] | None:
     try:
         content = parsed_json(path.read_text(encoding="utf-8"))
         times_of(content)
-        return dict(content) if {"id", "assets"} <= content.keys() else None
+        references = [asset["href"].strip() for asset in content["assets"].values()]
+        box = [*map(float, content["bbox"])] if content.get("bbox") else [0.0] * 4
+        return dict(content) if content["id"] and all(references) and len(box) == 4 else None
     except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):
         return None
 

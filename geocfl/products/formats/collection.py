@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import pystac
@@ -66,7 +66,7 @@ def times_of(item: Mapping[str, Any]) -> tuple[datetime, datetime]:
     known = item["properties"]
     ends = ("datetime", "datetime") if known["datetime"] else ("start_datetime", "end_datetime")
     first, last = (datetime.fromisoformat(known[end]) for end in ends)
-    return first, last
+    return first.replace(tzinfo=first.tzinfo or UTC), last.replace(tzinfo=last.tzinfo or UTC)
 
 
 def box_of(boxes: Iterable[Sequence[float]]) -> list[float]:

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from geocfl.errors import UsageError
+from geocfl.errors import OutputError, UsageError
 from geocfl.products.formats.collection import COLLECTION, MAPS
 from geocfl.products.storage import in_store, put
 
@@ -39,12 +39,24 @@ def write_items(path: Path, items: Mapping[str, Mapping[str, Any]], collection: 
         items: Reference to each Item from the table, and the Item; at least one.
         collection: The Collection that describes them, without the links to its Items.
 
+    Raises:
+        OutputError: The Items do not fit into a table: they have been edited, and a field has values of two types.
+
     Source: stac-geoparquet 1.1, https://github.com/radiantearth/stac-geoparquet-spec.
     """
+    from pyarrow.lib import ArrowException
+    from shapely.errors import ShapelyError
     from stac_geoparquet.arrow import parse_stac_items_to_arrow, to_parquet
 
     moved = [_moved(href, item, str(collection["id"])) for href, item in items.items()]
-    table = parse_stac_items_to_arrow(moved).read_all()
+    try:
+        table = parse_stac_items_to_arrow(moved).read_all()
+    except (ArrowException, ShapelyError) as error:
+        why = str(error).partition("\n")[0]
+        raise OutputError(
+            f"{path}: the Items do not fit into a table ({why}); remove the *.stac.json that was edited, "
+            "to have it made anew"
+        ) from error
     with tempfile.TemporaryDirectory() as folder:
         aside = Path(folder) / path.name if in_store(path) else path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
         try:

@@ -438,6 +438,36 @@ def test_a_table_of_the_items_is_what_rustac_reads(
         assert item["bbox"] == pytest.approx(own["bbox"])
 
 
+def test_items_that_were_edited(tmp_path: Path, finish: Callable[..., Any], grid: CellGrid) -> None:
+    pytest.importorskip("stac_geoparquet")
+    for stem in "abcd":
+        finish(tmp_path, stem, grid)
+    write_catalog(tmp_path)
+
+    def edit(stem: str, **changes: Any) -> None:
+        path = tmp_path / f"{stem}.stac.json"
+        item = json.loads(path.read_text())
+        path.write_text(json.dumps(item | changes | {"properties": item["properties"] | changes.get("properties", {})}))
+
+    whole = (tmp_path / "a.stac.json").read_text()
+    for changes in ({"assets": []}, {"assets": {"x": {"href": 3}}}, {"bbox": "no"}, {"properties": {"datetime": 3}}):
+        edit("a", **changes)
+        assert write_catalog(tmp_path).maps == ("a", "b", "c", "d")
+        assert (tmp_path / "a.stac.json").read_text() == whole
+    edit("b", geometry=None, bbox=None)  # of a map without a place on Earth
+    edit("c", properties={"x": 1})
+    assert write_catalog(tmp_path, parquet=True).maps == ("a", "b", "c", "d")
+    assert list(geopandas.read_parquet(tmp_path / "catalog.parquet")["id"]) == ["a", "c", "d"]
+    edit("d", properties={"x": "one"})
+    with pytest.raises(OutputError, match=r"catalog\.parquet: the Items do not fit into a table \(Could not convert"):
+        write_catalog(tmp_path, parquet=True)
+    assert write_catalog(tmp_path).maps == ("a", "b", "c", "d")
+    edit("c", properties={"datetime": "2018-04-16T10:00:00"})  # of no time zone
+    write_catalog(tmp_path)
+    ((start, _),) = pystac.Collection.from_file(tmp_path / "collection.json").extent.temporal.intervals
+    assert start.isoformat() == "2018-04-16T10:00:00+00:00"
+
+
 def test_a_table_of_other_making_stays(tmp_path: Path, finish: Callable[..., Any], grid: CellGrid) -> None:
     pytest.importorskip("stac_geoparquet")
     finish(tmp_path, "S", grid)
