@@ -29,6 +29,7 @@ from geocfl.mapping.checkpoint import CHECKPOINT, Checkpoint
 from geocfl.mapping.encode import Decision
 from geocfl.mapping.estimate import stride_estimate
 from geocfl.mapping.gpu import on_gpu, surviving
+from geocfl.mapping.measured import Measured
 from geocfl.mapping.memory import (
     RESERVE,
     WORKING,
@@ -234,17 +235,21 @@ class Mapper:
         overwrite: bool = False,
         progress: Progress = silent,
         blocks: Blocks | None = None,
+        measured: Measured | None = None,
     ) -> SceneMap:
         """Maps one scene.
 
-        Arguments, return value and errors are those of `map_scene`; `blocks` have already been classified.
+        Arguments, return value and errors are those of `map_scene`; `blocks` have already been classified, and
+        `measured` receives what the work takes, also if it fails.
         """
-        started = time.perf_counter()
+        started, measured = time.perf_counter(), measured or Measured()
         if self.redo or not self._summary_exists(source, out):
             self._load_ahead()
-        with within_memory(source.path), self.opened(source) as scene:
+        with within_memory(source.path), self.opened(source) as scene, measured.reading(scene):
             grid = cells_of(scene, self.model, self.settings.stride)
             update = self.update(source, out, scene, overwrite=overwrite)
+            measured.digest = update.order.digest()
+            measured.seconds["open"] = time.perf_counter() - started
             with self.staging(source, out, update, overwrite=overwrite) as staging:
                 files = update.order.selection.files
                 targets = {name: staging.target(suffix) for name, suffix in FILES.items() if name in files}
@@ -263,6 +268,8 @@ class Mapper:
                 windows = cells.windows
                 summary, timing["write_s"] = self._write(scene, grid, cells, held, update, warnings, staging)
                 del cells  # with the thumbnail, which must not be open at commit
+                measured.seconds |= {"classify": timing["classify_s"], "write": timing["write_s"]}
+                measured.windows = windows
                 summary["timing"] = {name: round(seconds, 3) for name, seconds in timing.items()}
                 summary["timing"]["windows"] = windows
                 if "summary" in update.made:

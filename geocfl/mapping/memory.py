@@ -66,6 +66,16 @@ def resident() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
+def peak_memory() -> int:
+    """Largest resident memory of this process so far, bytes."""
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
 def strip_bytes(grid: CellGrid, bands: int, itemsize: int, cell_rows: int, block_rows: int) -> int:
     """Peak memory of reading strips, bytes.
 

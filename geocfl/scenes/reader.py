@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -66,6 +67,8 @@ class Scene:
         baseline: Its processing baseline, unless `scaling` accounts for it already; empty if unknown.
         offset_given: Whether the user chose the offset.
         nodata_given: Whether the user chose the nodata value, so that 0 is data.
+        read_seconds: Seconds in which pixels were read so far, also those in which that failed.
+        read_bytes: Bytes of pixel values read so far, uncompressed.
     """
 
     path: str
@@ -85,6 +88,8 @@ class Scene:
     baseline: str = ""
     offset_given: bool = False
     nodata_given: bool = False
+    read_seconds: float = field(default=0.0, repr=False)
+    read_bytes: int = field(default=0, repr=False)
     _dataset: rasterio.DatasetReader = field(repr=False, default=None)
     _open_again: Callable[[], tuple[rasterio.DatasetReader, Any]] = field(repr=False, default=None)  # type: ignore[assignment]
 
@@ -215,12 +220,17 @@ class Scene:
 
     def _decode(self, bands: tuple[str, ...], window: Window) -> tuple[NDArray[np.generic], NDArray[np.bool_] | None]:
         """Digital numbers of bands, and which pixels the file's mask hides; None if it has no mask."""
+        started = time.perf_counter()
         try:
-            return insist(self._far, lambda: self._attempt(bands, window), self.path)
+            dn, hidden = insist(self._far, lambda: self._attempt(bands, window), self.path)
+            self.read_bytes += dn.nbytes
+            return dn, hidden
         except rasterio.RasterioIOError as error:
             raise SceneError(
                 f"{self.path}: its pixels cannot be decoded ({reason(error)}); get the file again"
             ) from error
+        finally:
+            self.read_seconds += time.perf_counter() - started
 
     @property
     def _far(self) -> str:
