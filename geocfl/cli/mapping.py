@@ -5,21 +5,21 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import geocfl
 from geocfl.cli import options, parse
 from geocfl.cli.bars import bars
-from geocfl.cli.entry import MAP, app, as_options, examples, printable_lines
+from geocfl.cli.entry import MAP, app, examples
 from geocfl.cli.options import MANY, OUTPUT, SCENE
-from geocfl.errors import GeocflError
+from geocfl.cli.results import Results, described
 
 log = logging.getLogger("geocfl")
 
 if TYPE_CHECKING:
-    from geocfl.products.scene_map import SceneMap
+    pass
 
 
 @app.command(
@@ -45,7 +45,7 @@ def demo(
         agreement = {name: getattr(result, name) for name in names}
         typer.echo(json.dumps(result.result.summary | {"synthetic": True, "truth": agreement}, indent=2))
         return
-    typer.echo(_described(result.result))
+    typer.echo(described(result.result))
     typer.echo(f"  {result.scene}\n  {result.truth}\n")
     typer.echo(
         "The scene is synthetic, not a satellite image. The map matches the true class in\n"
@@ -203,6 +203,33 @@ def map_scenes(
             rich_help_panel=MANY,
         ),
     ] = None,
+    events: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Add a line of JSON to FILE whenever a scene is done or fails (- prints it); geocfl status reads it.",
+            show_default="none",
+            rich_help_panel=MANY,
+        ),
+    ] = None,
+    retry_failed: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Map only those of the scenes that failed according to FILE, written by --events.",
+            show_default="all scenes",
+            rich_help_panel=MANY,
+        ),
+    ] = None,
+    max_failed: Annotated[
+        float | None,
+        typer.Option(
+            metavar="FRACTION",
+            help="Stop once more than this fraction of the scenes has failed (0-1), of at least ten.",
+            show_default="none",
+            rich_help_panel=MANY,
+        ),
+    ] = None,
 ) -> None:
     """Map the land cover of Sentinel-2 scenes: rasters, polygons, styles and areas.
 
@@ -220,9 +247,8 @@ def map_scenes(
     if what:  # at once, because loading the model takes seconds
         log.info("mapping %s into %s with the model %s", what, out, model)
     several = bool(list_file or stac_items or shard) or len(group_files(named)) != 1 or is_pattern(named[0])
-    tally = geocfl.Tally()
-    facts: list[dict[str, Any]] = []
-    with bars() as shown:
+    several = several or bool(retry_failed)
+    with bars() as shown, Results(shown, several=several, as_json=as_json, quiet=events == "-") as results:
         for path, result in geocfl.map_scenes(
             named,
             out,
@@ -234,6 +260,9 @@ def map_scenes(
             work=work or None,
             layout=layout,
             shard=parse.shard(shard),
+            events=events or None,
+            retry_failed=retry_failed or None,
+            max_failed=max_failed,
             model=model,
             stride=stride,
             bands=parse.bands(bands),
@@ -268,37 +297,8 @@ def map_scenes(
             allow_no_crs=allow_no_crs,
             progress=shown,
         ):
-            status = tally.add(path, result)
-            fact: dict[str, Any] = {"scene": path, "result": status, "reason": "", "summary": None}
-            if isinstance(result, GeocflError):
-                if not several:
-                    raise result
-                fact["reason"] = str(result)
-            else:
-                fact["summary"] = result.summary
-                if not several and not as_json:
-                    shown.say(_described(result))
-                elif status == "done" and not as_json:
-                    shown.say(f"{path}: {result.summary['total']['cells']:,} cells mapped")
-            if as_json:
-                facts.append(fact)
-    if as_json:
-        typer.echo(json.dumps(facts if several else facts[0]["summary"], indent=2))
-    elif several:
-        typer.echo(printable_lines(as_options(tally.table())))
-    if tally.failures:
-        raise typer.Exit(1)
-
-
-def _described(result: SceneMap) -> str:
-    from geocfl.products.unlike import unlike_sentence
-
-    name = result.summary["scene"]["file"]
-    done = "already mapped, nothing to do" if result.already_done else "mapped"
-    unlike = unlike_sentence(result.summary)
-    warnings = [f"warning: {as_options(text)}\n" for text in result.summary["warnings"]]
-    lines = [f"{name}: {done}\n", result.table(), "", *([f"{unlike}\n"] if unlike else []), *warnings]
-    return "\n".join([*lines, *(f"  {file}" for file in result.paths.values())])
+            results.add(path, result)
+    results.finish()
 
 
 @app.command(

@@ -10,7 +10,7 @@ import platform
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
@@ -201,12 +201,3 @@ def _may_pass(attempt: Attempt[Any], unforeseen_too: bool) -> bool:
     """Whether another attempt may succeed."""
     error = attempt.result
     return isinstance(error, GeocflError) and (error.transient or (unforeseen_too and attempt.unforeseen))
-
-
-def joined(whole: Attempt[T], parts: Iterable[Attempt[Any]]) -> Attempt[T]:
-    """An attempt with what its parts took, which ran before it, perhaps elsewhere."""
-    listed = list(parts)
-    whole.measured.add(part.measured for part in listed)
-    start = min([whole.start, *(part.start for part in listed)])
-    memory = max([whole.peak_memory, *(part.peak_memory for part in listed)])
-    return replace(whole, start=start, peak_memory=memory, elapsed=(whole.end - start).total_seconds())

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
+import platform
 import shutil
 import threading
 import time
 import uuid
-from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -22,7 +24,6 @@ from distributed import (
     LocalCluster,
     Reschedule,
     WorkerPlugin,
-    as_completed,
     get_worker,
 )
 
@@ -30,10 +31,12 @@ from geocfl._version import __version__
 from geocfl.core.machine import cores
 from geocfl.core.progress import Progress
 from geocfl.errors import GeocflError, OutputError, SceneError, UsageError
+from geocfl.mapping.attempts import Attempt, Ended, attempt, in_turn, refused
 from geocfl.mapping.blocks import Blocks
 from geocfl.mapping.divide import BLOCK_WINDOWS, classify_block, divide
 from geocfl.mapping.mapper import SCENES_AT_ONCE, Mapper
-from geocfl.mapping.results import Result, unexpected
+from geocfl.mapping.measured import Measured
+from geocfl.mapping.results import unexpected
 from geocfl.models.backends import count_gpus
 from geocfl.models.bundle import FACTS, GRAPH, WEIGHTS, Bundle
 from geocfl.products.lock import BusyError
@@ -42,7 +45,6 @@ from geocfl.products.storage import in_store, output_folder
 from geocfl.scenes import Source
 from geocfl.scenes.collect import Listed
 from geocfl.scenes.fingerprint import local_file
-from geocfl.scenes.remote import pause_before_retry
 from geocfl.scenes.source import absolute, absolute_path
 
 T = TypeVar("T")
@@ -51,8 +53,6 @@ log = logging.getLogger("geocfl")
 
 PATIENCE = 30.0
 """Seconds to wait for a scheduler, for its first worker, and for either to come back."""
-BUSY_PATIENCE, BUSY_PAUSE = 300.0, 2.0
-"""Seconds to wait for a process that maps the same scene, and between two looks."""
 GPU = "GPU"
 """Dask resource of a worker that classifies on a GPU; a task takes a part of it, so that `SCENES_AT_ONCE` share one."""
 
@@ -67,42 +67,46 @@ def map_on_dask(
     scheduler: str | None = None,
     retries: int = 2,
     block_windows: int = BLOCK_WINDOWS,
-) -> Generator[Result, None, None]:
+    begun: Callable[[int, int, str, int], object] = lambda *_: None,
+) -> Generator[Ended, None, None]:
     """Maps scenes on Dask workers, as `geocfl.map_scenes` does; divides scenes of more than `block_windows` windows.
 
     Every worker must see the scenes and `out` under the same paths. If a worker dies, another resumes its scene after
-    the last finished strip. If the scheduler is lost and comes back, it receives the unfinished scenes again.
+    the last finished strip. If the scheduler is lost and comes back, it receives the unfinished scenes again. When an
+    attempt begins, `begun` is called with the index of the scene, the number of the attempt, the host and the process.
 
     Raises:
         UsageError: The scheduler cannot be reached or has no workers, or these have another version of geocfl, lack the
             GPU asked for, or do not see the files. Raised before work starts.
         GeocflError: The scheduler was lost and did not come back, or was lost more often than `retries` allows.
     """
-    readable = {index: scene for index, scene in enumerate(listed) if scene.source}
-    for scene in listed:
+    left = {index: scene for index, scene in enumerate(listed) if scene.source}
+    for index, scene in enumerate(listed):
         if scene.source is None:
-            yield scene.path, scene.error or SceneError(f"{scene.path}: cannot be read")
-    if not readable:
+            error = scene.error or SceneError(f"{scene.path}: cannot be read")
+            yield Ended(index, refused(error), 1, "failed")
+    if not left:
         return
     folder = _absolute(output_folder(out))
     with (
         _connected(scheduler, workers, mapper) as client,
-        _Run(client, mapper, folder, overwrite, retries, block_windows, local=not scheduler) as run,
+        _Run(client, mapper, folder, overwrite, retries, block_windows, begun, local=not scheduler) as run,
     ):
-        run.prepare(readable.values())
-        for left in range(retries, -1, -1):
-            for index, result in run.results(readable):
-                scene = readable.pop(index)
-                yield scene.path, result
-            if not readable:
-                return
-            lost = f"the connection to the scheduler was lost with {len(readable)} scenes to go"
-            again = "run the same command again to do the rest"
+        run.prepare(left.values())
+        for losses in range(retries, -1, -1):
+            for ended in run.ends(left):
+                if ended.outcome not in ("retried", "busy"):
+                    del left[ended.index]
+                yield ended
             if not left:
+                return
+            lost = f"the connection to the scheduler was lost with {len(left)} scenes to go"
+            again = "run the same command again to do the rest"
+            if not losses:
                 raise GeocflError(f"{lost}, again; {again}")
             log.warning("%s; waiting for the scheduler to come back", lost)
             try:
-                run.prepare(readable.values())
+                run.prepare(left.values())
             except UsageError as error:
                 raise GeocflError(f"{lost} ({error}); {again}") from error
 
@@ -155,10 +159,20 @@ class _Plugin(WorkerPlugin):  # type: ignore[misc]
         self._options = {name: getattr(mapper, name) for name in ("device", "batch_size", "memory", "redo")}
         self._options["reading"] = reading
         self._options["work"] = _absolute(mapper.work)
+        self._version = __version__
         self.name = f"geocfl-{uuid.uuid4().hex[:16]}"
 
     async def setup(self, worker: Any) -> None:
-        """Writes the model beside the worker's other files, and loads it; workers on a host share cores and memory."""
+        """Writes the model beside the worker's other files, and loads it; workers on a host share cores and memory.
+
+        A worker with another version, which has joined late, is closed.
+
+        Raises:
+            UsageError: The worker has another version of geocfl than the command.
+        """
+        if __version__ != self._version:
+            worker.loop.add_callback(partial(worker.close, reason="geocfl-version"))
+            raise UsageError(_other_version(worker.address, __version__, self._version))
         self.closing = threading.Event()
         self._folder = Path(worker.local_directory) / self.name
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -194,89 +208,75 @@ def own_device(device: str, worker: object, gpus: int) -> str:
     return device
 
 
-def _mapper(plugin: str) -> Mapper:
-    """The mapper of the worker that runs this task."""
-    mapper: Mapper = get_worker().plugins[plugin].mapper
-    return mapper
+# The tasks. They return errors instead of raising them, so that the client decides what is tried again, and when.
 
 
-def _closing(plugin: str) -> Progress:
-    """What stops the work after the current batch once the plugin is taken from its worker, such as after SIGTERM."""
-    closing: threading.Event = get_worker().plugins[plugin].closing
+def _stamped(
+    version: str, plugin: str, path: str, note: tuple[int, int] | None, task: Callable[..., T], *arguments: Any
+) -> Attempt[T] | str:
+    """Does a task on a scene, unless the worker has another version of geocfl, which is then returned.
+
+    Args:
+        version: The version of the command.
+        plugin: Name of the plugin with the mapper.
+        path: The scene.
+        note: Index of the scene and number of the attempt, for the client when it begins; None for a part of one.
+        task: Called with the mapper, what receives the measurements, what stops the work, and the arguments.
+        *arguments: Those of the task.
+    """
+    if version != __version__:
+        return __version__
+    worker = get_worker()
+    held: _Plugin = worker.plugins[plugin]
+    if note is not None:
+        worker.log_event(plugin, (*note, platform.node(), os.getpid()))
 
     def stop(what: str, done: int, total: int, unit: str) -> None:
-        if closing.is_set():
+        if held.closing.is_set():  # the plugin is taken from its worker, such as after SIGTERM
             raise KeyboardInterrupt
 
-    return stop
-
-
-@contextmanager
-def _rescheduled() -> Iterator[None]:
-    """Gives a task that is stopped to another worker."""
     try:
-        yield
+        return attempt(path, lambda measured: task(held.mapper, measured, stop, *arguments))
     except KeyboardInterrupt as error:
-        raise Reschedule from error
-
-
-# The tasks. They return errors of the user instead of raising them, so that Dask does not retry what cannot succeed.
+        raise Reschedule from error  # gives the task to another worker
 
 
 def _map_scene(
-    plugin: str, source: Source, out: Path, overwrite: bool, block_windows: int, pause: float = 0
-) -> SceneMap | Blocks | GeocflError:
-    time.sleep(pause)
-    mapper = _mapper(plugin)
-
-    def work() -> SceneMap | Blocks:
-        blocks = divide(mapper, source, out, overwrite=overwrite, windows=block_windows)
-        return blocks or mapper.map(source, out, overwrite=overwrite, progress=_closing(plugin))
-
-    try:
-        with _rescheduled():
-            return _patiently(work)
-    except GeocflError as error:
-        return error
+    mapper: Mapper, measured: Measured, stop: Progress, source: Source, out: Path, overwrite: bool, block_windows: int
+) -> SceneMap | Blocks:
+    blocks = divide(mapper, source, out, overwrite=overwrite, windows=block_windows)
+    return blocks or mapper.map(source, out, overwrite=overwrite, progress=stop, measured=measured)
 
 
-def _classify_block(plugin: str, source: Source, blocks: Blocks, first: int, last: int) -> GeocflError | None:
-    try:
-        with _rescheduled():
-            classify_block(_mapper(plugin), source, blocks, first, last, _closing(plugin))
-        return None
-    except GeocflError as error:
-        return error
+def _classify_block(
+    mapper: Mapper, measured: Measured, stop: Progress, source: Source, blocks: Blocks, first: int, last: int
+) -> None:
+    classify_block(mapper, source, blocks, first, last, stop, measured)
 
 
 def _join_blocks(
-    plugin: str, source: Source, out: Path, overwrite: bool, blocks: Blocks, errors: list[GeocflError | None]
-) -> SceneMap | GeocflError:
-    # A transient error keeps the other blocks; in a busy folder, they belong to another process.
-    if error := min(filter(None, errors), key=lambda error: error.transient, default=None):
-        if not error.transient and not isinstance(error, BusyError):
-            shutil.rmtree(blocks.parent, ignore_errors=True)
-        return error
-    mapper = _mapper(plugin)
+    mapper: Mapper,
+    measured: Measured,
+    stop: Progress,
+    source: Source,
+    out: Path,
+    overwrite: bool,
+    blocks: Blocks,
+    parts: list[Attempt[None] | str],
+) -> SceneMap:
+    ended = [part for part in parts if isinstance(part, Attempt)]
+    errors = [part.result for part in ended if part.result]
+    if len(ended) < len(parts):
+        errors.append(GeocflError(f"{source.path}: a worker has another version of geocfl", transient=True))
     try:
-        with _rescheduled():
-            return _patiently(
-                lambda: mapper.map(source, out, overwrite=overwrite, progress=_closing(plugin), blocks=blocks)
-            )
-    except GeocflError as error:
-        return error
-
-
-def _patiently(work: Callable[[], T]) -> T:
-    """Waits while another process maps the scene: a worker that was given up may still be running."""
-    deadline = time.monotonic() + BUSY_PATIENCE
-    while True:
-        try:
-            return work()
-        except BusyError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(BUSY_PAUSE)
+        # A transient error keeps the other blocks; in a busy folder, they belong to another process.
+        if error := min(errors, key=lambda error: error.transient, default=None):
+            if not error.transient and not isinstance(error, BusyError):
+                shutil.rmtree(blocks.parent, ignore_errors=True)
+            raise error
+        return mapper.map(source, out, overwrite=overwrite, progress=stop, blocks=blocks, measured=measured)
+    finally:
+        measured.add(part.measured for part in ended)
 
 
 class _Run:
@@ -293,10 +293,11 @@ class _Run:
         overwrite: bool,
         retries: int,
         block_windows: int,
+        begun: Callable[[int, int, str, int], object],
         *,
         local: bool,
     ) -> None:
-        self._local = local
+        self._local, self._begun = local, begun
         self._client, self._mapper, self._out = client, mapper, out
         self._overwrite, self._retries, self._block_windows = overwrite, retries, block_windows
         self._plugin = ""
@@ -312,6 +313,7 @@ class _Run:
         """Removes the model from the workers."""
         if self._plugin:
             with suppress(Exception):  # the scheduler may be gone, and the workers with it
+                self._client.unsubscribe_topic(self._plugin)
                 self._client.unregister_worker_plugin(self._plugin)
 
     def prepare(self, scenes: Collection[Listed]) -> None:
@@ -345,63 +347,94 @@ class _Run:
         plugin = _Plugin(self._mapper, count_gpus() if self._local else 0)
         client.register_plugin(plugin)
         self._plugin = plugin.name
+        client.subscribe_topic(plugin.name, self._note)
 
-    def results(self, scenes: Mapping[int, Listed]) -> Iterator[tuple[int, SceneMap | GeocflError]]:
-        """Results of scenes as they finish, without those lost with the scheduler; retries after transient errors."""
+    def _note(self, event: tuple[float, tuple[int, int, str, int]]) -> None:
+        """Takes note of an attempt that has begun on a worker."""
+        index, number, host, pid = event[1]
+        self._begun(index, number, host, pid)
+
+    def ends(self, scenes: Mapping[int, Listed]) -> Generator[Ended, None, None]:
+        """Attempts scenes; those lost with the scheduler do not end."""
         sources = {index: absolute(scene.source) for index, scene in scenes.items() if scene.source}
-        where = {index: (scenes[index].below(self._out), self._overwrite) for index in sources}
-        owners = {
-            self._submit(_map_scene, source, *where[index], self._block_windows): index
-            for index, source in sources.items()
-        }
-        tries = Counter[int]()
-        coming = as_completed(list(owners), loop=self._client.loop, raise_errors=False)
-        for future in coming:
-            index = owners.pop(future)
-            result = _outcome(future, scenes[index].path)
-            if isinstance(result, Blocks):
-                source, blocks = sources[index], result
-                parts = [self._submit(_classify_block, source, blocks, *rows, first=True) for rows in blocks.rows]
-                joined = self._submit(_join_blocks, source, *where[index], blocks, parts, first=True)
-                owners[joined] = index
-                coming.add(joined)
-            elif isinstance(result, GeocflError) and result.transient and tries[index] < self._retries:
-                tries[index] += 1
-                log.warning("%s; it is mapped again later", result)
-                pause = pause_before_retry(tries[index])
-                again = self._submit(_map_scene, sources[index], *where[index], self._block_windows, pause, later=True)
-                owners[again] = index
-                coming.add(again)
-            elif result is not None:
-                yield index, result
+        divided: dict[int, tuple[Attempt[Any], float]] = {}
+        numbers: dict[int, int] = {}
 
-    def _submit(self, task: Callable[..., Any], *arguments: Any, first: bool = False, later: bool = False) -> Future:
-        """Submits a task; `first` puts it before waiting tasks, because its scene has been started, `later` after."""
+        def submit(index: int, number: int) -> Future:
+            numbers[index] = number
+            source, out = sources[index], scenes[index].below(self._out)
+            note = (index, number)
+            task = (_map_scene, source, out, self._overwrite, self._block_windows)
+            return self._submit(scenes[index].path, note, *task, priority=-1 if number > 1 else 0)
+
+        def settle(index: int, future: Future) -> Attempt[SceneMap] | Future | None:
+            path, source = scenes[index].path, sources[index]
+            ended = self._ended(future, path)
+            if isinstance(ended, str):
+                return submit(index, numbers[index])
+            if ended is not None and isinstance(blocks := ended.result, Blocks):
+                divided[index] = ended, time.monotonic()
+                parts = [self._submit(path, None, _classify_block, source, blocks, *rows) for rows in blocks.rows]
+                where = (scenes[index].below(self._out), self._overwrite)
+                return self._submit(path, None, _join_blocks, source, *where, blocks, parts)
+            if ended is not None and index in divided:
+                first, since = divided.pop(index)
+                elapsed = first.elapsed + time.monotonic() - since
+                return replace(ended, start=first.start, elapsed=elapsed)
+            return ended
+
+        yield from in_turn(sources, submit, settle, self._retries, unforeseen_too=True)
+
+    def _ended(self, future: Future, path: str) -> Attempt[Any] | str | None:
+        """What a task gave: an attempt, the version of the worker that refused it, or None if it was lost."""
+        try:
+            ended: Attempt[Any] | str = future.result()
+        except CancelledError:
+            return None
+        except KilledWorker:
+            return refused(
+                SceneError(
+                    f"{path}: the workers that mapped it died, perhaps because they ran out of memory; give them more, "
+                    "or lower `memory`"
+                )
+            )
+        except Exception as error:
+            if version := self._dismiss_others():  # its geocfl does not know this task
+                return version
+            return replace(refused(unexpected(path, error)), unforeseen=True)
+        if isinstance(ended, str):
+            self._dismiss_others()
+        return ended
+
+    def _dismiss_others(self) -> str:
+        """Closes workers of other versions, which have joined late; returns the version of one, or nothing."""
+        try:
+            others = _other_versions(self._client)
+            for address, version in others.items():
+                log.warning("%s; it is closed", _other_version(address, version, __version__))
+            if others:
+                self._client.retire_workers(list(others))
+        except (OSError, TimeoutError):  # they are gone already, or the scheduler is
+            return ""
+        return next(iter(others.values()), "")
+
+    def _submit(
+        self, path: str, note: tuple[int, int] | None, task: Callable[..., Any], *arguments: Any, priority: int = 1
+    ) -> Future:
+        """Submits a task; by default before waiting tasks, because its scene has been started."""
         return self._client.submit(
-            task,
+            _stamped,
+            __version__,
             self._plugin,
+            path,
+            note,
+            task,
             *arguments,
             key=f"geocfl{task.__name__}-{uuid.uuid4().hex}",
             retries=self._retries,
             resources=self._resources,
-            priority=first - later,
+            priority=priority,
         )
-
-
-def _outcome(future: Future, path: str) -> SceneMap | Blocks | GeocflError | None:
-    """Result of a task; None if the task was lost."""
-    try:
-        result: SceneMap | Blocks | GeocflError = future.result()
-        return result
-    except CancelledError:
-        return None
-    except KilledWorker:
-        return SceneError(
-            f"{path}: the workers that mapped it died, perhaps because they ran out of memory; give them more, or "
-            "lower `memory`"
-        )
-    except Exception as error:
-        return unexpected(path, error)
 
 
 def _check_versions(client: Client) -> None:
@@ -410,6 +443,12 @@ def _check_versions(client: Client) -> None:
     Raises:
         UsageError: A worker has another version or none.
     """
+    for address, found in _other_versions(client).items():
+        raise UsageError(_other_version(address, found, __version__))
+
+
+def _other_versions(client: Client) -> dict[str, str]:
+    """Workers with another version of geocfl than this one, by address; an empty version is no geocfl."""
 
     def version() -> str:  # pickled by value, because workers may lack geocfl
         try:
@@ -419,10 +458,12 @@ def _check_versions(client: Client) -> None:
         except ImportError:
             return ""
 
-    for address, found in client.run(version).items():
-        if found != __version__:
-            has = f"geocfl {found}" if found else "no geocfl"
-            raise UsageError(f"worker {address} has {has}, but this is {__version__}; install the same version there")
+    return {address: found for address, found in client.run(version, on_error="ignore").items() if found != __version__}
+
+
+def _other_version(address: str, found: str, wanted: str) -> str:
+    has = f"geocfl {found}" if found else "no geocfl"
+    return f"worker {address} has {has}, but this is {wanted}; install the same version there"
 
 
 def _check_paths(client: Client, scenes: Collection[Listed], mask: str | None) -> None:

@@ -12,6 +12,7 @@ from geocfl.core.progress import Progress, silent
 from geocfl.errors import resumable
 from geocfl.mapping.blocks import Blocks
 from geocfl.mapping.mapper import Mapper, cells_of
+from geocfl.mapping.measured import Measured
 from geocfl.products.formats.truecolor import thumbnail_step
 from geocfl.products.lock import BusyError
 from geocfl.scenes import Source
@@ -54,7 +55,13 @@ def divide(mapper: Mapper, source: Source, out: str | Path, *, overwrite: bool, 
 
 
 def classify_block(
-    mapper: Mapper, source: Source, blocks: Blocks, first: int, last: int, progress: Progress = silent
+    mapper: Mapper,
+    source: Source,
+    blocks: Blocks,
+    first: int,
+    last: int,
+    progress: Progress = silent,
+    measured: Measured | None = None,
 ) -> None:
     """Classifies a block unless it exists. Its folder appears all at once, so two workers may do the same block.
 
@@ -64,7 +71,7 @@ def classify_block(
         BusyError: Another process mapped the same scene and removed the partial folder.
         GeocflError: The scene cannot be read.
     """
-    whole = blocks.folder(first)
+    whole, measured = blocks.folder(first), measured or Measured()
     if whole.exists():
         return
     attempt, kept = whole.with_name(f"{whole.name}.{uuid.uuid4().hex[:8]}"), whole.with_name(f"{whole.name}.kept")
@@ -78,10 +85,12 @@ def classify_block(
             f"{blocks.parent}: removed by another geocfl that maps the same scene; let one of them finish"
         ) from error
     try:
-        with mapper.opened(source) as scene:
+        with mapper.opened(source) as scene, measured.reading(scene):
             grid = cells_of(scene, mapper.model, mapper.settings.stride)
             checkpoint = mapper.checkpoint(attempt, grid, blocks.cell_rows, blocks.thumbnail_step, first)
-            mapper.classify(scene, grid, blocks.cell_rows, checkpoint, progress, last=last)
+            resumed = checkpoint.windows
+            seconds = mapper.classify(scene, grid, blocks.cell_rows, checkpoint, progress, last=last)
+            measured.seconds["classify"], measured.windows = seconds, checkpoint.windows - resumed
         try:
             os.rename(attempt, whole)
         except OSError:  # another worker was faster

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
+import platform
 import threading
-import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,9 +15,12 @@ from typing import Unpack
 
 from geocfl.core.keywords import declared
 from geocfl.core.progress import Progress, silent
-from geocfl.errors import GeocflError, SceneError, UsageError
+from geocfl.errors import SceneError, UsageError
+from geocfl.mapping.attempts import Attempt, Ended, attempt, in_turn, refused
+from geocfl.mapping.events import EventLog, failed_scenes, list_identity
 from geocfl.mapping.mapper import SCENES_AT_ONCE, Mapper
-from geocfl.mapping.results import Result, unexpected
+from geocfl.mapping.measured import Measured
+from geocfl.mapping.results import FailureLimit, Result
 from geocfl.mapping.settings import MapOptions, MapSettings
 from geocfl.mapping.shards import Shard, check_shard, take
 from geocfl.models.bundle import DEFAULT_MODEL, Bundle
@@ -26,7 +30,7 @@ from geocfl.products.storage import output_folder
 from geocfl.scenes import Source
 from geocfl.scenes.collect import Listed, list_scenes
 from geocfl.scenes.layout import arrange, check_layout
-from geocfl.scenes.remote import pause_before_retry
+from geocfl.scenes.urls import shown
 
 log = logging.getLogger("geocfl")
 
@@ -50,6 +54,9 @@ def map_scenes(
     work: str | Path | None = None,
     layout: str = "",
     shard: Shard | None = None,
+    events: str | Path | None = None,
+    retry_failed: str | Path | None = None,
+    max_failed: float | None = None,
     progress: Progress = silent,
     **options: Unpack[MapOptions],
 ) -> Iterator[Result]:
@@ -79,6 +86,11 @@ def map_scenes(
         layout: Folders below `out` for the maps, such as ``"{mgrs}/{year}"``, see `geocfl.scenes.layout.arrange`.
         shard: Map only this share of the scenes: its index, from 0, and the number of shards, such as ``(0, 4)``. Each
             shard must get the same scenes. A shard writes no catalog; see `geocfl.write_catalog`.
+        events: File that receives an event, a line of JSON, whenever an attempt at a scene begins or ends; ``"-"`` for
+            standard output. An existing file is appended to. The fields are in the documentation.
+        retry_failed: File of such events, of an earlier run over the same scenes: map only those that failed.
+        max_failed: Stop once more than this fraction (0..1) of the scenes has failed, of at least
+            `geocfl.mapping.results.FEWEST` that were mapped or failed.
         progress: Called with the scenes done and, without Dask, with the windows done of each scene.
         **options: Fields of `MapSettings`.
 
@@ -90,29 +102,23 @@ def map_scenes(
         UsageError: There are no scenes, two have the same name, a value is invalid, or the cluster cannot do what is
             asked.
         ModelError: The model cannot be used.
-        OutputError: The folder has a ``catalog.json`` that geocfl did not write.
+        OutputError: The folder has a ``catalog.json`` that geocfl did not write, or `events` cannot be written.
+        GeocflError: More scenes failed than `max_failed` allows; all results so far have been given.
     """
-    if workers and scheduler:
-        raise UsageError("`workers` and `scheduler` exclude each other; use one of them")
-    if workers < 0 or retries < 0:
-        raise UsageError("`workers` and `retries` must be 0 or more")
-    if (workers or scheduler) and not find_spec("distributed"):
-        raise UsageError("`workers` and `scheduler` need Dask; run: pip install distributed bokeh")
+    _check_cluster(workers, scheduler, retries)
     check_layout(layout)
     if shard:
         check_shard(shard)
+    limit = FailureLimit(max_failed)
     chosen, bundle = MapSettings(**options), Bundle.load(model)
     listed = list_scenes(scenes, list_file=list_file, stac_items=stac_items, bands=chosen.bands, progress=progress)
     listed = arrange(listed, layout, chosen.taken())
-    if shard:
-        of = len(listed)
-        listed = take(listed, [each.path for each in listed], shard)
-        log.info("shard %d/%d: %d of %d scenes", *shard, len(listed), of)
-    several = len(listed) > 1
+    names = [each.path for each in listed]
+    listed = _chosen(listed, shard, retry_failed)
+    several = len(names) > 1
     cataloged = several and not shard
     if cataloged:
         check_catalog(out, overwrite=overwrite or redo)
-    on_dask = bool(workers or scheduler)
     mapper = Mapper(
         bundle,
         chosen,
@@ -123,52 +129,104 @@ def map_scenes(
         scenes_at_once=max(1, min(SCENES_AT_ONCE, len(listed))),
         work=work,
     )
-    if on_dask:
-        from geocfl.mapping.dask_cluster import map_on_dask
+    facts = {
+        "scenes": len(listed),
+        "listed": len(names),
+        "list": list_identity(names),
+        "shard": "/".join(map(str, shard)) if shard else None,
+        "out": shown(str(out)),
+        "model": mapper.model.name,
+        "model_hash": mapper.model_hash,
+        "device": device,
+        "workers": workers,
+        "scheduler": shown(scheduler) if scheduler else None,
+        "retries": retries,
+        "overwrite": overwrite,
+        "redo": redo,
+        "settings": mapper.settings.to_json(),
+    }
+    mapped = finished = 0
+    with EventLog(events, facts) as written:
 
-        results = map_on_dask(
-            mapper, listed, out, overwrite=overwrite, workers=workers, scheduler=scheduler, retries=retries
-        )
-    else:
-        results = _map_here(mapper, listed, out, overwrite, retries, progress)
-    mapped = False
-    with closing(results):  # stops the work when this loop stops, even if a traceback keeps the generator alive
-        for finished, (path, result) in enumerate(results, start=1):
-            mapped |= isinstance(result, SceneMap)
-            if several:
-                progress("scenes", finished, len(listed), "scene")
-            yield path, result
-    if cataloged and mapped:
-        depth = len(layout.split("/")) if layout else 0
-        undated = write_catalog(out, overwrite=overwrite or redo, depth=depth).undated
-        if undated:
-            log.warning(
-                "catalog.json lacks %d of the maps, such as %s, because their scenes do not say when they were taken; "
-                "set `datetime` if you know it",
-                len(undated),
-                undated[0],
+        def begun(index: int, number: int, host: str, pid: int) -> None:
+            written.started(listed[index], number, host, pid)
+
+        if workers or scheduler:
+            from geocfl.mapping.dask_cluster import map_on_dask
+
+            ends = map_on_dask(
+                mapper,
+                listed,
+                out,
+                overwrite=overwrite,
+                workers=workers,
+                scheduler=scheduler,
+                retries=retries,
+                begun=begun,
             )
+        else:
+            ends = _map_here(mapper, listed, output_folder(out), overwrite, retries, progress, begun)
+        with closing(ends):  # stops the work when this loop stops, even if a traceback keeps the generator alive
+            for ended in ends:
+                written.ended(listed[ended.index], ended)
+                if ended.outcome in ("retried", "busy"):
+                    continue
+                finished += 1
+                mapped += ended.outcome != "failed"
+                if several:
+                    progress("scenes", finished, len(listed), "scene")
+                yield listed[ended.index].path, ended.attempt.result
+                limit.add(ended.outcome)
+    if cataloged and mapped:
+        _write_catalog(out, overwrite or redo, layout)
 
 
-def attempt(
-    mapper: Mapper, scene: Listed, out: str | Path, overwrite: bool, progress: Progress
-) -> SceneMap | GeocflError:
-    """A scene's map, or the error that stopped it."""
-    if scene.source is None:
-        return scene.error or SceneError(f"{scene.path}: cannot be read")
-    try:
-        return mapper.map(scene.source, scene.below(output_folder(out)), overwrite=overwrite, progress=progress)
-    except GeocflError as error:
-        return error
+def _check_cluster(workers: int, scheduler: str | None, retries: int) -> None:
+    """Raises UsageError if there cannot be such a cluster."""
+    if workers and scheduler:
+        raise UsageError("`workers` and `scheduler` exclude each other; use one of them")
+    if workers < 0 or retries < 0:
+        raise UsageError("`workers` and `retries` must be 0 or more")
+    if (workers or scheduler) and not find_spec("distributed"):
+        raise UsageError("`workers` and `scheduler` need Dask; run: pip install distributed bokeh")
+
+
+def _chosen(listed: Sequence[Listed], shard: Shard | None, retry_failed: str | Path | None) -> list[Listed]:
+    """The scenes of a shard, and of these the ones that failed in an earlier run."""
+    chosen = list(listed)
+    if shard:
+        chosen = take(listed, [each.path for each in listed], shard)
+        log.info("shard %d/%d: %d of %d scenes", *shard, len(chosen), len(listed))
+    if retry_failed:
+        failed = failed_scenes(retry_failed, listed)
+        chosen = [each for each in chosen if each.path in failed]
+        log.info("%d scenes failed according to %s", len(chosen), retry_failed)
+    return chosen
+
+
+def _write_catalog(out: str | Path, overwrite: bool, layout: str) -> None:
+    """Writes the catalog of the folder, and says which maps are not in it."""
+    depth = len(layout.split("/")) if layout else 0
+    undated = write_catalog(out, overwrite=overwrite, depth=depth).undated
+    if undated:
+        log.warning(
+            "catalog.json lacks %d of the maps, such as %s, because their scenes do not say when they were taken; "
+            "set `datetime` if you know it",
+            len(undated),
+            undated[0],
+        )
 
 
 def _map_here(
-    mapper: Mapper, listed: Sequence[Listed], out: str | Path, overwrite: bool, retries: int, progress: Progress
-) -> Generator[Result, None, None]:
-    """Maps in threads, which take turns at classifying. If the caller stops, each stops after its current batch.
-
-    Scenes with transient errors are mapped again after the others.
-    """
+    mapper: Mapper,
+    listed: Sequence[Listed],
+    out: Path,
+    overwrite: bool,
+    retries: int,
+    progress: Progress,
+    begun: Callable[[int, int, str, int], object],
+) -> Generator[Ended, None, None]:
+    """Maps in threads, which take turns at classifying. If the caller stops, each stops after its current batch."""
     stopped = threading.Event()
 
     def report(what: str, done: int, total: int, unit: str) -> None:
@@ -176,24 +234,24 @@ def _map_here(
             raise KeyboardInterrupt
         progress(what, done, total, unit)
 
+    def work(index: int, number: int) -> Attempt[SceneMap]:
+        scene = listed[index]
+        source = scene.source
+        if source is None:
+            return refused(scene.error or SceneError(f"{scene.path}: cannot be read"))
+        begun(index, number, platform.node(), os.getpid())
+
+        def mapped(measured: Measured) -> SceneMap:
+            return mapper.map(source, scene.below(out), overwrite=overwrite, progress=report, measured=measured)
+
+        return attempt(scene.path, mapped)
+
+    def settled(_: int, done: Future[Attempt[SceneMap]]) -> Attempt[SceneMap]:
+        return done.result()
+
     with ThreadPoolExecutor(SCENES_AT_ONCE, thread_name_prefix="scene") as pool:
         try:
-            left = list(listed)
-            for round in range(retries + 1):
-                coming = {pool.submit(attempt, mapper, scene, out, overwrite, report): scene for scene in left}
-                left = []
-                for future in as_completed(list(coming)):
-                    scene, error = coming.pop(future), future.exception()
-                    result = unexpected(scene.path, error) if isinstance(error, Exception) else future.result()
-                    if round < retries and scene.source and isinstance(result, GeocflError) and result.transient:
-                        left.append(scene)
-                    else:
-                        yield scene.path, result
-                if not left:
-                    break
-                pause = pause_before_retry(round + 1)
-                log.warning("%d scenes failed and may succeed later; they are mapped again in %.0f s", len(left), pause)
-                time.sleep(pause)
+            yield from in_turn(range(len(listed)), lambda *which: pool.submit(work, *which), settled, retries)
         finally:
             stopped.set()
             pool.shutdown(cancel_futures=True)

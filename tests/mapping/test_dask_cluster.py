@@ -28,7 +28,7 @@ from geocfl.mapping.checkpoint import Checkpoint
 from geocfl.mapping.mapper import Mapper
 from geocfl.mapping.settings import MapSettings
 from geocfl.products.scene_map import SceneMap
-from geocfl.scenes.collect import list_scenes
+from geocfl.scenes.collect import Listed, list_scenes
 
 pytestmark = pytest.mark.integration
 
@@ -61,6 +61,12 @@ def content(folder: Path) -> dict[str, str]:
             data = json.dumps(json.loads(data) | {"timing": None}).encode()
         found[str(path.relative_to(folder))] = hashlib.sha256(data).hexdigest()
     return found
+
+
+def map_on_dask(mapper: Mapper, listed: list[Listed], *where: Any, **options: Any) -> dict[str, SceneMap | GeocflError]:
+    """The last result of each scene."""
+    ends = distributed.map_on_dask(mapper, listed, *where, **options)
+    return {listed[ended.index].path: ended.attempt.result for ended in ends}
 
 
 class Processes:
@@ -142,7 +148,7 @@ def scenario(tmp_path: Path, model: Path, processes: Processes, good: int, bad: 
     write_scenes(tmp_path / "in", good, bad)
     command = [GEOCFL, "map", "in/*.tif", "--model", str(model), "--stride", str(STRIDE), "--products", "default,stac"]
     here = subprocess.run([*command, "--out", "here/maps"], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert here.returncode == (1 if bad else 0), here.stderr
+    assert here.returncode == (3 if bad else 0), here.stderr
     processes.start_scheduler()
     processes.start_worker()
     processes.start_worker()
@@ -172,7 +178,7 @@ def scenario(tmp_path: Path, model: Path, processes: Processes, good: int, bad: 
     processes.start_scheduler()
     processes.start_worker()
     stdout, stderr = far.communicate(timeout=300)
-    assert far.returncode == (1 if bad else 0), stderr
+    assert far.returncode == (3 if bad else 0), stderr
     assert "Traceback" not in stderr
     assert stdout.count("not a readable raster") == bad
     assert {path: path.stat().st_mtime_ns for path in written} == written  # what was whole was not done again
@@ -234,11 +240,11 @@ def test_workers_here_divide_a_large_scene(tmp_path: Path, tiny_model: Path, mon
     whole = cut.read_bytes()
     cut.write_bytes(whole[:60_000])
     # An address of a folder is that folder.
-    far = dict(distributed.map_on_dask(mapper, listed, f"file://{tmp_path}/far", workers=2, block_windows=100))
+    far = map_on_dask(mapper, listed, f"file://{tmp_path}/far", workers=2, block_windows=100)
     assert [path for path, result in far.items() if isinstance(result, GeocflError)] == [listed[1].path]
     assert not list((tmp_path / "far").glob(".*"))
     cut.write_bytes(whole)
-    far = dict(distributed.map_on_dask(mapper, listed, "far", workers=2, block_windows=100))
+    far = map_on_dask(mapper, listed, "far", workers=2, block_windows=100)
     assert [result.already_done for result in far.values()].count(True) == 1
     for scene in listed:
         mapper.map(scene.source, "here")
@@ -261,7 +267,7 @@ def test_two_scenes_share_a_gpu(tmp_path: Path, tiny_model: Path, monkeypatch) -
     monkeypatch.setattr(distributed, "divide", lambda *_, **__: None)
     listed = list_scenes([tmp_path / "in/*.tif"])
     mapper = Mapper(geocfl.load_model(tiny_model), MapSettings(), device="cuda", memory="3GB")
-    results = dict(distributed.map_on_dask(mapper, listed, tmp_path / "maps", workers=2))
+    results = map_on_dask(mapper, listed, tmp_path / "maps", workers=2)
     assert all(isinstance(result, SceneMap) for result in results.values()), results
     assert devices == {"cuda:0", "cuda:1"}
 
@@ -305,8 +311,7 @@ def test_servers_that_fail_cost_no_finished_strip(tmp_path: Path, tiny_model: Pa
 
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoint, "append", append)
-        far = distributed.map_on_dask(mapper, [scene], tmp_path / "far", workers=1, block_windows=100)
-        ((_, mapped),) = far
+        (mapped,) = map_on_dask(mapper, [scene], tmp_path / "far", workers=1, block_windows=100).values()
     assert isinstance(mapped, SceneMap)
     assert len(finished) == len(set(finished)) > 5  # each strip once, of more strips than blocks
     assert len(failures) == 5
