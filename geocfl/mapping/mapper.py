@@ -274,6 +274,7 @@ class Mapper:
                 summary["timing"]["windows"] = windows
                 if "summary" in update.made:
                     staging.path(FILES["summary"]).write_text(json.dumps(summary, indent=2) + "\n")
+                measured.bytes_written = sum(staging.path(FILES[name]).stat().st_size for name in update.made)
                 staging.commit()
                 if saved:
                     saved.remove()
