@@ -48,6 +48,9 @@ from .planning.find import Found as Found
 from .planning.find import find as find
 from .planning.plan import Plan as Plan
 from .planning.plan import plan as plan
+from .planning.status import RunStatus as RunStatus
+from .planning.status import Status as Status
+from .planning.status import status as status
 from .products.change_map import ChangeMap as ChangeMap
 from .products.change_map import open_change as open_change
 from .products.formats.catalog import CatalogResult as CatalogResult

@@ -3,7 +3,7 @@
 from geocfl.cli.entry import app
 
 # Registers the commands, in the order in which geocfl --help lists them.
-from geocfl.cli import finding, mapping, planning, products, changes, sampling  # isort: skip
+from geocfl.cli import finding, mapping, operating, planning, products, changes, sampling  # isort: skip
 from geocfl.cli import labeling, patches, learning, models  # isort: skip
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "learning",
     "mapping",
     "models",
+    "operating",
     "patches",
     "planning",
     "products",
