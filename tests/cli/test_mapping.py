@@ -8,7 +8,7 @@ import rasterio
 from affine import Affine
 
 import geocfl
-from geocfl.cli.mapping import _described
+from geocfl.cli.results import described
 from tests.cli.program import run
 from tests.scenes.safe_product import write_safe
 
@@ -43,10 +43,10 @@ def test_map_writes_every_product(scene: Path, tiny_model: Path, tmp_path: Path)
 
 def test_the_table_is_followed_by_the_share_of_unlike_land(tiny_model: Path, scene: Path, tmp_path: Path) -> None:
     result = geocfl.map_scene(scene, tmp_path / "maps", model=tiny_model)
-    plain = _described(result)
+    plain = described(result)
     assert "unlike anything" not in plain
     result.summary["novelty"] = {"percentile": 95, "cells": 1, "hectares": 2.0, "share": 0.12}
-    said = set(_described(result).splitlines()) - set(plain.splitlines())
+    said = set(described(result).splitlines()) - set(plain.splitlines())
     (sentence,) = said
     assert sentence.startswith("12.0 % of this map lies on land unlike anything the model was trained on")
 
@@ -114,6 +114,21 @@ def test_a_safe_product_and_files_of_one_band_each(tmp_path: Path, tiny_model: P
 
 def test_map_several_scenes_with_a_bad_one(scene: Path, tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.tif").write_text("no raster")
-    done = run("map", "bad.tif", scene, "--out", "maps", "--model", tiny_model, cwd=tmp_path, code=1)
+    command = ("map", "bad.tif", scene, "--out", "maps", "--model", tiny_model)
+    done = run(*command, "--events", "events.jsonl", cwd=tmp_path, code=3)
     assert "bad.tif: not a readable raster" in done.stdout
     assert (tmp_path / "maps" / "s_summary.json").is_file()
+    again = run(*command, "--json", cwd=tmp_path, code=3).stdout
+    found = json.loads(again)
+    assert again == json.dumps(found, indent=2) + "\n"
+    assert [(each["scene"], each["result"], bool(each["summary"])) for each in found] == [
+        ("bad.tif", "failed", False), (str(scene), "skipped", True),
+    ]  # fmt: skip
+    run("map", "bad.tif", "bad.tif", "worse.tif", "--model", tiny_model, cwd=tmp_path, code=1)
+    shown = run("status", "events.jsonl", cwd=tmp_path).stdout
+    assert "SceneError" in shown
+    assert json.loads(run("status", ".", "--json", cwd=tmp_path).stdout)["failed"] == 1
+    failed = run(*command, "--retry-failed", "events.jsonl", "--events", "-", cwd=tmp_path, code=1).stdout
+    assert [json.loads(line)["kind"] for line in failed.splitlines()] == ["run", "scene", "end"]
+    both = run(*command, "--json", "--events", "-", cwd=tmp_path, code=2)
+    assert "--json and --events - both print to standard output" in both.stderr

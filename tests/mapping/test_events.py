@@ -108,9 +108,7 @@ def test_only_scenes_that_failed_are_mapped_again(tmp_path: Path, tiny_model: Pa
 def test_events_of_other_scenes_are_refused(tmp_path: Path, tiny_model: Path, scenes: list[Path]) -> None:
     file, options = tmp_path / "events.jsonl", {"model": tiny_model, **FAST}
     list(geocfl.map_scenes([scenes[2]], tmp_path / "maps", events=file, **options))
-    with pytest.raises(
-        UsageError, match=r"bad\.tif failed in that run but is not among the scenes; pass"
-    ):
+    with pytest.raises(UsageError, match=r"bad\.tif failed in that run but is not among the scenes; pass"):
         list(geocfl.map_scenes([scenes[0]], tmp_path / "maps", retry_failed=file, **options))
     with pytest.raises(UsageError, match="cannot be read"):
         list(geocfl.map_scenes([scenes[0]], tmp_path / "maps", retry_failed=tmp_path / "none", **options))
