@@ -19,6 +19,7 @@ from typing import Literal
 
 from geocfl.core.files import parsed_json, sync
 from geocfl.errors import GeocflError, OutputError, resumable
+from geocfl.products.claims import Claim
 from geocfl.products.files import SUFFIXES, SUMMARY
 from geocfl.products.lock import BusyError, LockedFolder
 from geocfl.products.storage import existing, in_store, output_folder, put, reaching
@@ -64,9 +65,9 @@ class Staging:
     keeps other processes out during the block; the system releases it when the process dies.
 
     If the output folder is in an object store, the partial folder is in this machine's folder for temporary files, and
-    `commit` uploads the products. Before the first upload, an object ``.S.partial`` receives the hash, so that the
-    same work recognizes the files of an interrupted upload; it is removed after the summary is there. No lock holds
-    across machines, but the same work done twice gives the same products.
+    `commit` uploads the products. An object ``.S.partial`` in the store keeps other machines out, see
+    `geocfl.products.claims`. Before the first upload, it receives the hash, so that the same work recognizes the files
+    of an interrupted upload; it is removed after the summary is there.
 
     Attributes:
         state: ``"done"`` if the output folder holds this work, finished; ``"continue"`` if the partial folder holds
@@ -119,9 +120,9 @@ class Staging:
         if in_store(self._out):
             self._work = (work or Path(tempfile.gettempdir())) / folder_of(self._out, stem, digest)
         self.folder = self._work / f".{stem}.partial"
-        self._mark = self._out / f".{stem}.partial"  # in a store
+        self._claim = Claim(self._out / f".{stem}.partial", self._out, stem) if in_store(self._out) else None
         self._lock = LockedFolder(self._work, self._out, stem, private=private)
-        self._begun = self._tried = False
+        self._begun = self._uploaded = False
 
     def path(self, suffix: str) -> Path:
         """Where to write the file with this suffix."""
@@ -185,9 +186,8 @@ class Staging:
             (self.folder / _COMMITTING).touch()
             sync(self.folder)
         with reaching(self._out, "run the same command again to resume"):
-            if in_store(self._mark):
-                self._mark.write_text(self._digest, encoding="utf-8")
-                self._tried = False
+            if self._claim:
+                self._claim.begin_upload(self._digest)
             if not self._adds:
                 if self.path(SUMMARY).exists():
                     self.target(SUMMARY).unlink(missing_ok=True)
@@ -196,8 +196,9 @@ class Staging:
             for suffix in [*(s for s in self._made if s != SUMMARY), SUMMARY]:
                 if self.path(suffix).exists():
                     put(self.path(suffix), self.target(suffix))
-            if in_store(self._mark):
-                self._mark.unlink(missing_ok=True)
+            if self._claim:
+                self._uploaded = True
+                self._claim.release(finished=True)
             else:
                 sync(self._out)
         self._remove({_HASH, _COMMITTING} if self._keep_mark else set())
@@ -224,6 +225,8 @@ class Staging:
                 self.state = "done"  # nothing is written
                 return
             self._lock.acquire()
+            if self._claim:
+                self._claim.acquire()  # fails now, not after hours, if the store is read-only
             continued = self._written_hash(self.folder / _HASH) == self._digest
             if continued and self._committing() and self._is_complete():
                 self.commit()
@@ -236,9 +239,6 @@ class Staging:
                 self._refuse_changed()
                 self._refuse_existing()
                 self._refuse_odd_names()
-                if in_store(self._mark) and not self._mark.exists():
-                    self._mark.write_text("", encoding="utf-8")  # fails now, not after hours, if the store is read-only
-                    self._tried = True
                 self.state = "continue" if continued else "new"
                 if continued:
                     (self.folder / _COMMITTING).unlink(missing_ok=True)
@@ -248,9 +248,8 @@ class Staging:
 
     def _leave(self) -> None:
         """Releases the lock and what else was only for the time of the work."""
-        if self._tried:
-            with suppress(Exception):
-                self._mark.unlink()
+        if self._claim:
+            self._claim.release(finished=self._uploaded)
         self._lock.release()
 
     def _committing(self) -> bool:
@@ -271,7 +270,7 @@ class Staging:
 
     @staticmethod
     def _written_hash(path: Path) -> str | None:
-        """The hash in a summary or in the mark of a partial folder or store; None if there is none."""
+        """The hash in a summary or in the mark of a partial folder; None if there is none."""
         try:
             text = path.read_text(encoding="utf-8")
             return str(parsed_json(text)["hash"]) if path.suffix == ".json" else text
@@ -285,7 +284,7 @@ class Staging:
 
     def _refuse_existing(self) -> None:
         """Raises OutputError if there are products of other work, unless they may be overwritten."""
-        if in_store(self._out) and (self._overwrite or self._written_hash(self._mark) == self._digest):
+        if self._claim and (self._overwrite or self._claim.upload == self._digest):
             return
         allowed = self._earlier.kept | self._earlier.replaced if self._earlier else frozenset()
         present = existing(self.target(suffix) for suffix in self._known if suffix not in allowed)

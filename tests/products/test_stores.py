@@ -6,15 +6,17 @@ import json
 import os
 import re
 import sys
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from geocfl.errors import OutputError, UsageError
-from geocfl.products import staging
+from geocfl.products import claims, staging
 from geocfl.products.files import SUFFIXES, SUMMARY
 from geocfl.products.formats.catalog import write_catalog
 from geocfl.products.lock import BusyError
@@ -101,7 +103,7 @@ def test_products_are_made_on_this_machine_and_come_at_the_end(out: Any, scratch
         write_all(work, "h1")
         assert scratch in work.folder.parents
         assert os.stat(work.folder.parent).st_mode & 0o077 == 0
-        assert content(out) == {".S.partial": ""}
+        assert [*content(out)] == [".S.partial"]
     assert content(out) == {}
 
 
@@ -150,7 +152,7 @@ def test_an_upload_that_breaks_off_goes_on(
     if expected is OutputError:
         assert f"{out}: cannot be written to ({error}); run the same command again" in str(caught.value)
     assert f"S{SUMMARY}" not in content(out)
-    assert content(out)[".S.partial"] == "h1"
+    assert json.loads(content(out)[".S.partial"]) == {"upload": "h1"}
     assert finish(out, "h1") == "done"
     assert sorted(content(out)) == ALL
     assert set(content(out).values()) == {"h1", '{"hash": "h1"}'}
@@ -207,6 +209,115 @@ def test_one_at_a_time_on_one_machine(out: Any) -> None:
         write_all(work, "h1")
         work.commit()
     assert finish(out) == "done"
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
+    """Lets a block of code run as on another machine."""
+
+    @contextmanager
+    def moved() -> Iterator[None]:
+        (tmp_path / "elsewhere").mkdir(exist_ok=True)
+        here = claims._here()
+        with monkeypatch.context() as patch:
+            patch.setattr("tempfile.tempdir", str(tmp_path / "elsewhere"))
+            patch.setattr(claims, "_here", lambda: here | {"host": "other", "pid": 77})
+            yield
+
+    return moved
+
+
+def test_one_machine_at_a_time(out: Any, elsewhere: Callable[[], Any]) -> None:
+    with Staging(out, "S", "h1") as work:
+        for digest in ("h1", "h2"):
+            with elsewhere(), pytest.raises(BusyError, match=r"another geocfl is working on S there \(process \d+ on "):
+                finish(out, digest, overwrite=True)
+        write_all(work, "h1")
+        work.commit()
+    assert content(out)["S_lulc.tif"] == "h1"
+    with elsewhere():
+        assert finish(out, "h2", overwrite=True) == "new"
+    assert content(out)["S_lulc.tif"] == "h2"
+    assert sorted(content(out)) == ALL
+
+
+def test_two_machines_that_begin_at_once(
+    out: Any, elsewhere: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store decides, although both have seen no claim."""
+    with Staging(out, "S", "h1"):
+        with elsewhere(), monkeypatch.context() as patch:
+            read = claims.Claim._read
+            seen: list[None] = []
+
+            def late(claim: claims.Claim) -> Any:
+                if not seen:
+                    seen.append(None)
+                    return None
+                return read(claim)
+
+            patch.setattr(claims.Claim, "_read", late)
+            with pytest.raises(BusyError):
+                finish(out, "h1")
+        assert seen
+
+
+def test_a_claim_that_is_not_renewed_is_taken_over(out: Any, elsewhere: Callable[[], Any]) -> None:
+    """What had lost it replaces nothing."""
+    work = Staging(out, "S", "h1").__enter__()
+    write_all(work, "h1")
+    mark = out / ".S.partial"
+    old = json.loads(mark.read_text()) | {"renewed": time.time() - claims.LEASE - 1}
+    mark.write_text(json.dumps(old | {"host": "first"}))
+    with elsewhere(), Staging(out, "S", "h2") as other:
+        write_all(other, "h2")
+        with pytest.raises(BusyError, match="process 77 on other"):
+            work.commit()
+        work.__exit__(None, None, None)
+        other.commit()
+    assert content(out)["S_lulc.tif"] == "h2"
+    assert sorted(content(out)) == ALL
+
+
+def test_a_claim_of_a_killed_process_on_this_machine_is_taken_over(out: Any) -> None:
+    dead = claims._here() | {"started": 0.0, "renewed": time.time(), "id": "x", "upload": ""}
+    (out / ".S.partial").write_text(json.dumps(dead))
+    assert finish(out) == "new"
+    assert sorted(content(out)) == ALL
+
+
+@pytest.mark.parametrize("text", ["h0", "[]", "{}", '{"renewed": "soon"}', "\0"])
+def test_a_claim_that_says_nothing_is_none(out: Any, text: str) -> None:
+    (out / ".S.partial").write_text(text)
+    assert finish(out) == "new"
+    assert sorted(content(out)) == ALL
+
+
+def test_a_claim_is_renewed(out: Any, elsewhere: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "RENEWAL", 0.02)
+    mark = out / ".S.partial"
+    with Staging(out, "S", "h1"):
+        first = json.loads(mark.read_text())["renewed"]
+        for _ in range(200):
+            time.sleep(0.02)
+            if json.loads(out.fs.cat_file(mark.path) or b"{}").get("renewed", first) > first:
+                break
+        else:
+            raise AssertionError("not renewed")
+    assert content(out) == {}
+
+
+def test_a_store_without_conditions_is_still_claimed(out: Any, monkeypatch: pytest.MonkeyPatch, elsewhere: Any) -> None:
+    pipe = type(out.fs).pipe_file
+
+    def simple(fs: Any, path: str, value: bytes, mode: str = "overwrite", **more: Any) -> Any:
+        if mode == "create":
+            raise NotImplementedError("A header you provided implies functionality that is not implemented")
+        return pipe(fs, path, value, **more)
+
+    monkeypatch.setattr(type(out.fs), "pipe_file", simple)
+    with Staging(out, "S", "h1"), elsewhere(), pytest.raises(BusyError):
+        finish(out)
 
 
 def test_done_needs_every_product(out: Any) -> None:
