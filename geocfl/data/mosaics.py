@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -91,15 +92,22 @@ def mosaic_batches(
     """
     drawn = arrange(patches.patches.labels, indices, rng)
     while batch := list(islice(drawn, batch_size // GROUP)):
-        parts = [
-            _mosaic(patches, chosen, block, augmentation, rng)
-            for mosaics in batch
-            for block, chosen in zip(BLOCKS, mosaics, strict=True)
-        ]
-        x, y = (torch.cat(part) for part in zip(*parts, strict=True))
-        if augmentation.blur:
-            x = augmentation.blurred(x, rng)
-        yield augmentation.radiometry(x, patches.bands, rng), y
+        yield patches.prepared(partial(_batch, patches, batch, augmentation, rng), rng)
+
+
+def _batch(
+    patches: PlacedPatches, drawn: list[list[NDArray[np.int64]]], augmentation: Augmentation, rng: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """A batch of `mosaic_batches` from the patches of its groups."""
+    parts = [
+        _mosaic(patches, chosen, block, augmentation, rng)
+        for mosaics in drawn
+        for block, chosen in zip(BLOCKS, mosaics, strict=True)
+    ]
+    x, y = (torch.cat(part) for part in zip(*parts, strict=True))
+    if augmentation.blur:
+        x = augmentation.blurred(x, rng)
+    return augmentation.radiometry(x, patches.bands, rng), y
 
 
 def _mosaic(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +15,8 @@ from geocfl.core.lack import lacks_memory
 from geocfl.core.numbers import STORED
 from geocfl.core.transfer import as_stored, send, to_reflectance
 from geocfl.data.patches import Patches
+
+T = TypeVar("T")
 
 log = logging.getLogger("geocfl")
 
@@ -37,6 +41,27 @@ class PlacedPatches:
         self.device = device
         self._pixels = pixels
         self._labels = torch.from_numpy(patches.labels).to(device)
+
+    def prepared(self, make: Callable[[], T], rng: torch.Generator) -> T:
+        """What `make` gives: a batch of these patches.
+
+        If the device lacks the memory for it, batches are prepared on the CPU from then on, from the same random
+        numbers.
+
+        Args:
+            make: Uses `reflectance` and `labels`.
+            rng: Source of all its random numbers.
+        """
+        before = rng.get_state()
+        try:
+            return make()
+        except (RuntimeError, MemoryError) as error:
+            if self.device.type == "cpu" or not lacks_memory(error):
+                raise
+        log.warning("%s: too little memory to prepare batches; the CPU prepares them, which is slower", self.device)
+        self.device, self._pixels, self._labels = torch.device("cpu"), None, torch.from_numpy(self.patches.labels)
+        rng.set_state(before)
+        return make()
 
     @property
     def bands(self) -> tuple[str, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -10,6 +12,7 @@ from torch import Tensor
 from geocfl.data.augmentation import Augmentation
 from geocfl.data.patches import Patches
 from geocfl.models.devices import autocast, fast_batch_size
+from geocfl.models.parts import InParts
 from geocfl.models.reflectance import Reflectance
 
 
@@ -31,11 +34,16 @@ def patch_features(
     device = next(module.parameters()).device
     module.eval()
     batch_size = fast_batch_size(device)
-    rows = []
+    rows: list[Any] = []
+    in_parts = InParts(device)
     for start in range(0, len(indices), batch_size):
         x = torch.from_numpy(patches.reflectance(indices[start : start + batch_size]))
-        with autocast(device, precision):
-            rows.append(module.features(x.to(device, memory_format=torch.channels_last)).float().cpu())
+
+        def features(part: slice, x: Tensor = x) -> tuple[Tensor]:
+            with autocast(device, precision):
+                return (module.features(x[part].to(device, memory_format=torch.channels_last)).float().cpu(),)
+
+        rows += in_parts(len(x), features)
     return torch.cat(rows)
 
 
@@ -66,12 +74,17 @@ def augmented_scores(
     module.eval()
     rng = torch.Generator().manual_seed(seed)
     size, batch_size = module.patch_size(patches.pixels.shape[-1]), fast_batch_size(device) // module.tta
-    rows, unlike = [], []
+    rows, unlike, in_parts = [], [], InParts(device)
     for start in range(0, len(indices), batch_size):
         x = torch.from_numpy(patches.reflectance(indices[start : start + batch_size]))
         x = augmentation(x, patches.bands, size, rng)
-        with autocast(device, precision):
-            logits, residuals = module.scores(x.to(device, memory_format=torch.channels_last))
-        rows.append(logits.float().cpu())
-        unlike += [] if residuals is None else [residuals.float().cpu()]
-    return torch.cat(rows), torch.cat(unlike) if unlike else None
+
+        def scores(part: slice, x: Tensor = x) -> tuple[Tensor, Tensor | None]:
+            with autocast(device, precision):
+                logits, residuals = module.scores(x[part].to(device, memory_format=torch.channels_last))
+            return logits.float().cpu(), None if residuals is None else residuals.float().cpu()
+
+        logits, residuals = in_parts(len(x), scores)
+        rows.append(logits)
+        unlike += [] if residuals is None else [residuals]
+    return torch.cat(rows), torch.cat(unlike) if unlike else None  # type: ignore[arg-type]

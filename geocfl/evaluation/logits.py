@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from geocfl.data.mosaics import TILES, assemble
 from geocfl.data.patches import Patches
 from geocfl.data.placed import PlacedPatches
 from geocfl.models.devices import autocast, fast_batch_size
+from geocfl.models.parts import InParts
 from geocfl.models.reflectance import DenseReflectance, Reflectance
 
 
@@ -44,11 +46,17 @@ def patch_logits(
     placed = PlacedPatches(patches, device) if isinstance(patches, Patches) else patches
     module.eval()
     batch_size = batch_size or fast_batch_size(device) // module.tta
-    rows = []
+    rows: list[Any] = []
+    in_parts = InParts(device)
     for start in range(0, len(indices), batch_size):
-        x = placed.reflectance(indices[start : start + batch_size])
-        with autocast(device, precision):
-            rows.append(module(x.to(device, memory_format=torch.channels_last)).float().cpu())
+        chosen = indices[start : start + batch_size]
+
+        def logits(part: slice, chosen: NDArray[np.int64] = chosen) -> tuple[Tensor]:
+            x = placed.reflectance(chosen[part])
+            with autocast(device, precision):
+                return (module(x.to(device, memory_format=torch.channels_last)).float().cpu(),)
+
+        rows += in_parts(len(chosen), logits)
         progress("classifying", min(start + batch_size, len(indices)), len(indices), "img")
     return torch.cat(rows)
 
@@ -106,11 +114,17 @@ def mosaic_features(
     if alike:  # patches of a class lie together, in groups of ten mosaics
         groups = (order[start : start + 10 * TILES] for start in range(0, len(order), 10 * TILES))
         order = np.concatenate([group[patches.labels[indices[group]].argsort(kind="stable")] for group in groups])
-    rows = []
+    rows: list[Any] = []
+    in_parts = InParts(device)
     for start in range(0, len(order), TILES):
         mosaic = change(assemble(torch.from_numpy(patches.reflectance(indices[order[start : start + TILES]]))))
-        with autocast(device, precision):
-            rows.append(module.patch_features(mosaic.to(device, memory_format=torch.channels_last)).float().cpu())
+
+        def features(_: slice, mosaic: Tensor = mosaic) -> tuple[Tensor]:
+            with autocast(device, precision):
+                return (module.patch_features(mosaic.to(device, memory_format=torch.channels_last)).float().cpu(),)
+
+        rows += in_parts(1, features)
         progress("classifying", min(start + TILES, len(indices)), len(indices), "img")
     # Patches that fill up the last mosaic occur twice.
-    return torch.cat(rows)[torch.from_numpy(np.unique(order, return_index=True)[1])]
+    joined = torch.cat(rows)
+    return joined[torch.from_numpy(np.unique(order, return_index=True)[1])]

@@ -7,6 +7,7 @@ import logging
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from geocfl.core.progress import Progress, silent
 from geocfl.data.patches import Patches
 from geocfl.evaluation.logits import mosaic_features
 from geocfl.models.devices import autocast, fast_batch_size, has_fast_bfloat16
+from geocfl.models.parts import InParts
 from geocfl.models.reflectance import DenseReflectance, Reflectance
 
 logger = logging.getLogger("geocfl")
@@ -111,12 +113,17 @@ def _alone(module: Reflectance, patches: Patches, batch_size: int | None, precis
     device = next(module.parameters()).device
     module.eval()
     batch_size = batch_size or fast_batch_size(device)
-    rows = []
+    rows: list[Any] = []
+    in_parts = InParts(device)
     for start in range(0, len(patches), batch_size):
         stop = min(start + batch_size, len(patches))
         x = torch.from_numpy(patches.reflectance(np.arange(start, stop)))
-        with autocast(device, precision):
-            rows.append(module.features(x.to(device, memory_format=torch.channels_last)).half().cpu())
+
+        def features(part: slice, x: Tensor = x) -> tuple[Tensor]:
+            with autocast(device, precision):
+                return (module.features(x[part].to(device, memory_format=torch.channels_last)).half().cpu(),)
+
+        rows += in_parts(len(x), features)
         progress("features", stop, len(patches), "img")
     return torch.cat(rows)
 

@@ -155,8 +155,12 @@ def augmented_batches(
     """
     rng = _generator(settings, epoch)
     for chosen in _shuffled(indices, settings, rng):
-        x = settings.augmentation(patches.reflectance(chosen), patches.bands, settings.input_size, rng)
-        yield x, patches.labels(chosen)
+
+        def batch(chosen: NDArray[np.int64] = chosen) -> tuple[Tensor, Tensor]:
+            x = settings.augmentation(patches.reflectance(chosen), patches.bands, settings.input_size, rng)
+            return x, patches.labels(chosen)
+
+        yield patches.prepared(batch, rng)
 
 
 def fit(

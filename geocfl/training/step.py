@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from geocfl.core.lack import lacks_memory
 from geocfl.errors import UsageError
 from geocfl.models.devices import has_fast_bfloat16
+from geocfl.models.parts import release
 from geocfl.training.depthwise import Float32Backward
 from geocfl.training.distillation import Objective
 
@@ -43,6 +44,7 @@ class Stepper:
         self.device = next(module.parameters()).device
         self.half = has_fast_bfloat16(self.device)
         self.parts = 1
+        self._settled = bool(optimizer.state)
         self._compiled_for = compiled
         self._compiled = torch.compile(module, dynamic=False) if compiled else module
 
@@ -57,7 +59,7 @@ class Stepper:
             The batch's mean loss, a scalar on the device; reading it waits for the device.
 
         Raises:
-            UsageError: The memory is not enough for two patches.
+            UsageError: The memory is not enough for two patches, or for the optimizer's state.
         """
         x = x.to(self.device, memory_format=torch.channels_last) if x.ndim == 4 else x.to(self.device)
         y = y.to(self.device)
@@ -76,8 +78,43 @@ class Stepper:
                 len(y),
                 self.parts,
             )
-        self.optimizer.step()
+        self._update()
         return loss
+
+    def _update(self) -> None:
+        """Takes the optimizer's step; the first one, which allocates its state, again with less memory if that lacks.
+
+        Raises:
+            UsageError: The memory is not enough for the optimizer's state.
+        """
+        values = [value for group in self.optimizer.param_groups for value in group["params"]]
+        before = None if self._settled else [value.detach().to("cpu", copy=True) for value in values]
+        if not self._updated():
+            if before is not None:
+                log.warning("%s: too little memory to update all weights at once; each is updated alone", self.device)
+                self.optimizer.state.clear()
+                for group in self.optimizer.param_groups:
+                    group["foreach"] = False
+                with torch.no_grad():
+                    for value, old in zip(values, before, strict=True):
+                        value.copy_(old)
+            if before is None or not self._updated():
+                raise UsageError(
+                    f"{self.device}: too little memory for the optimizer; use a smaller network, or `device=cpu`"
+                )
+        self._settled = True
+
+    def _updated(self) -> bool:
+        """Takes the optimizer's step; False if the memory is not enough."""
+        try:
+            self.optimizer.step()
+        except (RuntimeError, MemoryError) as error:
+            if not lacks_memory(error):
+                raise
+        else:
+            return True
+        release(self.device)
+        return False
 
     def _gradients(self, x: Tensor, y: Tensor, parts: int) -> Tensor | None:
         """Computes the gradients of a batch and returns its loss; None if the memory is not enough."""
@@ -93,8 +130,7 @@ class Stepper:
                 raise
         # Only here, after the error and its traceback, is what was computed before it freed.
         self.optimizer.zero_grad(set_to_none=True)
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        release(self.device)
         return None
 
     def _part(self, x: Tensor, y: Tensor, share: float) -> Tensor:

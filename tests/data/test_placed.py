@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from geocfl.core.legend import EUROSAT
 from geocfl.core.radiometry import EUROSAT_RGB, Scaling
 from geocfl.core.transfer import to_reflectance
-from geocfl.data.mosaics import GROUP, SIDE, TILES, mosaic_batches
+from geocfl.data.mosaics import BLOCKS, GROUP, SIDE, TILES, mosaic_batches
 from geocfl.data.patches import RGB, Patches
 from geocfl.data.placed import PlacedPatches, place, stored_pixels
 from geocfl.training.config import DENSE, resolve
@@ -71,6 +72,50 @@ def test_other_numbers_are_converted_on_the_cpu():
     floats = replace(patches, pixels=patches.pixels.astype(np.float32))
     x = PlacedPatches(floats, CPU).reflectance(np.arange(3))
     assert torch.equal(x, torch.from_numpy(patches.reflectance(np.arange(3))))
+
+
+def test_patches_that_do_not_fit_are_sent_batch_by_batch(caplog, monkeypatch):
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    made = []
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10**9, 10**9))
+    monkeypatch.setattr("geocfl.data.placed.stored_pixels", full)
+    monkeypatch.setattr("geocfl.data.placed.PlacedPatches", lambda *given: made.append(given))
+    patches, gpu = noise(), torch.device("cuda")
+    place(patches, gpu)
+    assert made == [(patches, gpu)]
+    assert "cuda: too little memory for all patches (0.0 GB); they are sent batch by batch" in caplog.text
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_the_cpu_goes_on_where_a_device_cannot_prepare_a_batch(caplog, dense):
+    """The meta device stands for a GPU whose memory ends with the third batch."""
+    patches, settings = noise(np.uint16, count=60), resolve("d", batch_size=8, input_size=32, augmentation=BUSY)
+
+    def batches(placed):
+        if dense:
+            return mosaic_batches(placed, np.arange(60), BUSY, GROUP, torch.Generator().manual_seed(0))
+        return augmented_batches(placed, np.arange(60), settings, 1)
+
+    usual, placed = list(batches(place(patches, CPU))), PlacedPatches(patches, META, stored_pixels(patches, META))
+    labels, times = placed.labels, itertools.count()
+
+    def full(indices):
+        if placed.device == META and next(times) >= 2 * (len(BLOCKS) if dense else 1):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return labels(indices)
+
+    placed.labels = full
+    got = list(batches(placed))
+    on_cpu = [x.device == CPU for x, _ in got]
+    assert on_cpu == sorted(on_cpu)
+    assert not on_cpu[0]
+    assert on_cpu[-1]
+    assert caplog.text.count("the CPU prepares them") == 1
+    for (x, y), (x_usual, y_usual), cpu in zip(got, usual, on_cpu, strict=True):
+        assert x.shape == x_usual.shape
+        assert not cpu or (torch.equal(x, x_usual) and torch.equal(y, y_usual))
 
 
 def test_a_gpu_gives_the_same_batches(caplog, monkeypatch):

@@ -82,3 +82,40 @@ def test_a_step_reads_no_number_from_the_device():
         assert reads.count == 0
         loss.item()
         assert reads.count == 1
+
+
+class Greedy(torch.optim.AdamW):
+    """Lacks memory after it has changed some weights, unless it updates one at a time."""
+
+    def __init__(self, module: nn.Module, room: bool = True) -> None:
+        super().__init__(module.parameters(), 0.1)
+        self.room = room
+
+    def step(self, closure: Any = None) -> None:
+        group = self.param_groups[0]
+        if group["foreach"] is not False or not self.room:
+            with torch.no_grad():
+                group["params"][0].mul_(0)
+            self.state[group["params"][0]]["step"] = torch.tensor(1.0)
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        super().step(closure)
+
+
+def test_an_optimizer_that_lacks_memory_updates_one_weight_at_a_time(caplog):
+    whole, narrow = Narrow(99), Narrow(99)
+    step = Stepper(whole, Objective(nn.CrossEntropyLoss()), torch.optim.AdamW(whole.parameters(), 0.1))
+    greedy = Stepper(narrow, Objective(nn.CrossEntropyLoss()), Greedy(narrow))
+    with caplog.at_level(logging.WARNING, "geocfl"):
+        for _ in range(3):
+            torch.testing.assert_close(greedy(*batch(16)), step(*batch(16)))
+            torch.testing.assert_close(narrow.linear.weight, whole.linear.weight)
+    assert [record.getMessage() for record in caplog.records] == [
+        "cpu: too little memory to update all weights at once; each is updated alone"
+    ]
+
+
+def test_a_device_without_memory_for_the_optimizer_is_one_sentence():
+    module = Narrow(99)
+    greedy = Stepper(module, Objective(nn.CrossEntropyLoss()), Greedy(module, room=False))
+    with pytest.raises(UsageError, match="too little memory for the optimizer; use a smaller network, or `device=cpu`"):
+        greedy(*batch(16))
