@@ -63,7 +63,7 @@ def facts_of(grid: CellGrid, maps: Sequence[AlignedMap], name: str, settings: Ma
     times = sorted(time for time in known if time)
     place = {"crs": grid.crs.to_string(), "transform": list(grid.transform)[:6]}
     size = {"width": grid.width, "height": grid.height}
-    decisive = [__version__, place, size, settings, sources]
+    decisive = [__version__, place, size, settings, sources, times]
     return {
         "geocfl": __version__,
         "hash": hashlib.sha256(json.dumps(decisive).encode()).hexdigest(),

@@ -114,6 +114,15 @@ def test_only_what_has_changed_is_read(three, monkeypatch) -> None:
     assert codes.tolist() == [[0] * 6 + [3] * 5] * 4 + [[1] * 5 + [0] + [2] * 5] * 4
 
 
+def test_a_date_that_changes_is_in_the_summary(three, monkeypatch) -> None:
+    for day in (1, 2):
+        summary = {"hash": "h", "cells": "c", "scene": {"datetime": f"2022-06-0{day}T10:00:00Z"}}
+        (three / "A_summary.json").write_text(json.dumps(summary))
+        assert update(three, monkeypatch) == ({"A", "B", "C"} if day == 1 else set())
+        record = json.loads((three.parent / "X_summary.json").read_text())
+        assert record["scene"]["datetime"] == summary["scene"]["datetime"]
+
+
 def test_an_edited_mosaic_or_summary_is_made_anew(three, monkeypatch) -> None:
     update(three, monkeypatch)
     before, target, summary = (

@@ -70,7 +70,7 @@ def write_cube(
         group = zarr.open_group(LocalStore(folder), mode="w", zarr_format=2)
         names = _write_coordinates(group, grid, when)
         cell = {"coordinates": " ".join(names), "grid_mapping": GRID_MAPPING}
-        percent = {**cell, "scale_factor": 0.01, "add_offset": 0.0, "units": "1"}
+        percent = {**cell, "scale_factor": 0.01, "units": "1"}
         lulc = {**cell, "long_name": "land use / land cover", **_flags(legend)}
         _write_bands(group, "lulc", cells, [CODE], grid, NODATA, lulc)
         confidence = {**percent, "long_name": "probability of the class"}

@@ -25,6 +25,7 @@ from geocfl.products.formats import cube
 from geocfl.products.formats.cube import write_cube
 from geocfl.products.scratch import BANDS, ENTROPY, NOVELTY, PROBABILITY, write_header
 from geocfl.products.selection import Selection
+from tests.products.test_stores import s3  # noqa: F401
 
 pytestmark = [pytest.mark.extra("zarr"), pytest.mark.filterwarnings("ignore::UserWarning:zarr")]
 xarray = pytest.importorskip("xarray")
@@ -168,3 +169,12 @@ def test_a_missing_package_is_named(monkeypatch) -> None:
     monkeypatch.setattr("geocfl.products.selection.find_spec", lambda name: None)
     with pytest.raises(UsageError, match="needs the package zarr; run: pip install zarr"):
         Selection.of(["zarr"])
+
+
+def test_a_cube_is_read_in_its_store(tmp_path: Path, s3: dict[str, Any]) -> None:  # noqa: F811
+    store, values = pytest.importorskip("upath").UPath("s3://cubes", **s3), random_values((5, 7))
+    store.fs.mkdir("cubes")
+    (store / "S_cube.zarr.zip").write_bytes(make(tmp_path, values, grid_of((5, 7))).read_bytes())
+    address, options = "zip::s3://cubes/S_cube.zarr.zip", {"s3": s3}
+    with xarray.open_zarr(address, storage_options=options, mask_and_scale=False) as opened:
+        assert (opened["lulc"].values == values[0]).all()
