@@ -7,14 +7,14 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import pystac
 from affine import Affine
@@ -31,6 +31,8 @@ from geocfl.products.formats.collection import COLLECTION, MAPS, collection_text
 from geocfl.products.formats.item_table import PACKAGE, check_package, is_ours, write_items
 from geocfl.products.formats.stac import relative_href, write_item
 from geocfl.products.storage import ASKING, in_store, output_folder, reaching, write_text
+
+T = TypeVar("T")
 
 log = logging.getLogger("geocfl")
 
@@ -141,22 +143,22 @@ def _write(folder: Path, overwrite: bool, parquet: bool, depth: int | None) -> C
     _sweep(folder, names)
     stems = sorted(name.removesuffix(SUMMARY) for name in names if name.endswith(SUMMARY))
     with ThreadPoolExecutor(ASKING) as pool:
-        read = zip(stems, pool.map(lambda stem: _summary(folder / f"{stem}{SUMMARY}"), stems), strict=True)
-        # A mosaic, which lists its maps, is of no one scene: it is here only with an Item of its own.
-        described = {stem for stem in stems if f"{stem}{FILES['stac']}" in names}
-        maps = {stem: found for stem, found in read if found and ("maps" not in found or stem in described)}
 
-        def items(stems: Iterable[str]) -> dict[str, dict[str, Any]]:
+        def read(what: Callable[[Path], T | None], stems: Iterable[str], suffix: str) -> dict[str, T]:
             listed = list(stems)
-            found = zip(listed, pool.map(lambda stem: _item(folder / f"{stem}{FILES['stac']}"), listed), strict=True)
-            return {stem: item for stem, item in found if item}
+            found = zip(listed, pool.map(lambda stem: what(folder / f"{stem}{suffix}"), listed), strict=True)
+            return {stem: content for stem, content in found if content}
 
-        known = items(stem for stem in maps if stem in described)
-        bare = {stem: summary for stem, summary in maps.items() if stem not in known and "maps" not in summary}
+        items = read(_item, (stem for stem in stems if f"{stem}{FILES['stac']}" in names), FILES["stac"])
+        # An Item of geocfl beside a summary is that of a finished map, so the summary need not be read.
+        summaries = read(_summary, (stem for stem in stems if not _is_own(items.get(stem))), SUMMARY)
+        items = {stem: item for stem, item in items.items() if stem in summaries or _is_own(item)}
+        # A mosaic, which lists its maps, is of no one scene: it is here only with an Item of its own.
+        bare = {stem: facts for stem, facts in summaries.items() if stem not in items and "maps" not in facts}
         dated = {stem: summary for stem, summary in bare.items() if summary["scene"].get("datetime")}
         errors = pool.map(lambda stem: _add_item(folder, stem, dated[stem], names), dated)
         damaged = {stem: error for stem, error in zip(dated, errors, strict=True) if error}
-        known |= items(stem for stem in dated if stem not in damaged)
+        items |= read(_item, (stem for stem in dated if stem not in damaged), FILES["stac"])
     if damaged:
         stem, error = next(iter(damaged.items()))
         log.warning(
@@ -164,7 +166,7 @@ def _write(folder: Path, overwrite: bool, parquet: bool, depth: int | None) -> C
             folder / NAME, len(damaged), stem, error,
         )  # fmt: skip
     undated = tuple(stem for stem in bare if stem not in dated)
-    found = {stem: known[stem] for stem in maps if stem in known}
+    found = {stem: items[stem] for stem in stems if stem in items}
     _write_files(folder, found, names, overwrite, parquet)
     return CatalogResult(folder / NAME, tuple(found), undated)
 
@@ -260,6 +262,11 @@ def _item(path: Path) -> dict[str, Any] | None:
         return dict(content) if content["id"] and all(references) and len(box) == 4 else None
     except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):
         return None
+
+
+def _is_own(item: Mapping[str, Any] | None) -> bool:
+    """Whether geocfl made an Item."""
+    return item is not None and "geocfl" in (item["properties"].get("processing:software") or ())
 
 
 def _add_item(folder: Path, stem: str, summary: Mapping[str, Any], names: set[str]) -> Exception | None:
