@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from geocfl.core.files import parsed_json
 from geocfl.errors import UsageError
+from geocfl.mapping.events import PAGE, outcomes, read_events
+from geocfl.planning.status import event_files
 
-VERSION = 1
-"""Version of the events that are understood, see ``docs/reference/events.md``."""
+Event = Mapping[str, Any]
 STAGES = {"start": "open", "read": "read", "classify": "classify", "write": "write"}
 """Steps of a plan to stages of an event."""
 
@@ -26,7 +26,7 @@ class Actual:
         scenes: Number of scenes that were mapped.
         failed: Number of scenes that were not.
         attempts: Attempts per mapped scene, >= 1.
-        seconds: Seconds of each step of `geocfl.planning.profile.Cost` that the events state.
+        seconds: Seconds of each step of `geocfl.planning.profile.Cost`.
         windows: Windows.
         bytes_written: Bytes of the products.
         seconds_per_scene: Seconds from the end of one scene to the end of the next, on one machine.
@@ -44,96 +44,45 @@ class Actual:
 
 
 def read_actual(path: str | Path) -> Actual:
-    """What mapping a scene took, according to a file of events or all ``*.jsonl`` files in a folder.
+    """What mapping a scene took, according to a file of events, or to all files ``*.jsonl`` in a folder.
 
     Events of several runs and shards may be mixed. Scenes that were skipped count as not attempted. Clocks of different
     machines are not compared.
 
     Args:
-        path: The file or folder. A last line that is cut off, as of a killed run, is left out.
+        path: The file or folder.
 
     Raises:
-        UsageError: It cannot be read, holds no events of geocfl or only others, or no scene was mapped.
+        UsageError: It cannot be read, holds no events, or no scene was mapped.
     """
-    done: list[dict[str, Any]] = []
-    failed: dict[str, str] = {}
-    attempts = 0
-    for event in _scenes(Path(path)):
-        outcome, scene = event.get("outcome"), str(event.get("scene"))
-        if outcome in ("done", "failed", "retried"):
-            attempts += 1
-            failed[scene] = outcome
-        if outcome == "done":
-            done.append(event)
+    events = [event for file in event_files([path]) for event in read_events(file).events]
+    scenes = [event for event in events if event["kind"] == "scene"]
+    done = [event for event in scenes if event["outcome"] == "done" and event["windows"]]
     if not done:
         raise UsageError(
-            f"{path}: holds no scene that was mapped, to compare with; pass the `events` of an earlier run"
+            f"{path}: holds no scene that was mapped, to compare with; pass the events of another run", page=PAGE
         )
-    try:
-        spans, hosts = _spans(done)
-        stages = {
-            step: _mean(_number(event["seconds"].get(stage)) for event in done)
-            for step, stage in STAGES.items()
-            if any(stage in event["seconds"] for event in done)
-        }
-        return Actual(
-            scenes=len(done),
-            failed=sum(outcome == "failed" for outcome in failed.values()),
-            attempts=attempts / len(done),
-            seconds=stages,
-            windows=_mean(_number(event.get("windows")) for event in done),
-            bytes_written=_mean(_number(event.get("bytes_written")) for event in done),
-            seconds_per_scene=spans / len(done),
-            hosts=hosts,
-        )
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise UsageError(f"{path}: an event lacks a field or has another type ({error}); pass it unedited") from error
+    others = sum(event["outcome"] in ("failed", "retried") for event in scenes)
+    failed = sum(event["outcome"] == "failed" for event in outcomes(events).values())
+    times = _times(done)
+    return Actual(
+        scenes=len(done),
+        failed=failed,
+        attempts=1 + others / len(done),
+        seconds={step: _mean(event["seconds"].get(stage, 0.0) for event in done) for step, stage in STAGES.items()},
+        windows=_mean(event["windows"] for event in done),
+        bytes_written=_mean(event.get("bytes_written") or 0 for event in done),
+        seconds_per_scene=sum((max(each) - min(each)).total_seconds() for each in times.values()) / len(done),
+        hosts=len({host for _, host in times}),
+    )
 
 
-def _scenes(path: Path) -> Iterator[dict[str, Any]]:
-    """The events of scenes."""
-    try:
-        files = sorted(path.rglob("*.jsonl")) if path.is_dir() else [path]
-        lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "not text"
-        raise UsageError(f"{path}: cannot be read ({why}); pass the `events` of an earlier run") from error
-    events = [event for line in lines if (event := _event(line)) is not None]
-    if not any("event" in event for event in events):
-        raise UsageError(f"{path}: holds no events of geocfl; pass the `events` of an earlier run")
-    for event in events:
-        if event.get("event") != VERSION:
-            raise UsageError(
-                f"{path}: has events of version {event.get('event')}, but this geocfl reads "
-                f"{VERSION}; use the geocfl that wrote it"
-            )
-        if event.get("kind") == "scene":
-            yield event
-
-
-def _event(line: str) -> dict[str, Any] | None:
-    try:
-        event = parsed_json(line)
-    except ValueError:
-        return None
-    return event if isinstance(event, dict) else None
-
-
-def _spans(done: Iterable[Mapping[str, Any]]) -> tuple[float, int]:
-    """Seconds in which machines worked, summed over machines and runs, and the number of machines."""
+def _times(done: Iterable[Event]) -> dict[tuple[str, str], list[dt.datetime]]:
+    """When attempts began and ended, by run and machine."""
     times: dict[tuple[str, str], list[dt.datetime]] = defaultdict(list)
     for event in done:
-        key = str(event["run"]), str(event["host"])
-        times[key] += [dt.datetime.fromisoformat(event[name]) for name in ("start", "end")]
-    return sum((max(each) - min(each)).total_seconds() for each in times.values()), len({host for _, host in times})
-
-
-def _number(value: Any) -> float:
-    if value is None:
-        return 0.0
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{value!r} is no number")
-    return float(value)
+        times[event["run"], str(event.get("host"))] += [event["start"], event["end"]]
+    return times
 
 
 def _mean(values: Iterable[float]) -> float:

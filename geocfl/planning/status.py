@@ -164,7 +164,7 @@ def status(paths: Iterable[str | Path] | str | Path) -> Status:
     Raises:
         UsageError: A file cannot be read, or there are no events.
     """
-    files = list(_files([paths] if isinstance(paths, str | Path) else paths))
+    files = list(event_files([paths] if isinstance(paths, str | Path) else paths))
     ends: dict[tuple[str, str], Event] = {}
     attempts: list[Event] = []
     runs: list[tuple[Event, list[Event]]] = []
@@ -207,8 +207,12 @@ def status(paths: Iterable[str | Path] | str | Path) -> Status:
     )
 
 
-def _files(paths: Iterable[str | Path]) -> Iterable[Path]:
-    """The files of events that paths name."""
+def event_files(paths: Iterable[str | Path]) -> Iterable[Path]:
+    """The files of events that paths of files and folders name.
+
+    Raises:
+        UsageError: A folder holds none.
+    """
     for path in map(Path, paths):
         if not path.is_dir():
             yield path
