@@ -36,7 +36,7 @@ def main() -> None:
         for path, result in geocfl.map_scenes(list_file=scenes, out=out, scheduler=workers.scheduler_address):
             print(tally.add(path, result), path, flush=True)
         print(tally.table())
-        sys.exit(3 if tally.failures else 0)
+        sys.exit(tally.exit_code())
 
 
 if __name__ == "__main__":

@@ -19,11 +19,11 @@
 set -euo pipefail
 scenes=${1:?usage: sbatch slurm_array.sh SCENES OUT}
 out=${2:?usage: sbatch slurm_array.sh SCENES OUT}
-mkdir -p "$out/.events"
+mkdir -p "$out"
 
 status=0
 srun geocfl map --list "$scenes" --out "$out" --shard auto \
-    --events "$out/.events/$SLURM_ARRAY_JOB_ID-$SLURM_ARRAY_TASK_ID.jsonl" || status=$?
+    --events "$out/$SLURM_ARRAY_JOB_ID-$SLURM_ARRAY_TASK_ID.jsonl" || status=$?
 
 # 143: stopped two minutes before the time limit, or preempted. It resumes after the last finished strip.
 if [[ $status -eq 143 ]]; then

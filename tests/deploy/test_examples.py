@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import runpy
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 import referencing
+import typer
 import yaml
 from referencing.jsonschema import DRAFT4
 
@@ -34,6 +37,34 @@ def documents(name: str) -> list[dict[str, Any]]:
     return list(yaml.safe_load_all((EXAMPLES / name).read_text(encoding="utf-8")))
 
 
+def commands() -> Iterator[tuple[str, list[str]]]:
+    """Every command of geocfl in the examples, without its values in the end."""
+    for job in documents("kubernetes_job.yaml"):
+        yield "kubernetes_job.yaml", job["spec"]["template"]["spec"]["containers"][0]["args"]
+    for template in documents("argo_workflow.yaml")[0]["spec"]["templates"]:
+        if "container" in template:
+            yield "argo_workflow.yaml", template["container"]["args"]
+    definition = json.loads((EXAMPLES / "aws_batch_definition.json").read_text())
+    yield "aws_batch_definition.json", definition["containerProperties"]["command"]
+    script = (EXAMPLES / "slurm_array.sh").read_text().replace("\\\n", " ").replace("# ", "")
+    for line in script.splitlines():
+        if " geocfl " in f" {line}":
+            yield "slurm_array.sh", shlex.split(line.partition("geocfl ")[2].partition("||")[0].replace("'", ""))
+
+
+def test_commands_have_these_options() -> None:
+    """An option that is renamed must be so here, too."""
+    import geocfl.cli
+
+    group = typer.main.get_command(geocfl.cli.app)
+    found = [(name, words) for name, words in commands() if not words[0].startswith("-")]
+    assert len(found) == 7
+    for name, (command, *rest) in found:
+        known = {option for parameter in group.commands[command].params for option in parameter.opts}  # type: ignore[attr-defined]
+        options = {word.partition("=")[0] for word in rest if word.startswith("--")}
+        assert options <= known, name
+
+
 def test_slurm_array() -> None:
     script = EXAMPLES / "slurm_array.sh"
     checked = subprocess.run([program("shellcheck"), str(script)], capture_output=True, text=True, check=False)
@@ -50,8 +81,11 @@ def test_slurm_array_requeues_what_was_stopped(tmp_path: Path, stopped: int, req
         ["bash", str(EXAMPLES / "slurm_array.sh"), "scenes.txt", "my maps"], cwd=tmp_path, env=environment, check=False
     )
     assert done.returncode == stopped
-    assert "--list scenes.txt --out my maps --shard auto" in (tmp_path / "srun.txt").read_text()
-    assert (tmp_path / "my maps/.events").is_dir()
+    assert (
+        "--list scenes.txt --out my maps --shard auto --events my maps/17-3.jsonl"
+        in (tmp_path / "srun.txt").read_text()
+    )
+    assert (tmp_path / "my maps").is_dir()
     asked = (tmp_path / "scontrol.txt").read_text() if requeued else ""
     assert (tmp_path / "scontrol.txt").exists() is requeued
     assert asked == ("requeue 17_3\n" if requeued else "")
