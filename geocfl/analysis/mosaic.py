@@ -244,8 +244,13 @@ def _in_store(place: Any) -> list[Path]:
     """The class rasters that an address in an object store stands for."""
     if place.name.endswith(".tif"):
         return [place]
-    place.fs.invalidate_cache()  # others may have written since
-    found = sorted((path for path in place.iterdir() if path.name.endswith(f"{LULC}.tif")), key=str)
+    try:
+        place.fs.invalidate_cache()  # others may have written since
+        found = sorted((path for path in place.iterdir() if path.name.endswith(f"{LULC}.tif")), key=str)
+    except Exception as error:  # of any type, as the store's package has it
+        raise DataError(
+            f"{place}: cannot be listed ({error}); check the address and the store's credentials"
+        ) from error
     if not found:
         raise DataError(
             f"{place}: a folder without maps, whose names end in {LULC}.tif; pass what geocfl map has written"

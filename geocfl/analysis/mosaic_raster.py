@@ -36,7 +36,7 @@ from geocfl.products.polygons import dissolve
 from geocfl.products.scene_map import SceneMap, open_map
 from geocfl.products.selection import Selection
 from geocfl.products.staging import Staging
-from geocfl.products.storage import in_store, open_raster
+from geocfl.products.storage import in_store, open_raster, reaching
 from geocfl.products.summary import GDAL_CACHE, ClassTable, class_table, class_table_of_rasters
 
 PASTED_CELLS = 8_000_000
@@ -107,7 +107,8 @@ def write_raster(
         wanted |= {"stac"}
     files = {name: suffix for name, suffix in FILES.items() if name in wanted}
     suffixes = list(files.values())
-    record = read_record(target) if update else None
+    with reaching(target.parent, "check the address and the store's credentials"):
+        record = read_record(target) if update else None
     if record and record["settings"].get("overlap") != overlap and not overwrite:
         raise OutputError(
             f"{target}: was made with `overlap={record['settings'].get('overlap')}`; pass the same, or use "

@@ -225,6 +225,10 @@ def test_maps_and_tiles_in_a_store(maps, tmp_path) -> None:
     assert there == content(tmp_path / "tiles")
     assert len(made.paths) == len(there)
     assert mosaic(str(store / "maps"), str(store / "tiles"), grid="mgrs", overlap="newest").classes == made.classes
+    (store / "empty" / "x.txt").write_text("")
+    for folder, said in (("empty", "a folder without maps"), ("none", "none: (cannot be listed|a folder without)")):
+        with pytest.raises(DataError, match=said):
+            mosaic(str(store / folder), str(store / "tiles"), grid="mgrs")
     one = mosaic(str(store / "maps"), str(store / "all_lulc.tif")).paths[0]
     assert read(mosaic(maps, tmp_path / "all_lulc.tif").paths[0]).tolist() == open_map(one).lulc.tolist()
 

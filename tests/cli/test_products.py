@@ -44,6 +44,10 @@ def test_one_map_for_each_region(scene: Path, tiny_model: Path, tmp_path: Path) 
         assert (tmp_path / "out" / f"{region}_lulc.gpkg").is_file()
     facts = json.loads(run("mosaic", "maps", "--out", "again", *options, "--json", cwd=tmp_path).stdout)
     assert facts.keys() == {"west", "east"}
+    tiles = ["--grid", "regions.gpkg", "--by", "name", "--overlap", "mode", "--update", "--workers", "2"]
+    facts = json.loads(run("mosaic", "maps", "--out", "tiles", *tiles, "--json", cwd=tmp_path).stdout)
+    assert facts.keys() == {"west", "east"}
+    assert (tmp_path / "tiles" / "west_summary.json").is_file()
     misspelt = run("mosaic", "maps", "--out", "x", "--regions", "regions.gpkg", "--by", "nmae", cwd=tmp_path, code=2)
     assert "did you mean 'name'?" in misspelt.stderr
     assert not (tmp_path / "x").exists()
