@@ -17,6 +17,7 @@ from rasterio.drivers import raster_driver_extensions
 from rasterio.enums import Interleaving, MaskFlags
 from rasterio.transform import from_gcps
 
+from geocfl.core.machine import cores
 from geocfl.errors import SceneError
 from geocfl.scenes.remote import DRIVERS, only_by, open_remote, remote_settings
 from geocfl.scenes.source import Band
@@ -155,7 +156,7 @@ def open_dataset(path: str) -> rasterio.DatasetReader:
     if is_remote(path):
         dataset = open_remote(path)
     else:
-        with rasterio.Env(GDAL_NUM_THREADS="ALL_CPUS"):  # drivers choose the number of decoding threads on opening
+        with rasterio.Env(GDAL_NUM_THREADS=str(cores())):  # drivers choose the number of decoding threads on opening
             dataset = rasterio.open(path, driver=_driver(path))
     if why := _why_unusable(dataset):
         dataset.close()
@@ -188,7 +189,7 @@ def open_virtual(text: str, paths: Iterable[str]) -> rasterio.DatasetReader:
     Raises:
         RasterioIOError: It cannot be opened.
     """
-    threads = {} if any(map(is_remote, paths)) else {"GDAL_NUM_THREADS": "ALL_CPUS"}
+    threads = {} if any(map(is_remote, paths)) else {"GDAL_NUM_THREADS": str(cores())}
     with remote_settings(*paths), rasterio.Env(**threads):
         return rasterio.open(text, driver="VRT")
 

@@ -17,6 +17,8 @@ from rasterio.enums import MaskFlags, Resampling
 from rasterio.errors import WarpedVRTError
 from rasterio.vrt import WarpedVRT
 
+from geocfl.core.machine import cores
+
 GSD_TOLERANCE = 0.05
 """Relative difference in ground sampling distance that does not need resampling."""
 TOLERANCE = 1e-3
@@ -119,7 +121,7 @@ def to_model_grid(dataset: rasterio.DatasetReader, gsd: float) -> WarpedVRT:
         XSCALE=found.across / gsd,
         YSCALE=found.down / gsd,
         tolerance=TOLERANCE,
-        NUM_THREADS="ALL_CPUS",
+        NUM_THREADS=str(cores()),
     )
 
 
