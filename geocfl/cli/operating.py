@@ -9,7 +9,7 @@ import typer
 
 import geocfl
 from geocfl.cli import options
-from geocfl.cli.entry import MAP, app, examples, printable_lines
+from geocfl.cli.entry import MAP, app, as_options, examples, printable_lines
 
 
 @app.command(
@@ -36,4 +36,4 @@ def status(
     Several files, such as those of shards, are counted together.
     """
     found = geocfl.status(paths)
-    typer.echo(json.dumps(found.to_json(), indent=2) if as_json else printable_lines(found.table()))
+    typer.echo(json.dumps(found.to_json(), indent=2) if as_json else printable_lines(as_options(found.table())))

@@ -8,9 +8,10 @@ import logging
 import os
 import platform
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
+from itertools import chain
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
@@ -118,6 +119,7 @@ def in_turn(
     settle: Callable[[int, Any], Attempt[SceneMap] | Pending | None],
     retries: int,
     *,
+    at_once: int | None = None,
     unforeseen_too: bool = False,
 ) -> Generator[Ended, None, None]:
     """Attempts scenes until each is mapped or has failed for good.
@@ -132,6 +134,7 @@ def in_turn(
         settle: Takes what is done: gives the attempt, other work that the attempt goes on with, or None if it was lost.
             After a loss, no attempt is started any more.
         retries: How often a scene is attempted again after errors.
+        at_once: Attempts that are started before their ends are taken, so that results do not pile up; None for all.
         unforeseen_too: Whether that holds for unforeseen errors, too.
 
     Yields:
@@ -139,7 +142,7 @@ def in_turn(
     """
     finished: SimpleQueue[tuple[int, Pending]] = SimpleQueue()
     numbers, failures, waits = Counter[int](), Counter[int](), Counter[int]()
-    later: list[tuple[float, int]] = []
+    waiting, later = deque(scenes), list[tuple[float, int]]()
     going, lost, only_busy_since = set[int](), False, 0.0
 
     def watch(index: int, work: Pending) -> None:
@@ -153,13 +156,13 @@ def in_turn(
     def again(index: int, pause: float) -> None:
         heapq.heappush(later, (time.monotonic() + pause, index))
 
-    for index in scenes:
-        start(index)
-    while going or (later and not lost):
-        while later and not lost and later[0][0] <= time.monotonic():
-            start(heapq.heappop(later)[1])
+    while going or ((waiting or later) and not lost):
+        while later and later[0][0] <= time.monotonic():
+            waiting.append(heapq.heappop(later)[1])
+        while waiting and not lost and (at_once is None or len(going) < at_once):
+            start(waiting.popleft())
         try:
-            index, done = finished.get(timeout=max(0.0, later[0][0] - time.monotonic()) if later and not lost else None)
+            index, done = finished.get(timeout=max(0.0, later[0][0] - time.monotonic()) if later else None)
         except Empty:
             continue
         going.remove(index)
@@ -178,7 +181,7 @@ def in_turn(
             pause = pause_before_retry(failures[index])
             log.warning("%s; it is mapped again after the others, in %.0f s or more", result, pause)
             again(index, pause)
-        if outcome != "busy" or going - waits.keys():
+        if outcome != "busy" or any(each not in waits for each in chain(going, waiting)):
             only_busy_since = 0.0
         elif not only_busy_since:
             only_busy_since = time.monotonic()

@@ -251,7 +251,8 @@ def _map_here(
 
     with ThreadPoolExecutor(SCENES_AT_ONCE, thread_name_prefix="scene") as pool:
         try:
-            yield from in_turn(range(len(listed)), lambda *which: pool.submit(work, *which), settled, retries)
+            scenes, ahead = range(len(listed)), 2 * SCENES_AT_ONCE  # so that no thread waits for the caller
+            yield from in_turn(scenes, lambda *which: pool.submit(work, *which), settled, retries, at_once=ahead)
         finally:
             stopped.set()
             pool.shutdown(cancel_futures=True)

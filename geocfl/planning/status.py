@@ -112,14 +112,14 @@ class Status:
     def table(self) -> str:
         """The same as plain text, without a final newline."""
         counts = [
-            ("scenes", self.scenes),
             ("done", self.done),
             ("skipped", self.skipped),
             ("failed", self.failed),
             ("running", self.running),
             ("left", self.left),
+            ("all", self.scenes),
         ]
-        lines = [align([(name, f"{count:,}") for name, count in counts], text_columns=[0]), ""]
+        lines = [align([("result", "scenes"), *((name, f"{count:,}") for name, count in counts)], text_columns=[0]), ""]
         lines += [_pace(self.scenes_per_hour, self.hours_left, self.left)]
         if self.stages:
             total = sum(seconds for stage, seconds in self.stages.items() if stage != "read") or 1.0

@@ -225,6 +225,57 @@ def test_a_worker_that_is_terminated_saves_its_checkpoint(
     assert content(tmp_path / "far") == content(tmp_path / "here")
 
 
+SLOW = """
+import time
+from geocfl.mapping.mapper import Mapper
+whole = Mapper.map
+def slow(*arguments, **options):
+    time.sleep(1)
+    return whole(*arguments, **options)
+Mapper.map = slow
+"""
+OTHER = """
+import geocfl._version
+geocfl._version.__version__ = "9.9"
+"""
+OLDER = """
+import threading
+import geocfl._version
+geocfl._version.__version__ = "0.0"
+from geocfl.mapping import dask_cluster
+async def setup(self, worker):
+    self.closing = threading.Event()
+dask_cluster._Plugin.setup = setup
+"""
+
+
+@pytest.mark.slow
+def test_late_workers_of_another_version_map_nothing(
+    tmp_path: Path, tiny_model: Path, processes: Processes, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_scenes(tmp_path / "in", 30, 0)
+    for name, code in (("slow", SLOW), ("other", OTHER), ("older", OLDER)):
+        (tmp_path / f"{name}.py").write_text(code)
+    processes.start_scheduler()
+    processes.start_worker("--preload", str(tmp_path / "slow.py"))
+    events = tmp_path / "events.jsonl"
+    results = geocfl.map_scenes(
+        [tmp_path / "in/*.tif"], tmp_path / "maps", model=tiny_model, products=("lulc", "summary"),
+        scheduler=processes.address, events=events,
+    )  # fmt: skip
+    found = [next(results)]
+    processes.start_worker("--preload", str(tmp_path / "other.py"))
+    processes.start_worker("--preload", str(tmp_path / "older.py"))
+    found += results
+    good, other, older = processes.workers
+    assert len(found) == 30
+    assert all(isinstance(result, SceneMap) for _, result in found)
+    wait_for(lambda: other.poll() is not None and older.poll() is not None)
+    lines = [json.loads(line) for line in events.read_text().splitlines()]
+    assert {line["pid"] for line in lines if line["kind"] in ("start", "scene")} == {good.pid}
+    assert "has geocfl 0.0, but this is" in caplog.text
+
+
 @pytest.mark.slow
 def test_sixty_scenes_of_which_three_are_broken(tmp_path: Path, tiny_model: Path, processes: Processes) -> None:
     scenario(tmp_path, tiny_model, processes, good=57, bad=3)

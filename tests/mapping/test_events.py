@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,12 @@ from geocfl.errors import GeocflError, SceneError, UsageError
 from geocfl.mapping import attempts
 from geocfl.mapping.attempts import Attempt, Ended, attempt, in_turn, refused
 from geocfl.mapping.events import EventLog, outcomes, read_events
+from geocfl.mapping.mapper import SCENES_AT_ONCE, Mapper
 from geocfl.mapping.measured import Measured
 from geocfl.mapping.results import FailureLimit, Tally
 from geocfl.products.lock import BusyError, LockedFolder
 from geocfl.products.scene_map import SceneMap
+from geocfl.scenes import Source
 from geocfl.scenes.collect import Listed
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs/reference/events.schema.json").read_text())
@@ -281,3 +284,24 @@ def test_a_scene_that_another_process_maps_is_skipped_when_that_has_finished(
     found = [event["outcome"] for event in raw(file) if event["kind"] == "scene" and event["scene"] == str(scenes[0])]
     assert set(found[:-1]) == {"busy"}
     assert found[-1] == "skipped"
+
+
+def test_memory_stays_flat_over_many_scenes(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[weakref.ref[SceneMap]] = []
+    highest = 0
+
+    def mapped(mapper: Mapper, source: Source, *_: Any, **__: Any) -> SceneMap:
+        result = SceneMap({}, {"warnings": ["odd"] * 10, "content": "x" * 10_000})
+        held.append(weakref.ref(result))
+        return result
+
+    monkeypatch.setattr(Mapper, "map", mapped)
+    (tmp_path / "maps").mkdir()
+    tally = Tally()
+    sources = [Source(f"{n}.tif", f"s{n}", {}) for n in range(500)]
+    for path, result in geocfl.map_scenes(sources, tmp_path / "maps", model=tiny_model, events=tmp_path / "e.jsonl"):
+        tally.add(path, result)
+        highest = max(highest, sum(each() is not None for each in held))
+    assert tally.counts["done"] == 500
+    assert len(tally.warnings) + tally.more_warnings == 5000
+    assert highest <= 2 * SCENES_AT_ONCE + 2  # what waits to be taken, and the one at hand
