@@ -76,13 +76,13 @@ class Results:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if not self._several or isinstance(error, UsageError):
+        if not self._several:
             return
-        if self._as_json:
-            if self._opened or error is None:
-                typer.echo("\n]" if self._opened else "[]")
-        elif error is None or isinstance(error, GeocflError):
-            self._say(as_options(self._tally.table()))
+        if not self._as_json:
+            if error is None or (isinstance(error, GeocflError) and self._tally.counts):
+                self._say(as_options(self._tally.table()))
+        elif self._opened or error is None:
+            typer.echo("\n]" if self._opened else "[]")
 
     def _print(self, fact: dict[str, Any]) -> None:
         """Prints an element of the array, so that all together are what ``json.dumps`` gives with an indent of 2."""

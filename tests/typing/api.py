@@ -25,6 +25,7 @@ def maps() -> None:
     results = geocfl.map_scenes(["a.tif", Path("b.tif")], bands={"B04": 3, "B03": 2, "B02": 1}, memory="2GB")
     assert_type(results, Iterator[tuple[str, geocfl.SceneMap | geocfl.GeocflError]])
     assert_type(geocfl.plan("scene.tif", machines=10, datetime=dt.datetime(2024, 6, 1)), geocfl.Plan)
+    assert_type(geocfl.status(["maps", Path("events.jsonl")]).failed, int)
     assert_type(geocfl.demo("demo").result, geocfl.SceneMap)
     assert_type(geocfl.find_clouds("scene.tif", "clouds.tif", buffer=0), Path)
 
