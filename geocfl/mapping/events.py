@@ -59,7 +59,7 @@ class EventLog:
     several runs may append to the same file.
 
     Args:
-        target: A file, which is created or appended to; ``"-"`` for standard output; None to write nothing.
+        target: A file, created with its folder, or appended to; ``"-"`` for standard output; None to write nothing.
         facts: What the run is, for its first event.
 
     Attributes:
@@ -169,6 +169,7 @@ def _opened(target: str | Path) -> int:
     if in_store(path):
         raise UsageError(f"{path}: events are lines added to a file, which object stores have not; use a local file")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)  # such as the output folder, before the first map
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         size = os.lseek(file, 0, os.SEEK_END)
         if size:

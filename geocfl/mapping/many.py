@@ -200,7 +200,7 @@ def _chosen(listed: Sequence[Listed], shard: Shard | None, retry_failed: str | P
     if retry_failed:
         failed = failed_scenes(retry_failed, listed)
         chosen = [each for each in chosen if each.path in failed]
-        log.info("%d scenes failed according to %s", len(chosen), retry_failed)
+        log.info("%d of %d scenes failed according to %s", len(chosen), len(listed), retry_failed)
     return chosen
 
 

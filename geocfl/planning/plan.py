@@ -192,7 +192,7 @@ class Plan:
             ("bytes to read", _bytes(read and read * each), _bytes(read)),
             ("bytes to write", _bytes(self.bytes_written * each), _bytes(self.bytes_written)),
             *([("requests", f"{self.requests * each:,.0f}", f"{self.requests:,}")] * bool(self.requests)),
-            *([("price", f"{self.price * each:,.3g}", f"{self.price:,.2f}")] if self.price is not None else []),
+            *([("price", in_money(self.price * each), in_money(self.price))] if self.price is not None else []),
         ]
         lines = [
             align(
@@ -441,6 +441,11 @@ def _hours(seconds: float) -> str:
         return _seconds(seconds)
     hours = seconds / 3600
     return f"{hours:.1f} h" if hours < 100 else f"{hours:,.0f} h or {hours / 24:,.0f} days"
+
+
+def in_money(price: float) -> str:
+    """A price to the cent, or to two significant digits if it is less than one."""
+    return f"{price:,.2f}" if price >= 1 else f"{price:.{1 - math.floor(math.log10(price))}f}" if price else "0"
 
 
 def _bytes(size: float | None) -> str:

@@ -60,7 +60,7 @@ FAST = {"products": ("lulc", "summary"), "retries": 0}
 def test_a_run_and_its_repetition_write_events_of_the_schema(
     tmp_path: Path, tiny_model: Path, scenes: list[Path]
 ) -> None:
-    file = tmp_path / "events.jsonl"
+    file = tmp_path / "maps/events.jsonl"  # in the output folder, which does not exist yet
     options = {"model": tiny_model, "events": file, **FAST}
     results = dict(geocfl.map_scenes(scenes, tmp_path / "maps", **options))
     before = raw(file)
@@ -119,7 +119,7 @@ def test_events_of_other_scenes_are_refused(tmp_path: Path, tiny_model: Path, sc
     with pytest.raises(UsageError, match="holds no events"):
         list(geocfl.map_scenes([scenes[0]], tmp_path / "maps", retry_failed=tmp_path / "text", **options))
     with pytest.raises(GeocflError, match="cannot be written to"):
-        list(geocfl.map_scenes([scenes[0]], tmp_path / "maps", events=tmp_path / "none/events", **options))
+        list(geocfl.map_scenes([scenes[0]], tmp_path / "maps", events=tmp_path / "text/events", **options))
     assert not (tmp_path / "maps").exists()
 
 

@@ -89,10 +89,18 @@ def test_retried_scenes_take_time_and_requests():
 def test_a_price_is_that_of_all_machines():
     p = made_up(machines=3, price_hour=0.9)
     assert p.price == pytest.approx(3 * p.seconds / 3600 * 0.9)
-    assert f"{p.price:.2f}" in p.table()
+    assert planning.in_money(p.price) in p.table()
     assert p.to_json()["price"] == p.price
     assert made_up().price is None
     assert "price" not in made_up().table()
+
+
+@pytest.mark.parametrize(
+    ("price", "text"),
+    [(0, "0"), (2.61e-5, "0.000026"), (0.0312, "0.031"), (0.5, "0.50"), (0.999, "1.00"), (1234.567, "1,234.57")],
+)
+def test_small_prices_are_not_rounded_to_nothing(price, text):
+    assert planning.in_money(price) == text
 
 
 def test_dates_multiply_the_scenes(tmp_path, tiny_model):
