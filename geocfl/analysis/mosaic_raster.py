@@ -18,8 +18,8 @@ from rasterio.features import geometry_mask
 
 from geocfl._version import __version__
 from geocfl.analysis.alignment import AlignedMap
-from geocfl.analysis.mosaic_record import Kept, facts_of, kept_cells, rasters_of, read_record
-from geocfl.analysis.overlap_rules import RULES, Piece, Rule, time_of
+from geocfl.analysis.mosaic_record import Kept, facts_of, kept_cells, rasters_of, read_record, time_of
+from geocfl.analysis.overlap_rules import RULES, Piece, Rule
 from geocfl.core.files import check_readable
 from geocfl.core.grid import CellGrid
 from geocfl.core.legend import NODATA, Legend

@@ -19,6 +19,7 @@ from geocfl._version import __version__
 from geocfl.analysis.alignment import AlignedMap
 from geocfl.core.files import parsed_json
 from geocfl.core.grid import CellGrid
+from geocfl.errors import DataError
 from geocfl.products.files import FILES, LULC
 from geocfl.products.scene_map import SceneMap
 from geocfl.products.storage import open_raster
@@ -31,22 +32,47 @@ Box = tuple[int, int, int, int]
 """First row, row after the last, first column, column after the last."""
 
 
-def sources_of(maps: Sequence[AlignedMap]) -> list[dict[str, Any]]:
-    """What the summary of a mosaic records of each map: name, hash, rows and columns, and whether cells are copied.
+@dataclass(frozen=True)
+class Stated:
+    """What the summary of a map says.
 
-    The hash is that of the cells in the map's own summary and of the sizes of its rasters; without a summary, that of
-    the rasters' content. It does not depend on where the map lies or when it was written.
+    Attributes:
+        cells: Hash of all that decides the map's cells; empty if unknown.
+        time: When its scene was taken, ISO 8601 in UTC; empty if unknown.
     """
-    return [
-        {
-            "file": part.map.path.name,
-            "hash": _identity(part.map),
-            "rows": [part.top, part.bottom],
-            "columns": [part.left, part.right],
-            "copied": part.copied,
-        }
-        for part in maps
-    ]
+
+    cells: str = ""
+    time: str = ""
+
+
+def stated(m: SceneMap) -> Stated:
+    """Reads a map's summary and forgets the rest of it: a mosaic may have thousands of maps.
+
+    Raises:
+        DataError: The summary cannot be read.
+    """
+    known = "summary" in vars(m)
+    if not known and "summary" not in m.paths:
+        return Stated()
+    facts = m.summary
+    if not known:
+        del m.summary
+    return Stated(str(facts.get("cells") or facts.get("hash") or ""), str(facts.get("scene", {}).get("datetime") or ""))
+
+
+def time_of(m: SceneMap) -> str:
+    """When a map's scene was taken, ISO 8601 in UTC.
+
+    Raises:
+        DataError: The map does not say.
+    """
+    when = stated(m).time
+    if not when:
+        raise DataError(
+            f"{m.path}: does not say when its scene was taken, so it is neither newer nor older than others; map the "
+            "scene with `datetime`"
+        )
+    return when
 
 
 def facts_of(grid: CellGrid, maps: Sequence[AlignedMap], name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,9 +84,9 @@ def facts_of(grid: CellGrid, maps: Sequence[AlignedMap], name: str, settings: Ma
         name: Stem of its files.
         settings: What decides the cells, beside the maps and the grid.
     """
-    sources = sources_of(maps)
-    known = [m.summary.get("scene", {}).get("datetime") for m in (part.map for part in maps) if "summary" in m.paths]
-    times = sorted(time for time in known if time)
+    facts = [stated(part.map) for part in maps]
+    sources = _sources(maps, facts)
+    times = sorted(known.time for known in facts if known.time)
     place = {"crs": grid.crs.to_string(), "transform": list(grid.transform)[:6]}
     size = {"width": grid.width, "height": grid.height}
     decisive = [__version__, place, size, settings, sources, times]
@@ -214,6 +240,24 @@ def _offset(record: Mapping[str, Any], facts: Mapping[str, Any], grid: CellGrid)
     return None if max(abs(offset.f - top), abs(offset.c - left)) > WHOLE else (top, left)
 
 
+def _sources(maps: Sequence[AlignedMap], facts: Sequence[Stated]) -> list[dict[str, Any]]:
+    """What the summary of a mosaic records of each map: name, hash, rows and columns, and whether cells are copied.
+
+    The hash is that of the cells in the map's own summary and of the sizes of its rasters; without a summary, that of
+    the rasters' content. It does not depend on where the map lies or when it was written.
+    """
+    return [
+        {
+            "file": part.map.path.name,
+            "hash": _identity(part.map, known.cells),
+            "rows": [part.top, part.bottom],
+            "columns": [part.left, part.right],
+            "copied": part.copied,
+        }
+        for part, known in zip(maps, facts, strict=True)
+    ]
+
+
 _Key = tuple[str, int, int, int, int, bool]
 
 
@@ -227,15 +271,13 @@ def _box(key: _Key) -> Box:
     return key[1:5]
 
 
-def _identity(m: SceneMap) -> str:
-    """Hash of a map's cells."""
+def _identity(m: SceneMap, cells: str) -> str:
+    """Hash of a map's cells, of which its summary may state the hash."""
     rasters = [m.paths[name] for name in PASTED if name in m.paths]
-    known = m.summary if "summary" in m.paths or "summary" in vars(m) else {}
-    made = known.get("cells") or known.get("hash")
-    if not isinstance(made, str):
-        facts: list[Any] = [_content(path) for path in rasters]
+    if cells:
+        facts: list[Any] = [cells, *([path.name, path.stat().st_size] for path in rasters)]
     else:
-        facts = [made, *([path.name, path.stat().st_size] for path in rasters)]
+        facts = [_content(path) for path in rasters]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 

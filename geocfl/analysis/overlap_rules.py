@@ -15,7 +15,6 @@ from geocfl.core.grid import CellGrid
 from geocfl.core.legend import NODATA, UNCLASSIFIED
 from geocfl.errors import DataError
 from geocfl.products import scratch
-from geocfl.products.scene_map import SceneMap
 
 LEAST_WEIGHT = 0.01
 """Weight of a map on land that is more unlike its training data than every validation patch."""
@@ -160,18 +159,3 @@ RULES = {
     "fuse": Rule(_fused, planes=16, needs=("probabilities",)),
 }
 """Names of the rules. Each makes a cell of the maps that have data there, and of no others."""
-
-
-def time_of(m: SceneMap) -> str:
-    """When a map's scene was taken, ISO 8601 in UTC.
-
-    Raises:
-        DataError: The map does not say.
-    """
-    when = m.summary.get("scene", {}).get("datetime") if "summary" in m.paths else None
-    if not when:
-        raise DataError(
-            f"{m.path}: does not say when its scene was taken, so it is neither newer nor older than others; map the "
-            "scene with `datetime`"
-        )
-    return str(when)

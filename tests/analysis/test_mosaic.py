@@ -690,6 +690,8 @@ def test_hundreds_of_maps_take_no_more_memory(tmp_path, monkeypatch):
             for path in (lulc, confidence_of(lulc)):
                 with rasterio.open(path, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as dataset:
                     dataset.transform = moved(300 * (index % 2), 300 * (index // 2 % 2)) @ Affine.scale(16)
+            summary = {"hash": str(index), "more": list(range(300, 20_000))}  # 700 kB in memory
+            (tmp_path / f"{count}-{index:03}M_summary.json").write_text(json.dumps(summary))
             maps.append(lulc)
         tracemalloc.start()
         result = mosaic(maps, tmp_path / f"X{count}_lulc.tif")
