@@ -313,8 +313,8 @@ class _Run:
         """Removes the model from the workers."""
         if self._plugin:
             with suppress(Exception):  # the scheduler may be gone, and the workers with it
-                self._client.unsubscribe_topic(self._plugin)
                 self._client.unregister_worker_plugin(self._plugin)
+                self._client.unsubscribe_topic(self._plugin)
 
     def prepare(self, scenes: Collection[Listed]) -> None:
         """Checks the workers and sends the model to each.

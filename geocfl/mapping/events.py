@@ -28,6 +28,8 @@ VERSION = 1
 """Version of the events' schema."""
 STANDARD_OUTPUT = "-"
 PAGE = "reference/events/"
+_FIRST = b'{"event": '
+"""How a file of events begins."""
 _NUMBER = (int, float)
 _FIELDS: dict[str, dict[str, tuple[type, ...]]] = {
     "run": {"scenes": (int,), "listed": (int,), "list": (str,), "host": (str,), "pid": (int,)},
@@ -164,21 +166,37 @@ def list_identity(paths: Sequence[str]) -> str:
 
 
 def _opened(target: str | Path) -> int:
-    """A file to append to, which begins with a whole line: that of a killed run may lack its end."""
+    """A file to append to, which begins with a whole line: that of a killed run may lack its end.
+
+    Raises:
+        OutputError: It cannot be written, or is a file of something else.
+        UsageError: It is in an object store.
+    """
     path = output_folder(target)
     if in_store(path):
-        raise UsageError(f"{path}: events are lines added to a file, which object stores have not; use a local file")
+        raise UsageError(f"{path}: events cannot be added to a file in an object store; choose a file on a disk")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)  # such as the output folder, before the first map
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-        size = os.lseek(file, 0, os.SEEK_END)
-        if size:
-            os.lseek(file, size - 1, os.SEEK_SET)
-            if os.read(file, 1) != b"\n":
-                os.write(file, b"\n")
+        first, last = _ends(path)
+        if not _FIRST.startswith(first):
+            raise OutputError(f"{path}: is no file of events; choose another file for `events`", page=PAGE)
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        if last not in (b"", b"\n"):
+            os.write(file, b"\n")
     except OSError as error:
         raise _unwritable(path, error) from error
     return file
+
+
+def _ends(path: Path) -> tuple[bytes, bytes]:
+    """The first bytes of a file, and its last one; none if there is no such file, or if it is a pipe."""
+    if not path.is_file():
+        return b"", b""
+    with path.open("rb") as file:
+        first = file.read(len(_FIRST))
+        if first:
+            file.seek(-1, os.SEEK_END)
+        return first, file.read(1)
 
 
 def _unwritable(path: object, error: OSError) -> OutputError:
@@ -259,8 +277,14 @@ def _is_sound(event: Mapping[str, Any]) -> bool:
 
 
 def outcomes(events: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """By scene, the last attempt at each that was done, skipped or failed; later events replace earlier ones."""
-    return {each["scene"]: each for each in events if each["kind"] == "scene" and each["outcome"] in _FINAL}
+    """By scene, the last attempt at each that was done, skipped or failed; skipped does not replace done."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for event in events:
+        if event["kind"] == "scene" and event["outcome"] in _FINAL:
+            known = found.get(event["scene"])
+            if known is None or (known["outcome"], event["outcome"]) != ("done", "skipped"):
+                found[event["scene"]] = event
+    return found
 
 
 def failed_scenes(path: str | Path, listed: Sequence[Listed]) -> set[str]:

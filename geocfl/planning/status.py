@@ -20,6 +20,8 @@ from geocfl.mapping.events import PAGE, outcomes, read_events
 Event = Mapping[str, Any]
 ENDING = "*.jsonl"
 """Names of event files in a folder."""
+RANK = ("failed", "skipped", "done")
+"""Outcomes; between files, the last of these counts."""
 SILENCE = 600.0
 """Seconds without an event after which a run elsewhere counts as stopped, unless its scenes take longer."""
 MANY_TIMES = 5
@@ -59,8 +61,8 @@ class Status:
 
     Attributes:
         scenes: Number of scenes in the lists of the runs, each once.
-        done: Number of scenes mapped; skipped ones, which an earlier run had mapped, are among `skipped`.
-        skipped: Number of scenes that were already mapped.
+        done: Number of scenes that these runs have mapped.
+        skipped: Number of scenes that were already mapped before.
         failed: Number of scenes that failed.
         running: Number of scenes in progress.
         retries: Number of attempts after which a scene was attempted again.
@@ -182,7 +184,7 @@ def status(paths: Iterable[str | Path] | str | Path) -> Status:
             of_list = [event for event in read.events if lists[event["run"]] == of]
             for scene, ended in outcomes(of_list).items():
                 known = ends.get((of, scene))
-                if known is None or known["outcome"] == "failed":
+                if known is None or RANK.index(ended["outcome"]) > RANK.index(known["outcome"]):
                     ends[of, scene] = ended
     runs.sort(key=lambda each: each[0]["time"])
     standing = [_standing(beginning, events) for beginning, events in runs]

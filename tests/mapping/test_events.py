@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +16,7 @@ import rasterio
 from affine import Affine
 
 import geocfl
-from geocfl.errors import GeocflError, SceneError, UsageError
+from geocfl.errors import GeocflError, OutputError, SceneError, UsageError
 from geocfl.mapping import attempts
 from geocfl.mapping.attempts import Attempt, Ended, attempt, in_turn, refused
 from geocfl.mapping.events import EventLog, outcomes, read_events
@@ -163,6 +165,25 @@ def test_a_line_that_a_kill_has_cut_off_does_not_spoil_the_next_run(tmp_path: Pa
     assert read_events(file).damaged == 1
 
 
+def test_no_other_file_is_added_to(tmp_path: Path) -> None:
+    facts = {"scenes": 0, "listed": 0, "list": ""}
+    file = tmp_path / "scenes.txt"
+    file.write_text("s.tif")
+    with pytest.raises(OutputError, match=r"scenes\.txt: is no file of events; choose another file"):
+        EventLog(file, facts)
+    assert file.read_text() == "s.tif"
+    with pytest.raises(OutputError, match="cannot be written to"):
+        EventLog(tmp_path, facts)
+    with pytest.raises(UsageError, match="cannot be added to a file in an object store"):
+        EventLog("memory://bucket/events.jsonl", facts)
+    file.write_text("")
+    with EventLog(file, facts):
+        pass
+    assert len(raw(file)) == 2
+    with EventLog("/dev/null", facts):
+        pass
+
+
 def test_an_end_says_why_the_run_ended(tmp_path: Path) -> None:
     facts = {"scenes": 0, "listed": 0, "list": ""}
     for error, result in ((KeyboardInterrupt(), "stopped"), (GeocflError("enough"), "failed")):
@@ -305,3 +326,31 @@ def test_memory_stays_flat_over_many_scenes(tmp_path: Path, tiny_model: Path, mo
     assert tally.counts["done"] == 500
     assert len(tally.warnings) + tally.more_warnings == 5000
     assert highest <= 2 * SCENES_AT_ONCE + 2  # what waits to be taken, and the one at hand
+
+
+@pytest.mark.integration
+def test_equal_commands_share_the_scenes(tmp_path: Path, tiny_model: Path) -> None:
+    for number in range(12):
+        write_scene(tmp_path / f"in/s{number:02}_20240601T100031.tif", number)
+    command = [str(Path(sys.executable).with_name("geocfl")), "map", "in/*.tif", "--model", str(tiny_model)]
+    command += ["--products", "lulc", "--stride", "2"]
+    subprocess.run([*command, "--out", "alone/maps"], cwd=tmp_path, check=True, capture_output=True)
+    running = [
+        subprocess.Popen(
+            [*command, "--out", "shared/maps", "--events", f"{number}.jsonl"], cwd=tmp_path, stderr=subprocess.PIPE
+        )
+        for number in range(3)
+    ]
+    errors = [process.communicate()[1] for process in running]
+    assert [process.returncode for process in running] == [0, 0, 0], errors
+    ends = [outcomes(read_events(tmp_path / f"{number}.jsonl").events) for number in range(3)]
+    assert all(len(each) == 12 for each in ends)
+    done = [scene for each in ends for scene, event in each.items() if event["outcome"] == "done"]
+    assert len(done) == len(set(done)) == 12
+    assert sum(any(event["outcome"] == "done" for event in each.values()) for each in ends) > 1
+    alone, shared = (
+        {path.name: path.read_bytes() for path in (tmp_path / out / "maps").iterdir() if "summary" not in path.name}
+        for out in ("alone", "shared")
+    )
+    assert shared == alone
+    assert geocfl.status(tmp_path).done == 12

@@ -99,6 +99,25 @@ def test_another_number_of_shards_loses_nothing(tmp_path: Path) -> None:
     assert (found.scenes, found.done + found.skipped, found.failed, found.left) == (4, 2, 0, 2)
 
 
+def test_a_repeated_run_forgets_nothing(tmp_path: Path) -> None:
+    events = [
+        beginning("a"),
+        ended("a", "s", 1),
+        ended("a", "t", 1, "failed"),
+        ending("a", 2),
+        beginning("b", minutes=3),
+    ]
+    events += [ended("b", "s", 4, "skipped"), ended("b", "t", 5), ended("b", "u", 6, "skipped")]
+    found = geocfl.status(write(tmp_path / "e.jsonl", events))
+    assert (found.done, found.skipped, found.failed) == (2, 1, 0)
+    write(
+        tmp_path / "f.jsonl",
+        [beginning("c"), ended("c", "s", 1, "skipped"), ended("c", "u", 1), ended("c", "t", 1, "failed")],
+    )
+    found = geocfl.status(tmp_path)
+    assert (found.done, found.skipped, found.failed) == (3, 0, 0)
+
+
 def test_runs_over_other_scenes_are_added(tmp_path: Path) -> None:
     events = [beginning("a", 2), ended("a", "s", 1), beginning("b", 3, list="M"), ended("b", "s", 2, "failed")]
     found = geocfl.status(write(tmp_path / "e.jsonl", events))
