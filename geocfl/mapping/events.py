@@ -180,7 +180,7 @@ def _opened(target: str | Path) -> int:
         first, last = _ends(path)
         if not _FIRST.startswith(first):
             raise OutputError(f"{path}: is no file of events; choose another file for `events`", page=PAGE)
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         if last not in (b"", b"\n"):
             os.write(file, b"\n")
     except OSError as error:
