@@ -70,7 +70,7 @@ def demo(
         ),
         ("with your own model", "geocfl map scene.tif --model runs/mine"),
         ("many scenes, in two processes", "geocfl map 'scenes/*.tif' --workers 2"),
-        ("one share of an array job, in folders by tile", "geocfl map --list scenes.txt --shard auto --layout {mgrs}"),
+        ("one shard of an array job, in folders by tile", "geocfl map --list scenes.txt --shard auto --layout {mgrs}"),
     ),
 )
 def map_scenes(
@@ -198,7 +198,7 @@ def map_scenes(
         str | None,
         typer.Option(
             metavar="I/N",
-            help="Map only share I of N, from 0; auto asks Slurm, Kubernetes or AWS Batch. Then run geocfl catalog.",
+            help="Map only shard I of N, from 0; auto asks Slurm, Kubernetes or AWS Batch. Then run geocfl catalog.",
             show_default="all scenes",
             rich_help_panel=MANY,
         ),

@@ -84,7 +84,7 @@ def map_scenes(
             from it if this one is lost. With a folder, huge scenes are also divided among Dask workers if `out` is in
             an object store.
         layout: Folders below `out` for the maps, such as ``"{mgrs}/{year}"``, see `geocfl.scenes.layout.arrange`.
-        shard: Map only this share of the scenes: its index, from 0, and the number of shards, such as ``(0, 4)``. Each
+        shard: Map only this shard of the scenes: its index, from 0, and the number of shards, such as ``(0, 4)``. Each
             shard must get the same scenes. A shard writes no catalog; see `geocfl.write_catalog`.
         events: File that receives an event, a line of JSON, whenever an attempt at a scene begins or ends; ``"-"`` for
             standard output. An existing file is appended to. The fields are in the documentation.

@@ -1,4 +1,4 @@
-"""One of several equal shares of the scenes of a run, for array jobs of batch systems."""
+"""Shards, which are equal parts of the scenes of a run, for array jobs of batch systems."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shares of a run, and what batch systems say about them."""
+"""Shards of a run, and what batch systems say about them."""
 
 from __future__ import annotations
 
