@@ -342,7 +342,7 @@ def plan(
             if not sources:
                 raise errors[0]
         started = time.perf_counter()
-        mapper.rate  # noqa: B018, loads and warms up the back end
+        mapper.backend  # noqa: B018, loads it
         load = time.perf_counter() - started
         measured, failed = _measured(mapper, sources, Path(folder), stand_in, read_rate, progress)
     return Plan(

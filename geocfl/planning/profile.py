@@ -238,20 +238,26 @@ def _classify(mapper: Mapper, strip: Strip, placed: Any) -> tuple[Stage, NDArray
     rows, columns = strip.valid.shape
     stride, model = mapper.settings.stride, mapper.model
     unit = tile_rows(stride) if model.feature_stride else 1  # a dense model computes whole tiles
-    per_second = mapper.rate * (model.window / stride) ** 2 if model.feature_stride else mapper.rate
-    budget = max(mapper.backend.batch_size, int(SECONDS * per_second))
-    width = min(columns, -(-budget // (rows * unit)) * unit)
+    # Some back ends compute several batches or tiles at once.
+    least = 2 * rows * unit if model.feature_stride else 4 * mapper.backend.batch_size
     filled = np.concatenate([[0], np.cumsum(strip.valid.sum(axis=0))])
-    first = int((filled[width:] - filled[:-width])[::unit].argmax()) * unit
-    valid = np.zeros_like(strip.valid)
-    valid[:, first : first + width] = strip.valid[:, first : first + width]
-    with _Clock() as clock:
-        chosen = replace(strip, valid=valid, chosen=valid)
-        cells = classify_strip(chosen, placed, stride, mapper.backend, mapper.decision)
-    cells = cells[:, :, first : first + width]
-    if not valid.any():  # use the rate measured on noise
+
+    def classified(windows: int) -> tuple[_Clock, int, NDArray[np.uint8]]:
+        width = min(columns, -(-windows // (rows * unit)) * unit)
+        first = int((filled[width:] - filled[:-width])[::unit].argmax()) * unit
+        valid = np.zeros_like(strip.valid)
+        valid[:, first : first + width] = strip.valid[:, first : first + width]
+        with _Clock() as clock:
+            chosen = replace(strip, valid=valid, chosen=valid)
+            cells = classify_strip(chosen, placed, stride, mapper.backend, mapper.decision)
+        return clock, int(valid.sum()), cells[:, :, first : first + width]
+
+    trial, count, cells = classified(least)  # also warms up the back end
+    if not count:  # use the rate measured on noise
+        per_second = mapper.rate * (model.window / stride) ** 2 if model.feature_stride else mapper.rate
         return Stage(1 / per_second, cores() / per_second), cells
-    return clock.stage(1 / int(valid.sum())), cells
+    clock, count, cells = classified(max(least, int(SECONDS * count / trial.stage().seconds)))
+    return clock.stage(1 / count), cells
 
 
 def _write(
