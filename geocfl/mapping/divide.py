@@ -43,7 +43,7 @@ def divide(mapper: Mapper, source: Source, out: str | Path, *, overwrite: bool, 
         grid = cells_of(scene, mapper.model, mapper.settings.stride)
         if grid.rows * grid.columns <= windows:
             return None
-        update = mapper.update(source, out, scene, overwrite=overwrite)
+        update = mapper.update(source, out, mapper.order(out, scene), overwrite=overwrite)
         with mapper.staging(source, out, update, overwrite=overwrite) as staging:
             if staging.state == "done" or mapper.held(update, staging).suffice:
                 return None

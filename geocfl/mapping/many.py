@@ -126,6 +126,7 @@ def map_scenes(
         batch_size=batch_size,
         memory=memory,
         redo=redo,
+        remember=several,
         scenes_at_once=max(1, min(SCENES_AT_ONCE, len(listed))),
         work=work,
     )

@@ -42,7 +42,8 @@ from geocfl.mapping.memory import (
 )
 from geocfl.mapping.offers import check_features, check_novelty, missing_products
 from geocfl.mapping.pipeline import classify_scene
-from geocfl.mapping.provenance import Provenance
+from geocfl.mapping.provenance import CLASSIFICATION, Provenance
+from geocfl.mapping.recall import Opening, Recall
 from geocfl.mapping.refine import Refinement
 from geocfl.mapping.saved import SavedCheckpoint
 from geocfl.mapping.settings import MapOptions, MapSettings
@@ -145,6 +146,8 @@ class Mapper:
         reading: How to read scenes; None to follow the settings.
         redo: Whether to map again even what is done.
         work: As for `map_scene`.
+        remember: Whether to list each output folder once, and to remember there the hashes of scenes; a map of other
+            processes that is not in the listing costs time, but is found.
 
     Raises:
         UsageError: A value is out of range.
@@ -165,6 +168,7 @@ class Mapper:
         reading: Reading | None = None,
         redo: bool = False,
         work: str | Path | None = None,
+        remember: bool = False,
     ) -> None:
         model.check_stride(settings.stride)
         if batch_size is not None and not 1 <= batch_size <= MAX_BATCH:
@@ -189,6 +193,7 @@ class Mapper:
         self.reading = reading or settings.reading()
         self.device, self.batch_size, self.memory, self.redo = device, batch_size, memory, redo
         self.work = output_folder(work) if work else None
+        self.remember, self.recall = remember, Recall() if remember else None
         self._bytes = memory_budget(memory, sharers)
         self._threads, self._scenes_at_once = threads, scenes_at_once
         self._loading, self._classifying = threading.Lock(), threading.Lock()
@@ -245,14 +250,22 @@ class Mapper:
         started, measured = time.perf_counter(), measured or Measured()
         if self.redo or not self._summary_exists(source, out):
             self._load_ahead()
+        opening = self._opening(source, out)
+        order = self._recalled(opening)
+        if order and (done := self._done(source, out, order, overwrite=overwrite)):
+            measured.digest = done.digest()
+            measured.seconds["open"] = time.perf_counter() - started
+            return SceneMap(_paths(out, source.stem, done), already_done=True)
         with within_memory(source.path), self.opened(source) as scene, measured.reading(scene):
             grid = cells_of(scene, self.model, self.settings.stride)
-            update = self.update(source, out, scene, overwrite=overwrite)
+            order = self.order(out, scene)
+            if opening:
+                opening.remember({"cells": order.cells, "taken": scene.taken.isoformat() if scene.taken else None})
+            update = self.update(source, out, order, overwrite=overwrite)
             measured.digest = update.order.digest()
             measured.seconds["open"] = time.perf_counter() - started
             with self.staging(source, out, update, overwrite=overwrite) as staging:
-                files = update.order.selection.files
-                targets = {name: staging.target(suffix) for name, suffix in FILES.items() if name in files}
+                targets = _paths(out, source.stem, update.order)
                 if staging.state == "done":
                     return SceneMap(targets, already_done=True)
                 warnings = scene_warnings(scene)
@@ -280,23 +293,61 @@ class Mapper:
                     saved.remove()
         return SceneMap(targets, summary)
 
-    def update(self, source: Source, out: str | Path, scene: Scene, *, overwrite: bool) -> Update:
-        """What is to do in an output folder for the map of an open scene to hold the products asked for.
+    def order(self, out: str | Path, scene: Scene) -> Order:
+        """What is asked of the map of an open scene.
 
         Raises:
             SceneError: The scene does not say when it was taken, but a product needs it.
         """
-        how, when = self.settings, self._taken(scene)
-        order = Order(
-            self.provenance(scene).digest(),
-            self.selection,
-            how.simplify,
-            how.min_area,
-            when.isoformat().replace("+00:00", "Z") if when else None,
-        )
+        when, origin = self._taken(scene), self.provenance(scene)
+        if self.recall:
+            origin = replace(origin, known=self.recall.known(output_folder(out)))
+        return self._order(origin.digest(), when)
+
+    def _order(self, cells: str, when: dt.datetime | None) -> Order:
+        how = self.settings
+        time = when.isoformat().replace("+00:00", "Z") if when else None
+        return Order(cells, self.selection, how.simplify, how.min_area, time)
+
+    def update(self, source: Source, out: str | Path, order: Order, *, overwrite: bool) -> Update:
+        """What is to do in an output folder for the map of a scene to hold what is asked of it."""
         if self.redo:
             return Update(order)
         return Update.of(order, *finished(output_folder(out), source.stem), overwrite=overwrite)
+
+    def _done(self, source: Source, out: str | Path, order: Order, *, overwrite: bool) -> Order | None:
+        """What the map of a scene holds, if the listing of the folder shows that it is done."""
+        if self.recall is None or self.redo:
+            return None
+        done = self.recall.done(output_folder(out), source.stem, order, overwrite=overwrite)
+        left = done and Staging(out, source.stem, done.digest(), work=self._spool(out)).left()
+        return None if left else done
+
+    def _opening(self, source: Source, out: str | Path) -> Opening | None:
+        """What was remembered of a scene when it was opened before; None if nothing is to be remembered."""
+        if self.recall is None:
+            return None
+        area, mask = self.reading.area, self.reading.mask_file or self.settings.mask
+        how = [CLASSIFICATION, self.model_hash, self.settings.to_json(redacted=False), area.identity if area else None]
+        more = [str(mask)] if mask else []
+        return Opening(self.recall.known(output_folder(out)), source, self.model.bands, more, how)
+
+    def _recalled(self, opening: Opening | None) -> Order | None:
+        """What is asked of the map of a scene that was opened before and has not changed; None if that is not known."""
+        facts = opening.recalled() if opening else None
+        if facts is None:
+            return None
+        try:
+            return self._order(str(facts["cells"]), self._when(facts["taken"]))
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    def _when(self, taken: str | None) -> dt.datetime | None:
+        """When a scene was taken, by what is remembered; ValueError if a product needs it and it is unknown."""
+        when = self.settings.taken() or (dt.datetime.fromisoformat(taken) if taken else None)
+        if when is None and "stac" in self.selection.products:
+            raise ValueError("unknown time")
+        return when
 
     def _summary_exists(self, source: Source, out: str | Path) -> bool:
         """Whether the scene has been mapped into this folder, perhaps otherwise; True if that is not known."""
@@ -665,6 +716,12 @@ class _Cells:
     windows: int
     seconds: float
     restored: bool
+
+
+def _paths(out: str | Path, stem: str, order: Order) -> dict[str, Path]:
+    """Name and path of each file of a map."""
+    files, folder = order.selection.files, output_folder(out)
+    return {name: folder / f"{stem}{suffix}" for name, suffix in FILES.items() if name in files}
 
 
 def cells_of(scene: Scene, model: Bundle, stride: int) -> CellGrid:

@@ -10,6 +10,7 @@ from typing import Any
 
 from geocfl._version import __version__
 from geocfl.core.grid import CellGrid
+from geocfl.core.remembered import Remembered
 from geocfl.mapping.settings import MapSettings
 from geocfl.models.bundle import Bundle
 from geocfl.products.files import PRODUCT_SETTINGS
@@ -32,6 +33,7 @@ class Provenance:
         model_hash: SHA-256 of its files.
         settings: The settings.
         area: The ground to map; None for the whole scene.
+        known: Remembers the hashes of files; None to read them in any case.
     """
 
     scene: Scene
@@ -39,6 +41,7 @@ class Provenance:
     model_hash: str
     settings: MapSettings
     area: Area | None
+    known: Remembered | None = None
 
     def digest(self) -> str:
         """SHA-256 of everything the cells depend on: scene files and metadata, model, settings, classification."""
@@ -48,7 +51,7 @@ class Provenance:
             (scene.nodata, scene.level),
             (list(scene.transform)[:6], scene.crs.to_wkt() if scene.crs else None),
         ]
-        files = [identity(file) for file in scene.files]
+        files = [identity(file, self.known) for file in scene.files]
         area = self.area.identity if self.area else None
         facts = [CLASSIFICATION, self.model_hash, files, metadata, self._settings(redacted=False), area]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()

@@ -212,6 +212,10 @@ class Staging:
         """Whether the partial folder holds the mark of finished work, or of work whose commit was interrupted."""
         return self._committing()
 
+    def left(self) -> bool:
+        """Whether another process works on it here, or was killed and left something."""
+        return self.folder.exists() or self._lock.left()
+
     def forget(self) -> None:
         """Removes the mark of finished work."""
         if self._committing():
@@ -221,7 +225,7 @@ class Staging:
         with reaching(self._out, "check the address and the store's credentials, or choose another `out`"):
             if in_store(self._out):
                 self._out.fs.invalidate_cache()  # others may have written since
-            if not (self.folder.exists() or self._lock.left()) and not self._redo and self._is_done():
+            if not self.left() and not self._redo and self._is_done():
                 self.state = "done"  # nothing is written
                 return
             self._lock.acquire()

@@ -84,6 +84,15 @@ class Order:
         except (KeyError, TypeError, ValueError):
             return None
 
+    def as_summary(self) -> dict[str, Any]:
+        """The part of a summary that `of_summary` reads."""
+        return {
+            "cells": self.cells,
+            "hash": self.digest(),
+            "settings": self.settings,
+            "scene": {"datetime": self.when},
+        }
+
     def digest(self) -> str:
         """SHA-256 of all that decides the products."""
         return hashlib.sha256(json.dumps([self.cells, self.settings, self.when]).encode()).hexdigest()

@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import time
 import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
 
+from geocfl.core.remembered import Remembered
 from geocfl.errors import SceneError
 from geocfl.scenes.formats.archive import BROKEN
 from geocfl.scenes.remote import fingerprint
 from geocfl.scenes.source import holder
 from geocfl.scenes.urls import is_remote
 
+SETTLED = 2_000_000_000
+"""Nanoseconds for which a file must not have changed to be remembered: as coarse as the times of any file system."""
 
-def identity(path: str) -> str:
+BESIDE_NAME = (".aux.xml", ".msk", ".ovr")
+"""What GDAL reads beside a raster, after its name."""
+BESIDE_STEM = (".tfw", ".tifw", ".wld", ".j2w", ".jp2w", ".jgw", ".tab", ".prj", ".hdr", ".aux", ".imd", ".xml")
+"""The same in place of its ending."""
+
+
+def identity(path: str, known: Remembered | None = None) -> str:
     """A text that changes when the file does.
 
     Args:
         path: A raster as GDAL opens it, or another file. A file in a zip archive is read whole, since GDAL does not
             compare the checksums of what it reads there.
+        known: Remembers the hash of a local file by its size, its times and its inode; None to read it in any case.
 
     Raises:
         SceneError: It cannot be read, or its checksum in the archive is that of another content.
@@ -27,12 +42,77 @@ def identity(path: str) -> str:
     if is_remote(path):
         return fingerprint(path)
     if not path.startswith("/vsi"):
-        return file_hash(Path(path))
+        return _recalled(Path(path), "", known, lambda: file_hash(Path(path)))
     file = local_file(path)
     if file is None:
         return fingerprint(path)
     member = Path(_inner(path)).relative_to(file).as_posix()
-    return _member_hash(file, member) if path.startswith("/vsizip/") and member != "." else file_hash(file)
+    if path.startswith("/vsizip/") and member != ".":
+        return _recalled(file, member, known, lambda: _member_hash(file, member))
+    return _recalled(file, "", known, lambda: file_hash(file))
+
+
+def _recalled(file: Path, member: str, known: Remembered | None, compute: Callable[[], str]) -> str:
+    """The hash of a file or of its member: the remembered one if the file is the same, else computed and remembered.
+
+    A file that was changed a moment ago is not remembered, because another change may leave the same times.
+    """
+    if known is None:
+        return compute()
+    key, before, now = f"{file.absolute()}\n{member}", _stamp(file), time.time_ns()
+    held = known.get(key)
+    if before and isinstance(held, list) and held[:-1] == before:
+        return str(held[-1])
+    value = compute()
+    if before and before == _stamp(file) and max(before[1], before[2]) < now - SETTLED:
+        known.put(key, [*before, value])
+    return value
+
+
+@dataclass(frozen=True)
+class Seal:
+    """What tells whether files have changed, and those beside them that GDAL reads with them, without reading them.
+
+    Attributes:
+        text: Differs if one has changed, was added or removed.
+        settled: Whether none was changed a moment ago, so that another change cannot leave the text as it is.
+    """
+
+    text: str
+    settled: bool
+
+    @classmethod
+    def of(cls, paths: Sequence[str]) -> Self | None:
+        """The seal of rasters; None if one of them is a folder, is gone, or names other files.
+
+        Args:
+            paths: The rasters, as GDAL opens them; servers are asked for one byte of each.
+
+        Raises:
+            SceneError: A server cannot be reached.
+        """
+        now, newest, facts = time.time_ns(), 0, list[Any]()
+        for path in paths:
+            file = local_file(path)
+            if file is None and is_remote(path):
+                facts.append(fingerprint(path))
+                continue
+            if file is None or file.suffix.lower() == ".vrt" or not (stamp := _stamp(file)):
+                return None
+            beside = [_stamp(Path(f"{file}{end}")) for end in BESIDE_NAME]
+            beside += [_stamp(file.with_suffix(end)) for lower in BESIDE_STEM for end in (lower, lower.upper())]
+            facts.append([path, stamp, beside])
+            newest = max([newest, *(max(each[1:3]) for each in [stamp, *beside] if each)])
+        return cls(hashlib.sha256(json.dumps(facts).encode()).hexdigest(), newest < now - SETTLED)
+
+
+def _stamp(file: Path) -> list[int]:
+    """Size, times of the last changes of content and of state, nanoseconds, and inode; of a folder nothing."""
+    try:
+        found = file.stat()
+    except OSError:
+        return []
+    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino] if file.is_file() else []
 
 
 def local_file(path: str) -> Path | None:

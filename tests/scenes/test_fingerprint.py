@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import time
 import zipfile
 from pathlib import Path
 
 import pytest
 
 import geocfl
+from geocfl.core.remembered import Remembered
 from geocfl.errors import SceneError
+from geocfl.scenes import fingerprint
 from geocfl.scenes.fingerprint import identity
 from tests.scenes.safe_product import write_safe
 
@@ -43,3 +47,59 @@ def test_a_damaged_image_in_an_archive_is_not_mapped(tmp_path: Path, tiny_model:
     with pytest.raises(SceneError, match="is damaged"):
         geocfl.map_scene(path, tmp_path / "out", model=tiny_model, backend="torch", products=["lulc"], vector=())
     assert not (tmp_path / "out").exists()
+
+
+def remembered(tmp_path: Path, age: float = 60.0) -> tuple[Path, Remembered]:
+    """A file that was last changed a while ago, with its hash in a manifest."""
+    file = tmp_path / "s.tif"
+    file.write_bytes(CONTENT)
+    os.utime(file, (time.time() - age,) * 2)
+    known = Remembered(tmp_path / "manifest.jsonl")
+    assert identity(str(file), known) == hashlib.sha256(CONTENT).hexdigest()
+    return file, known
+
+
+def test_a_file_that_has_not_changed_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fingerprint, "SETTLED", -1_000_000_000_000)
+    file, _ = remembered(tmp_path)
+    monkeypatch.setattr(fingerprint, "file_hash", lambda path: pytest.fail("read"))
+    again = Remembered(tmp_path / "manifest.jsonl")
+    assert identity(str(file), again) == hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.mark.parametrize("change", ["content", "same size", "same size and time", "another file", "touched"])
+def test_a_file_that_has_changed_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
+    monkeypatch.setattr(fingerprint, "SETTLED", -1_000_000_000_000)
+    file, known = remembered(tmp_path)
+    before, other = file.stat(), CONTENT[::-1]
+    if change == "content":
+        file.write_bytes(CONTENT + b"more")
+    elif change == "another file":
+        (tmp_path / "new").write_bytes(other)
+        os.utime(tmp_path / "new", ns=(before.st_atime_ns, before.st_mtime_ns))
+        (tmp_path / "new").replace(file)
+    elif change == "touched":
+        file.touch()
+    else:
+        file.write_bytes(other)
+        if change == "same size and time":
+            os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert identity(str(file), known) == hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def test_a_file_that_changes_is_not_remembered(tmp_path: Path) -> None:
+    """Its times may stay the same with the next change."""
+    file, known = remembered(tmp_path, age=0)
+    assert known.get(f"{file}\n") is None
+
+
+def test_a_member_of_an_archive_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fingerprint, "SETTLED", -1_000_000_000_000)
+    path, known = tmp_path / "s.zip", Remembered(tmp_path / "manifest.jsonl")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.tif", CONTENT)
+        archive.writestr("b.tif", CONTENT[1:])
+    hashes = [identity(f"/vsizip/{path}/{name}.tif", known) for name in "ab"]
+    assert hashes == [hashlib.sha256(content).hexdigest() for content in (CONTENT, CONTENT[1:])]
+    monkeypatch.setattr(fingerprint, "_member_hash", lambda *_: pytest.fail("read"))
+    assert hashes == [identity(f"/vsizip/{path}/{name}.tif", known) for name in "ab"]
