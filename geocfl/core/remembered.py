@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -42,12 +41,9 @@ class Remembered:
             if self._facts is not None:
                 self._facts[key] = value
             self._pending += line
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-            try:
-                os.write(descriptor, self._pending)
-                self._pending = b""
-            finally:
-                os.close(descriptor)
+            with self._path.open("ab", buffering=0) as file:  # one write at the end, whoever else appends
+                file.write(self._pending)
+            self._pending = b""
 
 
 def _read(path: Path) -> dict[str, Any]:
