@@ -70,6 +70,20 @@ def test_a_last_batch_that_is_filled_up_gives_the_same(tiny_model: Path, strip: 
     assert sizes == [4, 4, 4]
 
 
+def test_weights_converted_once_give_what_autocast_gives(tiny_model: Path, strip: np.ndarray) -> None:
+    import torch
+
+    from geocfl.models.network import BackendNetwork
+
+    model = geocfl.load_model(tiny_model)
+    backend = load_backend(model, "torch", "cpu", "bfloat16", batch_size=6)
+    assert {str(p.dtype) for p in backend._network.parameters()} == {"torch.bfloat16", "torch.float32"}
+    rows, columns = np.arange(6), np.arange(100, 106)
+    got = predict(backend, strip, rows, columns)
+    backend._network = BackendNetwork(model).to(memory_format=torch.channels_last)
+    np.testing.assert_array_equal(got, predict(backend, strip, rows, columns))
+
+
 @pytest.mark.parametrize("name", [*INSTALLED, "torch on a device"])
 def test_missing_pixels_are_filled(tiny_model: Path, strip: np.ndarray, name: str) -> None:
     import torch

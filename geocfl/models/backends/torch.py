@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from geocfl.core.chunks import on_all_cores
@@ -23,7 +23,8 @@ from geocfl.core.windows import cut, fill, sources
 from geocfl.models.backends.base import Classified, Scores, classified, classify_windows, of_tile
 from geocfl.models.backends.jobs import Tile, tiles
 from geocfl.models.bundle import Bundle
-from geocfl.models.devices import autocast, choose_device, fast_batch_size, has_fast_bfloat16
+from geocfl.models.devices import PRECISIONS, autocast, choose_device, fast_batch_size, has_fast_bfloat16
+from geocfl.models.lite0 import SameConv2d
 from geocfl.models.network import BackendNetwork
 
 log = logging.getLogger("geocfl")
@@ -80,6 +81,8 @@ class TorchBackend:
             torch.set_num_threads(threads)
         self._features = features
         self._network = BackendNetwork(bundle).to(self.device).to(memory_format=torch.channels_last)
+        if precision != "float32":
+            _convert_weights(self._network, PRECISIONS[precision])
         self._halved = False
         self._pads = on_cuda = self.device.type == "cuda"
         self._on_host = self.device.type == "cpu"
@@ -258,6 +261,14 @@ class TorchBackend:
             return windows
 
         return filled
+
+
+def _convert_weights(network: nn.Module, dtype: torch.dtype) -> None:
+    """Converts the weights that autocast would otherwise convert in every batch; the results stay the same."""
+    for layer in network.modules():
+        # Not in subclasses: other layers may compute something of their weights first.
+        if type(layer) in (nn.Conv2d, nn.Linear, SameConv2d):
+            layer.to(dtype)
 
 
 def _filled(windows: Tensor, found: Sequence[NDArray[np.intp]]) -> Tensor:
