@@ -44,6 +44,9 @@ step tests "$python" -m pytest -q -rs -p no:cacheprovider tests/models/test_back
     tests/mapping/test_device.py \
     -k "test_a_gpu_ or missing_pixels or filled_up or halved"
 step agreement "$python" benchmarks/agreement.py --device "$device" ${SIDE:+--side "$SIDE"}
+for turn in first second; do
+    step "start-$turn" "$python" benchmarks/startup.py --steps "$device"
+done
 step training "$python" benchmarks/training_step.py --device "$device" --rounds "$rounds" --steps "$steps" \
     --json "$out/training.json"
 step throughput "$python" benchmarks/map_throughput.py --device "$device" --rounds "$rounds" --size "$size" \

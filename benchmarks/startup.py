@@ -5,6 +5,7 @@ Each row is a new process that ends with its first result: the median of several
 
     python benchmarks/startup.py --rounds 5 --json startup.json
     python benchmarks/startup.py --imports openvino
+    python benchmarks/startup.py --steps cuda
 """
 
 from __future__ import annotations
@@ -36,6 +37,42 @@ def progress(what, done, total, unit):
 scene, out, backend = sys.argv[2:]
 list(geocfl.map_scenes([scene], out, overwrite=True, device="cpu", backend=backend, progress=progress))
 """
+STEPS = """
+import sys, time
+
+started = time.perf_counter()
+
+def step(name):
+    global started
+    now = time.perf_counter()
+    print(f"{name:44} {now - started:6.2f} s", flush=True)
+    started = time.perf_counter()
+
+import torch
+step("import torch")
+device = torch.device(sys.argv[1])
+torch.empty(1, device=device)
+step("start the device")
+import numpy as np
+from geocfl.models.backends import load_backend
+from geocfl.models.predict import load_model
+step("import geocfl")
+model = load_model(sys.argv[2])
+backend = load_backend(model, "torch", sys.argv[1])
+step("load the model")
+side = 2 * 768 + model.footprint - model.window
+placed = backend.place(np.full((len(model.bands), side, side), 0.1, np.float32))
+step("place a strip, with pinned memory on a GPU")
+x = torch.zeros(64, 32, 32, 32, device=device, dtype=torch.float16 if device.type == "cuda" else torch.float32)
+layer = torch.nn.Conv2d(32, 32, 3, padding=1).to(x)
+layer(x).sum().item()
+step("one convolution, which loads its library")
+rows, columns = np.indices((24, 24)).reshape(2, -1)
+for name in ("the first windows of the model", "the same windows again"):
+    for _ in backend.classify(placed, rows, columns, 64):
+        pass
+    step(name)
+"""
 COMMANDS = (
     ("--help",),
     ("map", "--help"),
@@ -55,8 +92,13 @@ def main() -> None:
     arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--backends", nargs="+", default=["openvino", "onnx", "torch"])
     arguments.add_argument("--imports", metavar="BACKEND", help="only show what is imported until the first window")
+    arguments.add_argument("--steps", metavar="DEVICE", help="only show what the torch back end does until then")
+    arguments.add_argument("--model", default="eurosat-rgb-dense", help="model of --steps")
     arguments.add_argument("--json", type=Path)
     chosen = arguments.parse_args()
+    if chosen.steps:
+        subprocess.run([sys.executable, "-c", STEPS, chosen.steps, chosen.model], check=True)
+        return
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         scene = Path(write_stand_in(work, Bundle.load()).path)
