@@ -25,10 +25,7 @@ PLAN = "Assumptions and prices"
             "geocfl plan --list scenes.txt --stride 16 --machines 10 --read-rate 100",
         ),
         ("all land: about 20,000 tiles like this one", "geocfl plan tile.tif --tiles 20000 --machines 100"),
-        (
-            "its price at four dates a tile, half of it under clouds",
-            "geocfl plan tile.tif --tiles 20000 --dates 4 --cloud-share 0.5 --price-hour 0.1",
-        ),
+        ("their price, at four dates a tile", "geocfl plan tile.tif --tiles 20000 --dates 4 --price-hour 0.1"),
     ),
 )
 def plan(

@@ -219,7 +219,7 @@ def event_files(paths: Iterable[str | Path]) -> Iterable[Path]:
         if not path.is_dir():
             yield path
             continue
-        found = sorted(path.glob(ENDING))
+        found = sorted(each for each in path.glob(ENDING) if not each.name.startswith("."))  # geocfl has its own
         if not found:
             raise UsageError(
                 f"{path}: holds no files of events, which end in .jsonl; write some with geocfl map --events", page=PAGE

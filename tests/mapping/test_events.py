@@ -349,7 +349,7 @@ def test_equal_commands_share_the_scenes(tmp_path: Path, tiny_model: Path) -> No
     assert len(done) == len(set(done)) == 12
     assert sum(any(event["outcome"] == "done" for event in each.values()) for each in ends) > 1
     alone, shared = (
-        {path.name: path.read_bytes() for path in (tmp_path / out / "maps").iterdir() if "summary" not in path.name}
+        {path.name: path.read_bytes() for path in (tmp_path / out / "maps").glob("[!.]*") if "summary" not in path.name}
         for out in ("alone", "shared")
     )
     assert shared == alone

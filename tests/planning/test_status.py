@@ -78,6 +78,7 @@ def test_shards_count_together(tmp_path: Path) -> None:
         ]
         write(tmp_path / f"{index}.jsonl", events)
     (tmp_path / "other.txt").write_text("no events")
+    (tmp_path / ".manifest.jsonl").write_text('{"hash": 1}\n')
     found = geocfl.status(tmp_path)
     assert (found.scenes, found.done, found.left) == (8, 2, 6)
     assert found.missing_shards == ("1/4", "3/4")
