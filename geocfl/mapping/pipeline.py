@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -84,14 +85,41 @@ def classify_scene(
         done += cells
         progress(scene.name, done, total, "window")
 
-    with ahead((strip, backend.place(strip.pixels)) for strip in strips) as coming, turn or nullcontext():
+    with (
+        ahead((strip, backend.place(strip.pixels)) for strip in strips) as coming,
+        turn or nullcontext(),
+        _keeping(checkpoint, aside=backend.takes_numbers) as keep,
+    ):
         started, pace = time.perf_counter(), _Pace(paced)
         advance(0)
         for strip, placed in coming:
             cells = classify_strip(strip, placed, grid.stride, backend, decision, advance, pace)
-            checkpoint.append(cells, strip.inside, int(strip.chosen.sum()), int(strip.masked.sum()))
+            keep(cells, strip.inside, int(strip.chosen.sum()), int(strip.masked.sum()))
         pace.finish()
     return time.perf_counter() - started
+
+
+@contextmanager
+def _keeping(checkpoint: Checkpoint, *, aside: bool) -> Iterator[Callable[..., object]]:
+    """`checkpoint.append`, or a function that calls it in another thread: writing to disk would keep a GPU waiting.
+
+    Stored digital numbers are so small that one more strip in memory for a moment stays within the bound.
+    """
+    if not aside:
+        yield checkpoint.append
+        return
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="keep") as pool:
+        last: Future[None] | None = None
+
+        def append(*strip: Any) -> None:
+            nonlocal last
+            if last:
+                last.result()
+            last = pool.submit(checkpoint.append, *strip)
+
+        yield append
+        if last:
+            last.result()
 
 
 def classify_strip(

@@ -10,6 +10,7 @@ import rasterio
 from affine import Affine
 
 from geocfl.core.grid import CellGrid
+from geocfl.core.numbers import Numbers
 from geocfl.core.windows import cut
 from geocfl.errors import SceneError
 from geocfl.mapping import pipeline
@@ -73,6 +74,36 @@ def run(
         classify_scene(scene, ("B04",), grid, backend, Decision(4), cell_rows, result)
     with open_cells(result.cells) as dataset:
         return result, dataset.read(1), dataset.read(2)
+
+
+class Device(Brightness):
+    """The same on a device that takes digital numbers."""
+
+    takes_numbers = True
+
+    def place(self, pixels: Numbers) -> np.ndarray:
+        return pixels.reflectance()
+
+
+def test_strips_are_kept_while_a_device_classifies(tmp_path: Path) -> None:
+    path = scene_file(tmp_path / "s.tif", blocks(300, 200))
+    _, *host = run(path, 16, tmp_path / "host", cell_rows=4)
+    with contextlib.suppress(KeyboardInterrupt):
+        run(path, 16, tmp_path / "device", Device(stop_after=150), cell_rows=4)
+    rest = Device()
+    _, *device = run(path, 16, tmp_path / "device", rest, cell_rows=4)
+    assert 0 < rest.seen < 150, "the strips before the interruption were kept"
+    for expected, got in zip(host, device, strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_work_of_a_device(tmp_path: Path, monkeypatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Checkpoint, "append", full)
+    with pytest.raises(OSError, match="No space left"):
+        run(scene_file(tmp_path / "s.tif", blocks(300, 200)), 64, tmp_path / "out", Device(), cell_rows=100)
 
 
 def blocks(height: int, width: int) -> np.ndarray:
