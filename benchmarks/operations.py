@@ -4,8 +4,8 @@
 
 Parts: `shards` (scenes of which some are broken, in shards of which some are killed and run again), `versions` (late
 Dask workers of another version), `memory` (of one process over many scenes), `dates` (geocfl find, map and mosaic
---overlap fuse over a STAC API and a web server on this machine). All scenes are generated and tiny. Each part prints
-what it measured, and raises an error if that is not what it must be.
+--overlap fuse over a STAC API and a web server on this machine), `again` (scenes that are done). All scenes are
+generated and tiny. Each part prints what it measured, and raises an error if that is not what it must be.
 """
 
 from __future__ import annotations
@@ -236,6 +236,18 @@ def dates(folder: Path, size: int) -> None:
     assert (cells > 0).mean() > 0.9
 
 
+def again(scenes: int) -> None:
+    """Runs over finished scenes in a folder, and over a tenth of them in an object store on this machine."""
+    import reruns
+
+    for store, count in (("", scenes), ("s3", scenes // 10)):
+        found = reruns.measure(count, 256, store)
+        where = f"in a store, with {found['second_requests']:.2f} requests a scene" if store else "in a folder"
+        print(f"{count} finished scenes {where}: {1000 * found['second_seconds']:.1f} ms a scene")
+        if found["second_requests"] > 0.5:
+            raise RuntimeError(f"finished scenes cost {found['second_requests']:.2f} requests each")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts: dict[str, Callable[[Path], None]] = {
@@ -243,10 +255,12 @@ def main() -> None:
         "versions": lambda folder: versions(folder, 27, 512),
         "memory": lambda folder: memory(folder, options.long, 128),
         "dates": lambda folder: dates(folder, 512),
+        "again": lambda folder: again(options.done),
     }
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(parts))
     parser.add_argument("--scenes", type=int, default=200, help="scenes in shards, of which one in twenty is broken")
     parser.add_argument("--long", type=int, default=500, help="scenes over which memory is measured")
+    parser.add_argument("--done", type=int, default=3000, help="finished scenes that are run again")
     options = parser.parse_args()
     if unknown := set(options.parts) - set(parts):
         parser.error(f"unknown: {', '.join(unknown)}; choose from {', '.join(parts)}")

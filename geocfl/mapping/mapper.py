@@ -251,16 +251,15 @@ class Mapper:
         if self.redo or not self._summary_exists(source, out):
             self._load_ahead()
         opening = self._opening(source, out)
-        order = self._recalled(opening)
-        if order and (done := self._done(source, out, order, overwrite=overwrite)):
-            measured.digest = done.digest()
-            measured.seconds["open"] = time.perf_counter() - started
-            return SceneMap(_paths(out, source.stem, done), already_done=True)
+        if done := self._done(source, out, self._recalled(opening), started, measured, overwrite=overwrite):
+            return done
         with within_memory(source.path), self.opened(source) as scene, measured.reading(scene):
             grid = cells_of(scene, self.model, self.settings.stride)
             order = self.order(out, scene)
             if opening:
                 opening.remember({"cells": order.cells, "taken": scene.taken.isoformat() if scene.taken else None})
+            if done := self._done(source, out, order, started, measured, overwrite=overwrite):
+                return done
             update = self.update(source, out, order, overwrite=overwrite)
             measured.digest = update.order.digest()
             measured.seconds["open"] = time.perf_counter() - started
@@ -315,13 +314,25 @@ class Mapper:
             return Update(order)
         return Update.of(order, *finished(output_folder(out), source.stem), overwrite=overwrite)
 
-    def _done(self, source: Source, out: str | Path, order: Order, *, overwrite: bool) -> Order | None:
-        """What the map of a scene holds, if the listing of the folder shows that it is done."""
-        if self.recall is None or self.redo:
+    def _done(
+        self,
+        source: Source,
+        out: str | Path,
+        order: Order | None,
+        started: float,
+        measured: Measured,
+        *,
+        overwrite: bool,
+    ) -> SceneMap | None:
+        """The map of a scene, if the listing of the folder shows that it is done; None if that is not known."""
+        if self.recall is None or self.redo or order is None:
             return None
         done = self.recall.done(output_folder(out), source.stem, order, overwrite=overwrite)
-        left = done and Staging(out, source.stem, done.digest(), work=self._spool(out)).left()
-        return None if left else done
+        if done is None or Staging(out, source.stem, done.digest(), work=self._spool(out)).left():
+            return None
+        measured.digest = done.digest()
+        measured.seconds["open"] = time.perf_counter() - started
+        return SceneMap(_paths(out, source.stem, done), already_done=True)
 
     def _opening(self, source: Source, out: str | Path) -> Opening | None:
         """What was remembered of a scene when it was opened before; None if nothing is to be remembered."""

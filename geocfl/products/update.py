@@ -221,16 +221,17 @@ def finished(out: Path, stem: str) -> tuple[Any, set[str]]:
         stem: Stem of the scene's file name.
 
     Returns:
-        The summary, of whatever type, and names of `geocfl.products.files.FILES`. None and nothing if there is no
+        The summary, of whatever type, and the names of its files that are there. None and nothing if there is no
         summary that can be read; `geocfl.products.staging.Staging` then says what is wrong.
     """
     try:
         summary = parsed_json((out / f"{stem}{SUMMARY}").read_text(encoding="utf-8"))
     except Exception:  # a store raises errors of any type
         return None, set()
-    if Order.of_summary(summary) is None:
+    order = Order.of_summary(summary)
+    if order is None:
         return None, set()
-    paths = {name: out / f"{stem}{suffix}" for name, suffix in FILES.items()}
+    paths = {name: out / f"{stem}{FILES[name]}" for name in order.selection.files}
     there = set(existing(paths.values()))
     return summary, {name for name, path in paths.items() if path in there}
 
