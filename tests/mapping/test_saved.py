@@ -19,13 +19,21 @@ from geocfl.mapping.settings import MapSettings
 from geocfl.scenes import find_source
 from tests.mapping.test_checkpoint import add, started
 from tests.mapping.test_many import write_scene
+from tests.products.test_stores import s3
+
+__all__ = ["s3"]  # a fixture
 
 upath = pytest.importorskip("upath", reason="universal-pathlib is not installed")
 
 
-@pytest.fixture(params=["disk", "memory"])
+@pytest.fixture(params=["disk", "memory", pytest.param("s3", marks=pytest.mark.integration)])
 def work(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    return upath.UPath(f"memory://{uuid.uuid4().hex}/work") if request.param == "memory" else tmp_path / "work"
+    bucket = uuid.uuid4().hex
+    if request.param == "s3":
+        folder = upath.UPath(f"s3://{bucket}/work", **request.getfixturevalue("s3"))
+        folder.fs.mkdir(bucket)
+        return folder
+    return upath.UPath(f"memory://{bucket}/work") if request.param == "memory" else tmp_path / "work"
 
 
 def stop_after(windows: int) -> Any:
