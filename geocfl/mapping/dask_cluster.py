@@ -158,7 +158,7 @@ class _Plugin(WorkerPlugin):  # type: ignore[misc]
         self._settings = mapper.settings
         self._options = {name: getattr(mapper, name) for name in ("device", "batch_size", "memory", "redo", "remember")}
         self._options["reading"] = reading
-        self._options["work"] = _absolute(mapper.work)
+        self._options["work"] = _absolute(mapper.orders.work)
         self._version = __version__
         self.name = f"geocfl-{uuid.uuid4().hex[:16]}"
 
@@ -341,7 +341,7 @@ class _Run:
         self._resources = {GPU: 1 / SCENES_AT_ONCE} if on_gpus else None
         _check_versions(client)
         _check_paths(client, scenes, self._mapper.reading.mask_file)
-        for folder in filter(None, (_absolute(self._mapper.work), self._out)):
+        for folder in filter(None, (_absolute(self._mapper.orders.work), self._out)):
             _check_folder(client, folder)
         self._take_back()
         plugin = _Plugin(self._mapper, count_gpus() if self._local else 0)

@@ -37,17 +37,17 @@ def divide(mapper: Mapper, source: Source, out: str | Path, *, overwrite: bool, 
     Raises:
         GeocflError: The scene cannot be read, or its products exist already.
     """
-    if not mapper.is_shared(out):
+    if not mapper.orders.is_shared(out):
         return None
     with mapper.opened(source) as scene:
         grid = cells_of(scene, mapper.model, mapper.settings.stride)
         if grid.rows * grid.columns <= windows:
             return None
-        update = mapper.update(source, out, mapper.order(out, scene), overwrite=overwrite)
-        with mapper.staging(source, out, update, overwrite=overwrite) as staging:
+        update = mapper.orders.update(source, out, mapper.orders.order(out, scene), overwrite=overwrite)
+        with mapper.orders.staging(source, out, update, overwrite=overwrite) as staging:
             if staging.state == "done" or mapper.held(update, staging).suffice:
                 return None
-            strip = mapper.cell_rows(scene, grid)
+            strip = mapper.classifier.cell_rows(scene, grid)
             step = max(1, round(windows / (strip * grid.columns))) * strip
             starts = range(0, grid.rows, step)
             step_shown = thumbnail_step(grid, detail=update.detail)
@@ -87,9 +87,9 @@ def classify_block(
     try:
         with mapper.opened(source) as scene, measured.reading(scene):
             grid = cells_of(scene, mapper.model, mapper.settings.stride)
-            checkpoint = mapper.checkpoint(attempt, grid, blocks.cell_rows, blocks.thumbnail_step, first)
+            checkpoint = mapper.classifier.checkpoint(attempt, grid, blocks.cell_rows, blocks.thumbnail_step, first)
             resumed = checkpoint.windows
-            seconds = mapper.classify(scene, grid, blocks.cell_rows, checkpoint, progress, last=last)
+            seconds = mapper.classifier.classify(scene, grid, blocks.cell_rows, checkpoint, progress, last=last)
             measured.seconds["classify"], measured.windows = seconds, checkpoint.windows - resumed
         try:
             os.rename(attempt, whole)

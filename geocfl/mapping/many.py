@@ -137,7 +137,7 @@ def map_scenes(
         "shard": "/".join(map(str, shard)) if shard else None,
         "out": shown(str(out)),
         "model": mapper.model.name,
-        "model_hash": mapper.model_hash,
+        "model_hash": mapper.orders.model_hash,
         "device": device,
         "workers": workers,
         "scheduler": shown(scheduler) if scheduler else None,

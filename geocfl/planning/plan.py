@@ -342,7 +342,7 @@ def plan(
             if not sources:
                 raise errors[0]
         started = time.perf_counter()
-        mapper.backend  # noqa: B018, loads it
+        mapper.classifier.backend  # noqa: B018, loads it
         load = time.perf_counter() - started
         measured, failed = _measured(mapper, sources, Path(folder), stand_in, read_rate, progress)
     return Plan(
@@ -352,7 +352,7 @@ def plan(
         stand_in=stand_in,
         machines=machines,
         cores=cores(),
-        classifier=repr(mapper.backend),
+        classifier=repr(mapper.classifier.backend),
         load=load,
         read_rate=read_rate,
         remote=any(is_remote(band.path) for source, _ in measured for band in source.bands.values()),

@@ -150,7 +150,7 @@ def measure_scene(mapper: Mapper, source: Source, folder: Path, stand_in: bool =
         with _Clock(far) as opening:
             scene = stack.enter_context(mapper.opened(source))
         with _Clock(far) as hashing:
-            mapper.provenance(scene).digest()
+            mapper.orders.provenance(scene).digest()
         with _Clock(far) as sampling:
             known = scene.data_share()
         grid = own = cells_of(scene, model, settings.stride)
@@ -208,7 +208,7 @@ def _read(mapper: Mapper, scene: Scene, grid: CellGrid, far: bool) -> tuple[_Clo
     Returns:
         The time, the strip, and its pixels on the device of the classifier.
     """
-    rows = mapper.cell_rows(scene, grid)
+    rows = mapper.classifier.cell_rows(scene, grid)
     middle = max(0, -(-grid.rows // rows) // 2 - 1) * rows
     how = mapper.settings
     strips = scene_strips(
@@ -219,13 +219,13 @@ def _read(mapper: Mapper, scene: Scene, grid: CellGrid, far: bool) -> tuple[_Clo
         middle,
         how.max_masked,
         interpolate=how.interpolate,
-        stored=mapper.backend.takes_numbers,
+        stored=mapper.classifier.backend.takes_numbers,
     )
     if middle + rows < grid.rows:
         next(strips)
     with _Clock(far) as clock:
         strip = next(strips)
-        placed = mapper.backend.place(strip.pixels)
+        placed = mapper.classifier.backend.place(strip.pixels)
     return clock, strip, placed
 
 
@@ -239,7 +239,7 @@ def _classify(mapper: Mapper, strip: Strip, placed: Any) -> tuple[Stage, NDArray
     stride, model = mapper.settings.stride, mapper.model
     unit = tile_rows(stride) if model.feature_stride else 1  # a dense model computes whole tiles
     # Some back ends compute several batches or tiles at once.
-    least = 2 * rows * unit if model.feature_stride else 4 * mapper.backend.batch_size
+    least = 2 * rows * unit if model.feature_stride else 4 * mapper.classifier.backend.batch_size
     filled = np.concatenate([[0], np.cumsum(strip.valid.sum(axis=0))])
 
     def classified(windows: int) -> tuple[_Clock, int, NDArray[np.uint8]]:
@@ -249,12 +249,14 @@ def _classify(mapper: Mapper, strip: Strip, placed: Any) -> tuple[Stage, NDArray
         valid[:, first : first + width] = strip.valid[:, first : first + width]
         with _Clock() as clock:
             chosen = replace(strip, valid=valid, chosen=valid)
-            cells = classify_strip(chosen, placed, stride, mapper.backend, mapper.decision)
+            cells = classify_strip(chosen, placed, stride, mapper.classifier.backend, mapper.decision)
         return clock, int(valid.sum()), cells[:, :, first : first + width]
 
     trial, count, cells = classified(least)  # also warms up the back end
     if not count:  # use the rate measured on noise
-        per_second = mapper.rate * (model.window / stride) ** 2 if model.feature_stride else mapper.rate
+        per_second = (
+            mapper.classifier.rate * (model.window / stride) ** 2 if model.feature_stride else mapper.classifier.rate
+        )
         return Stage(1 / per_second, cores() / per_second), cells
     clock, count, cells = classified(max(least, int(SECONDS * count / trial.stage().seconds)))
     return clock.stage(1 / count), cells
@@ -272,18 +274,20 @@ def _write(
         The cost of the whole map, and the bytes of its products.
     """
     step = thumbnail_step(grid, detail=mapper.selection.truecolor)
-    shown = thinned(strip.inside, mapper.shown, slice(None, None, step), slice(None, None, step))
+    shown = thinned(strip.inside, mapper.classifier.shown, slice(None, None, step), slice(None, None, step))
     order = Order(DIGEST, mapper.selection, mapper.settings.simplify, mapper.settings.min_area, ACQUIRED.isoformat())
-    origin, warnings, count = mapper.provenance(scene), scene_warnings(scene), itertools.count()
+    origin, warnings, count = mapper.orders.provenance(scene), scene_warnings(scene), itertools.count()
 
     def write(rows: int) -> NDArray[np.float64]:
         part = replace(grid, height=min(grid.height, rows * grid.stride))
         thumbnail = _repeated(shown, -(-part.height // step), -(-part.width // step)).transpose(1, 2, 0)
-        with mapper.staging(source, folder / str(next(count)), Update(order), overwrite=True) as staging:
+        with mapper.orders.staging(source, folder / str(next(count)), Update(order), overwrite=True) as staging:
             work = staging.folder / "cells"
             write_header(work, part.rows, part.columns, mapper.decision.bands)
             work.write_bytes(_repeated(cells, part.rows, part.columns).transpose(1, 0, 2).tobytes())
-            facts = origin.facts(part, order=order, warnings=warnings, classifier=repr(mapper.backend), masked=0)
+            facts = origin.facts(
+                part, order=order, warnings=warnings, classifier=repr(mapper.classifier.backend), masked=0
+            )
             tags = origin.tags(part)
             finished = ClassifiedScene(source.stem, work, part, mapper.model.legend, thumbnail, tags, facts, ACQUIRED)
             how = mapper.settings

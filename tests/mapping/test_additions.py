@@ -15,7 +15,7 @@ import rasterio
 import geocfl
 from geocfl.demonstration.landscape import write_synthetic_scene
 from geocfl.errors import OutputError
-from geocfl.mapping.mapper import Mapper
+from geocfl.mapping.classifier import Classifier
 from geocfl.products.files import FILES
 from geocfl.products.staging import Staging
 
@@ -35,8 +35,8 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def unclassified(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No scene may be classified, and no model loaded."""
     with monkeypatch.context() as patch:
-        patch.setattr(Mapper, "classify", lambda *_, **__: pytest.fail("classified"))
-        patch.setattr("geocfl.mapping.mapper.load_backend", lambda *_, **__: pytest.fail("loaded"))
+        patch.setattr(Classifier, "classify", lambda *_, **__: pytest.fail("classified"))
+        patch.setattr("geocfl.mapping.classifier.load_backend", lambda *_, **__: pytest.fail("loaded"))
         yield
 
 

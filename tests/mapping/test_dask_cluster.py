@@ -332,7 +332,7 @@ def test_workers_that_join_later_share_the_cores_of_their_host(tiny_model: Path,
         client.register_plugin(plugin := distributed._Plugin(mapper))
         cluster.scale(2)
         client.wait_for_workers(2, timeout=60)
-        threads = client.run(lambda dask_worker: dask_worker.plugins[plugin.name].mapper._threads)
+        threads = client.run(lambda dask_worker: dask_worker.plugins[plugin.name].mapper.classifier._threads)
     assert sorted(threads.values()) == [4, 8]
 
 

@@ -8,7 +8,7 @@ import rasterio
 
 import geocfl
 from geocfl.errors import UsageError
-from geocfl.mapping import mapper
+from geocfl.mapping import classifier
 from geocfl.mapping.memory import choose_cell_rows
 from geocfl.models.backends import jobs
 
@@ -58,10 +58,10 @@ def test_strip_height_changes_nothing(
 
         return choose
 
-    monkeypatch.setattr(mapper, "choose_cell_rows", rows(1))
+    monkeypatch.setattr(classifier, "choose_cell_rows", rows(1))
     one = mapped(scene, tmp_path / "one", tiny_dense, stride=stride)
     for units in (2, 5) if stride == 64 else (5,):
-        monkeypatch.setattr(mapper, "choose_cell_rows", rows(units))
+        monkeypatch.setattr(classifier, "choose_cell_rows", rows(units))
         other = mapped(scene, tmp_path / str(units), tiny_dense, stride=stride)
         for name in ("lulc", "confidence", "probabilities"):
             with rasterio.open(one.paths[name]) as a, rasterio.open(other.paths[name]) as b:

@@ -145,8 +145,8 @@ def test_the_map_of_a_device_is_that_of_the_host(
     model = geocfl.load_model(request.getfixturevalue(kind))
     Mapper(model, EXACT, device="cpu", batch_size=16).map(source, tmp_path / "host")
     mapper = Mapper(model, EXACT, device="cpu", batch_size=16)
-    placed, place = [], on_a_device(mapper.backend).place
-    monkeypatch.setattr(mapper.backend, "place", lambda pixels: placed.append(pixels) or place(pixels))
+    placed, place = [], on_a_device(mapper.classifier.backend).place
+    monkeypatch.setattr(mapper.classifier.backend, "place", lambda pixels: placed.append(pixels) or place(pixels))
     mapper.map(source, tmp_path / "device")
     assert placed
     assert all(isinstance(pixels, Numbers) for pixels in placed)

@@ -15,7 +15,7 @@ from affine import Affine
 
 import geocfl
 from geocfl.errors import DataError, UsageError
-from geocfl.mapping import mapper
+from geocfl.mapping import classifier
 from geocfl.models.backends import jobs
 from geocfl.models.projection import COMPONENTS, projection_of
 
@@ -103,7 +103,7 @@ def test_nothing_else_changes(scene: Path, model: Path, whole: geocfl.SceneMap, 
 def test_strips_and_an_interruption_change_nothing(
     scene: Path, model: Path, whole: geocfl.SceneMap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mapper, "choose_cell_rows", lambda *_: 1)
+    monkeypatch.setattr(classifier, "choose_cell_rows", lambda *_: 1)
     how = {"model": model, "products": ("default", "features"), **HOW}
     calls = []
 

@@ -33,7 +33,7 @@ def test_the_cpu_finishes_the_map_of_a_gpu_that_is_lost(
     Mapper(model, EXACT, device="cpu").map(source, tmp_path / "whole")
 
     lost = Mapper(model, EXACT, device="cpu")
-    classify, strips = lost.backend.classify, []
+    classify, strips = lost.classifier.backend.classify, []
 
     def failing(*arguments):
         strips.append(arguments)
@@ -41,16 +41,16 @@ def test_the_cpu_finishes_the_map_of_a_gpu_that_is_lost(
             raise RuntimeError("CUDA error: GPU is lost\nCompile with TORCH_USE_CUDA_DSA")
         return classify(*arguments)
 
-    monkeypatch.setattr(lost.backend, "classify", failing)
-    monkeypatch.setattr("geocfl.mapping.mapper.on_gpu", lambda backend: backend is lost.backend)
+    monkeypatch.setattr(lost.classifier.backend, "classify", failing)
+    monkeypatch.setattr("geocfl.mapping.classifier.on_gpu", lambda backend: backend is lost.classifier.backend)
     with pytest.raises(SceneError, match=r"the GPU failed \(CUDA error: GPU is lost\); run the same command") as caught:
         lost.map(source, tmp_path / "out")
     assert caught.value.transient
 
     classified = []
     rest = Mapper(model, EXACT, device="cpu")
-    on_cpu = rest.backend.classify
-    monkeypatch.setattr(rest.backend, "classify", lambda *given: classified.append(given) or on_cpu(*given))
+    on_cpu = rest.classifier.backend.classify
+    monkeypatch.setattr(rest.classifier.backend, "classify", lambda *given: classified.append(given) or on_cpu(*given))
     rest.map(source, tmp_path / "out")
     assert len(classified) == 2, "of four strips, two had been finished"
     summary = json.loads((tmp_path / "out/s_summary.json").read_text())

@@ -246,7 +246,7 @@ def test_memory_is_shared_by_the_scenes_at_work(tiny_model: Path) -> None:
     settings = many.MapSettings()
     model = geocfl.load_model(tiny_model)
     one, two = (Mapper(model, settings, memory="4GB", scenes_at_once=n) for n in (1, 2))
-    assert two.strip_memory == pytest.approx(one.strip_memory / 2, rel=0.2)
+    assert two.classifier.strip_memory == pytest.approx(one.classifier.strip_memory / 2, rel=0.2)
 
 
 @pytest.mark.parametrize("where", [{"workers": 2}, {"scheduler": "tcp://127.0.0.1:1"}])

@@ -24,7 +24,7 @@ from shapely import box
 import geocfl
 from geocfl.core.grid import CellGrid
 from geocfl.errors import GeocflError, ModelError, OutputError, SceneError, UsageError
-from geocfl.mapping import mapper
+from geocfl.mapping import classifier
 from geocfl.mapping.estimate import stride_estimate
 from geocfl.products.files import FILES
 from geocfl.products.formats.vector_formats import VECTOR_FORMATS
@@ -91,7 +91,7 @@ def test_a_finished_map_needs_no_classifier(
     scene = write_scene(tmp_path / "s.tif", noise)
     geocfl.map_scene(scene, tmp_path / "out", model=tiny_model, **EXACT)
     loads: list[object] = []
-    monkeypatch.setattr(mapper, "load_backend", lambda *how: loads.append(how))
+    monkeypatch.setattr(classifier, "load_backend", lambda *how: loads.append(how))
     assert geocfl.map_scene(scene, tmp_path / "out", model=tiny_model, **EXACT).already_done
     assert not loads
 
@@ -102,7 +102,7 @@ def test_an_error_of_loading_ahead_is_that_of_the_map(
     def broken(*_: object) -> None:
         raise UsageError("no such precision")
 
-    monkeypatch.setattr(mapper, "load_backend", broken)
+    monkeypatch.setattr(classifier, "load_backend", broken)
     with pytest.raises(SceneError, match=r"none\.tif"):
         geocfl.map_scene(tmp_path / "none.tif", tmp_path / "out", model=tiny_model)
     with pytest.raises(UsageError, match="no such precision"):

@@ -14,7 +14,7 @@ from affine import Affine
 import geocfl
 from geocfl.core.windows import cut
 from geocfl.errors import DataError, UsageError
-from geocfl.mapping import mapper
+from geocfl.mapping import classifier
 from geocfl.mapping.mapper import Mapper
 from geocfl.mapping.settings import MapSettings
 from geocfl.models.backends.base import Classified
@@ -68,7 +68,7 @@ def wise_model(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Bu
 
 @pytest.fixture(autouse=True)
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mapper, "load_backend", Known)
+    monkeypatch.setattr(classifier, "load_backend", Known)
 
 
 @pytest.fixture

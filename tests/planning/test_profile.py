@@ -37,7 +37,7 @@ def measured(scene: Path, folder: Path, model: Path, **settings: Any) -> Cost:
 
 
 def test_the_measured_cost_is_the_cost_of_a_map(tmp_path, tiny_model, monkeypatch):
-    monkeypatch.delattr("geocfl.mapping.mapper.measure_rate")  # its own windows tell the rate, not noise
+    monkeypatch.delattr("geocfl.mapping.classifier.measure_rate")  # its own windows tell the rate, not noise
     scene = write_scene(tmp_path / "s.tif")
     cost = measured(scene, tmp_path / "measured", tiny_model, stride=16)
     assert cost.windows == pytest.approx(0.8 * 13 * 17, rel=0.02)
