@@ -10,6 +10,7 @@ import geocfl
 from geocfl.errors import SceneError
 from geocfl.mapping.blocks import Blocks
 from geocfl.mapping.checkpoint import Checkpoint
+from geocfl.mapping.classifier import Classifier
 from geocfl.mapping.divide import classify_block, divide
 from geocfl.mapping.mapper import Mapper
 from geocfl.mapping.settings import MapSettings
@@ -77,7 +78,7 @@ def test_a_block_that_is_there_is_not_classified_again(
     assert blocks is not None
     classify_block(mapper, source, blocks, *blocks.rows[0])
     with monkeypatch.context() as patch:
-        patch.delattr(Mapper, "classify")
+        patch.delattr(Classifier, "classify")
         classify_block(mapper, source, blocks, *blocks.rows[0])
     assert [path for path in blocks.parent.iterdir() if path.is_dir()] == [blocks.folder(0)]  # no attempt is left
 
