@@ -1,6 +1,6 @@
 # make map              - map a demonstration scene with the built-in model
 # make test             - the fast tests
-# make test-integration - the tests that start processes, clusters, servers or browsers, or build the site
+# make test-integration - the tests that start processes, clusters, servers or browsers, train, or build the site
 # make lint             - ruff, mypy, import-linter, codespell
 # make docs             - the site in site/, to be read from the disk
 # make plugin           - the QGIS plugin as dist/geocfl_qgis.zip

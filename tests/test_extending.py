@@ -98,6 +98,7 @@ def test_a_process_without_the_backbone_says_how_to_add_it(run: geocfl.Run) -> N
     assert last.endswith("model.json: unknown backbone 'mine'; add it with geocfl.register_backbone first")
 
 
+@pytest.mark.integration
 def test_a_cosine_head_and_a_teacher_fit_a_network_with_a_layer_before_the_last(
     run: geocfl.Run, tmp_path: Path
 ) -> None:

@@ -31,7 +31,7 @@ ENDINGS = frozenset({".tif", ".tiff", ".jp2", ".j2k", ".vrt", ".img", ".nc", ".d
 """Endings of files that a pattern may match, in lower case."""
 OUTPUT = re.compile(
     r"_(?:lulc(?:_polygons)?|confidence|probabilities|entropy|novelty|sets|truecolor)\.\w+$"
-    r"|_summary\.json$|\.stac\.json$|^(?:catalog|collection)\.json$|\.aux\.xml$",
+    r"|_cube\.zarr\.zip$|_summary\.json$|\.stac\.json$|^(?:catalog|collection)\.json$|\.aux\.xml$",
     re.IGNORECASE,
 )
 """Names of files that geocfl writes, which no pattern matches."""

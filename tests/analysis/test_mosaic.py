@@ -677,6 +677,7 @@ def test_regions_in_meters_across_the_antimeridian(tmp_path, either_side, source
     assert made["classes"] == everything["classes"]
 
 
+@pytest.mark.integration
 def test_hundreds_of_maps_take_no_more_memory(tmp_path, monkeypatch):
     first = write_map(tmp_path / "M", *(v.clip(1) for v in noise(0, 300, 300)))
     mosaic([first], tmp_path / "warm_lulc.tif")  # what is imported and cached stays, however many maps there are

@@ -118,6 +118,7 @@ def test_the_same_seed_gives_the_same_bytes(finished: Path, tmp_path: Path) -> N
     assert (one.design.cells != other.design.cells).any()
 
 
+@pytest.mark.integration
 def test_cells_of_a_stratum_are_equally_probable(finished: Path, tmp_path: Path) -> None:
     hits = np.zeros(codes_of(finished).shape)
     for seed in range(40):

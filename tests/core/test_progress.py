@@ -16,6 +16,8 @@ from geocfl.core.progress import counted, silent
 from geocfl.demonstration.landscape import write_synthetic_scene
 from geocfl.experiments.estimate import estimate
 
+pytestmark = pytest.mark.integration
+
 EXACT: Any = {"backend": "torch", "device": "cpu", "precision": "float32"}
 TRAINING: Any = {
     "backbone": "lite0",

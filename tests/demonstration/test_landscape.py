@@ -132,6 +132,7 @@ def test_cell_truth_follows_its_rules_in_order():
     assert cell((NODATA, 30), (HIGHWAY, 2)) == (HIGHWAY, False)
 
 
+@pytest.mark.integration
 def test_patches_are_cut_where_their_class_is_clear(tmp_path, scene):
     names = {"River": "Water", "SeaLake": "Water", "Forest": "Woodland"}
     count = write_synthetic_patches(tmp_path / "patches", names=names)

@@ -17,6 +17,8 @@ from geocfl.errors import DataError, GeocflError, OutputError, UsageError
 from geocfl.evaluation.evaluate import evaluate
 from geocfl.training.train import Run, train
 
+pytestmark = pytest.mark.integration
+
 SETTINGS = {"backbone": "lite0", "weights": "none", "epochs": 3, "batch_size": 8, "input_size": 32, "lr": 3e-3}
 
 

@@ -19,6 +19,8 @@ from geocfl.evaluation.metrics import compute_metrics
 from geocfl.evaluation.report import write_report
 from geocfl.models.bundle import Bundle
 
+pytestmark = pytest.mark.integration
+
 FIGURES = ["confusion", "convergence", "gallery", "per_class", "reliability", "samples"]
 LEGEND_OF_TWO = Legend.from_folders(["Class1", "Class2"])
 

@@ -14,6 +14,8 @@ from geocfl.experiments.grid import make_grid
 from geocfl.experiments.results import Results, run_name, unpack
 from geocfl.training.config import resolve
 
+pytestmark = pytest.mark.integration
+
 TINY: dict[str, Any] = {
     "losses": ["ce", "logit-adjusted", "focal"],
     "imbalances": ["none", "long-tail:6"],

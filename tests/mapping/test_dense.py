@@ -44,6 +44,7 @@ def mapped(scene: Path, out: Path, model: Path, **options) -> geocfl.SceneMap:
     return geocfl.map_scene(scene, out, model=model, **{**how, **options})
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("stride", [16, 64])
 def test_strip_height_changes_nothing(
     scene: Path, tiny_dense: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stride: int
@@ -105,6 +106,7 @@ def test_images_and_scenes_agree(scene: Path, tiny_dense: Path, tmp_path: Path) 
     assert (predicted.codes == mapped(scene, tmp_path, tiny_dense, stride=32).lulc).all()
 
 
+@pytest.mark.integration
 def test_a_window_is_read_from_the_features_in_it(tiny_dense: Path) -> None:
     """Far from a change, the class does not depend on it; nor on where the tile begins."""
     import torch

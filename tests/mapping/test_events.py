@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -294,13 +295,18 @@ def test_a_scene_that_another_process_maps_is_skipped_when_that_has_finished(
     list(geocfl.map_scenes(scenes[:1], tmp_path / "other", **options))
     lock = LockedFolder(out, out, scenes[0].stem, private=False)
     lock.acquire()
-    results = {}
-    for path, result in geocfl.map_scenes(scenes[:2], out, events=file, **options):
-        results[path] = result
-        if len(results) == 1:  # the other process finishes
-            shutil.copytree(tmp_path / "other", out, dirs_exist_ok=True)
-            lock.release()
-    assert list(results) == [str(scenes[1]), str(scenes[0])]
+
+    def finish_when_waited_for() -> None:
+        while not file.exists() or '"outcome": "busy"' not in file.read_text():
+            time.sleep(0.01)
+        shutil.copytree(tmp_path / "other", out, dirs_exist_ok=True)
+        lock.release()
+
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(finish_when_waited_for)
+        results = dict(geocfl.map_scenes(scenes[:2], out, events=file, **options))
+        other.result(timeout=10)
+    assert set(results) == {str(scenes[0]), str(scenes[1])}
     assert results[str(scenes[0])].already_done
     found = [event["outcome"] for event in raw(file) if event["kind"] == "scene" and event["scene"] == str(scenes[0])]
     assert set(found[:-1]) == {"busy"}

@@ -71,6 +71,7 @@ def test_warnings_are_repeated_below_the_counts(tmp_path: Path) -> None:
     assert lines[-1] == "10 more warnings are in the summaries"
 
 
+@pytest.mark.integration
 def test_maps_are_those_of_one_scene_at_a_time(tmp_path: Path, tiny_model: Path) -> None:
     scenes = [write_scene(tmp_path / f"in/s{n}.tif", n) for n in range(4)]
     settings = {"model": tiny_model, "stride": 16, "products": ["default", "project", "report", "truecolor"]}
@@ -171,6 +172,7 @@ def test_a_failure_that_nobody_foresaw_is_that_scene_s_alone(tmp_path: Path, tin
     assert all(isinstance(result, SceneMap) for result in results.values())
 
 
+@pytest.mark.integration
 def test_a_caller_who_stops_leaves_what_can_be_gone_on_with(tmp_path: Path, tiny_model: Path) -> None:
     scenes = [write_scene(tmp_path / f"s{n}.tif", n) for n in range(4)]
     settings = {"model": tiny_model, "stride": 4, "batch_size": 8}
@@ -245,7 +247,7 @@ def test_maps_without_a_date_are_not_catalogued(tmp_path: Path, tiny_model: Path
 def test_memory_is_shared_by_the_scenes_at_work(tiny_model: Path) -> None:
     settings = many.MapSettings()
     model = geocfl.load_model(tiny_model)
-    one, two = (Mapper(model, settings, memory="4GB", scenes_at_once=n) for n in (1, 2))
+    one, two = (Mapper(model, settings, memory="40GB", scenes_at_once=n) for n in (1, 2))
     assert two.classifier.strip_memory == pytest.approx(one.classifier.strip_memory / 2, rel=0.2)
 
 

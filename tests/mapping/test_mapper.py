@@ -110,6 +110,7 @@ def test_an_error_of_loading_ahead_is_that_of_the_map(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.integration
 def test_tta_is_a_setting(tmp_path: Path, tiny_model: Path, noise: np.ndarray) -> None:
     scene = write_scene(tmp_path / "s.tif", noise)
     model = geocfl.load_model(tiny_model)

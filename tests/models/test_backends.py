@@ -101,6 +101,7 @@ def test_missing_pixels_are_filled(tiny_model: Path, strip: np.ndarray, name: st
     np.testing.assert_allclose(predict(backend, strip, rows, columns), expected, atol=2e-5)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", INSTALLED)
 @pytest.mark.parametrize("kind", ["tiny_model", "tiny_dense"])
 def test_results_that_are_not_finite_are_refused(
@@ -119,6 +120,7 @@ def test_results_that_are_not_finite_are_refused(
         list(backend.classify_windows(np.nan_to_num(strip[None, :, :64, :64])))
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", INSTALLED)
 def test_tta_shrinks_the_batches(tiny_model: Path, strip: np.ndarray, name: str) -> None:
     model = geocfl.load_model(tiny_model)

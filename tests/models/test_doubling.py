@@ -52,6 +52,7 @@ def test_other_first_layers_are_left_alone(first):
     assert not can_fold(first)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("backbone", ["lite0", "resnet18"])
 @torch.inference_mode()
 def test_a_folded_network_gives_the_same_features(tiny_model, backbone):

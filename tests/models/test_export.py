@@ -164,6 +164,7 @@ def test_a_full_cache_is_named(tmp_path: Path, tiny_model: Path, monkeypatch: py
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
 
 
+@pytest.mark.integration
 @pytest.mark.skipif(sys.platform == "win32", reason="no limits of file sizes")
 @pytest.mark.parametrize("limit", [1000])
 def test_a_limit_of_file_sizes_is_named_and_leaves_nothing(tmp_path: Path, tiny_model: Path, limit: int) -> None:

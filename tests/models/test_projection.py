@@ -55,6 +55,7 @@ def test_windows_get_the_components_of_their_features(
     np.testing.assert_allclose(got, by_hand(model, features), atol=2e-3)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", INSTALLED)
 def test_windows_of_a_dense_model_get_those_of_its_bundle(tiny_dense: Path, pixels: np.ndarray, name: str) -> None:
     model = geocfl.load_model(tiny_dense)
@@ -68,6 +69,7 @@ def test_windows_of_a_dense_model_get_those_of_its_bundle(tiny_dense: Path, pixe
     assert not got[:, 4:COMPONENTS].any(), "it has no more"
 
 
+@pytest.mark.integration
 def test_components_of_a_model_without_novelty_are_its_own_and_kept(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

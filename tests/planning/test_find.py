@@ -17,6 +17,8 @@ from geocfl.planning.find import find
 from geocfl.scenes.formats.stac import find_items
 from tests.planning.stac_api import CONFORMS, Api, item, serving
 
+pytestmark = pytest.mark.integration
+
 BOX = (13.0, 45.0, 14.0, 46.0)
 SUMMER = "2022-06-01/2022-08-31"
 

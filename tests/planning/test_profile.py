@@ -67,6 +67,7 @@ def test_only_part_of_a_scene_is_read_for_part_of_it(tmp_path, tiny_model):
     assert quarter.windows < whole.windows
 
 
+@pytest.mark.integration
 def test_cells_outside_the_area_or_masked_are_not_counted(tmp_path, tiny_model):
     scene = write_scene(tmp_path / "s.tif", 1024, 1280)
     with rasterio.open(scene) as dataset:

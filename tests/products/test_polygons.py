@@ -93,6 +93,7 @@ def test_a_hole_and_a_pinch_stay_valid(cells_of, grid_of):
     assert (frame.class_code == 2).sum() == 3
 
 
+@pytest.mark.integration
 def test_half_a_million_cells_within_a_minute(cells_of, grid_of):
     codes = np.random.default_rng(0).integers(1, 11, (690, 690))  # at their most fragmented
     started = time.process_time()  # not the wall clock: other processes may have the cores

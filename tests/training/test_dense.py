@@ -29,6 +29,8 @@ from geocfl.training.config import resolve
 from geocfl.training.start import check_dense, describe_model, start, training_patches, training_split
 from geocfl.training.train import Run, train
 
+pytestmark = pytest.mark.integration
+
 TINY: dict[str, Any] = {
     "backbone": "resnet18",
     "weights": "none",

@@ -37,6 +37,8 @@ from geocfl.training.start import (
 )
 from geocfl.training.train import Run, train
 
+pytestmark = pytest.mark.integration
+
 TINY = {"weights": "none", "epochs": 2, "batch_size": 8, "lr": 3e-4}
 SMALLER = {**TINY, "input_size": 32}
 
