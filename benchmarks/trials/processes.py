@@ -169,16 +169,16 @@ def preload() -> None:
 
 def preload_model(folder: Path) -> None:
     """Loads a model once for all forked processes, which also skip the measurement of its speed."""
-    from geocfl.mapping import mapper
+    from geocfl.mapping import classifier
 
-    load = mapper.load_backend
+    load = classifier.load_backend
     bundle = Bundle.load(folder)
     backend = load(bundle, "torch", "cpu", "float32", None, None)
 
     def loaded(model: Bundle, *how: Any) -> Any:
         return backend if model.path == bundle.path and how[0] == "torch" and not how[3] else load(model, *how)
 
-    mapper.load_backend, mapper.measure_rate = loaded, lambda *_: 1000.0
+    classifier.load_backend, classifier.measure_rate = loaded, lambda *_: 1000.0
 
 
 def in_fork(function: Callable[..., Any], *arguments: Any) -> bool:

@@ -156,7 +156,8 @@ class _Plugin(WorkerPlugin):  # type: ignore[misc]
         mask = mapper.reading.mask_file
         reading = replace(mapper.reading, mask=absolute_path(mask)) if mask else mapper.reading
         self._settings = mapper.settings
-        self._options = {name: getattr(mapper, name) for name in ("device", "batch_size", "memory", "redo", "remember")}
+        self._options = {name: getattr(mapper, name) for name in ("device", "batch_size", "memory", "remember")}
+        self._options["redo"] = mapper.orders.redo
         self._options["reading"] = reading
         self._options["work"] = _absolute(mapper.orders.work)
         self._version = __version__
