@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from geocfl.mapping.recall import MANIFEST
 from trials import material
 from trials.processes import files_in
 
@@ -76,12 +77,13 @@ def jobs(folder: Path) -> dict[str, Job]:
 
 
 def written(out: Path) -> dict[str, bytes]:
-    """Every file below an output folder, without the seconds that summaries and histories hold."""
+    """Every file below an output folder, without what depends on the clock: seconds, and the manifest of times."""
     files = files_in(out) if out.exists() else {}
+    files = {name: content for name, content in files.items() if not name.endswith(MANIFEST)}
     for name, content in files.items():
         if name.endswith("_summary.json"):
             summary = json.loads(content)
-            summary.pop("timing")
+            summary.pop("timing", None)  # that of a mosaic has none
             files[name] = json.dumps(summary).encode()
         elif name.endswith("history.csv"):
             rows = list(csv.DictReader(io.StringIO(content.decode())))
