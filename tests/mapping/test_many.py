@@ -192,7 +192,7 @@ def test_a_caller_who_stops_leaves_what_can_be_gone_on_with(tmp_path: Path, tiny
     for path, result in geocfl.map_scenes(scenes, tmp_path / "maps", **settings):
         tally.add(path, result)
     assert tally.counts == {"skipped": done, "done": 4 - done}
-    assert [path.name for path in (tmp_path / "maps").glob(".*")] == [MANIFEST]
+    assert {path.name for path in (tmp_path / "maps").glob(".*")} <= {MANIFEST}
 
 
 def test_a_progress_that_stops_one_scene_stops_all(tmp_path: Path, tiny_model: Path) -> None:

@@ -297,7 +297,7 @@ def test_a_claim_is_renewed(out: Any, elsewhere: Callable[[], Any], monkeypatch:
     monkeypatch.setattr(claims, "RENEWAL", 0.02)
     mark = out / ".S.partial"
     with Staging(out, "S", "h1"):
-        first = json.loads(mark.read_text())["renewed"]
+        first = json.loads(out.fs.cat_file(mark.path))["renewed"]
         for _ in range(200):
             time.sleep(0.02)
             if json.loads(out.fs.cat_file(mark.path) or b"{}").get("renewed", first) > first:

@@ -43,6 +43,11 @@ def tile_rows(stride: int) -> int:
     return TILE // stride
 
 
+def longest_side(bundle: Bundle) -> int:
+    """Pixels of the longest side of a tile, with what its outermost windows see beyond its cells."""
+    return TILE + bundle.footprint
+
+
 def tiles(
     rows: NDArray[np.int64], columns: NDArray[np.int64], stride: int, bundle: Bundle, shape: tuple[int, int]
 ) -> Iterator[Tile]:

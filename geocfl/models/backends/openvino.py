@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from geocfl.core.numbers import Pixels, reflectance
 from geocfl.errors import UsageError
 from geocfl.models.backends.base import CPU_BATCH_SIZE, Classified, Scores, classify, classify_windows
-from geocfl.models.backends.jobs import TILE
+from geocfl.models.backends.jobs import longest_side
 from geocfl.models.bundle import Bundle
 from geocfl.models.graph import FEATURES, NOVELTY, OUTPUT, outputs
 from geocfl.models.onnx_file import backend_onnx
@@ -65,7 +65,7 @@ class OpenVinoBackend:
         network = ov.Model(kept, network.get_parameters())
         bands = len(bundle.bands)
         if bundle.feature_stride:
-            side = ov.Dimension(bundle.footprint, TILE + bundle.footprint)
+            side = ov.Dimension(bundle.footprint, longest_side(bundle))
             network.reshape([ov.Dimension(1, self.batch_size), bands, side, side])
         else:
             network.reshape([ov.Dimension(1, self.batch_size), bands, bundle.window, bundle.window])
