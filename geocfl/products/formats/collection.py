@@ -78,22 +78,22 @@ def box_of(boxes: Iterable[Sequence[float]]) -> list[float]:
     if not listed:
         return WORLD
     south, north = min(box[1] for box in listed), max(box[3] for box in listed)
-    spans = sorted((box[0], box[2] + 360 * (box[2] < box[0])) for box in listed)
-    west, reached = spans[0]
-    gaps = []  # width, east end and west end of each piece of the circle without a box
-    for start, end in [*spans[1:], (west + 360, west + 360)]:
+    # A box over the antimeridian is one piece on each side of it.
+    pieces = sorted(
+        piece
+        for box in listed
+        for piece in ([(box[0], box[2])] if box[0] <= box[2] else [(box[0], 180.0), (-180.0, box[2])])
+    )
+    first, reached = pieces[0]
+    gaps = []  # width, east end and west end of each part of the circle without a box
+    for start, end in [*pieces[1:], (first + 360, first + 360)]:
         if start > reached:
             gaps.append((start - reached, start, reached))
         reached = max(reached, end)
-    if not gaps or reached > west + 360:
+    if not gaps:
         return [-180.0, south, 180.0, north]
     _, start, end = max(gaps)
-    return [_longitude(start), south, _longitude(end), north]
-
-
-def _longitude(degrees: float) -> float:
-    """The same between -180 and 180."""
-    return round(degrees - 360, 7) if degrees > 180 else degrees
+    return [round(start - 360, 7) if start >= 180 else start, south, end, north]
 
 
 def _summaries(items: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:

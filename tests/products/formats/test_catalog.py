@@ -388,6 +388,8 @@ def test_a_box_holds_all_boxes_also_over_the_antimeridian(spans: list[tuple[floa
 
 def test_boxes_on_both_sides_of_the_antimeridian_do_not_span_the_world() -> None:
     assert box_of([[179, -18, 180, -17], [-180, -17, -178, -16]]) == [179, -18, -178, -16]
+    assert box_of([[178, 0, -152, 1], [-153, 0, -152, 1]]) == [178, 0, -152, 1]  # one inside the other
+    assert box_of([[-180, 0, -178, 1]]) == [-180, 0, -178, 1]
     assert box_of([]) == [-180, -90, 180, 90]
 
 
