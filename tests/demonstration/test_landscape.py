@@ -8,15 +8,12 @@ from geocfl.core.legend import EUROSAT, NODATA
 from geocfl.demonstration.landscape import (
     BANDS,
     CELL,
-    HIGHWAY,
-    PASTURE,
-    RIVER,
-    SEA,
     SyntheticScene,
     cell_truth,
     write_synthetic_patches,
     write_synthetic_scene,
 )
+from geocfl.demonstration.surfaces import HIGHWAY, PASTURE, RIVER, SEA
 from geocfl.errors import UsageError
 
 
