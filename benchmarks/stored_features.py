@@ -18,9 +18,9 @@ from geocfl.evaluation.logits import mosaic_features
 from geocfl.models.bundle import DEFAULT_MODEL
 from geocfl.models.reflectance import DenseReflectance
 from geocfl.models.stored import write_stored
-from geocfl.training.config import DENSE
 from geocfl.training.features import turned_patches, views_of
 from geocfl.training.frozen import STORED
+from geocfl.training.recipe import DENSE
 
 
 def main() -> None:

@@ -26,8 +26,8 @@ from geocfl.core.radiometry import EUROSAT_RGB
 from geocfl.data.patches import RGB, Patches
 from geocfl.data.splits import Split
 from geocfl.models.devices import choose_device, has_fast_bfloat16
-from geocfl.training.config import resolve
 from geocfl.training.loop import make_learner, make_optimizer, train_epoch
+from geocfl.training.recipe import resolve
 from geocfl.training.start import start
 from geocfl.training.step import Stepper
 

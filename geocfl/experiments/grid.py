@@ -14,7 +14,8 @@ from geocfl.errors import DataError, UsageError
 from geocfl.experiments.leaderboard import REFERENCE
 from geocfl.experiments.results import Results, patch_list_digest, relevant_settings, run_name
 from geocfl.losses import loss_facts, make_loss
-from geocfl.training.config import GridOptions, TrainSettings, resolve
+from geocfl.training.config import GridOptions, TrainSettings
+from geocfl.training.recipe import resolve
 from geocfl.training.start import training_split
 
 LOSSES, IMBALANCES, SEEDS = ("ce", "focal", "class-focal"), ("none", "long-tail:50"), (0, 1, 2)

@@ -24,11 +24,12 @@ from geocfl.models.predict import Model, load_model
 from geocfl.models.reflectance import DenseReflectance
 from geocfl.models.stored import write_stored
 from geocfl.training.calibrate import calibrate
-from geocfl.training.config import TrainOptions, TrainSettings, frozen_model, resolve
+from geocfl.training.config import TrainOptions, TrainSettings, frozen_model
 from geocfl.training.features import read_features
 from geocfl.training.frozen import extend_legend, train_frozen
 from geocfl.training.loop import fit, make_learner
 from geocfl.training.novelty import with_novelty
+from geocfl.training.recipe import resolve
 from geocfl.training.run_folder import RunFolder, validated_run
 from geocfl.training.start import start, training_patches, training_split
 

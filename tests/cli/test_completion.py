@@ -24,7 +24,7 @@ def test_the_names_are_those_that_the_commands_know() -> None:
     from geocfl.planning import catalogs
     from geocfl.products.formats.vector_formats import VECTOR_FORMATS
     from geocfl.products.selection import PRODUCTS
-    from geocfl.training import config as settings
+    from geocfl.training.recipe import RECIPES, resolve
 
     assert tuple(backbones.BACKBONES) == completion.BACKBONES
     assert completion.BACKENDS == BACKENDS
@@ -34,10 +34,10 @@ def test_the_names_are_those_that_the_commands_know() -> None:
     assert tuple(losses.LOSSES) == completion.LOSSES
     assert tuple(SUBSETS) == completion.SUBSETS
     assert sorted(completion.PRODUCT_NAMES) == sorted([*PRODUCTS, "default", "all"])
-    assert tuple(settings.RECIPES) == completion.RECIPES
+    assert tuple(RECIPES) == completion.RECIPES
     assert (*VECTOR_FORMATS, "none") == completion.VECTOR_FORMATS
     for form in completion.CFL_FORMS:
-        settings.resolve("patches", cfl_form=form)
+        resolve("patches", cfl_form=form)
     for name in completion.IMBALANCES:
         parse_imbalance(name)
     for order in completion.CLASS_ORDERS:

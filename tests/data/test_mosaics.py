@@ -16,7 +16,7 @@ from geocfl.data.augmentation import Augmentation
 from geocfl.data.mosaics import BLOCKS, GROUP, PATCHES, SIDE, TILES, arrange, assemble, groups, mosaic_batches
 from geocfl.data.patches import RGB, Patches
 from geocfl.data.placed import place
-from geocfl.training.config import DENSE
+from geocfl.training.recipe import DENSE
 
 BUSY = replace(DENSE["augmentation"], blur=1.0)
 

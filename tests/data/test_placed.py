@@ -15,8 +15,8 @@ from geocfl.core.transfer import to_reflectance
 from geocfl.data.mosaics import BLOCKS, GROUP, SIDE, TILES, mosaic_batches
 from geocfl.data.patches import RGB, Patches
 from geocfl.data.placed import PlacedPatches, place, stored_pixels
-from geocfl.training.config import DENSE, resolve
 from geocfl.training.loop import augmented_batches
+from geocfl.training.recipe import DENSE, resolve
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 BUSY = replace(DENSE["augmentation"], surface=0.5)

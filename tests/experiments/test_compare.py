@@ -12,7 +12,7 @@ from geocfl.experiments.compare import compare
 from geocfl.experiments.estimate import estimate
 from geocfl.experiments.grid import make_grid
 from geocfl.experiments.results import Results, run_name, unpack
-from geocfl.training.config import resolve
+from geocfl.training.recipe import resolve
 
 pytestmark = pytest.mark.integration
 

@@ -11,7 +11,8 @@ from geocfl.data.augmentation import Augmentation
 from geocfl.data.patches import RGB
 from geocfl.errors import UsageError
 from geocfl.losses import LOSSES
-from geocfl.training.config import FROZEN_LR, TrainOptions, TrainSettings, resolve
+from geocfl.training.config import TrainOptions, TrainSettings
+from geocfl.training.recipe import FROZEN_LR, resolve
 from geocfl.training.train import train
 
 

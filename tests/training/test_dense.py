@@ -25,7 +25,7 @@ from geocfl.models.bundle import Bundle
 from geocfl.models.network import load_network
 from geocfl.training import loop
 from geocfl.training.calibrate import calibrate_dense
-from geocfl.training.config import resolve
+from geocfl.training.recipe import resolve
 from geocfl.training.start import check_dense, describe_model, start, training_patches, training_split
 from geocfl.training.train import Run, train
 

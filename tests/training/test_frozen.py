@@ -19,7 +19,7 @@ from geocfl.errors import GeocflError
 from geocfl.models.bundle import Bundle
 from geocfl.models.network import read_weights
 from geocfl.models.stored import FEATURES, read_stored, write_stored
-from geocfl.training.config import resolve
+from geocfl.training.recipe import resolve
 from geocfl.training.train import Run, train
 
 COLORS = {"Snow": (250, 240, 245), "BareRock": (150, 140, 120), "Wetland": (40, 90, 80), "Forest": (20, 60, 30)}

@@ -24,8 +24,8 @@ from geocfl.models.predict import load_model
 from geocfl.models.stored import FEATURES
 from geocfl.training import loop
 from geocfl.training import train as training
-from geocfl.training.config import resolve
 from geocfl.training.loop import augmented_batches
+from geocfl.training.recipe import resolve
 from geocfl.training.run_folder import RUN_FILES
 from geocfl.training.start import (
     band_statistics,

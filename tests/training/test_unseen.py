@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from geocfl.core.legend import Legend
 from geocfl.errors import ModelError, UsageError
 from geocfl.models.bundle import Bundle
-from geocfl.training.config import resolve
+from geocfl.training.recipe import resolve
 from geocfl.training.start import start, training_patches, training_split
 from geocfl.training.unseen import check_unseen
 
