@@ -355,7 +355,7 @@ def bare_onnx(model: Model, batch: NDArray[np.float32]) -> Callable[[int], None]
 
 
 def bare_openvino(model: Model, batch: NDArray[np.float32], precision: str) -> Callable[[int], None]:
-    import openvino as ov
+    from geocfl.models.quiet_openvino import ov
 
     from geocfl.models.onnx_file import cached_onnx
 

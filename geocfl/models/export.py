@@ -138,7 +138,7 @@ def _write_torchscript(bundle: Bundle, path: Path) -> None:
 
 
 def _write_openvino(bundle: Bundle, path: Path) -> None:
-    import openvino as ov
+    from geocfl.models.quiet_openvino import ov
 
     source = cached_onnx(bundle, windows=True)
     if shutil.disk_usage(path.parent).free < source.stat().st_size:

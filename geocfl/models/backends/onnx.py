@@ -15,6 +15,8 @@ from geocfl.models.bundle import Bundle
 from geocfl.models.graph import FEATURES, INPUT, NOVELTY, OUTPUT, outputs
 from geocfl.models.onnx_file import backend_onnx
 
+ort.disable_telemetry_events()  # Microsoft's builds for Windows send usage data
+
 
 class OnnxBackend:
     """A `geocfl.models.backends.base.Backend` on the CPU.

@@ -6,7 +6,6 @@ import weakref
 from collections.abc import Iterator
 
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
 
 from geocfl.core.numbers import Pixels, reflectance
@@ -16,6 +15,7 @@ from geocfl.models.backends.jobs import longest_side
 from geocfl.models.bundle import Bundle
 from geocfl.models.graph import FEATURES, NOVELTY, OUTPUT, outputs
 from geocfl.models.onnx_file import backend_onnx
+from geocfl.models.quiet_openvino import ov
 
 TYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 _CAPABILITIES = {"bfloat16": "BF16", "float16": "FP16"}
