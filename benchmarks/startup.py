@@ -73,14 +73,14 @@ for name in ("the first windows of the model", "the same windows again"):
         pass
     step(name)
 """
-COMMANDS = (
-    ("--help",),
-    ("map", "--help"),
-    ("info", "eurosat-rgb-dense"),
-    ("info", "{scene}"),
-    ("stats", "{map}", "--zones", "{zones}", "--out", "{work}/zones.gpkg", "--overwrite"),
-    ("sample", "{map}", "--size", "100", "--out", "{work}/sample.gpkg", "--overwrite"),
-)
+COMMANDS = {
+    "geocfl --help": ("--help",),
+    "geocfl map --help": ("map", "--help"),
+    "geocfl info eurosat-rgb-dense": ("info", "eurosat-rgb-dense"),
+    "geocfl info scene.tif": ("info", "{scene}"),
+    "geocfl stats": ("stats", "{map}", "--zones", "{zones}", "--out", "{work}/zones.gpkg", "--overwrite"),
+    "geocfl sample": ("sample", "{map}", "--size", "100", "--out", "{work}/sample.gpkg", "--overwrite"),
+}
 NUMERIC = ("torch", "timm", "torchvision", "sympy", "openvino", "onnxruntime", "numpy", "scipy")
 GEOGRAPHIC = ("rasterio", "boto3", "botocore", "s3transfer", "pyproj", "shapely", "pandas", "geopandas")
 GROUPS = (*NUMERIC, *GEOGRAPHIC, "matplotlib", "typer", "geocfl")
@@ -153,13 +153,7 @@ def commands(scene: Path, work: Path) -> dict[str, list[str]]:
     zones = work / "zones.geojson"
     zones.write_text(json.dumps({"type": "FeatureCollection", "crs": crs, "features": [zone]}))
     places = {"scene": scene, "map": work / "maps" / f"{scene.stem}_lulc.tif", "zones": zones, "work": work}
-    return {
-        "geocfl " + " ".join(word for word in each if "/" not in word): [
-            *run,
-            *(word.format(**places) for word in each),
-        ]
-        for each in COMMANDS
-    }
+    return {name: [*run, *(word.format(**places) for word in words)] for name, words in COMMANDS.items()}
 
 
 def whole_command(command: list[str]) -> tuple[float, float]:
