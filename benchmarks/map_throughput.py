@@ -355,9 +355,8 @@ def bare_onnx(model: Model, batch: NDArray[np.float32]) -> Callable[[int], None]
 
 
 def bare_openvino(model: Model, batch: NDArray[np.float32], precision: str) -> Callable[[int], None]:
-    from geocfl.models.quiet_openvino import ov
-
     from geocfl.models.onnx_file import cached_onnx
+    from geocfl.models.quiet_openvino import ov
 
     core = ov.Core()
     network = core.read_model(cached_onnx(model))

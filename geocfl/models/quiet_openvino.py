@@ -9,7 +9,7 @@ __all__ = ["ov"]
 
 _modules: dict[str, Any] = sys.modules
 _TELEMETRY = "openvino_telemetry"
-# `import openvino` reports itself to Google Analytics, from a forked process and with an identifier that it keeps in the
+# `import openvino` reports itself to Google Analytics, from a forked process, with an identifier that it keeps in the
 # user's home folder. Where the package for it is absent, OpenVINO uses a stub of its own, which does nothing.
 _absent = _TELEMETRY not in _modules
 if _absent:
