@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
+from numpy.typing import NDArray
 from rasterio.windows import Window
 
 import geocfl
@@ -36,11 +37,20 @@ def corner(scene: Path, side: int, out: Path) -> Path:
     return out
 
 
-def codes(scene: Path, out: Path, **how: str | int) -> np.ndarray:
+def codes(scene: Path, out: Path, model: str, stride: int, device: str, precision: str) -> NDArray[np.uint8]:
     """Classes of the cells of a map by torch."""
-    made = geocfl.map_scene(scene, out, backend="torch", products=("lulc",), vector=(), **how)
-    with rasterio.open(made.paths["lulc"]) as raster:
-        return raster.read(1)
+    made = geocfl.map_scene(
+        scene,
+        out,
+        model=model,
+        stride=stride,
+        backend="torch",
+        device=device,
+        precision=precision,
+        products=("lulc",),
+        vector=(),
+    )
+    return made.lulc
 
 
 def main() -> None:
@@ -57,9 +67,8 @@ def main() -> None:
             scene = corner(scene, options.side, work / "corner.tif")
         print(f"{'model':<24}{'stride':>8}{'cells':>10}{'agree':>10}")
         for model, stride in MODELS.items():
-            how = {"model": model, "stride": stride}
-            exact = codes(scene, work / "cpu" / model, device="cpu", precision="float32", **how)
-            fast = codes(scene, work / "device" / model, device=options.device, precision="auto", **how)
+            exact = codes(scene, work / "cpu" / model, model, stride, "cpu", "float32")
+            fast = codes(scene, work / "device" / model, model, stride, options.device, "auto")
             agree = float((exact == fast)[exact > 0].mean())
             worst = min(worst, agree)
             print(f"{model:<24}{stride:>8}{np.count_nonzero(exact):>10}{agree:>10.2%}", flush=True)

@@ -37,7 +37,7 @@ def through(scaling: Scaling, gain: float, offset: float) -> Scaling:
     return Scaling(scaling.scale * gain, scaling.offset - offset * scaling.scale)
 
 
-def classify(path: Path, offset: float | None, model: geocfl.Model, stride: int, strength: float) -> NDArray:
+def classify(path: Path, offset: float | None, model: geocfl.Model, stride: int, strength: float) -> NDArray[np.uint8]:
     with tempfile.TemporaryDirectory() as folder:
         with open_scene(path, Reading(offset=offset), needed=model.bands, gsd=model.gsd) as scene:
             for band in model.bands:
@@ -47,7 +47,7 @@ def classify(path: Path, offset: float | None, model: geocfl.Model, stride: int,
             checkpoint = Checkpoint(Path(folder), grid, [0], {})
             classify_scene(scene, model.bands, grid, load_backend(model), Decision(len(model.legend)), 16, checkpoint)
         with open_cells(checkpoint.cells) as dataset:
-            return dataset.read()
+            return np.asarray(dataset.read(), np.uint8)
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -97,9 +98,10 @@ def dispatch(workers: int, count: int) -> dict[str, float]:
     bands = {name: Band("/vsicurl/https://example.com/scene.tif") for name in model.bands}
     listed = [Listed(f"s{n}.tif", Source(f"s{n}.tif", f"s{n}", bands)) for n in range(count)]
     summary = {"scene": {"file": "s.tif"}, "classes": [{"name": str(n), "cells": n} for n in range(10)]}
-    distributed._map_scene = lambda *_: SceneMap({}, summary)
-    distributed._Plugin.setup = lambda plugin, worker: None
-    distributed._Plugin.teardown = lambda plugin, worker: None
+    replaced: Any = distributed
+    replaced._map_scene = lambda *_: SceneMap({}, summary)
+    replaced._Plugin.setup = lambda plugin, worker: None
+    replaced._Plugin.teardown = lambda plugin, worker: None
     started = time.perf_counter()
     # Otherwise a thousand workers in one process spend their time on monitoring it.
     quiet = {

@@ -30,8 +30,8 @@ from geocfl.core.windows import cut
 from geocfl.mapping.mapper import GDAL_CACHE, cells_of
 from geocfl.mapping.memory import STRIP_ROWS
 from geocfl.mapping.strips import scene_strips
-from geocfl.models.backends import BACKENDS, load_backend
-from geocfl.models.backends.base import Backend
+from geocfl.models.backends import load_backend
+from geocfl.models.backends.base import BACKENDS, Backend
 from geocfl.models.bundle import DEFAULT_MODEL
 from geocfl.scenes import open_scene
 

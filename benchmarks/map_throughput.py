@@ -250,7 +250,8 @@ def find_model(folder: Path, name: str) -> Model:
 def find_classifiers(model: Model, device: str) -> list[dict[str, Any]]:
     """Lists every back end and precision available on the device and marks those that `geocfl map` chooses."""
     from geocfl.errors import UsageError
-    from geocfl.models.backends import BACKENDS, PRECISIONS, load_backend
+    from geocfl.models.backends import load_backend
+    from geocfl.models.backends.base import BACKENDS, PRECISIONS
     from geocfl.models.devices import choose_device, has_fast_bfloat16
 
     names = [name for name in BACKENDS if name != "auto"] if device == "cpu" else ["torch"]

@@ -29,7 +29,8 @@ from geocfl.products.formats.raster import write_confidence, write_lulc
 from geocfl.products.scratch import write_header
 
 SIDE, STRIDE, STEP = 10_980, 64, 155
-STEPS = {"raster": {}, "raster and GeoPackage": {"vector": ["gpkg"]}, "virtual raster": {}}
+STEPS = {"raster": [], "raster and GeoPackage": ["gpkg"], "virtual raster": []}
+"""Formats of polygons of each kind of mosaic."""
 
 
 def draw(folder: Path, count: int) -> None:
@@ -54,7 +55,7 @@ def draw(folder: Path, count: int) -> None:
 def run(step: str, folder: Path) -> None:
     started = time.perf_counter()
     ending = "vrt" if step.startswith("virtual") else "tif"
-    result = mosaic([folder], folder.parent / step.replace(" ", "-") / f"X_lulc.{ending}", **STEPS[step])
+    result = mosaic([folder], folder.parent / step.replace(" ", "-") / f"X_lulc.{ending}", vector=STEPS[step])
     seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)
     cells = result.classes[""]["total"]["cells"]

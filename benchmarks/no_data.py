@@ -26,7 +26,8 @@ def beyond(share: float, side: int, rng: np.random.Generator) -> NDArray[np.bool
     y, x = np.indices((side, side)) - (side - 1) / 2
     angle = rng.uniform(0, 2 * np.pi)
     distance = np.cos(angle) * x + np.sin(angle) * y
-    return distance > np.quantile(distance, share)
+    mask: NDArray[np.bool_] = distance > np.quantile(distance, share)
+    return mask
 
 
 def main() -> None:

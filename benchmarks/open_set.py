@@ -98,7 +98,8 @@ def blocks(pixels: NDArray[np.bool_], side: int) -> NDArray[np.float64]:
     """(rows, columns) share of true pixels in each window."""
     rows, columns = (size // side for size in pixels.shape)
     tiles = pixels[: rows * side, : columns * side].reshape(rows, side, columns, side)
-    return tiles.mean((1, 3))
+    shares: NDArray[np.float64] = tiles.mean((1, 3))
+    return shares
 
 
 def chosen_windows(name: str, pixels: dict[str, NDArray[np.float32]], side: int) -> NDArray[np.bool_]:
@@ -107,13 +108,16 @@ def chosen_windows(name: str, pixels: dict[str, NDArray[np.float32]], side: int)
     darkest = np.minimum.reduce([pixels[band] for band in RGB])
     full = blocks(np.isfinite(red), side) == 1
     cloudy = blocks((darkest > 0.2) & (blue > 0.9 * red), side) > 0.3
+    chosen: NDArray[np.bool_]
     if name == "cloud":
-        return full & cloudy
-    if name == "snow":
-        return full & (blocks(darkest > 0.3, side) > 0.5)
-    nir = pixels["B08"]
-    bare = (nir - red < 0.3 * (nir + red)) & (red > 0.06)
-    return full & ~cloudy & (blocks(bare, side) > 0.7)
+        chosen = full & cloudy
+    elif name == "snow":
+        chosen = full & (blocks(darkest > 0.3, side) > 0.5)
+    else:
+        nir = pixels["B08"]
+        bare = (nir - red < 0.3 * (nir + red)) & (red > 0.06)
+        chosen = full & ~cloudy & (blocks(bare, side) > 0.7)
+    return chosen
 
 
 def scene_sample(module: Reflectance, model: Bundle, land: Land, folder: Path) -> Sample | None:
@@ -152,8 +156,11 @@ def scene_features(module: Reflectance, image: NDArray[np.float32], side: int) -
 def patch_sample(module: Reflectance, patches: Patches, indices: NDArray[np.int64], limit: int) -> Sample:
     """Features of at most `limit` patches: of a dense model in random mosaics."""
     chosen = np.random.default_rng(0).permutation(indices)[:limit]
-    features = mosaic_features if isinstance(module, DenseReflectance) else patch_features
-    return Sample(features(module, patches, chosen), torch.from_numpy(patches.labels[chosen]))
+    if isinstance(module, DenseReflectance):
+        features = mosaic_features(module, patches, chosen)
+    else:
+        features = patch_features(module, patches, chosen)
+    return Sample(features, torch.from_numpy(patches.labels[chosen]))
 
 
 def retrained_head(train: Sample, classes: int) -> nn.Linear:
@@ -274,8 +281,8 @@ def main() -> None:
         if sample is not None and len(sample.labels):
             name = f"{land.name} ({land.scene.removeprefix('*').removesuffix('*.tif')})"
             found.setdefault("mean of the scenes", []).append(row(name, scores, test.features, sample.features))
-    for name, *rest in held_out(module, train, test, patches, split, options.runs, options.limit):
-        found.setdefault("mean of the classes", []).append(row(f"{name}, held out", *rest))
+    for name, without, known, novel in held_out(module, train, test, patches, split, options.runs, options.limit):
+        found.setdefault("mean of the classes", []).append(row(f"{name}, held out", without, known, novel))
     for title, rows in found.items():
         print_row(title, "", map(tuple, np.mean(rows, axis=0)))
 

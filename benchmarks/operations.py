@@ -126,7 +126,7 @@ def versions(folder: Path, good: int, side: int) -> None:
     late.write_text(f"import geocfl._version\ngeocfl._version.__version__ = {OTHER_VERSION!r}\n")
     dask = str(Path(sys.executable).with_name("dask"))
     address = folder / "scheduler.json"
-    processes = []
+    processes: list[subprocess.Popen[str]] = []
 
     def start(*arguments: str) -> subprocess.Popen[str]:
         log = (folder / f"log{len(processes)}.txt").open("w")

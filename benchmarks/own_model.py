@@ -156,10 +156,11 @@ def _squares(path: Path, offset: int, *, rock: bool) -> NDArray[np.float32]:
     squares = cut.transpose(1, 3, 0, 2, 4).reshape(-1, len(dn), WINDOW, WINDOW)
     squares = (squares[(squares > 0).all((1, 2, 3))] - offset) / 10_000
     red = squares[:, 0]
-    if not rock:
-        return squares[(red > 0.35).mean((1, 2)) > 0.8]
     ndvi = (squares[:, 3] - red) / (squares[:, 3] + red + 1e-3)
-    return squares[((ndvi < 0.2) & (red > 0.08) & (red < 0.45)).mean((1, 2)) > 0.5]
+    bare = ((ndvi < 0.2) & (red > 0.08) & (red < 0.45)).mean((1, 2)) > 0.5
+    snowy = (red > 0.35).mean((1, 2)) > 0.8
+    found: NDArray[np.float32] = squares[bare if rock else snowy]
+    return found
 
 
 def _write(path: Path, reflectance: NDArray[np.float32]) -> None:

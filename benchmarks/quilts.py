@@ -53,7 +53,7 @@ def draw(
     """
     size = side * SIDE
     points = rng.uniform(0, size, (round(side**2 / area), 2))
-    pixels = np.stack(np.indices((size, size)), axis=-1)
+    pixels = np.moveaxis(np.indices((size, size)), 0, -1)
     truth = rng.integers(classes, size=len(points))[cKDTree(points).query(pixels)[1]]
     scene = np.empty((len(patches.bands), size, size), np.float32)
     members = [indices[patches.labels[indices] == each] for each in range(classes)]
@@ -144,8 +144,8 @@ def interpolated(p: NDArray[np.float32]) -> NDArray[np.float32]:
 def thin(scene: str, model: str) -> None:
     """Prints the share of thin classes in a real scene for each way to smooth."""
     with tempfile.TemporaryDirectory() as folder:
-        options = {"model": model, "stride": STRIDE, "precision": "float32"}
-        found = geocfl.map_scene(scene, folder, products=["lulc", "probabilities"], **options)
+        products = ["lulc", "probabilities"]
+        found = geocfl.map_scene(scene, folder, products=products, model=model, stride=STRIDE, precision="float32")
         with rasterio.open(found.paths["probabilities"]) as dataset:
             p = np.moveaxis(dataset.read(), 0, -1).astype(np.float32)
         valid = found.lulc > 0

@@ -64,7 +64,7 @@ def measure(scenes: int = 3000, side: int = 1024, store: str = "") -> dict[str, 
         folder.mkdir()
         first = _scene(folder / "s000000.tif", side)
         made = geocfl.map_scene(first, work / "first", **OPTIONS)
-        out = stack.enter_context(_store(store)) if store else work / "maps"
+        out: Any = stack.enter_context(_store(store)) if store else work / "maps"
         if not store:
             out.mkdir()
         for index in range(scenes):
@@ -83,11 +83,11 @@ def measure(scenes: int = 3000, side: int = 1024, store: str = "") -> dict[str, 
             with _counted(out.fs if store else None) as asked:
                 started = time.perf_counter()
                 skipped = 0
-                for path, result in geocfl.map_scenes(str(folder / "*.tif"), out, **CATALOGLESS, **OPTIONS):
+                for scene, result in geocfl.map_scenes(str(folder / "*.tif"), out, **CATALOGLESS, **OPTIONS):
                     if isinstance(result, geocfl.SceneMap) and result.already_done:
                         skipped += 1
                     else:
-                        raise RuntimeError(f"{path}: {result}")
+                        raise RuntimeError(f"{scene}: {result}")
                 found[f"{number}_seconds"] = (time.perf_counter() - started) / skipped
             found[f"{number}_requests"] = sum(asked.values()) / skipped
         return found

@@ -170,7 +170,7 @@ KINDS = {"throughput": throughput, "startup": startup, "training": training}
 
 def draw(section: Section, file: Path) -> None:
     """Draws the bars of a section, the first one at the top."""
-    style = {"svg.fonttype": "none", "svg.hashsalt": "geocfl", "font.family": "sans-serif", "font.size": 10}
+    style: Any = {"svg.fonttype": "none", "svg.hashsalt": "geocfl", "font.family": "sans-serif", "font.size": 10}
     colors = dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor"), TEXT)
     with plt.rc_context(style | colors):
         figure, axes = plt.subplots(figsize=(8, 0.9 + 0.38 * len(section.bars)), layout="constrained")

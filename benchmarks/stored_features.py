@@ -20,7 +20,7 @@ from geocfl.models.reflectance import DenseReflectance
 from geocfl.models.stored import write_stored
 from geocfl.training.features import turned_patches, views_of
 from geocfl.training.frozen import STORED
-from geocfl.training.recipe import DENSE
+from geocfl.training.recipe import resolve
 
 
 def main() -> None:
@@ -40,9 +40,10 @@ def main() -> None:
     shuffled = np.random.default_rng(options.seed).permutation(train)
     chosen = np.concatenate([shuffled[patches.labels[shuffled] == c][:STORED] for c in range(len(patches.legend))])
     views = views_of(module)
+    recipe = resolve(options.data, dense=True)
 
     def change(images: torch.Tensor) -> torch.Tensor:
-        return images if options.plain else DENSE["augmentation"].radiometry(images, patches.bands, rng)
+        return images if options.plain else recipe.augmentation.radiometry(images, patches.bands, rng)
 
     parts, labels = [], []
     for number, view in enumerate(views):

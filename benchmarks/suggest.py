@@ -13,6 +13,7 @@ import argparse
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -108,7 +109,7 @@ def draw(path: Path, n: int, results: dict[str, np.ndarray], start: float) -> No
         axes.plot(labels, accuracy.mean(axis=0), "o-", color=colors[method], label=METHODS[method])
         axes.fill_between(labels, accuracy.min(axis=0), accuracy.max(axis=0), color=colors[method], alpha=0.12, lw=0)
     axes.axhline(100 * start, color="black", linestyle=":", linewidth=1)
-    place = {"xytext": (0, -12), "textcoords": "offset points", "ha": "right", "fontsize": 9}
+    place: dict[str, Any] = {"xytext": (0, -12), "textcoords": "offset points", "ha": "right", "fontsize": 9}
     axes.annotate("built-in model, no label", (labels[-1], 100 * start), **place)
     axes.set(xlabel="labeled windows", ylabel="correct cells (%)", xticks=labels)
     axes.grid(alpha=0.3)

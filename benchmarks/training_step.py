@@ -17,6 +17,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,13 +51,13 @@ def made_up_patches(count: int) -> Patches:
     )
 
 
-def measure(case: str, device: torch.device, options: argparse.Namespace) -> dict[str, object]:
+def measure(case: str, device: torch.device, options: argparse.Namespace) -> dict[str, Any]:
     """Median seconds of a step of either kind, and the median over the rounds of their ratio."""
     chosen = {"backbone": "lite0", "dense": True} if case == "dense" else {"backbone": case}
     if not chosen.get("dense"):
         chosen["batch_size"] = options.batch_size
     settings = resolve("noise", split="random:0.5", weights="none", epochs=1000, compile=options.compile, **chosen)
-    steps = options.steps
+    steps: int = options.steps
     # A group of 64 windows has 25 patches; see geocfl.data.mosaics.
     used = steps * (25 if case == "dense" else settings.batch_size)
     patches = made_up_patches(max(used, LEAST))

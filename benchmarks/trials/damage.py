@@ -10,7 +10,7 @@ import copy
 import json
 import struct
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -23,8 +23,10 @@ NUMBERS = (0, 1, 2, 7, 255, 256, 32767, 65535, 65536, 2**31 - 1, 2**31, 2**32 - 
 TEXTS = ("", " ", "nan", "inf", "-inf", "-1", "0", "1e308", "-1e308", "1e-320", "99999999999999999999", "\x7f",
          "../../x", "/etc/passwd", "%s%n", "ä" * 3, "x" * 100_000, "true", "None", "0x10", "1,5", "12;3")  # fmt: skip
 """Values for texts of documents."""
-VALUES = (None, True, False, 0, -1, -1e308, 1e308, 5e-324, float("nan"), float("inf"), 2**70, "", "x", "\x00",
-          "../../x", [], {}, [[]], [None], {"a": 1}, "y" * 100_000, [0] * 10_000)  # fmt: skip
+VALUES: tuple[Any, ...] = (
+    None, True, False, 0, -1, -1e308, 1e308, 5e-324, float("nan"), float("inf"), 2**70, "", "x", "\x00", "../../x",
+    [], {}, [[]], [None], {"a": 1}, "y" * 100_000, [0] * 10_000,
+)  # fmt: skip
 """Values for JSON documents."""
 
 
@@ -100,7 +102,7 @@ BYTES: tuple[Damage, ...] = (
 def tiff_entry(rng: Rng, content: bytes) -> tuple[bytes, str]:
     """The type, count or value of an entry in a TIFF's directory is absurd."""
     order = "<" if content[:2] == b"II" else ">"
-    entries = []
+    entries: list[int] = []
     offset = struct.unpack_from(order + "I", content, 4)[0]
     while 0 < offset < len(content) - 2 and len(entries) < 500:
         count = struct.unpack_from(order + "H", content, offset)[0]
@@ -213,8 +215,11 @@ def json_value(rng: Rng, content: bytes) -> tuple[bytes, str]:
 
 
 def _places(value: Any) -> Iterator[tuple[Any, Any]]:
-    keys = {dict: list, list: lambda items: range(len(items))}.get(type(value), lambda _: ())
-    for key in keys(value):
+    if isinstance(value, dict):
+        keys: Iterable[Any] = list(value)
+    else:
+        keys = range(len(value)) if isinstance(value, list) else ()
+    for key in keys:
         yield value, key
         yield from _places(value[key])
 

@@ -247,7 +247,7 @@ class Bench:
             shutil.copytree(self.place(kind), place)
             victims = sorted(place.glob(kind.victims))
             victim = victims[rng.integers(len(victims))]
-            how = kind.damages[rng.integers(len(kind.damages))]
+            how = kind.damages[int(rng.integers(len(kind.damages)))]
             content, said = how(rng, victim.read_bytes())
             victim.write_bytes(content)
             before = set(files_in(place))
@@ -274,7 +274,7 @@ class Bench:
             return RIGHT, ""
         if outcome.warnings - usual:
             return WARNED, " ".join(sorted(outcome.warnings - usual))
-        if not excuse and kind.copy and self.copied(kind, work, name, found):
+        if not excuse and self.copied(kind, work, name, found):
             excuse = READ
         return excuse or "wrong in silence", outcome.err[-1500:]
 
@@ -284,6 +284,8 @@ class Bench:
 
     def copied(self, kind: Kind, work: Path, name: str, found: Any) -> bool:
         """Whether the result is also that of a copy made by the format's own library."""
+        if kind.copy is None:
+            return False
         victims = [work / "in" / name] if name.endswith(".shp") else sorted((work / "in").glob(kind.victims))
         if not all(in_fork(kind.copy, victim) for victim in victims):
             return False
@@ -302,7 +304,7 @@ def _holds(parse: Callable[[bytes], Any], content: bytes) -> bool:
 
 def result(out: Path) -> Any:
     """What a command made, as values that can be compared: pixels and places of rasters, texts of tables."""
-    made = {}
+    made: dict[str, Any] = {}
     for path in sorted(out.iterdir()):
         if path.suffix == ".tif":
             with rasterio.open(path) as dataset:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
@@ -28,7 +29,7 @@ def write_model(folder: Path) -> Path:
     from geocfl.models.bundle import Bundle
 
     torch.manual_seed(0)
-    network = build_network("lite0", 3, len(EUROSAT)).eval()
+    network: Any = build_network("lite0", 3, len(EUROSAT)).eval()
     with torch.no_grad():
         pixels = torch.from_numpy(land(640, 640)).unfold(1, 64, 64).unfold(2, 64, 64).flatten(1, 2).transpose(0, 1)
         windows = torch.nn.functional.interpolate((pixels / 10_000 - 0.1) / 0.04, 32)
@@ -47,7 +48,8 @@ def land(height: int = SIDE, width: int = SIDE, seed: int = 0) -> NDArray[np.uin
     rng = np.random.default_rng(seed)
     smooth = np.stack([gaussian_filter(rng.random((height, width)), 12) for _ in range(3)])
     smooth = (smooth - smooth.min()) / np.ptp(smooth)
-    return (200 + 2300 * smooth + rng.normal(0, 120, smooth.shape)).clip(1, 6000).astype(np.uint16)
+    numbers = (200 + 2300 * smooth + rng.normal(0, 120, smooth.shape)).clip(1, 6000)
+    return np.asarray(numbers, np.uint16)
 
 
 def write_scene(path: Path, pixels: NDArray[np.uint16] | None = None, **profile: object) -> Path:

@@ -15,8 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from geocfl.models.backends import load_backend
 from geocfl.models.bundle import Bundle
 
 PEAK_MB = 3000
@@ -102,11 +103,14 @@ def geocfl(
             if watch:
                 watch(process, age)
             time.sleep(0.0005 if watch else 0.01)
-        texts = []
-        for file in (out, err):
-            file.seek(0)
-            texts.append(file.read(10_000_000).decode(errors="replace"))
-    return Outcome(os.waitstatus_to_exitcode(status), *texts, timed_out, usage.ru_maxrss / 1000)
+        said, complained = _text(out), _text(err)
+    return Outcome(os.waitstatus_to_exitcode(status), said, complained, timed_out, usage.ru_maxrss / 1000)
+
+
+def _text(file: IO[bytes]) -> str:
+    """The first 10 MB of a file."""
+    file.seek(0)
+    return file.read(10_000_000).decode(errors="replace")
 
 
 def _child(arguments: Sequence[str], out: int, err: int, environment: Mapping[str, str], before: Any) -> None:
@@ -171,14 +175,14 @@ def preload_model(folder: Path) -> None:
     """Loads a model once for all forked processes, which also skip the measurement of its speed."""
     from geocfl.mapping import classifier
 
-    load = classifier.load_backend
     bundle = Bundle.load(folder)
-    backend = load(bundle, "torch", "cpu", "float32", None, None)
+    backend = load_backend(bundle, "torch", "cpu", "float32", None, None)
 
     def loaded(model: Bundle, *how: Any) -> Any:
-        return backend if model.path == bundle.path and how[0] == "torch" and not how[3] else load(model, *how)
+        known = model.path == bundle.path and how[0] == "torch" and not how[3]
+        return backend if known else load_backend(model, *how)
 
-    classifier.load_backend, classifier.measure_rate = loaded, lambda *_: 1000.0
+    vars(classifier).update(load_backend=loaded, measure_rate=lambda *_: 1000.0)
 
 
 def in_fork(function: Callable[..., Any], *arguments: Any) -> bool:

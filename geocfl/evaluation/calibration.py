@@ -93,10 +93,10 @@ def fit_damping(logits: Tensor, labels: Tensor, ratio: Tensor | None = None) -> 
     def closure() -> Tensor:
         optimizer.zero_grad()
         loss = F.cross_entropy(logits / (fitted[0] + fitted[1] * growth).exp()[:, None], labels)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss
 
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    optimizer.step(closure)
     # If the logits are separable there is no minimum: the loss keeps falling as T approaches 0.
     best = fitted.detach().nan_to_num()
     temperature, damping = float(best[0].clamp(-3, 3).exp()), float(best[1])

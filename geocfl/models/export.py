@@ -130,7 +130,7 @@ def _write_torchscript(bundle: Bundle, path: Path) -> None:
 
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # TorchScript is deprecated, but many programs still load it
-        traced = torch.jit.trace(Probabilities(bundle), example_windows(bundle))  # type: ignore[no-untyped-call]
+        traced = torch.jit.trace(Probabilities(bundle), example_windows(bundle))
         facts = json.dumps(bundle.to_json()).encode()
         buffer = io.BytesIO()  # torch aborts the process if it cannot write to a file
         torch.jit.save(torch.jit.freeze(traced), buffer, _extra_files={"geocfl": facts})

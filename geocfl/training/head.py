@@ -151,9 +151,9 @@ def _fit(
     def closure() -> Tensor:
         optimizer.zero_grad()
         loss = rows.loss(F.linear(x, weight, bias), criterion, chosen) + penalty / 2 * weight.square().sum()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         losses.append(loss.item())
         return loss
 
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    optimizer.step(closure)
     return Head(weight.detach(), bias.detach(), tuple(losses))

@@ -141,5 +141,5 @@ class Stepper:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half), faster:
             loss = self.objective(network, x, y)
         loss = loss if share == 1 else share * loss
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss.detach()

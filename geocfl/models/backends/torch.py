@@ -87,7 +87,7 @@ class TorchBackend:
         self._pads = on_cuda = self.device.type == "cuda"
         self._on_host = self.device.type == "cpu"
         self.takes_numbers = on_cuda
-        self._copying = torch.cuda.Stream(self.device) if on_cuda else None  # type: ignore[no-untyped-call]
+        self._copying = torch.cuda.Stream(self.device) if on_cuda else None
 
     def __repr__(self) -> str:
         return f"{self._bundle.name} on {self.device} in {self.precision} through torch {torch.__version__}"
@@ -212,7 +212,7 @@ class TorchBackend:
             return lambda: result.cpu().numpy()
         host = torch.empty(result.shape, pin_memory=True)
         host.copy_(result, non_blocking=True)
-        copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        copied = torch.cuda.Event()
         copied.record()
 
         def arrived() -> NDArray[np.float32]:
