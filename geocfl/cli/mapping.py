@@ -216,7 +216,7 @@ def map_scenes(
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Map only those of the scenes that failed according to FILE, written by --events.",
+            help="Map only the scenes that failed according to FILE, written by --events, which names them.",
             show_default="all scenes",
             rich_help_panel=MANY,
         ),
@@ -242,7 +242,7 @@ def map_scenes(
     from geocfl.scenes.urls import shown as without_tokens
 
     named = scenes or []
-    one = without_tokens(str(named[0] if named else list_file or stac_items or ""))
+    one = without_tokens(str(named[0] if named else list_file or stac_items or retry_failed or ""))
     what = f"{len(named)} scenes" if len(named) > 1 else one
     if what:  # at once, because loading the model takes seconds
         log.info("mapping %s into %s with the model %s", what, out, model)

@@ -107,10 +107,15 @@ def attempt(path: str, work: Callable[[Measured], T]) -> Attempt[T]:
     return Attempt(result, start, dt.datetime.now(dt.UTC), elapsed, measured, unforeseen=unforeseen)
 
 
-def refused(error: GeocflError) -> Attempt[Any]:
-    """The attempt at a scene that was refused before any work."""
+def refused(error: GeocflError, stage: str = "") -> Attempt[Any]:
+    """The attempt at a scene that ended without a report of its work: refused before it, or lost with its worker.
+
+    Args:
+        error: Why.
+        stage: As in `Measured`.
+    """
     now = dt.datetime.now(dt.UTC)
-    return Attempt(error, now, now)
+    return Attempt(error, now, now, measured=Measured(stage=stage))
 
 
 def in_turn(

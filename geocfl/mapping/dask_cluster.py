@@ -84,7 +84,7 @@ def map_on_dask(
     for index, scene in enumerate(listed):
         if scene.source is None:
             error = scene.error or SceneError(f"{scene.path}: cannot be read")
-            yield Ended(index, refused(error), 1, "failed")
+            yield Ended(index, refused(error, "open"), 1, "failed")
     if not left:
         return
     folder = _absolute(output_folder(out))
@@ -266,12 +266,13 @@ def _join_blocks(
     parts: list[Attempt[None] | str],
 ) -> SceneMap:
     ended = [part for part in parts if isinstance(part, Attempt)]
-    errors = [part.result for part in ended if part.result]
+    errors = [(part.result, part.measured.stage) for part in ended if part.result]
     if len(ended) < len(parts):
-        errors.append(GeocflError(f"{source.path}: a worker has another version of geocfl", transient=True))
+        errors.append((GeocflError(f"{source.path}: a worker has another version of geocfl", transient=True), ""))
     try:
         # A transient error keeps the other blocks; in a busy folder, they belong to another process.
-        if error := min(errors, key=lambda error: error.transient, default=None):
+        if errors:
+            error, measured.stage = min(errors, key=lambda each: each[0].transient)
             if not error.transient and not isinstance(error, BusyError):
                 shutil.rmtree(blocks.parent, ignore_errors=True)
             raise error

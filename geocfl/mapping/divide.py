@@ -72,6 +72,7 @@ def classify_block(
         GeocflError: The scene cannot be read.
     """
     whole, measured = blocks.folder(first), measured or Measured()
+    measured.stage = "open"
     if whole.exists():
         return
     attempt, kept = whole.with_name(f"{whole.name}.{uuid.uuid4().hex[:8]}"), whole.with_name(f"{whole.name}.kept")
@@ -88,7 +89,7 @@ def classify_block(
         with mapper.opened(source) as scene, measured.reading(scene):
             grid = cells_of(scene, mapper.model, mapper.settings.stride)
             checkpoint = mapper.classifier.checkpoint(attempt, grid, blocks.cell_rows, blocks.thumbnail_step, first)
-            resumed = checkpoint.windows
+            resumed, measured.stage = checkpoint.windows, "classify"
             seconds = mapper.classifier.classify(scene, grid, blocks.cell_rows, checkpoint, progress, last=last)
             measured.seconds["classify"], measured.windows = seconds, checkpoint.windows - resumed
         try:

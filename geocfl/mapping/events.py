@@ -104,10 +104,12 @@ class EventLog:
                 "scene": scene.path,
                 "stem": scene.source.stem if scene.source else "",
                 "folder": scene.folder,
+                "given": list(scene.given),
                 "digest": measured.digest,
                 "outcome": ended.outcome,
                 "error": (type(result).__name__ if not attempt.unforeseen else "UnforeseenError") if failed else "",
                 "reason": without_secrets(str(result)) if failed else "",
+                "stage": measured.stage if ended.outcome in ("failed", "retried") else "",
                 "attempt": ended.number,
                 "host": attempt.host,
                 "pid": attempt.pid,
@@ -285,25 +287,3 @@ def outcomes(events: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]
             if known is None or (known["outcome"], event["outcome"]) != ("done", "skipped"):
                 found[event["scene"]] = event
     return found
-
-
-def failed_scenes(path: str | Path, listed: Sequence[Listed]) -> set[str]:
-    """Paths of the scenes that failed according to a file of events.
-
-    Args:
-        path: The file.
-        listed: All scenes of the command, without sharding.
-
-    Raises:
-        UsageError: It cannot be used, or a scene that failed is not among those listed.
-    """
-    failed = {scene for scene, event in outcomes(read_events(path).events).items() if event["outcome"] == "failed"}
-    others = sorted(failed.difference(scene.path for scene in listed))
-    if others:
-        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
-        raise UsageError(
-            f"{path}: {without_secrets(others[0])}{more} failed in that run but is not among the scenes; pass the "
-            "scenes of that run, or its own events",
-            page=PAGE,
-        )
-    return failed

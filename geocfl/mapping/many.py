@@ -17,10 +17,11 @@ from geocfl.core.keywords import declared
 from geocfl.core.progress import Progress, silent
 from geocfl.errors import SceneError, UsageError
 from geocfl.mapping.attempts import Attempt, Ended, attempt, in_turn, refused
-from geocfl.mapping.events import EventLog, failed_scenes, list_identity
+from geocfl.mapping.events import EventLog, list_identity
 from geocfl.mapping.mapper import SCENES_AT_ONCE, Mapper
 from geocfl.mapping.measured import Measured
 from geocfl.mapping.results import FailureLimit, Result
+from geocfl.mapping.retry import failed_scenes, scenes_to_retry
 from geocfl.mapping.settings import MapOptions, MapSettings
 from geocfl.mapping.shards import Shard, check_shard, take
 from geocfl.models.bundle import DEFAULT_MODEL, Bundle
@@ -30,7 +31,7 @@ from geocfl.products.storage import output_folder
 from geocfl.scenes import Source
 from geocfl.scenes.collect import Listed, list_scenes
 from geocfl.scenes.layout import arrange, check_layout
-from geocfl.scenes.urls import shown
+from geocfl.scenes.urls import is_public, shown
 
 log = logging.getLogger("geocfl")
 
@@ -88,7 +89,8 @@ def map_scenes(
             shard must get the same scenes. A shard writes no catalog; see `geocfl.write_catalog`.
         events: File that receives an event, a line of JSON, whenever an attempt at a scene begins or ends; ``"-"`` for
             standard output. An existing file is appended to. The fields are in the documentation.
-        retry_failed: File of such events, of an earlier run over the same scenes: map only those that failed.
+        retry_failed: File of such events, of an earlier run: map only the scenes that failed, which it names. If scenes
+            are passed, they must be those of that run.
         max_failed: Stop once more than this fraction (0..1) of the scenes has failed, of at least
             `geocfl.mapping.results.FEWEST` that were mapped or failed.
         progress: Called with the scenes done and, without Dask, with the windows done of each scene.
@@ -111,11 +113,18 @@ def map_scenes(
         check_shard(shard)
     limit = FailureLimit(max_failed)
     chosen, bundle = MapSettings(**options), Bundle.load(model)
-    listed = list_scenes(scenes, list_file=list_file, stac_items=stac_items, bands=chosen.bands, progress=progress)
+    if retry_failed and not (scenes or list_file or stac_items):
+        if shard:
+            raise UsageError("`shard` is a part of all scenes, not of those that failed; pass all of them too")
+        again = scenes_to_retry(retry_failed, chosen.bands, progress)
+        listed, count, identity = again.scenes, again.listed, again.identity
+    else:
+        listed = list_scenes(scenes, list_file=list_file, stac_items=stac_items, bands=chosen.bands, progress=progress)
+        count, identity = len(listed), ""
     listed = arrange(listed, layout, chosen.taken())
-    names = [each.path for each in listed]
+    identity = identity or list_identity([each.path for each in listed])
     listed = _chosen(listed, shard, retry_failed)
-    several = len(names) > 1
+    several = count > 1
     cataloged = several and not shard
     if cataloged:
         check_catalog(out, overwrite=overwrite or redo)
@@ -132,8 +141,9 @@ def map_scenes(
     )
     facts = {
         "scenes": len(listed),
-        "listed": len(names),
-        "list": list_identity(names),
+        "listed": count,
+        "list": identity,
+        "stac_items": shown(str(stac_items)) if stac_items and is_public(str(stac_items)) else None,
         "shard": "/".join(map(str, shard)) if shard else None,
         "out": shown(str(out)),
         "model": mapper.model.name,
@@ -239,7 +249,7 @@ def _map_here(
         scene = listed[index]
         source = scene.source
         if source is None:
-            return refused(scene.error or SceneError(f"{scene.path}: cannot be read"))
+            return refused(scene.error or SceneError(f"{scene.path}: cannot be read"), "open")
         begun(index, number, platform.node(), os.getpid())
 
         def mapped(measured: Measured) -> SceneMap:

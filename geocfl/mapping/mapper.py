@@ -198,6 +198,7 @@ class Mapper:
         `measured` receives what the work takes, also if it fails.
         """
         started, measured = time.perf_counter(), measured or Measured()
+        measured.stage = "open"
         if self.orders.redo or not self.orders.may_exist(source, out):
             self.classifier.load_ahead()
         opening = self.orders.opening(source, out)
@@ -222,13 +223,14 @@ class Mapper:
                 for warning in warnings:
                     log.warning("%s", warning)
                 timing = {"start_s": time.perf_counter() - started}
+                measured.stage = "classify"
                 held = self.held(update, staging)
                 saved = self.orders.saved(out, source.stem, update.order.digest())
                 cells = restored(self.classifier, scene, grid, held, update, staging.folder, progress)
                 if cells is None:
                     cells = classified(self.classifier, scene, grid, update, staging.folder, blocks, saved, progress)
                 timing["classify_s"] = cells.seconds
-                windows = cells.windows
+                windows, measured.stage = cells.windows, "write"
                 summary, timing["write_s"] = self._write(scene, grid, cells, held, update, warnings, staging)
                 del cells  # with the thumbnail, which must not be open at commit
                 measured.seconds |= {"classify": timing["classify_s"], "write": timing["write_s"]}

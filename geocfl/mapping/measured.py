@@ -16,6 +16,7 @@ class Measured:
     Attributes:
         seconds: Seconds of each finished stage: ``"open"``, which includes hashing and checking the scene,
             ``"classify"`` and ``"write"``; and ``"read"``, which goes on in another thread during the others.
+        stage: The stage that goes on or has failed, one of these; empty before the first.
         digest: The digest of the map; empty while unknown.
         windows: Windows classified.
         bytes_read: Bytes of pixel values that were read, uncompressed.
@@ -23,6 +24,7 @@ class Measured:
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
+    stage: str = ""
     digest: str = ""
     windows: int = 0
     bytes_read: int = 0
@@ -33,6 +35,10 @@ class Measured:
         """Takes over what was read of a scene during the block."""
         try:
             yield
+        except BaseException:
+            if scene.read_failed:
+                self.stage = "read"
+            raise
         finally:
             self.seconds["read"] = self.seconds.get("read", 0.0) + scene.read_seconds
             self.bytes_read += scene.read_bytes

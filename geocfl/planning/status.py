@@ -68,7 +68,8 @@ class Status:
         retries: Number of attempts after which a scene was attempted again.
         scenes_per_hour: Rate of the runs that are running, together.
         hours_left: Hours until all scenes are done at this rate; None if nothing runs, or nothing is known yet.
-        failures: By class of error, most frequent first: number of scenes, a reason, and the scene that it is of.
+        failures: By class of error and stage in which it happened, most frequent first: number of scenes, a reason, and
+            the scene that it is of.
         stages: Seconds of all attempts by stage, longest first. ``read`` overlaps the others; ``other`` is the rest,
             mostly waiting for a scene that is classified or written at the same time.
         missing_shards: Shards of which no run is known, such as ``"2/4"``.
@@ -135,8 +136,8 @@ class Status:
         if self.damaged:
             lines += [f"{self.damaged} damaged lines were left out"]
         if self.failures:
-            rows = [(each["error"], f"{each['scenes']:,}", each["reason"]) for each in self.failures]
-            lines += ["", align([("failures", "scenes", "such as"), *rows], text_columns=[0, 2])]
+            rows = [(e["error"], e["stage"] or "-", f"{e['scenes']:,}", e["reason"]) for e in self.failures]
+            lines += ["", align([("failures", "stage", "scenes", "such as"), *rows], text_columns=[0, 1, 3])]
         runs = [
             (
                 each.run,
@@ -277,13 +278,19 @@ def _lives(pid: int, since: dt.datetime) -> bool:
 
 
 def _failures(events: Iterable[Event]) -> list[dict[str, Any]]:
-    """Failures by class of error, most frequent first."""
-    groups: dict[str, list[Event]] = {}
+    """Failures by class of error and stage, most frequent first."""
+    groups: dict[tuple[str, str], list[Event]] = {}
     for event in events:
-        groups.setdefault(event["error"], []).append(event)
+        groups.setdefault((event["error"], str(event.get("stage", ""))), []).append(event)
     return [
-        {"error": error, "scenes": len(group), "reason": group[0]["reason"], "scene": group[0]["scene"]}
-        for error, group in sorted(groups.items(), key=lambda each: (-len(each[1]), each[0]))
+        {
+            "error": error,
+            "stage": stage,
+            "scenes": len(group),
+            "reason": group[0]["reason"],
+            "scene": group[0]["scene"],
+        }
+        for (error, stage), group in sorted(groups.items(), key=lambda each: (-len(each[1]), each[0]))
     ]
 
 

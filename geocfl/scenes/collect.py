@@ -23,7 +23,7 @@ from geocfl.scenes.find import find_source
 from geocfl.scenes.formats.folder import find_folder, group_files
 from geocfl.scenes.formats.stac import find_items
 from geocfl.scenes.source import Source, file_name
-from geocfl.scenes.urls import shown, without_secrets
+from geocfl.scenes.urls import is_public, shown, without_secrets
 
 LOOKING = 8
 """Scenes that are opened at a time; this is mostly waiting for servers."""
@@ -48,12 +48,15 @@ class Listed:
         source: Where its bands lie; None if they were not found.
         error: Why they were not found; None if they were.
         folder: Folder of its map below the output folder, see `geocfl.scenes.layout`; empty for the output folder.
+        given: Paths and URLs that name this scene when they are passed again; empty if its links hold secrets, or it is
+            an Item in a collection or a `Source`.
     """
 
     path: str
     source: Source | None
     error: GeocflError | None = None
     folder: str = ""
+    given: tuple[str, ...] = ()
 
     def below(self, out: Path) -> Path:
         """The folder of its map, on a disk or in a store."""
@@ -95,23 +98,32 @@ def list_scenes(
     if not named and not found:
         raise UsageError("there is no scene to map; give paths, a pattern, a list or STAC Items")
     grouped = _grouped(named)
+    sources = {id(each) for each in named if isinstance(each, Source)}
 
     def look(scene: str | Source) -> Listed:
         path = scene.path if isinstance(scene, Source) else shown(scene)
+        given = _given(scene) if id(scene) not in sources else ()
         try:
-            return Listed(path, find_source(scene, bands))
+            return Listed(path, find_source(scene, bands), given=given)
         except GeocflError as error:
-            return Listed(path, None, error)
+            return Listed(path, None, error, given=given)
         except UnicodeEncodeError:
             return Listed(path, None, SceneError(f"{path!a}: the name is not UTF-8; rename it"))
         except OSError as error:
             reason = error.strerror or error
             why = without_secrets(str(reason))
-            return Listed(path, None, SceneError(f"{path}: cannot be read ({why}); pass a readable file"))
+            return Listed(path, None, SceneError(f"{path}: cannot be read ({why}); pass a readable file"), given=given)
 
     with ThreadPoolExecutor(LOOKING) as pool:
         looked = counted(pool.map(look, grouped), progress, "finding scenes", len(grouped), "scene")
         return _once([*looked, *found])
+
+
+def _given(scene: str | Source) -> tuple[str, ...]:
+    """What names a path or grouped files when it is passed again; nothing if that holds secrets."""
+    bands = (*scene.bands.values(), scene.scl) if isinstance(scene, Source) else ()
+    paths = [scene.path if isinstance(scene, Source) else scene, *(band.path for band in bands if band)]
+    return tuple(dict.fromkeys(map(shown, paths))) if all(map(is_public, paths)) else ()
 
 
 def _of_item(path: str, item: Source | GeocflError) -> Listed:

@@ -69,6 +69,7 @@ class Scene:
         nodata_given: Whether the user chose the nodata value, so that 0 is data.
         read_seconds: Seconds in which pixels were read so far, also those in which that failed.
         read_bytes: Bytes of pixel values read so far, uncompressed.
+        read_failed: Whether pixels could not be read.
     """
 
     path: str
@@ -90,6 +91,7 @@ class Scene:
     nodata_given: bool = False
     read_seconds: float = field(default=0.0, repr=False)
     read_bytes: int = field(default=0, repr=False)
+    read_failed: bool = field(default=False, repr=False)
     _dataset: rasterio.DatasetReader = field(repr=False, default=None)
     _open_again: Callable[[], tuple[rasterio.DatasetReader, Any]] = field(repr=False, default=None)  # type: ignore[assignment]
 
@@ -225,7 +227,10 @@ class Scene:
             dn, hidden = insist(self._far, lambda: self._attempt(bands, window), self.path)
             self.read_bytes += dn.nbytes
             return dn, hidden
-        except rasterio.RasterioIOError as error:
+        except Exception as error:
+            self.read_failed = True
+            if not isinstance(error, rasterio.RasterioIOError):
+                raise
             raise SceneError(
                 f"{self.path}: its pixels cannot be decoded ({reason(error)}); get the file again"
             ) from error

@@ -57,6 +57,11 @@ def shown(path: str) -> str:
     return _shown(path, is_remote(path))
 
 
+def is_public(path: str) -> bool:
+    """Whether `shown` hides nothing of a path or URL, so that what it shows leads to the same file."""
+    return gdal_path(shown(path)) == gdal_path(path)
+
+
 def _shown(path: str, remote: bool) -> str:
     scheme = _SCHEME.search(path)
     if not scheme:

@@ -85,7 +85,8 @@ def test_a_run_and_its_repetition_write_events_of_the_schema(
     assert set(good["seconds"]) == {"open", "read", "classify", "write"}
     assert good["start"] <= good["end"]
     assert good["elapsed"] >= good["seconds"]["open"] + good["seconds"]["classify"] + good["seconds"]["write"] - 0.01
-    assert bad["error"] == "SceneError"
+    assert (bad["error"], bad["stage"], good["stage"]) == ("SceneError", "open", "")
+    assert (bad["given"], good["given"]) == ([str(scenes[2])], [str(scenes[0])])
     assert str(scenes[2]) in bad["reason"]
 
     list(geocfl.map_scenes(scenes, tmp_path / "maps", **options))
@@ -130,7 +131,8 @@ def scene_event(**changes: Any) -> dict[str, Any]:
     """A sound event, with changes."""
     return {
         "event": 1, "kind": "scene", "run": "a" * 12, "time": "2024-06-01T10:00:00.000Z", "scene": "s.tif", "stem": "s",
-        "folder": "", "digest": "", "outcome": "failed", "error": "SceneError", "reason": "s.tif: no", "attempt": 1,
+        "folder": "", "given": ["s.tif"], "digest": "", "outcome": "failed", "error": "SceneError",
+        "reason": "s.tif: no", "stage": "open", "attempt": 1,
         "host": "h", "pid": 1, "start": "2024-06-01T09:59:00.000Z", "end": "2024-06-01T10:00:00.000Z", "elapsed": 60.0,
         "seconds": {"open": 1.0}, "windows": 0, "bytes_read": 0, "bytes_written": 0, "peak_memory": 1, **changes,
     }  # fmt: skip

@@ -40,7 +40,7 @@ def ended(run: str, scene: str, minutes: float, outcome: str = "done", **more: A
     error = "SceneError" if outcome in ("failed", "retried") else ""
     return {
         "event": 1, "kind": "scene", "run": run, "time": at(minutes), "scene": scene, "outcome": outcome, "attempt": 1,
-        "error": error, "reason": f"{scene}: no" if error else "", "start": at(minutes - 5), "end": at(minutes),
+        "error": error, "reason": f"{scene}: no" if error else "", "stage": "read" if error else "", "start": at(minutes - 5), "end": at(minutes),
         "elapsed": 300.0, "seconds": {"open": 60.0, "classify": 200.0, "write": 30.0, "read": 150.0}, "windows": 7,
         **NOWHERE, **more,
     }  # fmt: skip
@@ -58,7 +58,7 @@ def test_a_finished_run(tmp_path: Path) -> None:
     ]  # fmt: skip
     found = geocfl.status(write(tmp_path / "e.jsonl", events))
     assert (found.scenes, found.done, found.skipped, found.failed, found.left, found.retries) == (4, 2, 1, 1, 0, 1)
-    assert found.failures == ({"error": "SceneError", "scenes": 1, "reason": "c: no", "scene": "c"},)
+    assert found.failures == ({"error": "SceneError", "stage": "read", "scenes": 1, "reason": "c: no", "scene": "c"},)
     assert found.stages == {"classify": 1000.0, "read": 750.0, "open": 300.0, "write": 150.0, "other": 50.0}
     (run,) = found.runs
     assert (run.state, run.ended, run.scenes_per_hour) == ("finished", 4, 3.0)
@@ -66,7 +66,15 @@ def test_a_finished_run(tmp_path: Path) -> None:
     text = found.table()
     assert "nothing is left" in text
     assert "slowest stage: classify" in text
+    assert "SceneError  read" in text
     assert json.loads(json.dumps(found.to_json()))["failures"][0]["error"] == "SceneError"
+
+
+def test_failures_are_told_apart_by_their_stage(tmp_path: Path) -> None:
+    stages = {"a": "write", "b": "read", "c": "write"}
+    events = [beginning("r"), *(ended("r", scene, 10, "failed", stage=stage) for scene, stage in stages.items())]
+    found = geocfl.status(write(tmp_path / "e.jsonl", events)).failures
+    assert [(each["stage"], each["scenes"], each["scene"]) for each in found] == [("write", 2, "a"), ("read", 1, "b")]
 
 
 def test_shards_count_together(tmp_path: Path) -> None:
