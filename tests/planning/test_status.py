@@ -40,8 +40,9 @@ def ended(run: str, scene: str, minutes: float, outcome: str = "done", **more: A
     error = "SceneError" if outcome in ("failed", "retried") else ""
     return {
         "event": 1, "kind": "scene", "run": run, "time": at(minutes), "scene": scene, "outcome": outcome, "attempt": 1,
-        "error": error, "reason": f"{scene}: no" if error else "", "stage": "read" if error else "", "start": at(minutes - 5), "end": at(minutes),
-        "elapsed": 300.0, "seconds": {"open": 60.0, "classify": 200.0, "write": 30.0, "read": 150.0}, "windows": 7,
+        "error": error, "reason": f"{scene}: no" if error else "", "stage": "read" if error else "",
+        "start": at(minutes - 5), "end": at(minutes), "elapsed": 300.0,
+        "seconds": {"open": 60.0, "classify": 200.0, "write": 30.0, "read": 150.0}, "windows": 7,
         **NOWHERE, **more,
     }  # fmt: skip
 
