@@ -1,10 +1,12 @@
-"""Makes the next item while the current one is used."""
+"""Does in another thread what is needed next: the next item of an iterator, or the import of a module."""
 
 from __future__ import annotations
 
+import importlib
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -28,3 +30,13 @@ def ahead(items: Iterator[T]) -> Iterator[Iterator[T]]:
                 del item  # otherwise three would exist
 
         yield each()
+
+
+def import_ahead(module: str) -> None:
+    """Imports a module in another thread, so that a later import of it takes no time."""
+
+    def load() -> None:
+        with suppress(Exception):  # raised again by the later import
+            importlib.import_module(module)
+
+    threading.Thread(target=load, name="import").start()

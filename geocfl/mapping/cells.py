@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 
+from geocfl.core.ahead import import_ahead
 from geocfl.core.grid import CellGrid
 from geocfl.core.progress import Progress
 from geocfl.errors import OutputError, SceneError
@@ -115,7 +116,12 @@ def classified(
         saved.fetch(folder)
     checkpoint, rows = _begin(classifier, scene, grid, update, folder, blocks, saved)
     resumed = checkpoint.windows
-    paced = partial(classifier.announce, scene, grid, rows, resident())
+    loaded = resident()
+
+    def paced(rate: float) -> None:
+        import_ahead("geocfl.products.write")
+        classifier.announce(scene, grid, rows, loaded, rate)
+
     with saved.kept(folder) if saved else nullcontext():
         seconds = classifier.classify(scene, grid, rows, checkpoint, progress, paced=paced)
         _refuse_empty(scene, checkpoint)

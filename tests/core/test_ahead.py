@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import sys
 import threading
 import time
 
 import pytest
 
-from geocfl.core.ahead import ahead
+from geocfl.core.ahead import ahead, import_ahead
 from geocfl.errors import SceneError
 
 
@@ -35,3 +36,13 @@ def test_an_error_of_the_reading_thread_arrives() -> None:
 
     with pytest.raises(SceneError, match="broken"), ahead(items()) as each:
         list(each)
+
+
+def test_a_module_is_imported_in_another_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "wave", raising=False)
+    import_ahead("no_module_of_this_name")  # said only by the import that needs it
+    import_ahead("wave")
+    for thread in threading.enumerate():
+        if thread.name == "import":
+            thread.join()
+    assert "wave" in sys.modules
