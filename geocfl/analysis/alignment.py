@@ -181,7 +181,7 @@ def _squares(example: SceneMap, crs: rasterio.CRS) -> Affine:
     return Affine(side, 0, 0, 0, -side, 0)
 
 
-def map_outline(m: SceneMap, crs: rasterio.CRS, nearby: float | None) -> NDArray[np.float64]:
+def map_outline(m: SceneMap, crs: rasterio.CRS, nearby: float | None, *, scene: bool = False) -> NDArray[np.float64]:
     """(n, 2) points around a map in a CRS, infinite where it is undefined.
 
     Args:
@@ -189,8 +189,12 @@ def map_outline(m: SceneMap, crs: rasterio.CRS, nearby: float | None) -> NDArray
         crs: Coordinate reference system of the points.
         nearby: The points' longitudes are moved to within 180 degrees of this longitude, so that no map is cut at the
             antimeridian; not with None, nor in a CRS that is not geographic.
+        scene: Around its scene, beyond which its last row and column of cells may reach.
     """
-    rows, columns = m.grid.rows, m.grid.columns
+    rows: float = m.grid.rows
+    columns: float = m.grid.columns
+    if scene:
+        rows, columns = m.grid.height / m.grid.stride, m.grid.width / m.grid.stride
     along = np.linspace(0, 1, SIDE_POINTS)
     edge = np.concatenate([np.zeros(SIDE_POINTS), along, np.ones(SIDE_POINTS), 1 - along])
     points = np.column_stack([columns * np.roll(edge, -SIDE_POINTS), rows * edge])

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
-import pandas as pd
 import pyproj
 from numpy.typing import NDArray
 
 from geocfl.analysis.design import Design
 from geocfl.analysis.sample_files import REFERENCE, is_answer
 from geocfl.core.legend import LulcClass
+from geocfl.core.table import read_csv
 from geocfl.errors import DataError, did_you_mean
 
 MOVED = 0.5
@@ -71,19 +72,14 @@ def fill_in(path: Path, points: gpd.GeoDataFrame) -> None:
     Raises:
         DataError: The file cannot be read, or is not of these points.
     """
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not a CSV file that can be read; pass one with columns id and {REFERENCE}") from error
-    for column in ("id", REFERENCE):
-        if column not in table.columns:
-            raise DataError(f"{path}: has no column {column}; {did_you_mean(column, table.columns)}rename or add it")
+    rows = read_csv(path, ("id", REFERENCE), f"pass answers with the columns id and {REFERENCE}")
+    numbers = [row["id"] for row in rows]
     known = set(points["id"].astype(str)) if "id" in points.columns else set()
-    if unknown := [number for number in table["id"] if number not in known]:
+    if unknown := [number for number in numbers if number not in known]:
         raise DataError(f"{path}: {_listed(unknown)} not in the sample; pass the answers of this sample")
-    if twice := sorted(set(table["id"][table["id"].duplicated()])):
+    if twice := sorted(number for number, count in Counter(numbers).items() if count > 1):
         raise DataError(f"{path}: {_listed(twice)} there twice; keep one line of each")
-    given = dict(zip(table["id"], table[REFERENCE], strict=True))
+    given = {row["id"]: row[REFERENCE] for row in rows}
     points[REFERENCE] = [given.get(number) for number in points["id"].astype(str)]
 
 

@@ -13,7 +13,7 @@ from rasterio.errors import RasterioError
 
 from geocfl.analysis.alignment import AlignedMap
 from geocfl.analysis.change_probability import change_probability, from_confidence, from_percent, most_probable
-from geocfl.analysis.overlap import Overlap, PairCounter, PairTable
+from geocfl.analysis.overlap import Overlap, PairCounter, PairTable, beyond_scene
 from geocfl.core.legend import NODATA, UNCLASSIFIED, Legend
 from geocfl.core.progress import Progress, counted
 from geocfl.core.transitions import transition_codes
@@ -129,12 +129,13 @@ def write_cells(
 
 
 def read_codes(part: AlignedMap, both: Overlap, rows: slice, classes: int) -> NDArray[np.uint8]:
-    """(rows, columns) class codes of a map on the common cells.
+    """(rows, columns) class codes of a map on the common cells; no data beyond its scene.
 
     Raises:
         DataError: They cannot be decoded, or are not in the legend.
     """
     codes: NDArray[np.uint8] = part.read(part.map.path, both.grid, rows, slice(0, both.grid.columns))
+    codes[beyond_scene(part, both, rows)] = NODATA
     if ((codes > classes) & (codes != UNCLASSIFIED)).any():
         raise DataError(f"{part.map.path}: holds codes that its legend lacks; pass an unchanged map")
     return codes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geocfl.core.legend import Legend
+from geocfl.core.table import read_csv
 from geocfl.errors import DataError, UsageError, unknown_name
 
 PERSISTENCE = 0.9
@@ -40,18 +40,10 @@ def read_prior(path: Path, legend: Legend) -> NDArray[np.float64]:
     """
     codes = {c.name: c.code - 1 for c in legend}
     prior = np.zeros((len(legend), len(legend)))
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            for name in COLUMNS:
-                if name not in (reader.fieldnames or ()):
-                    raise DataError(f"{path}: has no column {name}; pass the table of a change map, X_change.csv")
-            for row in reader:
-                before, after, share = (row[name] or "" for name in COLUMNS)
-                if share and before in codes and after in codes:
-                    prior[codes[before], codes[after]] = _share(path, share)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read as CSV ({error}); pass the table of a change map") from error
+    for row in read_csv(path, COLUMNS, "pass the table of a change map, NAME_change.csv"):
+        before, after, share = row.values()
+        if share and before in codes and after in codes:
+            prior[codes[before], codes[after]] = _share(path, share)
     for c, total in zip(legend, prior.sum(axis=1), strict=True):
         if not total:
             raise DataError(f"{path}: has no shares from {c.name}; add a row for each class that it may become")

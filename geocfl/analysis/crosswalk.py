@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
 from geocfl.core.legend import UNCLASSIFIED, Legend
+from geocfl.core.table import read_csv
 from geocfl.errors import DataError, unknown_name
 
 COLUMNS = ("code", "name", "class")
@@ -45,19 +45,11 @@ def read_crosswalk(path: Path, legend: Legend) -> list[ForeignClass]:
         DataError: It cannot be read, lacks a column, has a code twice, or names a class that the map lacks.
     """
     found: dict[int, ForeignClass] = {}
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            for column in COLUMNS:
-                if column not in (reader.fieldnames or ()):
-                    raise DataError(f"{path}: has no column {column}; a crosswalk has {', '.join(COLUMNS)}", page=PAGE)
-            for row in reader:
-                entry = _entry(path, {column: (row[column] or "").strip() for column in COLUMNS}, legend)
-                if entry.code in found:
-                    raise DataError(f"{path}: has code {entry.code} twice; keep one of the rows", page=PAGE)
-                found[entry.code] = entry
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read as CSV ({error}); pass a crosswalk", page=PAGE) from error
+    for row in read_csv(path, COLUMNS, f"pass a crosswalk with the columns {', '.join(COLUMNS)}", PAGE):
+        entry = _entry(path, row, legend)
+        if entry.code in found:
+            raise DataError(f"{path}: has code {entry.code} twice; keep one of the rows", page=PAGE)
+        found[entry.code] = entry
     if not found:
         raise DataError(f"{path}: has no rows; add one for each code of the other map", page=PAGE)
     return list(found.values())

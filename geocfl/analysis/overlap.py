@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
+from rasterio.features import geometry_mask
 
 from geocfl.analysis.alignment import AlignedMap, crop, map_outline, place_maps
 from geocfl.core.grid import CellGrid
@@ -23,7 +24,7 @@ class Overlap:
     """Two maps on the cells that both cover.
 
     Attributes:
-        grid: The cells. They are those of the first map, cut at the scenes' rectangles, if the cells of both coincide.
+        grid: The cells, cut at the scene's rectangle of a map whose cells they are.
         first: The first map on them.
         second: The second map on them.
     """
@@ -60,27 +61,42 @@ def overlap(first: SceneMap, second: SceneMap) -> Overlap:
     if rows.start >= rows.stop or columns.start >= columns.stop:
         raise apart
     grid, (one, two) = crop(grid, placed, rows, columns)
-    return Overlap(_cut(grid, one, two), one, two)
+    return Overlap(_cut(grid, [one, two]), one, two)
 
 
-def _cut(grid: CellGrid, one: AlignedMap, two: AlignedMap) -> CellGrid:
-    """The grid in pixels of the first map, cut at both scenes' rectangles, if the maps' cells are its cells."""
-    stride = one.map.grid.stride
-    if not (one.copied and two.copied):
+def _cut(grid: CellGrid, placed: Sequence[AlignedMap]) -> CellGrid:
+    """The grid in pixels of a map whose cells are its cells, cut at the scenes' rectangles of such maps."""
+    copied = [part for part in placed if part.copied]
+    if not copied:
         return grid
-    sides = []
+    stride, sides = copied[0].map.grid.stride, []
     for cells, starts, lengths in (
-        (grid.rows, (one.top, two.top), (one.map.grid.height, two.map.grid.height)),
-        (grid.columns, (one.left, two.left), (one.map.grid.width, two.map.grid.width)),
+        (grid.rows, [p.top for p in copied], [p.map.grid.height for p in copied]),
+        (grid.columns, [p.left for p in copied], [p.map.grid.width for p in copied]),
     ):
-        strides = (stride, two.map.grid.stride)
+        strides = [p.map.grid.stride for p in copied]
         ends = [stride * start + stride * length / s for start, length, s in zip(starts, lengths, strides, strict=True)]
         end = min(float(cells * stride), *ends)
         if not end.is_integer():  # pixels of different sizes
             return grid
         sides.append(int(end))
-    pixel = one.map.grid.transform @ Affine.translation(-one.left * stride, -one.top * stride)
+    transform = copied[0].map.grid.transform
+    pixel = transform @ Affine.translation(-copied[0].left * stride, -copied[0].top * stride)
     return CellGrid(sides[0], sides[1], stride, stride, pixel, grid.crs)
+
+
+def beyond_scene(part: AlignedMap, both: Overlap, rows: slice) -> NDArray[np.bool_]:
+    """(rows, columns) whether the middle of each common cell lies beyond the scene of a map with other cells.
+
+    A map's last row and column of cells may reach beyond its scene; smaller cells there have no area on the map.
+    """
+    own, shape = part.map.grid, (rows.stop - rows.start, both.grid.columns)
+    if part.copied or not (own.height % own.stride or own.width % own.stride):
+        return np.zeros(shape, bool)
+    edge = map_outline(part.map, both.grid.crs, both.grid.transform.c, scene=True)
+    ring = {"type": "Polygon", "coordinates": [edge.tolist()]}
+    cells = both.grid.cell_transform @ Affine.translation(0, rows.start)
+    return np.asarray(geometry_mask([ring], shape, cells))
 
 
 @dataclass(frozen=True)

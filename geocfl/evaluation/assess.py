@@ -138,7 +138,7 @@ def _require_answers(path: Path, answers: Answers, missing_at_random: bool) -> N
         total = answers.missing + len(answers.points)
         raise DataError(
             f"{path}: {answers.missing} of {total} points have no answer or are gone; answer them, or use "
-            "`missing_at_random=True` if it is chance that they are missing, and not that they are hard"
+            "`missing_at_random=True` if they are missing by chance, and not because they are hard to answer"
         )
 
 

@@ -164,7 +164,7 @@ def find(
                 progress(shown(catalog.url), len(candidates), len(candidates), "scene")
     clear = [s for s in candidates.values() if max_cloud is None or (s.cloud is not None and s.cloud <= max_cloud)]
     if not clear:
-        limit = "" if max_cloud is None else f" with at most {max_cloud:g} % clouds"
+        limit = "" if max_cloud is None else f" with at most {max_cloud:g}% clouds"
         raise SceneError(
             f"{shown(catalog.url)}: {catalog.collection} has no scene of this place in {datetime}{limit}; widen the "
             "period" + ("" if max_cloud is None else ", or raise `max_cloud`"),

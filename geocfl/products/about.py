@@ -86,4 +86,4 @@ def _model(model: Mapping[str, Any]) -> str:
     test = (model.get("origin") or {}).get("metrics", {}).get("test", {})
     if not {"accuracy", "n"} <= set(test):
         return f"Model {model['name']}."
-    return f"Model {model['name']}, right on {100 * test['accuracy']:.1f} % of {test['n']:,} test patches."
+    return f"Model {model['name']}, right on {100 * test['accuracy']:.1f}% of {test['n']:,} test patches."

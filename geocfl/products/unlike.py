@@ -57,7 +57,7 @@ def unlike_sentence(summary: Mapping[str, Any]) -> str:
     found = summary.get("novelty")
     if found is None:
         return ""
-    share = "<0.1 %" if 0 < found["share"] < 0.0005 else f"{100 * found['share']:.1f} %"
+    share = "<0.1%" if 0 < found["share"] < 0.0005 else f"{100 * found['share']:.1f}%"
     return (
         f"{share} of this map lies on land unlike anything the model was trained on "
         f"(beyond percentile {found['percentile']} of its validation patches)."

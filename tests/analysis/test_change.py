@@ -263,6 +263,16 @@ def test_other_cells_are_compared_with_the_nearest(tmp_path):
     assert again.summary["changed"]["cells"] >= 9
 
 
+@pytest.mark.parametrize("strides", [(STRIDE, 2 * STRIDE), (2 * STRIDE, STRIDE)])
+def test_other_cells_of_the_same_scene_have_its_area(tmp_path, strides):
+    paths = [
+        write_map(tmp_path / name, np.full((128 // stride, 128 // stride), FOREST), stride=stride, cut=9)
+        for name, stride in zip("AB", strides, strict=True)
+    ]
+    made = change(*paths, tmp_path / "X_change.tif")
+    assert made.summary["total"]["hectares"] == pytest.approx((128 - 9) ** 2 / 100, rel=1e-3)
+
+
 @given(st.integers(2, 6), st.integers(0, 2**32 - 1), st.floats(0.05, 0.99))
 @settings(max_examples=30, deadline=None)
 def test_probability_is_that_of_bayes_rule(classes, seed, persistence):

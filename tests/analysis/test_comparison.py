@@ -93,6 +93,17 @@ def test_in_degrees_and_coarser(tmp_path, crosswalk):
         assert found.agreement > (0.97 if count == 1600 else 0.9)
 
 
+@pytest.mark.parametrize("crs", [UTM33, CRS.from_epsg(4326)])
+def test_hectares_end_at_the_scene(tmp_path, crosswalk, crs):
+    """Cells that reach beyond the scene count with their part in it, also on a foreign map of small cells."""
+    own = write_map(tmp_path / "A", np.full((3, 4), 2), cut=11)
+    ground = rasterio.transform.array_bounds(3 * STRIDE, 4 * STRIDE, PIXEL)
+    west, south, east, north = transform_bounds(UTM33, crs, *ground)
+    place = Affine((east - west) / 400, 0, west, 0, -(north - south) / 300, north)
+    found = compare_maps(own, write_other(tmp_path / "o.tif", np.full((300, 400), 10), place, crs), crosswalk)
+    assert found.hectares.sum() == pytest.approx((3 * STRIDE - 11) * (4 * STRIDE - 11) / 100, rel=0.01)
+
+
 def test_refusals(tmp_path, crosswalk):
     own = write_map(tmp_path / "A", [[2, 8]])
     good = write_other(tmp_path / "o.tif", np.full((16, 32), 10))
@@ -121,7 +132,7 @@ def test_refusals(tmp_path, crosswalk):
         with pytest.raises(DataError, match=message) as caught:
             compare_maps(own, other, crosswalk)
         assert "\n" not in str(caught.value)
-    with pytest.raises(DataError, match="cannot be read as CSV"):
+    with pytest.raises(DataError, match="cannot be read"):
         compare_maps(own, good, tmp_path / "none.csv")
     with pytest.raises(UsageError, match=r"must end in \.csv"):
         compare_maps(own, good, crosswalk, out=tmp_path / "t.txt")

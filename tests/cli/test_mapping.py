@@ -48,7 +48,7 @@ def test_the_table_is_followed_by_the_share_of_unlike_land(tiny_model: Path, sce
     result.summary["novelty"] = {"percentile": 95, "cells": 1, "hectares": 2.0, "share": 0.12}
     said = set(described(result).splitlines()) - set(plain.splitlines())
     (sentence,) = said
-    assert sentence.startswith("12.0 % of this map lies on land unlike anything the model was trained on")
+    assert sentence.startswith("12.0% of this map lies on land unlike anything the model was trained on")
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def said(**changes):
 def test_a_map_says_when_by_what_how_well_and_from_whose_data() -> None:
     assert said() == About(
         taken="Sentinel-2 L2A, 16 April 2019",
-        model="Model m, right on 92.4 % of 5,400 test patches.",
+        model="Model m, right on 92.4% of 5,400 test patches.",
         limits="Less accurate on land and in seasons unlike the training data.",
         reading="Each cell has the class of a window of 640 m.",
         credit="Contains modified Copernicus Sentinel data 2019.",

@@ -102,7 +102,7 @@ FOREIGN = (
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        (None, r"S_lulc\.tif: has no legend; keep S_lulc\.tif\.aux\.xml"),
+        (None, r"S_lulc\.tif: has no legend; pass a map made by geocfl, and keep its S_lulc\.tif\.aux\.xml"),
         ("", "has no legend"),
         ("<PAMDataset/>", "has no legend"),
         (FOREIGN.format(""), "not a map's"),

@@ -179,7 +179,7 @@ def test_files_open_with_named_and_colored_classes(qgis, make_map, codes, grid_o
     for name in vectors:
         expected = {"valid": True, "renderer": "categorizedSymbol", "attribute": "class_code", "classes": wanted}
         assert unmixed(shown[name]) == expected, name
-        assert shown[name]["tip"].endswith("</b>, 75&nbsp;%")
+        assert shown[name]["tip"].endswith("</b>, 75%")
     assert shown["windows"]["features"] == np.count_nonzero(codes)
     for name, value, stops in (
         ("confidence", 0.75, style.CONFIDENCE_STOPS),
@@ -289,7 +289,7 @@ def test_project_opens_anywhere_on_the_map_over_the_scene(qgis, make_map, codes,
         ["Scene, true color", True, False, "multibandcolor", 1],
     ]
     assert layers[0]["classes"] == layers[3]["classes"] == [*CLASSES, UNCLASSIFIED]
-    assert layers[0]["tip"].endswith("75&nbsp;%")
+    assert layers[0]["tip"].endswith("75%")
     assert [layer["stops"][-1][2] for layer in layers[1:3]] == ["#fde725", "#bd0026"]
     assert layers[4]["bands"] == [1, 2, 3, 4]
 
@@ -370,7 +370,7 @@ def test_awkward_names_and_crs(qgis, make_map, tmp_path, grid_of):
     assert title.startswith(stem)
     wanted = [[c.code, c.name, c.color] for c in AWKWARD]
     assert layers[0]["classes"] == layers[3]["classes"] == wanted
-    assert layers[0]["tip"] == '<b>&lt;b>&amp;"é&lt;/b></b>, 75&nbsp;%'
+    assert layers[0]["tip"] == '<b>&lt;b>&amp;"é&lt;/b></b>, 75%'
 
     opened = qgis(
         "layers",
@@ -442,8 +442,8 @@ def test_areas_of_zones_open_in_the_color_of_their_largest_class(qgis, make_map,
     assert layer["classes"] == [*([c.code, c.name, c.color] for c in AWKWARD), [0, "No class", "#ffffff"]]
     assert layer["labels"] == "zone"
     assert layer["tip"] == (
-        "<b>a &lt;b> &amp; 'c'</b><br>&lt;b&gt;&amp;&quot;é&lt;/b&gt; 75&nbsp;%, 122.9&nbsp;ha"
-        "<br>[% 1 + 1 %] &#x27;x&#x27; \\ &lt;/Option&gt; 25&nbsp;%, 41.0&nbsp;ha"
+        "<b>a &lt;b> &amp; 'c'</b><br>&lt;b&gt;&amp;&quot;é&lt;/b&gt; 75%, 122.9&nbsp;ha"
+        "<br>[% 1 + 1 %] &#x27;x&#x27; \\ &lt;/Option&gt; 25%, 41.0&nbsp;ha"
     )
     drawn = np.asarray(Image.open(tmp_path / "zones.png").convert("RGB"))
     assert tuple(drawn[2, 2]) == AWKWARD[1].rgb

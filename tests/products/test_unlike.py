@@ -26,7 +26,7 @@ def test_a_map_without_novelty_says_nothing(cells_of, grid_of):
     assert unlike_sentence({}) == ""
 
 
-@pytest.mark.parametrize(("share", "text"), [(0.1234, "12.3 %"), (0.0, "0.0 %"), (0.0001, "<0.1 %"), (1.0, "100.0 %")])
+@pytest.mark.parametrize(("share", "text"), [(0.1234, "12.3%"), (0.0, "0.0%"), (0.0001, "<0.1%"), (1.0, "100.0%")])
 def test_the_sentence(share, text):
     found = unlike_sentence({"novelty": {"percentile": 95, "cells": 1, "hectares": 1.0, "share": share}})
     assert found.startswith(f"{text} of this map lies on land unlike anything the model was trained on")

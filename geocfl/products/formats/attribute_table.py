@@ -24,7 +24,7 @@ def read_legend(path: Path) -> Legend:
     virtual = path.suffix.lower() == ".vrt"
     missing = DataError(
         f"{path}: has no legend; "
-        + ("pass a map" if virtual else f"keep {path.name}.aux.xml, which geocfl map writes, beside it")
+        + ("pass a map" if virtual else f"pass a map made by geocfl, and keep its {path.name}.aux.xml beside it")
     )
     try:
         text = (path if virtual else path.with_name(path.name + ".aux.xml")).read_bytes()

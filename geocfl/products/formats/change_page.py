@@ -118,7 +118,7 @@ def _subtitle(grid: CellGrid, summary: Mapping[str, Any]) -> str:
     return " · ".join(
         [
             *filter(None, [About.of_change(summary).taken]),
-            f"{changed['hectares']:,.0f} ha changed ({changed['share']:.1%})".replace("%", " %"),
+            f"{changed['hectares']:,.0f} ha changed ({changed['share']:.1%})",
             f"{total['hectares']:,.0f} ha in {total['cells']:,} cells of {summary['cell_size_m']:g} m",
             grid.crs_name(),
         ]

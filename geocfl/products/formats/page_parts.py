@@ -127,7 +127,7 @@ def _spread(counts: NDArray[np.int64]) -> str:
 
 def _percent(share: float) -> str:
     """A share as text."""
-    return "&lt;0.1 %" if 0 < share < 0.0005 else f"{share:.1%}".replace("%", " %")
+    return "&lt;0.1%" if 0 < share < 0.0005 else f"{share:.1%}"
 
 
 def reading_note(grid: CellGrid, legend: Legend, summary: Mapping[str, Any]) -> str:

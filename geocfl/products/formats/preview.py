@@ -209,7 +209,7 @@ def _percent(share: float | None) -> str:
     """A share as text; a dash for absent classes."""
     if not share:
         return ABSENT
-    return "<0.1 %" if share < 0.0005 else f"{share * 100:.1f} %"
+    return "<0.1%" if share < 0.0005 else f"{share * 100:.1f}%"
 
 
 def _subtitle(grid: CellGrid, ground: _Ground, about: About) -> str:

@@ -127,7 +127,7 @@ def zones_qml(legend: Sequence[LulcClass], fields: Sequence[str], name: str) -> 
     total = " + ".join(hectares)
     rows = [
         f"if({area} > 0.005 * ({total}), '<br>' || {_text(escape(c.name))} || ' ' || "
-        f"round(100 * {area} / ({total}), 1) || '&nbsp;%, ' || format_number({area}, 1) || '&nbsp;ha', '')"
+        f"round(100 * {area} / ({total}), 1) || '%, ' || format_number({area}, 1) || '&nbsp;ha', '')"
         for c, area in zip(legend, hectares, strict=True)
     ]
     tip = ET.Element("mapTip")
@@ -255,7 +255,7 @@ def map_tip(share: str = "confidence") -> ET.Element:
     tip = ET.Element("mapTip")
     # The class name is text, the tip is HTML.
     name = "replace(replace(\"class_name\", '&', '&amp;'), '<', '&lt;')"
-    tip.text = f"<b>[% {name} %]</b>" + (f', [% round(100 * "{share}") %]&nbsp;%' if share else "")
+    tip.text = f"<b>[% {name} %]</b>" + (f', [% round(100 * "{share}") %]%' if share else "")
     return tip
 
 

@@ -150,7 +150,7 @@ def test_bounds_are_in_full(page_of, grid_of, codes):
 def test_land_unlike_the_training_data_is_said(page_of, grid_of, codes):
     novelty = {"percentile": 95, "cells": 3, "hectares": 7.0, "share": 0.123}
     page = page_of(codes, grid_of(codes), novelty=novelty).read_text()
-    assert "12.3 % of this map lies on land unlike anything the model was trained on" in page
+    assert "12.3% of this map lies on land unlike anything the model was trained on" in page
     assert "unlike anything" not in page_of(codes, grid_of(codes)).read_text()
 
 
@@ -318,7 +318,7 @@ def test_readout_tells_each_cell(page_of, grid_of, codes, confidence, show):
         name, percent, position = point_at(page, grid, row, column)
         code = codes[row, column]
         assert name == {0: "No data", 255: "Unclassified"}.get(code) or EUROSAT[code].name
-        assert percent == ("" if code == 0 else f"confidence {confidence[row, column]} %")
+        assert percent == ("" if code == 0 else f"confidence {confidence[row, column]}%")
         x, y = map(float, position.split(", "))
         assert (x, y) == pytest.approx(grid.cell_transform @ (column + 0.2, row + 0.2), abs=10)
         assert page.locator("#readout").bounding_box() == box
@@ -389,7 +389,7 @@ def test_opacity_blends_classes_and_scene(page_of, grid_of, codes, show):
         share = percent / 100
         blend = [share * c + (1 - share) * 90 for c in EUROSAT[codes[0, 1]].rgb]
         assert near(color_at(page, *here), blend)
-        assert page.locator("#opacity-value").inner_text() == f"{percent} %"
+        assert page.locator("#opacity-value").inner_text() == f"{percent}%"
 
 
 def test_zooming_keeps_cells_sharp_and_the_way_back(page_of, grid_of, codes, show):

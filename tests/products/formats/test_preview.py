@@ -60,7 +60,7 @@ def test_bytes_repeat(tmp_path, cells_of, grid_of, codes):
 
 def test_a_note_stands_below_the_map(tmp_path, cells_of, grid_of, codes):
     scene, cells, grid = stretch(np.ones((9, 9, 3))), cells_of(codes), grid_of(codes)
-    for name, note in (("plain", ""), ("noted", "12.0 % of this map lies on land unlike anything " + "far away " * 40)):
+    for name, note in (("plain", ""), ("noted", "12.0% of this map lies on land unlike anything " + "far away " * 40)):
         write_preview(tmp_path / f"{name}.png", scene, cells, grid, EUROSAT, "S", note)
     plain, noted = (np.array(Image.open(tmp_path / f"{name}.png").convert("L")) for name in ("plain", "noted"))
     extra = noted.shape[0] - plain.shape[0]
@@ -84,7 +84,7 @@ def test_a_graticule_lies_over_scene_and_map(tmp_path, cells_of, grid_of):
 
 def test_date_and_credit_are_on_the_picture(tmp_path, cells_of, grid_of, codes):
     scene, cells, grid = stretch(np.ones((9, 9, 3))), cells_of(codes), grid_of(codes)
-    about = About("Sentinel-2 L2A, 16 April 2019", "Model m, right on 92.4 % of 5,400 test patches.", "Less elsewhere.")
+    about = About("Sentinel-2 L2A, 16 April 2019", "Model m, right on 92.4% of 5,400 test patches.", "Less elsewhere.")
     told = replace(about, credit="Contains modified Copernicus Sentinel data 2019.")
     heights = []
     for name, said in (("none", None), ("model", about), ("credit", told)):

@@ -94,7 +94,7 @@
       swatch.style.background = known ? known.color : "";
       swatch.classList.toggle("hatched", !known);
       name.textContent = known ? known.name : "No data";
-      percent.textContent = confidence[cell] > 100 ? "" : `confidence ${confidence[cell]} %`;
+      percent.textContent = confidence[cell] > 100 ? "" : `confidence ${confidence[cell]}%`;
       position.textContent = `${(a * x + b * y + c).toFixed(decimals)}, ${(d * x + e * y + f).toFixed(decimals)}`;
       const [wide, high] = [extent[0] / columns, extent[1] / rows];
       outline.setBounds(box(column * wide, row * high, Math.min((column + 1) * wide, width),
@@ -120,7 +120,7 @@
           bar.setAttribute(key, value);
         }
         const title = document.createElementNS(svg.namespaceURI, "title");
-        title.textContent = `${c.name}, ${bin * 5} to ${bin * 5 + 5} %: ${number.format(c.bins[bin])} cells`;
+        title.textContent = `${c.name}, ${bin * 5} to ${bin * 5 + 5}%: ${number.format(c.bins[bin])} cells`;
         bar.append(title);
         bars.push(bar);
       }
@@ -162,7 +162,7 @@
     const slider = find("opacity");
     function apply() {
       overlay.setOpacity(slider.value / 100);
-      find("opacity-value").textContent = `${slider.value} %`;
+      find("opacity-value").textContent = `${slider.value}%`;
     }
     slider.addEventListener("input", apply);
     apply();
