@@ -1,17 +1,10 @@
-"""A finished map: where its files lie, what is in them, how it looks."""
+"""A finished map: its cells, polygons, legend and class table, read from its files."""
 
 from __future__ import annotations
 
-import base64
-import io
-import math
-import tempfile
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,20 +12,21 @@ import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import RasterioError
 
-from geocfl.core.display import html_table, paragraph
-from geocfl.core.files import check_readable, parsed_json
+from geocfl.core.files import parsed_json
 from geocfl.core.grid import CellGrid
 from geocfl.core.keywords import declared
-from geocfl.core.legend import NODATA, UNCLASSIFIED, WITHHELD, Legend, shown_classes
+from geocfl.core.legend import NODATA, UNCLASSIFIED, WITHHELD, Legend
 from geocfl.errors import DataError
-from geocfl.products.files import FILES, LULC, SUMMARY
+from geocfl.products.files import SUMMARY
 from geocfl.products.formats.attribute_table import read_legend
 from geocfl.products.formats.features import read_facts, read_features
 from geocfl.products.formats.vector_formats import POLYGONS
+from geocfl.products.map_files import MapFiles, class_raster, files_of
+from geocfl.products.map_view import draw, notebook_html
 from geocfl.products.scratch import NO_CONFIDENCE
-from geocfl.products.storage import existing, in_store, open_raster, output_folder
+from geocfl.products.storage import output_folder
 from geocfl.products.summary import ClassTable, class_table_of_rasters, format_table
 
 if TYPE_CHECKING:
@@ -42,11 +36,6 @@ if TYPE_CHECKING:
 
 POLYGON_FILES = ("gpkg", "geoparquet", "flatgeobuf", "geojson")
 """Where polygons are looked for; GeoJSON last, whose coordinates are not the scene's own."""
-DRAWN_CELLS = 2000
-"""Cells along the longer side of a plot; of a larger map every n-th is drawn."""
-SHOWN_PIXELS = 900
-"""Width of the picture that a notebook shows."""
-BESIDE_A_VIRTUAL_RASTER = ("lulc_style", "confidence", "confidence_style")
 
 
 class SceneMap:
@@ -71,6 +60,7 @@ class SceneMap:
             already_done: Whether an earlier run had written the map.
         """
         self.paths = dict(paths)
+        self._files = MapFiles(self.paths)
         self.already_done = already_done
         if summary is not None:
             self.summary = summary
@@ -89,7 +79,7 @@ class SceneMap:
             )
         path = self.paths["summary"]
         try:
-            content: dict[str, Any] = parsed_json(self._read("summary"))
+            content: dict[str, Any] = parsed_json(self._files.read("summary"))
         except ValueError as error:
             raise DataError(f"{path}: is not a map's summary; map the scene again") from error
         return content
@@ -143,7 +133,7 @@ class SceneMap:
         Raises:
             DataError: The map was made without ``lulc`` among its products.
         """
-        return self._file("lulc")
+        return self._files.find("lulc")
 
     @cached_property
     def lulc(self) -> NDArray[np.uint8]:
@@ -152,7 +142,7 @@ class SceneMap:
         Raises:
             DataError: The map was made without ``lulc`` among its products, or its file is gone.
         """
-        with self._open("lulc") as dataset:
+        with self._files.open("lulc") as dataset:
             codes: NDArray[np.uint8] = dataset.read(1)
         return codes
 
@@ -163,7 +153,7 @@ class SceneMap:
         Raises:
             DataError: The map was made without ``confidence`` among its products, or its file is gone.
         """
-        with self._open("confidence") as dataset:
+        with self._files.open("confidence") as dataset:
             percent = dataset.read(1)
         return np.where(percent == NO_CONFIDENCE, np.nan, percent / 100).astype(np.float32)
 
@@ -176,7 +166,7 @@ class SceneMap:
         Raises:
             DataError: The map was made without ``novelty`` among its products, or its file is gone.
         """
-        with self._open("novelty") as dataset:
+        with self._files.open("novelty") as dataset:
             percent = dataset.read(1)
         return np.where(percent == NO_CONFIDENCE, np.nan, percent).astype(np.float32)
 
@@ -187,7 +177,7 @@ class SceneMap:
         Raises:
             DataError: The map was made without ``probabilities`` among its products, or its file is gone.
         """
-        with self._open("probabilities") as dataset:
+        with self._files.open("probabilities") as dataset:
             percent = dataset.read().transpose(1, 2, 0)
         return np.where(percent == NO_CONFIDENCE, np.nan, percent / np.float32(100)).astype(np.float32)
 
@@ -200,7 +190,7 @@ class SceneMap:
         Raises:
             DataError: The map was made without ``features`` among its products, or its file is gone or damaged.
         """
-        with self._features() as file:
+        with self._files.features() as file:
             return read_features(file, self.grid.rows, self.grid.columns)
 
     @cached_property
@@ -210,7 +200,7 @@ class SceneMap:
         Raises:
             DataError: As for `features`.
         """
-        with self._features() as file:
+        with self._files.features() as file:
             return read_facts(file)
 
     @cached_property
@@ -222,7 +212,7 @@ class SceneMap:
         Raises:
             DataError: The map was made without ``sets`` among its products, or its file is gone.
         """
-        with self._open("sets") as dataset:
+        with self._files.open("sets") as dataset:
             masks, nodata = dataset.read(2), dataset.nodata
         bits = np.left_shift(1, np.arange(len(self.legend))).astype(masks.dtype)
         members: NDArray[np.bool_] = (masks[..., None] & bits != 0) & (masks != nodata)[..., None]
@@ -244,7 +234,7 @@ class SceneMap:
         for name in POLYGON_FILES:
             if name not in self.paths:
                 continue
-            with self._on_disk(name) as path:
+            with self._files.on_disk(name) as path:
                 if name == "geoparquet":
                     return gpd.read_parquet(path).rename_geometry("geometry")
                 if name != "gpkg":
@@ -252,7 +242,7 @@ class SceneMap:
                 if POLYGONS in pyogrio.list_layers(path)[:, 0]:  # else it holds only windows
                     return gpd.read_file(path, layer=POLYGONS)
         raise DataError(
-            f"{self._folder}: the map of {self.name} has no polygons; map the scene again with gpkg in `vector`"
+            f"{self._files.folder}: the map of {self.name} has no polygons; map the scene again with gpkg in `vector`"
         )
 
     @cached_property
@@ -301,9 +291,7 @@ class SceneMap:
     @property
     def name(self) -> str:
         """The stem that the names of the files begin with."""
-        if "lulc" in self.paths:
-            return self.path.stem.removesuffix(LULC)
-        return self.paths["summary"].name.removesuffix(SUMMARY)
+        return self._files.name
 
     def plot(self, ax: Axes | None = None, *, legend: bool = True) -> Axes:
         """Draws the map in the colors of its legend.
@@ -315,28 +303,7 @@ class SceneMap:
         Returns:
             The axes, in coordinates of `crs`.
         """
-        from matplotlib.patches import Patch
-
-        if ax is None:
-            import matplotlib.pyplot as plt
-
-            _, ax = plt.subplots(figsize=(9, 6), layout="compressed")
-        step = -(-max(self.lulc.shape) // DRAWN_CELLS)
-        codes = self.lulc[::step, ::step]
-        palette = np.zeros((256, 4), np.uint8)
-        for c in shown_classes(self.legend, unclassified=True):
-            palette[c.code] = (*c.rgb, 255)
-        left, top = self.transform @ (0, 0)
-        right, bottom = self.transform @ (step * codes.shape[1], step * codes.shape[0])
-        ax.imshow(palette[codes], extent=(left, right, bottom, top), interpolation="nearest")
-        west, south, east, north = self.bounds
-        aspect = 1 / math.cos(math.radians((south + north) / 2)) if self.crs and self.crs.is_geographic else 1
-        ax.set(xlim=(west, east), ylim=(south, north), aspect=aspect, title=self.name)
-        ax.ticklabel_format(useOffset=False, style="plain")
-        if legend:
-            shown = [Patch(facecolor=color, label=name) for color, name, row in self._lines() if row["cells"] and color]
-            ax.legend(handles=shown, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, frameon=False)
-        return ax
+        return draw(self, ax, legend=legend)
 
     def __repr__(self) -> str:
         """One line: how many cells, the largest classes, where."""
@@ -346,45 +313,10 @@ class SceneMap:
             shares = [f"{row['name']} {row['share']:.1%}" for row in rows if row["share"]]
             found = ", ".join([*shares[:3], *(["..."] if len(shares) > 3 else [])]) or "no class"
             found += "; "
-        return f"<SceneMap {self.name}: {self._extent()}; {found}in {self._folder}>"
+        return f"<SceneMap {self.name}: {self._extent()}; {found}in {self._files.folder}>"
 
     def _repr_html_(self) -> str:
-        lines = []
-        for color, name, row in self._lines():
-            share, sure = (
-                "" if row.get(key) is None else form(row[key])
-                for key, form in (("share", "{:.1%}".format), ("confidence", "{:.2f}".format))
-            )
-            if row["cells"]:
-                lines.append((color, [name, f"{row['cells']:,}", f"{row['hectares']:,.1f}", share, sure]))
-        table = html_table(["class", "cells", "hectares", "share", "confidence"], lines)
-        return paragraph(f"{self.name}: {self._extent()}, in {self._folder}") + self._picture() + table
-
-    def _picture(self) -> str:
-        """The preview, made small enough to be kept in a notebook; nothing where there is none."""
-        from PIL import Image
-
-        if "preview" not in self.paths:
-            return ""
-        try:
-            with Image.open(io.BytesIO(self._read("preview"))) as preview:
-                small = preview.convert("RGB")
-        except (DataError, OSError):  # a table still says something
-            return ""
-        small.thumbnail((SHOWN_PIXELS, SHOWN_PIXELS), Image.Resampling.LANCZOS)
-        small.save(content := io.BytesIO(), "JPEG", quality=85)
-        source = f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"
-        return f'<img alt="Scene and map" style="max-width:100%" src="{source}">'
-
-    def _lines(self) -> list[tuple[str | None, str, Mapping[str, Any]]]:
-        """Color, name and row of the class table, by falling area, then of the cells without a class."""
-        colors = {c.code: c.color for c in self.legend} if "lulc" in self.paths else {}
-        by_area = sorted(self.classes["classes"], key=lambda row: -row["hectares"])
-        return [
-            *((colors.get(row["code"]), row["name"], row) for row in by_area),
-            (WITHHELD.color, WITHHELD.name, self.classes["unclassified"]),
-            (None, "No data", self.classes["nodata"]),
-        ]
+        return notebook_html(self, f"{self.name}: {self._extent()}, in {self._files.folder}")
 
     @property
     def _has_summary(self) -> bool:
@@ -397,10 +329,6 @@ class SceneMap:
             cells, side = self.grid.rows * self.grid.columns, self.grid.stride * self.grid.meters_per_pixel()[1]
         return f"{cells:,} cells of {side:g} m"
 
-    @property
-    def _folder(self) -> Path:
-        return next(iter(self.paths.values())).parent
-
     @cached_property
     def _header(self) -> _Header:
         """What the class raster says about itself.
@@ -408,84 +336,12 @@ class SceneMap:
         Raises:
             DataError: It is no raster, or not one of classes.
         """
-        with self._open("lulc") as dataset:
+        with self._files.open("lulc") as dataset:
             if dataset.count != 1 or dataset.dtypes[0] != "uint8":
                 raise DataError(
                     f"{self.path}: not a class raster, which has one band of bytes; pass a map, such as scene_lulc.tif"
                 )
             return _Header(dataset.shape, dataset.transform, dataset.crs, dataset.tags())
-
-    @contextmanager
-    def _open(self, name: str) -> Iterator[Any]:
-        """One of the map's rasters.
-
-        Raises:
-            DataError: It was not among the products, is gone, or cannot be read.
-        """
-        path = self._file(name)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                with open_raster(path) as dataset:
-                    yield dataset
-        except (RasterioError, OSError) as error:
-            if not in_store(path):
-                if not path.exists():
-                    raise DataError(f"{path}: is gone; map the scene again") from error
-                check_readable(path)
-            raise DataError(f"{path}: not a raster that GDAL reads; map the scene again, or pass another") from error
-
-    @contextmanager
-    def _on_disk(self, name: str) -> Iterator[Path]:
-        """A file that GDAL can open by its path: the file itself, or a copy of one in an object store."""
-        path = self._file(name)
-        if not in_store(path):
-            if not path.exists():
-                raise DataError(f"{path}: is gone; map the scene again")
-            yield path
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            copy = Path(folder) / path.name
-            copy.write_bytes(self._read(name))
-            yield copy
-
-    @contextmanager
-    def _features(self) -> Iterator[Path]:
-        """The file of features.
-
-        Raises:
-            DataError: There is none, it cannot be read, or pyarrow is not installed.
-        """
-        with self._on_disk("features") as path:
-            if not find_spec("pyarrow"):
-                raise DataError(f"{path}: features need pyarrow; run: pip install pyarrow")
-            try:
-                yield path
-            except (ValueError, OSError, KeyError, IndexError) as error:  # pyarrow's own are ValueErrors and OSErrors
-                raise DataError(f"{path}: its features cannot be read ({error}); map the scene again") from error
-
-    def _read(self, name: str) -> bytes:
-        """The content of a file, wherever it lies.
-
-        Raises:
-            DataError: It was not among the products, or is gone.
-        """
-        try:
-            return self._file(name).read_bytes()
-        except OSError as error:
-            raise DataError(f"{self.paths[name]}: cannot be read ({error}); map the scene again") from error
-
-    def _file(self, name: str) -> Path:
-        """Where a file lies.
-
-        Raises:
-            DataError: The map has none of that name.
-        """
-        if name not in self.paths:
-            raise DataError(
-                f"{self._folder}: the map of {self.name} has no {name}; map the scene again with it in `products`"
-            )
-        return self.paths[name]
 
 
 @dataclass(frozen=True)
@@ -515,8 +371,8 @@ def open_map(path: str | Path) -> SceneMap:
         raise DataError(
             f"{path}: maps are not opened from web servers; download it and its .aux.xml, and open the copy"
         )
-    lulc = _class_raster(output_folder(path))
-    opened = SceneMap(_files_of(lulc))
+    lulc = class_raster(output_folder(path))
+    opened = SceneMap(files_of(lulc))
     _ = opened.grid, opened.legend  # fails here if it is no map
     return opened
 
@@ -536,28 +392,3 @@ def georeferenced(map: SceneMap | str | Path) -> SceneMap:
             "add its own, such as gdal_edit.py -a_srs EPSG:32633"
         )
     return opened
-
-
-def _class_raster(path: Path) -> Path:
-    """The class raster that a path means."""
-    if path.is_file():
-        return path
-    if not path.is_dir():
-        raise DataError(f"{path}: no such file; pass the class raster of a map, such as scene_lulc.tif")
-    found = sorted(file for file in path.iterdir() if file.stem.endswith(LULC) and file.suffix in (".tif", ".vrt"))
-    if not found:
-        raise DataError(f"{path}: holds no map, whose name ends in {LULC}.tif; pass the class raster of a map")
-    if len(found) > 1:
-        raise DataError(f"{path}: holds {len(found)} maps; pass one of them, such as {found[0]}")
-    return found[0]
-
-
-def _files_of(lulc: Path) -> dict[str, Path]:
-    """The files of the map that a class raster belongs to."""
-    if not lulc.stem.endswith(LULC):
-        return {"lulc": lulc}
-    stem = lulc.stem.removesuffix(LULC)
-    names = [*FILES] if lulc.suffix == ".tif" else ["lulc", *BESIDE_A_VIRTUAL_RASTER]
-    files = {name: lulc.with_name(stem + FILES[name]) for name in names} | {"lulc": lulc}
-    there = set(existing(files.values()))
-    return {name: file for name, file in files.items() if file in there}

@@ -165,7 +165,7 @@ def test_a_plot_has_the_colors_of_the_legend_where_they_belong(result):
 def test_a_large_map_is_thinned_where_it_lies(result, monkeypatch):
     from matplotlib.figure import Figure
 
-    monkeypatch.setattr("geocfl.products.scene_map.DRAWN_CELLS", 3)
+    monkeypatch.setattr("geocfl.products.map_view.DRAWN_CELLS", 3)
     ax = result.plot(Figure().add_subplot(), legend=False)
     assert ax.images[0].get_array().shape == (2, 3, 4)
     assert ax.images[0].get_extent() == [600_000, 602_880, 5_098_080, 5_100_000]
