@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from geocfl.core.radiometry import EUROSAT_RGB, Scaling
 from geocfl.errors import SceneError
-from geocfl.scenes.formats.stac import BANDS, find_item, find_items
+from geocfl.scenes.bands import BANDS
+from geocfl.scenes.formats.stac import find_item, find_items
 from geocfl.scenes.source import Band, Source
 from tests.scenes.range_server import RangeServer
 
