@@ -2,7 +2,8 @@
 
 from geocfl.scenes.area import Area
 from geocfl.scenes.find import find_source
-from geocfl.scenes.reader import Scene, open_scene
+from geocfl.scenes.opening import open_scene
+from geocfl.scenes.reader import Scene
 from geocfl.scenes.reading import Reading
 from geocfl.scenes.source import Source
 

@@ -17,9 +17,9 @@ OPTIONS = "options"
 TAGS = "the file's scale and offset"
 """Where the scaling came from, in words, as `Scene.scaling_source` has it."""
 SMALLEST, LARGEST = 1e-12, 1e6
-"""Reflectance per digital number that a tag may state; 32-bit numbers of full range need 2e-10."""
+"""Reflectance per digital number that a tag or an Item may state; 32-bit numbers of full range need 2e-10."""
 MOST_OFFSET = 1e6
-"""Reflectance that a tag may state as an offset; beyond it, numbers of 32 bits hold no digits of reflectance."""
+"""Reflectance that a tag or an Item may state as an offset; beyond it, 32-bit numbers hold no digits of reflectance."""
 
 
 def find_scaling(source: Source, how: Reading) -> tuple[dict[str, Scaling], str, str]:

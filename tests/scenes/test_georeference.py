@@ -14,7 +14,8 @@ from rasterio.crs import CRS
 from rasterio.rpc import RPC
 
 from geocfl.errors import SceneError
-from geocfl.scenes.reader import Scene, open_scene
+from geocfl.scenes.opening import open_scene
+from geocfl.scenes.reader import Scene
 from geocfl.scenes.reading import Reading
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")

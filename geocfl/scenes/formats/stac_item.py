@@ -25,6 +25,7 @@ from geocfl.scenes.formats.stac_layers import (
     layers_of_bands,
     picture_layers,
 )
+from geocfl.scenes.scaling import EIGHT_BIT, LARGEST, MOST_OFFSET, SMALLEST
 from geocfl.scenes.source import Band, Source
 
 if TYPE_CHECKING:
@@ -44,8 +45,6 @@ PRODUCTS = ("s2:product_uri", "sentinel:product_id", "title")
 """Properties that hold the name of ESA's product, which contains the baseline."""
 STEM_BYTES = 150
 """Maximum bytes of an Item's id in product names, so that these fit any file system."""
-SMALLEST, LARGEST = 1e-12, 1e6
-"""Reflectance per digital number that an Item may state."""
 _LEVEL = re.compile(r"(?:L|MSI)(1C|2A)(?![0-9A-Z])")
 
 
@@ -97,7 +96,7 @@ def _scaling(name: str, layer: Layer, applied: bool) -> Scaling | None:
     if (scale, offset) == (1, 0):  # what GDAL reports, and tools write, for files without scaling
         return EUROSAT_RGB if layer.is_8_bit else None
     try:
-        if not (SMALLEST <= abs(float(scale)) <= LARGEST and abs(float(offset)) <= LARGEST):
+        if not (SMALLEST <= abs(float(scale)) <= LARGEST and abs(float(offset)) <= MOST_OFFSET):
             raise ValueError("no numbers could be reflectance")
         return Scaling.from_gdal(float(scale), float(offset))
     except (TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
@@ -112,7 +111,7 @@ def _scaling_source(layers: Mapping[str, Layer], scaling: Mapping[str, Scaling |
     if told is None:
         return ""
     if scaling[told] is EUROSAT_RGB:
-        return "EuroSAT's 8-bit stretch"
+        return EIGHT_BIT
     if applied and not layers[told].is_jp2:
         return f"the Item's {applied}, no offset"
     return f"the Item's {'raster:bands' if 'raster:bands' in layers[told].asset.extra_fields else 'bands'}"
