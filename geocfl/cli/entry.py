@@ -19,6 +19,7 @@ import typer
 from typer.core import TyperGroup
 
 import geocfl
+from geocfl.cli.parse import joined_box
 from geocfl.cli.renamed import current_spelling
 from geocfl.cli.stopping import exit_code, stop_on_sigterm
 from geocfl.core.files import refusal, remedy_of
@@ -84,7 +85,8 @@ class _Commands(TyperGroup):
         if command is None:
             return name, command, rest
         known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
-        return name, command, current_spelling(rest, known, lambda text: None if ctx.resilient_parsing else _warn(text))
+        warn = (lambda _: None) if ctx.resilient_parsing else _warn
+        return name, command, current_spelling(joined_box(rest), known, warn)
 
     def invoke(self, ctx: Any) -> Any:
         # rasterio says so of every raster without a place; geocfl says it once, with what to do.

@@ -6,6 +6,7 @@ An option with an empty text, for example from an unset variable of a shell, cou
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from geocfl.errors import UsageError
 
@@ -53,7 +54,7 @@ def _is_whole(text: str) -> bool:
 
 
 def box(text: str | None) -> tuple[float, float, float, float] | None:
-    """``"13.2,45.7,13.4,45.8"`` as four numbers.
+    """``"13.2,45.7,13.4,45.8"`` as four numbers, which spaces may separate too.
 
     Raises:
         UsageError: It is not four numbers.
@@ -61,13 +62,31 @@ def box(text: str | None) -> tuple[float, float, float, float] | None:
     if not text:
         return None
     try:
-        west, south, east, north = map(float, text.split(","))
+        west, south, east, north = map(float, text.replace(",", " ").split())
     except ValueError as error:
         raise UsageError(
             f"`bbox` is {text} but must be west,south,east,north in degrees, such as 13.2,45.7,13.4,45.8",
             page="how-to/parts/",
         ) from error
     return west, south, east, north
+
+
+def joined_box(args: Sequence[str]) -> list[str]:
+    """A command's arguments with the four numbers of ``--bbox 13 45 14 46``, as GDAL's programs take it, in one."""
+    joined = list(args)
+    for place in [number for number, arg in enumerate(args) if arg == "--bbox"][::-1]:
+        numbers = joined[place + 1 : place + 5]
+        if len(numbers) == 4 and all(map(_is_number, numbers)):
+            joined[place + 1 : place + 5] = [" ".join(numbers)]
+    return joined
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def point(text: str) -> tuple[float, float]:

@@ -92,7 +92,7 @@ class Trouble(Enum):
 _TRANSIENT = frozenset({Trouble.FAILING, Trouble.SILENT, Trouble.UNREACHABLE, Trouble.BROKEN})
 """What may be over later, so that finished work is kept."""
 _STATUS = re.compile(r"HTTP response code: (\d{3})")
-_OF_STATUS = {404: Trouble.ABSENT, 410: Trouble.ABSENT, 429: Trouble.FAILING} | dict.fromkeys(
+_OF_STATUS = {404: Trouble.ABSENT, 410: Trouble.ABSENT, 429: Trouble.FAILING, 501: Trouble.REFUSED} | dict.fromkeys(
     (401, 403, 409),
     Trouble.FORBIDDEN,  # Azure answers 409 if public access is not permitted
 )

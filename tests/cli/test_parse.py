@@ -29,6 +29,19 @@ def test_bands() -> None:
     assert parse.bands("B04=\x1d3") == {"B04": 3}, "int alone refuses what isspace allows"
 
 
+@pytest.mark.parametrize(
+    ("args", "joined"),
+    [
+        (["--bbox", "-13", "45.5", "14", "46", "a.tif"], ["--bbox", "-13 45.5 14 46", "a.tif"]),
+        (["--bbox", "13,45,14,46", "1", "2", "3"], ["--bbox", "13,45,14,46", "1", "2", "3"]),
+        (["--bbox", "13", "45", "14"], ["--bbox", "13", "45", "14"]),
+        (["a.tif", "--bbox"], ["a.tif", "--bbox"]),
+    ],
+)
+def test_the_four_numbers_of_a_box_may_stand_apart(args: list[str], joined: list[str]) -> None:
+    assert parse.joined_box(args) == joined
+
+
 @pytest.mark.parametrize("text", ["B04=x", "B04=3,B03", "B04=", "B04=-1", "B04=²", "B04=1" + 5000 * "0"])
 def test_malformed_bands(text: str) -> None:
     with pytest.raises(UsageError, match=f"`bands` is {text} but must look like B04=3"):
@@ -36,7 +49,7 @@ def test_malformed_bands(text: str) -> None:
 
 
 def test_boxes() -> None:
-    assert parse.box("13.2,45.7, 13.4,45.8") == (13.2, 45.7, 13.4, 45.8)
+    assert parse.box("13.2,45.7, 13.4,45.8") == parse.box("13.2 45.7 13.4 45.8") == (13.2, 45.7, 13.4, 45.8)
     assert parse.box(None) is None
 
 

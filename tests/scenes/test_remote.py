@@ -250,9 +250,10 @@ def test_a_header_that_comes_in_part_makes_no_wrong_pixels(
         ({"status": 403}, r"denies access \(HTTP 403\); use a signed address"),
         ({"status": 500}, r"the server failed 3 times \(HTTP 500\); try again later, or download it"),
         ({"status": 418}, r"refuses the request \(HTTP 418\)"),
+        ({"status": 501}, r"refuses the request \(HTTP 501\)"),  # such as a server that knows no HEAD
         ({"cut": 100}, "failed 3 times: it is damaged, is not a raster, or the connection breaks"),
     ],
-    ids=["404", "403", "500", "418", "cut"],
+    ids=["404", "403", "500", "418", "501", "cut"],
 )
 def test_what_fails_for_good_is_said_in_one_sentence(
     server: RangeServer, name: str, fault: dict[str, int], sentence: str
