@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from geocfl.models.pooled import PooledNetwork
+
 STEM, FEATURES = 32, 1280
 """Channels after the first layer and before the last one."""
 STAGES = ((1, 16, 3, 1, 1), (6, 24, 3, 2, 2), (6, 40, 5, 2, 2), (6, 80, 3, 2, 3), (6, 112, 5, 1, 3), (6, 192, 5, 2, 4),
@@ -26,7 +28,7 @@ class SameConv2d(nn.Conv2d):
         return F.conv2d(F.pad(x, sides), self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
 
 
-class Lite0(nn.Module):
+class Lite0(PooledNetwork):
     """EfficientNet-Lite0 with the attributes and parameter names of timm's ``tf_efficientnet_lite0``, for prediction.
 
     Source: https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite; Tan and Le, "EfficientNet:
@@ -37,11 +39,8 @@ class Lite0(nn.Module):
         classes: Outputs.
     """
 
-    drop_rate = 0.0
-
     def __init__(self, bands: int, classes: int) -> None:
-        super().__init__()
-        self.pretrained_cfg = {"first_conv": "conv_stem", "classifier": "classifier"}
+        super().__init__(first="conv_stem", last="classifier")
         self.conv_stem = _convolution(bands, STEM, 3, 2)
         self.bn1 = _Norm(STEM)
         stages, channels = [], STEM
@@ -61,20 +60,6 @@ class Lite0(nn.Module):
         """(N, 1280, ceil(H / 32), ceil(W / 32)) features of (N, bands, H, W) normalized input."""
         spatial: Tensor = self.bn2(self.conv_head(self.blocks(self.bn1(self.conv_stem(x)))))
         return spatial
-
-    def forward_head(self, spatial: Tensor, pre_logits: bool = False) -> Tensor:
-        """(N, classes) logits, or with `pre_logits` (N, 1280) pooled features, of the output of `forward_features`."""
-        pooled = F.adaptive_avg_pool2d(spatial, 1).flatten(1)
-        result: Tensor = pooled if pre_logits else self.classifier(pooled)
-        return result
-
-    def get_classifier(self) -> nn.Module:
-        """The last layer."""
-        return self.classifier
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, classes) logits of (N, bands, H, W) normalized input."""
-        return self.forward_head(self.forward_features(x))
 
 
 class _Norm(nn.BatchNorm2d):

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from geocfl.models.pooled import PooledNetwork
 
 STAGES = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3)}
 """Number of blocks in each stage of a network."""
@@ -13,7 +17,7 @@ STEM = 64
 """Channels after the first layer."""
 
 
-class ResNet(nn.Module):
+class ResNet(PooledNetwork):
     """A ResNet with the attributes and parameter names of timm's, for prediction.
 
     Source: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016.
@@ -24,11 +28,8 @@ class ResNet(nn.Module):
         classes: Outputs.
     """
 
-    drop_rate = 0.0
-
     def __init__(self, name: str, bands: int, classes: int) -> None:
-        super().__init__()
-        self.pretrained_cfg = {"first_conv": "conv1", "classifier": "fc"}
+        super().__init__(first="conv1", last="fc")
         self.conv1 = nn.Conv2d(bands, STEM, 7, 2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(STEM)
         kind, channels = _Deep if name in DEEP else _Block, STEM
@@ -47,22 +48,8 @@ class ResNet(nn.Module):
             x = self.get_submodule(f"layer{number}")(x)
         return x
 
-    def forward_head(self, spatial: Tensor, pre_logits: bool = False) -> Tensor:
-        """(N, classes) logits, or with `pre_logits` (N, D) pooled features, of the output of `forward_features`."""
-        pooled = F.adaptive_avg_pool2d(spatial, 1).flatten(1)
-        result: Tensor = pooled if pre_logits else self.fc(pooled)
-        return result
 
-    def get_classifier(self) -> nn.Module:
-        """The last layer."""
-        return self.fc
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, classes) logits of (N, bands, H, W) normalized input."""
-        return self.forward_head(self.forward_features(x))
-
-
-class _Residual(nn.Module):
+class _Residual(nn.Module, ABC):
     """Adds a block's input to its output, through a convolution where the shapes differ."""
 
     expansion = 1
@@ -73,8 +60,9 @@ class _Residual(nn.Module):
             return None
         return nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
 
+    @abstractmethod
     def residual(self, x: Tensor) -> Tensor:
-        raise NotImplementedError
+        """What is added to the input."""
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)

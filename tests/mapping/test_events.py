@@ -11,10 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
-import numpy as np
 import pytest
-import rasterio
-from affine import Affine
 
 import geocfl
 from geocfl.errors import GeocflError, OutputError, SceneError, UsageError
@@ -28,20 +25,13 @@ from geocfl.products.lock import BusyError, LockedFolder
 from geocfl.products.scene_map import SceneMap
 from geocfl.scenes import Source
 from geocfl.scenes.collect import Listed
+from tests.noise import write_noise
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs/reference/events.schema.json").read_text())
 
 
 def write_scene(path: Path, seed: int = 0) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    dn = np.random.default_rng(seed).integers(200, 2000, (3, 70, 70), dtype=np.uint16)
-    with rasterio.open(
-        path, "w", driver="GTiff", height=70, width=70, count=3, dtype="uint16", crs="EPSG:32633",
-        transform=Affine(10, 0, 3e5, 0, -10, 5e6),
-    ) as dataset:  # fmt: skip
-        dataset.write(dn)
-        dataset.descriptions = ("B04", "B03", "B02")
-    return path
+    return write_noise(path, 70, 70, seed)
 
 
 @pytest.fixture(scope="module")

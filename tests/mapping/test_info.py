@@ -2,22 +2,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import rasterio
-from affine import Affine
 
 import geocfl
 from geocfl.errors import ModelError, SceneError
+from tests.noise import write_pixels
 
 
 def write_scene(path: Path, dn: np.ndarray, bands) -> Path:
-    with rasterio.open(
-        path, "w", driver="GTiff", height=dn.shape[1], width=dn.shape[2], count=len(dn), dtype=dn.dtype,
-        crs="EPSG:32633", transform=Affine(10, 0, 3e5, 0, -10, 5e6), nodata=0,
-    ) as dataset:  # fmt: skip
-        dataset.write(dn)
-        if bands:
-            dataset.descriptions = bands
-    return path
+    return write_pixels(path, dn, bands, nodata=0)
 
 
 def test_a_scene_in_facts(tmp_path: Path) -> None:

@@ -2,11 +2,8 @@ import json
 import threading
 from pathlib import Path
 
-import numpy as np
 import pystac
 import pytest
-import rasterio
-from affine import Affine
 
 import geocfl
 from geocfl.errors import GeocflError, OutputError, SceneError, UsageError
@@ -16,18 +13,11 @@ from geocfl.mapping.recall import MANIFEST
 from geocfl.mapping.results import Tally
 from geocfl.products.scene_map import SceneMap
 from geocfl.scenes import Source
+from tests.noise import write_noise
 
 
 def write_scene(path: Path, seed: int = 0) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    dn = np.random.default_rng(seed).integers(200, 2000, (3, 130, 200), dtype=np.uint16)
-    with rasterio.open(
-        path, "w", driver="GTiff", height=130, width=200, count=3, dtype="uint16", crs="EPSG:32633",
-        transform=Affine(10, 0, 3e5, 0, -10, 5e6),
-    ) as dataset:  # fmt: skip
-        dataset.write(dn)
-        dataset.descriptions = ("B04", "B03", "B02")
-    return path
+    return write_noise(path, 130, 200, seed)
 
 
 def test_one_bad_scene_does_not_stop_the_rest(tmp_path: Path, tiny_model: Path) -> None:

@@ -30,6 +30,7 @@ from geocfl.products.files import FILES
 from geocfl.products.formats.vector_formats import VECTOR_FORMATS
 from geocfl.products.selection import Selection
 from geocfl.products.staging import Staging
+from tests.noise import write_pixels
 
 GEOCFL = str(Path(sys.executable).with_name("geocfl"))
 TRANSFORM = Affine(10, 0, 3e5, 0, -10, 5e6)
@@ -38,14 +39,7 @@ EVERYTHING = {"products": ["all"], "vector": VECTOR_FORMATS, "datetime": "2019-0
 
 
 def write_scene(path: Path, dn: np.ndarray, crs="EPSG:32633", bands=("B04", "B03", "B02"), transform=TRANSFORM) -> Path:
-    with rasterio.open(
-        path, "w", driver="GTiff", height=dn.shape[1], width=dn.shape[2], count=len(dn), dtype=dn.dtype, crs=crs,
-        transform=transform,
-    ) as dataset:  # fmt: skip
-        dataset.write(dn)
-        if bands:
-            dataset.descriptions = bands
-    return path
+    return write_pixels(path, dn, bands, crs=crs, transform=transform)
 
 
 @pytest.fixture

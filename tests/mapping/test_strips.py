@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import rasterio
 from affine import Affine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -13,19 +12,14 @@ from geocfl.core.grid import CellGrid
 from geocfl.core.windows import cut
 from geocfl.mapping.strips import scene_strips
 from geocfl.scenes import open_scene
+from tests.noise import write_pixels
 
 TRANSFORM = Affine(10, 0, 3e5, 0, -10, 5e6)
 
 
 def write_scene(path: Path, dn: np.ndarray, tiled: bool = False) -> Path:
-    with rasterio.open(
-        path, "w", driver="GTiff", height=dn.shape[1], width=dn.shape[2], count=len(dn), dtype=dn.dtype,
-        crs="EPSG:32633", transform=TRANSFORM, nodata=0, tiled=tiled, blockxsize=32 if tiled else None,
-        blockysize=32 if tiled else None,
-    ) as dataset:  # fmt: skip
-        dataset.write(dn)
-        dataset.descriptions = ("B04", "B03")[: len(dn)]
-    return path
+    form = {"tiled": True, "blockxsize": 32, "blockysize": 32} if tiled else {}
+    return write_pixels(path, dn, ("B04", "B03")[: len(dn)], nodata=0, **form)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
