@@ -476,7 +476,7 @@ def _check_paths(client: Client, scenes: Collection[Listed], mask: str | None) -
     """
     sources = [scene.source for scene in scenes if scene.source]
     bands = {band.path for source in sources for band in (*source.bands.values(), source.scl) if band}
-    rasters = [*bands, mask] if mask else bands
+    rasters = [*bands, *(source.raster for source in sources if source.raster), *([mask] if mask else [])]
     local = sorted({str(file) for file in map(local_file, map(absolute_path, rasters)) if file})
 
     for address, missing in _lacking(client, local).items():

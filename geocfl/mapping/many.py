@@ -30,7 +30,7 @@ from geocfl.products.scene_map import SceneMap
 from geocfl.products.storage import output_folder
 from geocfl.scenes import Source
 from geocfl.scenes.collect import Listed, list_scenes
-from geocfl.scenes.layout import arrange, check_layout
+from geocfl.scenes.layout import arrange, check_layout, needs_time
 from geocfl.scenes.urls import is_public, shown
 
 log = logging.getLogger("geocfl")
@@ -113,13 +113,21 @@ def map_scenes(
         check_shard(shard)
     limit = FailureLimit(max_failed)
     chosen, bundle = MapSettings(**options), Bundle.load(model)
+    dated = needs_time(layout) and chosen.taken() is None
     if retry_failed and not (scenes or list_file or stac_items):
         if shard:
             raise UsageError("`shard` is a part of all scenes, not of those that failed; pass all of them too")
-        again = scenes_to_retry(retry_failed, chosen.bands, progress)
+        again = scenes_to_retry(retry_failed, bands=chosen.bands, open_all=dated, progress=progress)
         listed, count, identity = again.scenes, again.listed, again.identity
     else:
-        listed = list_scenes(scenes, list_file=list_file, stac_items=stac_items, bands=chosen.bands, progress=progress)
+        listed = list_scenes(
+            scenes,
+            list_file=list_file,
+            stac_items=stac_items,
+            bands=chosen.bands,
+            open_all=dated,
+            progress=progress,
+        )
         count, identity = len(listed), ""
     listed = arrange(listed, layout, chosen.taken())
     identity = identity or list_identity([each.path for each in listed])

@@ -19,6 +19,7 @@ from geocfl.products.staging import Earlier, Staging, folder_of
 from geocfl.products.storage import in_store, output_folder
 from geocfl.products.update import Order, Update, finished
 from geocfl.scenes import Reading, Scene, Source
+from geocfl.scenes.source import absolute, absolute_path
 
 
 class Orders:
@@ -117,10 +118,10 @@ class Orders:
         """What was remembered of a scene when it was opened before; None if nothing is to be remembered."""
         if self.recall is None:
             return None
-        area, mask = self.reading.area, self.reading.mask_file or self.settings.mask
+        area, mask = self.reading.area, self.reading.mask_file
         how = [CLASSIFICATION, self.model_hash, self.settings.to_json(redacted=False), area.identity if area else None]
-        more = [str(mask)] if mask else []
-        return Opening(self.recall.known(output_folder(out)), source, self.model.bands, more, how)
+        more = [absolute_path(mask)] if mask else [str(self.settings.mask)] if self.settings.mask else []
+        return Opening(self.recall.known(output_folder(out)), absolute(source), self.model.bands, more, how)
 
     def recalled(self, opening: Opening | None) -> Order | None:
         """What is asked of the map of a scene that was opened before and has not changed; None if that is not known."""

@@ -19,6 +19,7 @@ from geocfl.products.storage import in_store
 from geocfl.products.update import Order
 from geocfl.scenes import Source
 from geocfl.scenes.fingerprint import Seal
+from geocfl.scenes.urls import gdal_path
 
 MANIFEST = ".manifest.jsonl"
 """Name of the file in an output folder that remembers hashes."""
@@ -70,6 +71,8 @@ class Opening:
         found = chosen if len(chosen) == len(bands) else list(source.bands.values())
         layer = [source.scl] if source.scl and more else []
         paths = {band.path for band in [*found, *layer]} | {path for path in more if path != "scl"}
+        if source.raster:
+            paths.add(gdal_path(source.raster))
         facts = json.dumps([__version__, repr(source), *how])
         self._known, self._key = known, f"opened {hashlib.sha256(facts.encode()).hexdigest()}"
         self._seal: Seal | None = None

@@ -50,12 +50,15 @@ def failed_scenes(path: str | Path, listed: Sequence[Listed]) -> set[str]:
     return failed
 
 
-def scenes_to_retry(path: str | Path, bands: BandNumbers | None = None, progress: Progress = silent) -> Again:
+def scenes_to_retry(
+    path: str | Path, *, bands: BandNumbers | None = None, open_all: bool = True, progress: Progress = silent
+) -> Again:
     """Finds the scenes that failed according to a file of events, which names them.
 
     Args:
         path: The file.
-        bands: As for `geocfl.scenes.find_source`.
+        bands: As for `geocfl.scenes.collect.list_scenes`.
+        open_all: As there.
         progress: Called with the number of scenes found.
 
     Raises:
@@ -82,7 +85,7 @@ def scenes_to_retry(path: str | Path, bands: BandNumbers | None = None, progress
             "pass the scenes of that run too",
             page=PAGE,
         )
-    found = list_scenes(given, bands=bands, progress=progress) if given else []
+    found = list_scenes(given, bands=bands, open_all=open_all, progress=progress) if given else []
     for items in collections:
         found += list_scenes(stac_items=items, bands=bands)
     names = {event["scene"] for event in failed}

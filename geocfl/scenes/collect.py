@@ -19,11 +19,11 @@ from geocfl.core.files import refusal
 from geocfl.core.progress import Progress, counted, silent
 from geocfl.errors import GeocflError, SceneError, UsageError
 from geocfl.scenes.bands import BandNumbers
-from geocfl.scenes.find import find_source
+from geocfl.scenes.find import find_source, named_source
 from geocfl.scenes.formats.folder import find_folder, group_files
 from geocfl.scenes.formats.stac import find_items
 from geocfl.scenes.source import Source, file_name
-from geocfl.scenes.urls import is_public, shown, without_secrets
+from geocfl.scenes.urls import gdal_path, is_public, shown, without_secrets
 
 LOOKING = 8
 """Scenes that are opened at a time; this is mostly waiting for servers."""
@@ -69,6 +69,7 @@ def list_scenes(
     list_file: str | Path | None = None,
     stac_items: str | Path | None = None,
     bands: BandNumbers | None = None,
+    open_all: bool = True,
     progress: Progress = silent,
 ) -> list[Listed]:
     """Finds the scenes of a run.
@@ -83,6 +84,8 @@ def list_scenes(
             Paths are relative to the current folder, as in the output of ``ls scenes/*.tif > scenes.txt``.
         stac_items: A file or URL with STAC Items, see `geocfl.scenes.formats.stac.find_items`.
         bands: As for `geocfl.scenes.find_source`.
+        open_all: Whether to open also rasters that the names of their files tell apart. If not, their sources come from
+            `geocfl.scenes.find.named_source`, and a broken one is only found when it is opened.
         progress: Called with the number of scenes found.
 
     Returns:
@@ -104,7 +107,8 @@ def list_scenes(
         path = scene.path if isinstance(scene, Source) else shown(scene)
         given = _given(scene) if id(scene) not in sources else ()
         try:
-            return Listed(path, find_source(scene, bands), given=given)
+            named = None if open_all or isinstance(scene, Source) else named_source(scene)
+            return Listed(path, named or find_source(scene, bands), given=given)
         except GeocflError as error:
             return Listed(path, None, error, given=given)
         except UnicodeEncodeError:
@@ -116,7 +120,12 @@ def list_scenes(
 
     with ThreadPoolExecutor(LOOKING) as pool:
         looked = counted(pool.map(look, grouped), progress, "finding scenes", len(grouped), "scene")
-        return _once([*looked, *found])
+        listed = [*looked, *found]
+    held = {_place(band.path) for each in listed if each.source for band in each.source.bands.values()}
+    for index, each in enumerate(listed):
+        if each.source and each.source.raster and _raster(each.source) in held:  # only its bands tell it from the other
+            listed[index] = replace(look(each.source), given=each.given)
+    return _once(listed)
 
 
 def _given(scene: str | Source) -> tuple[str, ...]:
@@ -229,6 +238,11 @@ def _path(scene: str | Source) -> str:
     return scene.path if isinstance(scene, Source) else shown(scene)
 
 
+def _raster(source: Source) -> str:
+    """The raster of a source that was not opened, in a form that can be compared."""
+    return _place(gdal_path(source.raster))
+
+
 def _place(path: str) -> str:
     """A path in a form that can be compared."""
     return path if "://" in path or path.startswith("/vsi") else os.path.realpath(path)
@@ -243,8 +257,10 @@ def _once(listed: Iterable[Listed]) -> list[Listed]:
 
 
 def _identity(listed: Listed) -> tuple[object, ...]:
-    """What identifies a scene under any name: its bands and their scaling."""
+    """What identifies a scene under any name: its bands and their scaling, or its raster if it was not opened."""
     source = listed.source
+    if source is not None and source.raster:
+        return (_raster(source),)
     if source is None or not source.bands:
         return (_place(listed.path),)
     return tuple((name, _place(band.path), band.index, band.scaling) for name, band in sorted(source.bands.items()))

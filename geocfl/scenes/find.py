@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -15,6 +16,7 @@ from geocfl.scenes.acquisition import find_datetime
 from geocfl.scenes.band_order import likely_orders
 from geocfl.scenes.bands import BandNumbers, find_bands
 from geocfl.scenes.baseline import find_baseline
+from geocfl.scenes.formats.archive import is_archive
 from geocfl.scenes.formats.folder import find_beam, find_folder
 from geocfl.scenes.formats.nested import find_nested, sole_raster
 from geocfl.scenes.formats.safe import find_safe
@@ -30,6 +32,8 @@ from geocfl.scenes.urls import gdal_path, is_remote, shown, without_query
 
 _PRODUCT = re.compile(r".+\.(?:SAFE|zip|tar|tgz|tar\.\w+)|MTD_MSIL(?:1C|2A)\.xml|manifest\.safe", re.IGNORECASE)
 """Names of products, of their metadata, and of archives."""
+RASTERS = (".tif", ".tiff", ".jp2", ".j2k", ".img")
+"""Endings of rasters that are scenes of their own, in lower case; a virtual raster may stand for other files."""
 
 
 def find_source(scene: str | Path | Source, bands: BandNumbers | None = None) -> Source:
@@ -37,7 +41,7 @@ def find_source(scene: str | Path | Source, bands: BandNumbers | None = None) ->
 
     Args:
         scene: Path or URL of a raster, a folder with one file per band, a SAFE product, an archive or folder with
-            one of these in it, or a STAC Item.
+            one of these in it, or a STAC Item; or what `named_source` gave.
         bands: Which band of a raster is which, as in `Reading`; overrides what the raster says.
 
     Raises:
@@ -45,15 +49,42 @@ def find_source(scene: str | Path | Source, bands: BandNumbers | None = None) ->
         UsageError: `bands` is invalid.
     """
     if isinstance(scene, Source):
-        return scene
+        return _opened(scene, bands) if scene.raster else scene
     path = str(scene)
     _refuse_remote_products(path)
     for find in (find_zarr, find_safe, find_folder, find_beam, find_item, find_nested):
         if source := find(path):
             return source
     if member := sole_raster(path):
-        return replace(_find_raster(member, bands), path=path)
-    return _find_raster(path, bands)
+        return replace(_find_raster(member, bands, shown(member)), path=path)
+    return _find_raster(path, bands, shown(path))
+
+
+def named_source(path: str) -> Source | None:
+    """A raster as a scene that is known by the name of its file, without opening it.
+
+    Args:
+        path: What the user passed as a scene.
+
+    Returns:
+        The scene, without bands; None if there is no such file, or its name does not tell what `find_source` finds.
+    """
+    name = file_name(shown(path))
+    stem, ending = PurePosixPath(name).stem, PurePosixPath(name).suffix
+    if ending.lower() not in RASTERS or not (is_remote(path) or os.path.isfile(path)):
+        return None
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return None
+    return Source(shown(path), stem, {}, taken=find_datetime(name, {}), raster=path)
+
+
+def _opened(named: Source, bands: BandNumbers | None) -> Source:
+    """A scene from `named_source` with its bands, under the same name."""
+    if is_archive(Path(named.raster)):  # whatever its name says
+        return replace(find_source(named.raster, bands), path=named.path, stem=named.stem)
+    return _find_raster(named.raster, bands, named.path)
 
 
 def _refuse_remote_products(path: str) -> None:
@@ -66,23 +97,23 @@ def _refuse_remote_products(path: str) -> None:
         )
 
 
-def _find_raster(path: str, chosen: BandNumbers | None) -> Source:
-    """One raster with all the bands."""
+def _find_raster(path: str, chosen: BandNumbers | None, name: str) -> Source:
+    """One raster with all the bands; `name` stands for it in messages."""
     remedy = "use a GeoTIFF, a SAFE product, a folder of bands or another raster that GDAL reads"
     opened = gdal_path(path)
     try:
         with remote_settings(opened), open_dataset(opened) as dataset:
-            return _describe(shown(path), opened, dataset, chosen)
+            return _describe(name, opened, dataset, chosen)
     except rasterio.RasterioIOError as error:
         if not path.startswith("/vsi") and not Path(path).exists():
-            raise SceneError(f"{shown(path)}: no such file; {remedy}") from error
+            raise SceneError(f"{name}: no such file; {remedy}") from error
         if Path(path).is_dir():
             raise SceneError(
-                f"{path}: has no files of Sentinel-2 bands, with names such as B04.tif; {remedy}",
+                f"{name}: has no files of Sentinel-2 bands, with names such as B04.tif; {remedy}",
                 page="how-to/formats/",
             ) from error
         raise SceneError(
-            f"{shown(path)}: not a readable raster ({reason(error)}); {remedy}", page="how-to/formats/"
+            f"{name}: not a readable raster ({reason(error)}); {remedy}", page="how-to/formats/"
         ) from error
 
 

@@ -46,6 +46,11 @@ def check_layout(layout: str) -> None:
         raise UsageError(f"`layout` {layout!r} names no folder below the output folder; {example}")
 
 
+def needs_time(layout: str) -> bool:
+    """Whether a layout asks for the time of acquisition, which a scene may state only when it is opened."""
+    return any(f"{{{field}}}" in layout for field in ("year", "month", "day"))
+
+
 def arrange(listed: Sequence[Listed], layout: str = "", taken: datetime | None = None) -> list[Listed]:
     """The same scenes, each with the folder of its map. Folder and name depend on nothing but the scene.
 

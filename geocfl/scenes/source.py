@@ -47,6 +47,8 @@ class Source:
         raster_bands: Number of bands of the raster, if the scene is one raster; else 0.
         baseline: Its processing baseline, such as ``"04.00"``, unless its scaling accounts for that; empty if unknown.
         tokens: Where the token for its files is, see `geocfl.scenes.signing`; empty if they need none.
+        raster: The raster that the scene is, if only its name is known so far: `geocfl.scenes.find_source` finds the
+            bands. Empty once they are known.
     """
 
     path: str
@@ -62,6 +64,7 @@ class Source:
     raster_bands: int = 0
     baseline: str = ""
     tokens: str = ""
+    raster: str = ""
 
 
 def file_name(path: str) -> str:
@@ -101,4 +104,5 @@ def absolute(source: Source) -> Source:
         return replace(band, path=absolute_path(band.path))
 
     bands = {name: placed(band) for name, band in source.bands.items()}
-    return replace(source, bands=bands, scl=placed(source.scl) if source.scl else None)
+    raster = absolute_path(source.raster) if source.raster else ""
+    return replace(source, bands=bands, scl=placed(source.scl) if source.scl else None, raster=raster)

@@ -15,7 +15,9 @@ from geocfl.demonstration.landscape import write_synthetic_scene
 from geocfl.errors import OutputError
 from geocfl.mapping import mapper
 from geocfl.mapping.recall import MANIFEST
+from geocfl.products.scene_map import SceneMap
 from geocfl.scenes import Source, fingerprint
+from tests.scenes.range_server import RangeServer
 
 upath = pytest.importorskip("upath", reason="universal-pathlib is not installed")
 OPTIONS: dict[str, Any] = {"backend": "torch", "precision": "float32", "device": "cpu", "stride": 64}
@@ -51,6 +53,7 @@ def test_a_run_again_reads_no_scene_and_asks_for_no_product(
     first = run(scenes, out, tiny_model)
     with monkeypatch.context() as patch:
         patch.setattr("geocfl.mapping.mapper.open_scene", lambda *_, **__: pytest.fail("opened"))
+        patch.setattr("geocfl.scenes.find._find_raster", lambda *_: pytest.fail("opened to be named"))
         patch.setattr(fingerprint, "file_hash", lambda path: pytest.fail(f"{path} is read"))
         patch.setattr("geocfl.products.staging.Staging.__enter__", lambda *_: pytest.fail("staged"))
         again = run(scenes, out, tiny_model)
@@ -103,6 +106,17 @@ def test_a_broken_manifest_costs_only_time(
     else:
         (out / MANIFEST).write_text(manifest)
     assert all(result.already_done for result in run(scenes, out, tiny_model).values())
+
+
+def test_a_shard_asks_for_its_own_scenes_only(scenes: Path, tmp_path: Path, tiny_model: Path) -> None:
+    with RangeServer(scenes) as server:
+        links = [server.url(f"{name}.tif") for name in "abc"]
+        results = dict(geocfl.map_scenes(links, tmp_path / "maps", model=tiny_model, shard=(1, 3), **OPTIONS))
+        asked = server.names()
+    assert list(results) == [links[1]]
+    assert isinstance(results[links[1]], SceneMap)
+    assert "b.tif" in asked
+    assert asked.isdisjoint({"a.tif", "c.tif"})
 
 
 def test_a_single_scene_leaves_no_manifest(scenes: Path, tmp_path: Path, tiny_model: Path) -> None:

@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from geocfl.errors import SceneError, UsageError
 from geocfl.products.files import SUFFIXES
 from geocfl.scenes import collect as listing
+from geocfl.scenes import find
 from geocfl.scenes.collect import Listed, is_pattern, list_scenes, told_apart
-from geocfl.scenes.source import Band, Source
+from geocfl.scenes.source import Band, Source, absolute
 from tests.scenes.formats.test_stac import earth_search
 from tests.scenes.safe_product import write_safe
 
@@ -181,6 +182,61 @@ def test_one_scene_by_several_names_counts_once(tmp_path: Path) -> None:
     metadata = next(Path(product).glob("MTD_MSIL2A.xml"))
     names = ["a.tif", "./a.tif", tmp_path / "a.tif", "link.tif", "*.tif", product, metadata, "gone.tif", "./gone.tif"]
     assert paths(list_scenes(names)) == ["a.tif", str(product), "gone.tif"]
+
+
+def no_opening(*_: object) -> Source:
+    raise AssertionError("a raster was opened")
+
+
+def test_rasters_are_named_without_opening_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(Path("a.tif"))
+    os.symlink("a.tif", "link.tif")
+    write_safe(Path("p"), "L2A", size=64)
+    named = ["a.tif", "./a.tif", tmp_path / "a.tif", "link.tif", "https://127.0.0.1:9/b.jp2?sig=1", "p/*.SAFE"]
+    monkeypatch.setattr(find, "_find_raster", no_opening)
+    listed = list_scenes(named, open_all=False)
+    assert [each.path for each in listed[:2]] == ["a.tif", "https://127.0.0.1:9/b.jp2"]
+    assert stems(listed)[:2] == ["a", "b"]
+    assert len(listed) == 3
+    assert [bool(each.source and each.source.bands) for each in listed] == [False, False, True]
+    assert [each.given for each in listed[:2]] == [("a.tif",), ()]
+
+
+def test_a_named_raster_is_the_scene_that_opening_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(Path("N0400/a.tif"), "x", "y", "z")
+    (listed,) = list_scenes(path, open_all=False)
+    assert listed.source is not None
+    bands = {"B04": 3, "B03": 2, "B02": 1}
+    assert find.find_source(listed.source, bands) == find.find_source(path, bands)
+    there = absolute(listed.source)
+    monkeypatch.chdir("/")
+    found = find.find_source(there, bands)
+    assert (found.path, found.stem, found.bands["B04"].path) == ("N0400/a.tif", "a", str(tmp_path / "N0400/a.tif"))
+    Path(tmp_path / "N0400/a.tif").write_text("broken today")
+    with pytest.raises(SceneError, match=r"^N0400/a\.tif: not a readable raster"):
+        find.find_source(there, bands)
+
+
+def test_an_archive_that_is_called_a_raster() -> None:
+    product = write_safe(Path("p"), "L2A", size=64, zipped=True).path
+    os.rename(product, "odd.tif")
+    (listed,) = list_scenes("odd.tif", open_all=False)
+    assert listed.source is not None
+    found = find.find_source(listed.source)
+    assert (found.path, found.stem, "B04" in found.bands) == ("odd.tif", "odd", True)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_raster_that_is_another_scene_too_counts_once(first: int) -> None:
+    named = [write(Path("a.tif")), find.find_source(Path("a.tif")), write(Path("b.tif"))]
+    named[:2] = named[first], named[1 - first]
+    assert paths(list_scenes(named, open_all=False)) == paths(list_scenes(named)) == ["a.tif", "b.tif"]
+
+
+def test_what_is_no_raster_on_disk_is_looked_at() -> None:
+    Path("folder.tif").mkdir()
+    listed = list_scenes(["gone.tif", "folder.tif", "folder.tif/x.tif"], open_all=False)
+    assert [type(each.error) for each in listed] == [SceneError] * 3
 
 
 def test_rasters_without_known_bands_are_different_scenes() -> None:
