@@ -233,7 +233,7 @@ def _require(m: SceneMap, product: str) -> None:
     path = m.paths.get(product)
     if path is None:
         remedy = (
-            f"put it there, or use X{LULC}.vrt as `out`"
+            f"put it there, map the scene with `products=default`, or use X{LULC}.vrt as `out`"
             if product == "confidence"
             else f"map the scene with `products=default,{product}`"
         )

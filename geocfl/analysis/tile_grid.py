@@ -110,6 +110,8 @@ def tiles_of(
             raise UsageError("`by`, `layer` and `crs` belong to polygons; leave them out with the `grid` mgrs")
         tiles = list(_mgrs_tiles(maps))
     else:
+        if not Path(grid).suffix and not Path(grid).exists():
+            raise UsageError(f"`grid` is {grid} but must be {MGRS} or a file of polygons")
         if not by:
             raise UsageError(f"{grid}: which field holds the names of the tiles? pass it as `by`")
         named = Regions(grid, by, layer)

@@ -65,17 +65,38 @@ def catalog_of(api: str, collection: str | None) -> Catalog:
     return Catalog(api, collection)
 
 
+def check_period(period: str) -> None:
+    """Refuses what is not a period, without asking a server.
+
+    Args:
+        period: As for `search`.
+
+    Raises:
+        UsageError: It is not one, or it ends before it begins.
+    """
+    from pystac_client import ItemSearch
+
+    try:
+        # Its start and end in UTC, as the search sends them.
+        start, _, end = ItemSearch("https://example.com", datetime=period).get_parameters()["datetime"].partition("/")
+    except Exception as error:  # pystac-client raises Exception itself
+        raise UsageError(
+            f"`datetime` is {period!r} but must be a day, a month or a period, such as 2022-06-01/2022-08-31", page=PAGE
+        ) from error
+    if end and ".." not in (start, end) and start > end:
+        raise UsageError(f"`datetime` is {period!r}, which ends before it begins; swap its parts", page=PAGE)
+
+
 def search(catalog: Catalog, box: Box, period: str, max_cloud: float | None) -> Iterator[dict[str, Any]]:
     """The Items in a box and a period, page by page, as the server has them.
 
     Args:
         catalog: Where to search.
         box: West, south, east, north in degrees, west < east.
-        period: As STAC APIs have it, such as ``"2022-06-01/2022-08-31"`` or ``"2022-06"``.
+        period: As STAC APIs have it, such as ``"2022-06-01/2022-08-31"`` or ``"2022-06"``; see `check_period`.
         max_cloud: Percentage of clouds up to which Items are asked for, where the server can filter; it need not.
 
     Raises:
-        UsageError: The period is not one.
         SceneError: The server cannot be reached, or does not answer as a STAC API.
     """
     from pystac_client import Client
@@ -91,15 +112,8 @@ def search(catalog: Catalog, box: Box, period: str, max_cloud: float | None) -> 
             options: dict[str, Any] = {"collections": [catalog.collection], "bbox": box, "limit": PER_PAGE}
             if max_cloud is not None:
                 options |= _cloud_filter(client, max_cloud)
-            try:
-                found = client.search(datetime=period, **options)
-            except Exception as error:  # pystac-client raises Exception itself
-                raise UsageError(
-                    f"`datetime` is {period!r} but must be a day, a month or a period, such as 2022-06-01/2022-08-31"
-                ) from error
+            found = client.search(datetime=period, **options)
             yield from found.items_as_dicts()
-    except UsageError:
-        raise
     except Exception as error:  # a server may answer anything
         raise SceneError(_explain(name, catalog, error), page=PAGE) from error
 
@@ -123,6 +137,10 @@ def _explain(name: str, catalog: Catalog, error: Exception) -> str:
             f"{name}: cannot be reached, is busy, or does not answer within {TIMEOUT_S} s; check the address and the "
             "network, or try again later"
         )
+    if status in (401, 403):
+        return f"{name}: denies access (HTTP {status}: {what}); use an API that is open to all, or a valid address"
+    if status is not None and status >= 500:
+        return f"{name}: failed (HTTP {status}: {what}); try again later"
     if status is not None:
         return f"{name}: refuses the search of {catalog.collection} (HTTP {status}: {what}); check `collection`"
     return f"{name}: does not answer as a STAC API does ({type(error).__name__}: {what}); check `api`"

@@ -18,7 +18,7 @@ from geocfl.core.keywords import declared
 from geocfl.core.progress import Progress, silent
 from geocfl.core.table import align
 from geocfl.errors import SceneError, UsageError
-from geocfl.planning.catalogs import PAGE, catalog_of, search
+from geocfl.planning.catalogs import PAGE, catalog_of, check_period, search
 from geocfl.planning.choose import ORDERS, Candidate, choose, polygons, square_km
 from geocfl.scenes.area import Area, Box
 from geocfl.scenes.urls import shown
@@ -153,6 +153,7 @@ def find(
         raise UsageError(f"`per_tile` is {per_tile} but must be 1 or more")
     if max_cloud is not None and not 0 <= max_cloud <= 100:
         raise UsageError(f"`max_cloud` is {max_cloud:g} but must be a percentage from 0 to 100")
+    check_period(datetime)
     target, catalog = Path(out), catalog_of(api, collection)
     refuse_existing(target, overwrite=overwrite)
     area = _in_degrees(Area.of_box(bbox) if bbox else Area.of_file(aoi or ""))

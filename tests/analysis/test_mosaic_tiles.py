@@ -269,6 +269,7 @@ def test_tiles_of_a_file_in_one_projection(maps, tmp_path, caplog) -> None:
 def test_what_does_not_fit_is_refused_in_one_sentence(maps, tmp_path, monkeypatch) -> None:
     grid = write_regions(tmp_path / "grid.gpkg", {"far": box(0, 0, 9, 9)})
     cases: list[tuple[dict[str, Any], type[Exception], str]] = [
+        ({"grid": "mgr"}, UsageError, "`grid` is mgr but must be mgrs or a file of polygons"),
         ({"grid": grid}, UsageError, "which field holds the names of the tiles"),
         ({"grid": grid, "by": "name"}, DataError, "no map reaches into any tile"),
         ({"grid": "mgrs", "crs": "EPSG:32632"}, UsageError, "belong to polygons"),

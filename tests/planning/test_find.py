@@ -108,6 +108,8 @@ def test_items_that_are_none_are_left_out(api: Api, tmp_path: Path, caplog: pyte
         ("[]", 200, "does not answer as a STAC API does"),
         ('{"code": "NotFound"}', 404, "refuses the search of s2 (HTTP 404: .*NotFound.*); check `collection`"),
         ("no", 400, "refuses the search of s2 (HTTP 400: no)"),
+        ("Request has expired", 403, "denies access (HTTP 403: Request has expired)"),
+        ("oops", 500, "failed (HTTP 500: oops); try again later"),
         (json.dumps({"type": "FeatureCollection", "features": [], "links": []}), 200, "has no scene of this place"),
     ],
 )
@@ -145,6 +147,8 @@ def test_a_server_that_is_not_there(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"datetime": "summer"}, "`datetime` is 'summer' but must be a day"),
+        ({"datetime": "2024-13"}, "`datetime` is '2024-13' but must be a day"),
+        ({"datetime": "2024-08/2024-06"}, "'2024-08/2024-06', which ends before it begins"),
         ({"bbox": None}, "give either `bbox` or `aoi`"),
         ({"aoi": "x.gpkg"}, "give either `bbox` or `aoi`"),
         ({"bbox": (13.0, 45.0, 13.0, 46.0)}, "bbox"),

@@ -24,7 +24,7 @@ from rasterio.errors import RasterioError
 from geocfl.core.files import parsed_json
 from geocfl.core.grid import CellGrid
 from geocfl.core.keywords import declared
-from geocfl.errors import GeocflError, OutputError
+from geocfl.errors import DataError, GeocflError, OutputError
 from geocfl.products.files import FILES, SUMMARY
 from geocfl.products.formats.attribute_table import read_legend
 from geocfl.products.formats.collection import COLLECTION, MAPS, collection_text, times_of
@@ -121,6 +121,7 @@ def write_catalog(
 
     Raises:
         UsageError: `out` is an address that cannot be written to, or stac-geoparquet is not installed.
+        DataError: The folder holds neither a finished map nor an earlier catalog.
         OutputError: A foreign file exists already, or the folder cannot be read or written.
     """
     if parquet:
@@ -167,6 +168,8 @@ def _write(folder: Path, overwrite: bool, parquet: bool, depth: int | None) -> C
         )  # fmt: skip
     undated = tuple(stem for stem in bare if stem not in dated)
     found = {stem: items[stem] for stem in stems if stem in items}
+    if not (found or undated or NAME in names):
+        raise DataError(f"{folder}: holds no finished map; pass a folder that geocfl map has written to")
     _write_files(folder, found, names, overwrite, parquet)
     return CatalogResult(folder / NAME, tuple(found), undated)
 

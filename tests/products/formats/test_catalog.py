@@ -25,7 +25,7 @@ from pystac.validation.stac_validator import JsonSchemaSTACValidator
 
 from geocfl.core.grid import CellGrid
 from geocfl.core.legend import EUROSAT
-from geocfl.errors import OutputError, UsageError
+from geocfl.errors import DataError, OutputError, UsageError
 from geocfl.products.files import FILES
 from geocfl.products.formats import item_table
 from geocfl.products.formats.catalog import CatalogResult, check_catalog, write_catalog
@@ -237,7 +237,9 @@ def test_folders_that_are_none(tmp_path: Path) -> None:
     for name in ("new", "file", "file/maps"):
         with pytest.raises(OutputError, match=r"cannot be cataloged"):
             write_catalog(tmp_path / name)
-    assert write_catalog(_made(tmp_path / "empty")).maps == ()
+    with pytest.raises(DataError, match="holds no finished map"):
+        write_catalog(_made(tmp_path / "empty"))
+    assert list((tmp_path / "empty").iterdir()) == []
 
 
 def _made(folder: Path) -> Path:
@@ -318,12 +320,9 @@ def test_files_that_killed_processes_left_are_removed(tmp_path: Path) -> None:
         (tmp_path / name).write_text("half")
         if "4567" not in name:  # that of a process which is writing it
             os.utime(tmp_path / name, (0, 0))
-    write_catalog(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        ".letter.json.0123abcd",
-        ".s.stac.json.4567cdef",
-        "catalog.json",
-    ]
+    with pytest.raises(DataError):
+        write_catalog(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".letter.json.0123abcd", ".s.stac.json.4567cdef"]
 
 
 def test_a_catalog_that_cannot_be_read_is_not_called_foreign(tmp_path: Path) -> None:
