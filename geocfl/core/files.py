@@ -123,9 +123,16 @@ def write_whole(path: Path, content: bytes) -> None:
     Raises:
         OSError: It cannot be written; nothing is left behind, and an existing file stays unchanged.
     """
+    with _placed(path) as partial:
+        partial.write_bytes(content)
+
+
+@contextmanager
+def _placed(path: Path) -> Iterator[Path]:
+    """A temporary path in an existing folder; the file that the block writes there is moved to `path`."""
     with working_folder(path.parent, path.name) as folder:
         partial = folder / path.name
-        partial.write_bytes(content)
+        yield partial
         sync(partial)
         os.replace(partial, path)
     sync(path.parent)
@@ -189,12 +196,8 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with working_folder(path.parent, path.name) as folder:
-            partial = folder / path.name
+        with _placed(path) as partial:
             yield partial
-            sync(partial)
-            os.replace(partial, path)
-        sync(path.parent)
     except (OSError, RuntimeError) as error:
         raise unwritable(path, error) from error
 

@@ -28,6 +28,17 @@ def mirror(start: int, stop: int, size: int) -> NDArray[np.int64]:
     return np.where(indices < size, indices, 2 * (size - 1) - indices)
 
 
+def spread(size: int, side: int, count: int) -> NDArray[np.int64]:
+    """First pixels of squares spread over a length, with one at each end; fewer where they would be the same.
+
+    Args:
+        size: Pixels of the length.
+        side: Pixels of a square.
+        count: Number of squares.
+    """
+    return np.unique(np.linspace(0, max(0, size - side), count).astype(np.int64))
+
+
 def fill(windows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Fills missing pixels with their mirror image about the nearest pixel with data.
 

@@ -9,6 +9,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
+from geocfl.core.windows import spread
 from geocfl.scenes.bands import COLORS, Orders
 
 SQUARES, SIDE = 4, 96
@@ -27,19 +28,6 @@ LEAST = 500
 """Pixels with data that are needed to tell anything."""
 
 
-def sample(
-    dataset: rasterio.DatasetReader, indexes: Sequence[int], squares: int = SQUARES, side: int = SIDE
-) -> NDArray[np.generic]:
-    """(B, n) digital numbers of the pixels of squares spread over a raster, with those at its edges."""
-    rows, columns = (
-        np.unique(np.linspace(0, max(0, size - side), squares).astype(int)) for size in (dataset.height, dataset.width)
-    )
-    height, width = min(side, dataset.height), min(side, dataset.width)
-    windows = [Window(x, y, width, height) for y in rows for x in columns]
-    read = [dataset.read(list(indexes), window=window).reshape(len(indexes), -1) for window in windows]
-    return np.concatenate(read, axis=1)
-
-
 def likely_orders(dataset: rasterio.DatasetReader, orders: Orders, colors: Sequence[str]) -> Orders:
     """Those orders that the pixels of a raster allow.
 
@@ -54,7 +42,7 @@ def likely_orders(dataset: rasterio.DatasetReader, orders: Orders, colors: Seque
     if not orders:
         return orders
     try:
-        values = sample(dataset, dataset.indexes).astype(np.float64)
+        values = _sample(dataset).astype(np.float64)
     except rasterio.RasterioIOError:  # which whoever reads the scene reports
         return orders[:1]
     pixels: NDArray[np.float64] = values[:, _valid(dataset, values)]
@@ -75,6 +63,15 @@ def likely_orders(dataset: rasterio.DatasetReader, orders: Orders, colors: Seque
     if len(kept) > 1 and picture:
         kept = [order for order in kept if order[:3] == ("B04", "B03", "B02")]
     return kept
+
+
+def _sample(dataset: rasterio.DatasetReader) -> NDArray[np.generic]:
+    """(B, n) digital numbers of the pixels of squares spread over a raster, with those at its edges."""
+    rows, columns = (spread(size, SIDE, SQUARES) for size in (dataset.height, dataset.width))
+    height, width = min(SIDE, dataset.height), min(SIDE, dataset.width)
+    windows = [Window(x, y, width, height) for y in rows for x in columns]
+    read = [dataset.read(dataset.indexes, window=window).reshape(dataset.count, -1) for window in windows]
+    return np.concatenate(read, axis=1)
 
 
 def _valid(dataset: rasterio.DatasetReader, values: NDArray[np.float64]) -> NDArray[np.bool_]:

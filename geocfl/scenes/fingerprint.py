@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -14,9 +16,9 @@ from typing import Any, Self
 from geocfl.core.remembered import Remembered
 from geocfl.errors import SceneError
 from geocfl.scenes.formats.archive import BROKEN
-from geocfl.scenes.remote import fingerprint
+from geocfl.scenes.remote import get, insist, open_remote, remote_settings
 from geocfl.scenes.source import holder
-from geocfl.scenes.urls import is_remote
+from geocfl.scenes.urls import gdal_path, is_remote
 
 SETTLED = 2_000_000_000
 """Nanoseconds for which a file must not have changed to be remembered: as coarse as the times of any file system."""
@@ -25,6 +27,7 @@ BESIDE_NAME = (".aux.xml", ".msk", ".ovr")
 """What GDAL reads beside a raster, after its name."""
 BESIDE_STEM = (".tfw", ".tifw", ".wld", ".j2w", ".jp2w", ".jgw", ".tab", ".prj", ".hdr", ".aux", ".imd", ".xml")
 """The same in place of its ending."""
+_ARCHIVE = re.compile(r"(.+?\.(?:zip|tar|tgz|tar\.gz))(?=/|$)")
 
 
 def identity(path: str, known: Remembered | None = None) -> str:
@@ -50,6 +53,63 @@ def identity(path: str, known: Remembered | None = None) -> str:
     if path.startswith("/vsizip/") and member != ".":
         return _recalled(file, member, known, lambda: _member_hash(file, member))
     return _recalled(file, "", known, lambda: file_hash(file))
+
+
+def fingerprint(path: str) -> str:
+    """A text that changes when a raster does, without reading the whole raster.
+
+    For a URL, it consists of what the server says: entity tag, size and modification time. For a local file, it is size
+    and modification time. Otherwise, such as for ``s3://``, it covers the raster's description, the sizes of its
+    compressed blocks if it is a TIFF, and a pixel in its middle.
+
+    Args:
+        path: A URL, a local file or a GDAL path; for a path into an archive, the archive counts. The query of a URL,
+            which holds the tokens of signed URLs, is ignored.
+
+    Raises:
+        SceneError: It cannot be read.
+    """
+    path = gdal_path(holder(path))
+    if path.startswith(("/vsizip/", "/vsitar/")) and (archive := _ARCHIVE.match(path[len("/vsizip/") :].lstrip("{"))):
+        path = archive[1]
+    if path.startswith("/vsicurl/"):
+        parts = insist(path, lambda: list(_answer(path.removeprefix("/vsicurl/"))))
+    elif is_remote(path):
+        parts = insist(path, lambda: list(_description(path)))
+    else:
+        try:
+            stat = None if path.startswith("/vsi") else Path(path).stat()
+            parts = [str(stat.st_size), str(stat.st_mtime_ns)] if stat else list(_description(path))
+        except OSError as error:
+            raise SceneError(f"{path}: cannot be read; pass a readable file") from error
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _answer(url: str) -> Iterator[str]:
+    """What a server says of a file; what the file says, if that is nothing."""
+    # Request one byte, because links are often signed for GET but not for HEAD.
+    with closing(get(url, {"Range": "bytes=0-0", "Accept-Encoding": "identity"})) as response:
+        headers = response.headers
+        size = headers.get("Content-Range", "").rpartition("/")[2] or headers.get("Content-Length", "")
+        if not size and "ETag" not in headers:
+            yield from _description(gdal_path(url))
+        yield from (headers.get("ETag", ""), headers.get("Last-Modified", ""), size)
+
+
+def _description(path: str) -> Iterator[str]:
+    """What a raster says of itself."""
+    import rasterio
+    from rasterio.windows import Window
+
+    with remote_settings(path), open_remote(path) if is_remote(path) else rasterio.open(path) as dataset:
+        yield from (f"{key}: {value}" for key, value in sorted(dataset.profile.items()))
+        yield from (f"{key}: {value}" for key, value in sorted(dataset.tags().items()))
+        height, width = dataset.block_shapes[0]
+        for y in range(-(-dataset.height // height)):
+            for x in range(-(-dataset.width // width)):
+                yield str(dataset.get_tag_item(f"BLOCK_SIZE_{x}_{y}", "TIFF", bidx=1))
+        middle = Window(dataset.width // 2, dataset.height // 2, 1, 1)
+        yield str(dataset.read(window=middle).tolist())
 
 
 def _recalled(file: Path, member: str, known: Remembered | None, compute: Callable[[], str]) -> str:

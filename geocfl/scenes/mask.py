@@ -16,9 +16,10 @@ from rasterio.vrt import WarpedVRT
 from geocfl.errors import SceneError
 from geocfl.scenes.area import Extent
 from geocfl.scenes.reading import Reading
-from geocfl.scenes.remote import failure, remote_settings
+from geocfl.scenes.remote import remote_settings
 from geocfl.scenes.source import Band, Source, file_name
 from geocfl.scenes.stack import open_dataset, reason
+from geocfl.scenes.trouble import failure
 from geocfl.scenes.urls import gdal_path, is_remote, shown
 
 SCL_CLASSES = {

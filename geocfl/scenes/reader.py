@@ -22,6 +22,7 @@ from rasterio.windows import Window
 from geocfl.core.chunks import in_chunks
 from geocfl.core.numbers import STORED
 from geocfl.core.radiometry import Scaling
+from geocfl.core.windows import spread
 from geocfl.errors import SceneError
 from geocfl.scenes.area import Extent
 from geocfl.scenes.mask import Mask
@@ -276,17 +277,14 @@ class Scene:
             self.scaling[band].to_reflectance(values, out=values)
         return sampled
 
-    def sample_numbers(self, bands: tuple[str, ...], side: int = SIDE) -> NDArray[np.float32]:
+    def sample_numbers(self, bands: tuple[str, ...]) -> NDArray[np.float32]:
         """(B, n) numbers as the file has them, of at most 5 x 5 squares spread over the scene; NaN is no data.
 
         Of a scene on a server, 3 x 3 squares are read, because each costs a block of the file or more.
         """
         tiles = FAR_TILES if self._far else TILES
-        rows, columns = (
-            np.unique(np.linspace(0, max(0, size - side), min(tiles, -(-size // side))).astype(int))
-            for size in (self.height, self.width)
-        )
-        height, width = min(side, self.height), min(side, self.width)
+        rows, columns = (spread(size, SIDE, min(tiles, -(-size // SIDE))) for size in (self.height, self.width))
+        height, width = min(SIDE, self.height), min(SIDE, self.width)
         squares = []
         for y in rows:
             for x in columns:
@@ -304,7 +302,7 @@ class Scene:
         """Fraction of masked pixels, 0..1, estimated from at most 5 strips of 256 rows spread over the scene."""
         if self.mask is None:
             return 0.0
-        starts = np.unique(np.linspace(0, max(0, self.height - SIDE), TILES).astype(int))
+        starts = spread(self.height, SIDE, TILES).tolist()
         strips = [self.mask.read(self.extent, start, min(start + SIDE, self.height)) for start in starts]
         return float(np.mean([strip.mean() for strip in strips]))
 

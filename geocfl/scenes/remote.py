@@ -1,20 +1,18 @@
-"""Rasters on servers: GDAL settings to read them fast and safely, and plain error messages."""
+"""Rasters on servers: GDAL settings to read them fast and safely, and retries."""
 
 from __future__ import annotations
 
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, nullcontext
-from enum import Enum, auto
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import urlsplit
 
 from geocfl.errors import SceneError
-from geocfl.scenes.source import holder
+from geocfl.scenes.patience import PATIENCE, patience, tries
+from geocfl.scenes.trouble import Trouble, failure, trouble_of
 from geocfl.scenes.urls import gdal_path, is_remote, shown
 
 if TYPE_CHECKING:
@@ -26,13 +24,6 @@ T = TypeVar("T")
 DRIVERS = frozenset({"GTiff", "JP2OpenJPEG", "JP2KAK", "JP2ECW", "JP2MrSID", "JP2Lura", "PNG", "JPEG"})
 """Formats that are read from servers. They contain their own pixels; VRT and similar formats name other files, so a
 server could make geocfl read local files."""
-PATIENCE = {
-    "GDAL_HTTP_CONNECTTIMEOUT": "10",  # seconds; without it, GDAL waits for minutes
-    "GDAL_HTTP_TIMEOUT": "30",  # seconds per request, which is rarely more than 2 MB; GDAL has no default
-    "GDAL_HTTP_MAX_RETRY": "4",  # GDAL's default is 0; object stores answer 503 to slow clients down
-    "GDAL_HTTP_RETRY_DELAY": "0.5",  # seconds, doubling, so 8 in total, as in odc-loader; GDAL's default is 30
-}
-"""Timeouts and retries of requests."""
 SETTINGS = PATIENCE | {
     # Do not list folders, which web servers cannot do and stores charge for, and do not look for sidecar files: for a
     # JP2, that is 35 requests.
@@ -73,36 +64,6 @@ COPERNICUS = {"AWS_S3_ENDPOINT": "eodata.dataspace.copernicus.eu", "AWS_VIRTUAL_
 """Where ``s3://eodata/`` of the Copernicus Data Space is.
 
 Source: https://documentation.dataspace.copernicus.eu/APIs/S3.html."""
-
-_ARCHIVE = re.compile(r"(.+?\.(?:zip|tar|tgz|tar\.gz))(?=/|$)")
-
-
-class Trouble(Enum):
-    """What is wrong with a remote file."""
-
-    ABSENT = auto()
-    FORBIDDEN = auto()
-    REFUSED = auto()
-    FAILING = auto()
-    SILENT = auto()
-    UNREACHABLE = auto()
-    BROKEN = auto()
-
-
-_TRANSIENT = frozenset({Trouble.FAILING, Trouble.SILENT, Trouble.UNREACHABLE, Trouble.BROKEN})
-"""What may be over later, so that finished work is kept."""
-_STATUS = re.compile(r"HTTP response code: (\d{3})")
-_OF_STATUS = {404: Trouble.ABSENT, 410: Trouble.ABSENT, 429: Trouble.FAILING, 501: Trouble.REFUSED} | dict.fromkeys(
-    (401, 403, 409),
-    Trouble.FORBIDDEN,  # Azure answers 409 if public access is not permitted
-)
-_OF_WORDS = {
-    Trouble.ABSENT: re.compile(r"NoSuch(?:Key|Bucket)|specified (?:key|bucket|blob|container) does not exist"),
-    Trouble.FORBIDDEN: re.compile(r"access ?denied|credentials|NO_SIGN_REQUEST|signature", re.IGNORECASE),
-    Trouble.SILENT: re.compile(r"timed out|too slow"),
-    Trouble.UNREACHABLE: re.compile(r"CURL error: |Max retries exceeded|Failed to establish"),
-}
-"""Messages of GDAL, libcurl, urllib3 and object stores without an HTTP status; the first match counts."""
 
 
 def cloud_settings(*paths: str) -> dict[str, str]:
@@ -172,7 +133,7 @@ def _is_virtual(path: str) -> bool:
     if not path.startswith("/vsicurl/"):
         return False
     try:
-        with closing(_get(path.removeprefix("/vsicurl/"), {"Range": "bytes=0-255"})) as response:
+        with closing(get(path.removeprefix("/vsicurl/"), {"Range": "bytes=0-255"})) as response:
             return bool(re.match(rb"\s*(<\?xml[^>]*>\s*)?<VRTDataset", next(response.iter_content(256), b"")))
     except requests.RequestException:
         return False
@@ -213,24 +174,16 @@ def insist(path: str, attempt: Callable[[], T], name: str = "") -> T:
     """
     if not is_remote(path):
         return attempt()
-    pause = _patience("GDAL_HTTP_RETRY_DELAY")
-    for left in reversed(range(_tries())):
+    pause = patience("GDAL_HTTP_RETRY_DELAY")
+    for left in reversed(range(tries())):
         try:
             return attempt()
         except OSError as error:  # rasterio's and requests' errors are some
-            if left == 0 or _trouble(error) is not Trouble.BROKEN:
+            if left == 0 or trouble_of(error) is not Trouble.BROKEN:
                 raise failure(error, path, name) from error
         time.sleep(pause)
         pause *= 2
     raise AssertionError  # the last attempt returns or raises
-
-
-def failure(error: BaseException, path: str, name: str = "") -> SceneError:
-    """The error about a remote file that could not be read, as `explain` says it.
-
-    It is transient if a later try may succeed.
-    """
-    return SceneError(explain(error, path, name), page="how-to/servers/", transient=_trouble(error) in _TRANSIENT)
 
 
 def pause_before_retry(attempt: int) -> float:
@@ -238,38 +191,7 @@ def pause_before_retry(attempt: int) -> float:
 
     They follow those of GDAL's retries, so ``GDAL_HTTP_RETRY_DELAY`` changes them too.
     """
-    return _patience("GDAL_HTTP_RETRY_DELAY") * 2.0 ** (_tries() + attempt - 1)
-
-
-def explain(error: BaseException, path: str, name: str = "") -> str:
-    """Why a remote file could not be read and what to do, in one sentence without secrets.
-
-    Args:
-        error: From rasterio or requests.
-        path: The file, as the user or GDAL names it.
-        name: What the message names instead.
-    """
-    address, status = shown(path), _status(error)
-    name = name or address
-    said = f" (HTTP {status})" if status else ""
-    later = "try again later, or download it and use the copy"
-    match _trouble(error):
-        case Trouble.ABSENT:
-            why = f"does not exist{said}; check the address"
-        case Trouble.FORBIDDEN:
-            why = f"the server denies access{said}; {_permission(address)}"
-        case Trouble.REFUSED:
-            why = f"the server refuses the request{said}; check the address, or download it and use the copy"
-        case Trouble.FAILING:
-            why = f"the server failed {_often()}{said}; {later}"
-        case Trouble.SILENT:
-            seconds = _patience("GDAL_HTTP_TIMEOUT")
-            why = f"the server was asked {_often()} and did not answer within {seconds:g} s; {later}"
-        case Trouble.UNREACHABLE:
-            why = "the server cannot be reached; check the address and the network"
-        case Trouble.BROKEN:
-            why = f"failed {_often()}: it is damaged, is not a raster, or the connection breaks; {later}"
-    return f"{name}: {why}"
+    return patience("GDAL_HTTP_RETRY_DELAY") * 2.0 ** (tries() + attempt - 1)
 
 
 def fetch(url: str, wanted: Callable[[requests.Response], bool]) -> bytes | None:
@@ -287,136 +209,28 @@ def fetch(url: str, wanted: Callable[[requests.Response], bool]) -> bytes | None
     """
 
     def attempt() -> bytes | None:
-        with closing(_get(url)) as response:
+        with closing(get(url)) as response:
             return response.content if wanted(response) else None
 
     return insist(url, attempt)
 
 
-def fingerprint(path: str) -> str:
-    """A text that changes when a raster does, without reading the whole raster.
-
-    For a URL, it consists of what the server says: entity tag, size and modification time. For a local file, it is size
-    and modification time. Otherwise, such as for ``s3://``, it covers the raster's description, the sizes of its
-    compressed blocks if it is a TIFF, and a pixel in its middle.
-
-    Args:
-        path: A URL, a local file or a GDAL path; for a path into an archive, the archive counts. The query of a URL,
-            which holds the tokens of signed URLs, is ignored.
-
-    Raises:
-        SceneError: It cannot be read.
-    """
-    path = gdal_path(holder(path))
-    if path.startswith(("/vsizip/", "/vsitar/")) and (archive := _ARCHIVE.match(path[len("/vsizip/") :].lstrip("{"))):
-        path = archive[1]
-    if path.startswith("/vsicurl/"):
-        parts = insist(path, lambda: list(_identity(path.removeprefix("/vsicurl/"))))
-    elif is_remote(path):
-        parts = insist(path, lambda: list(_description(path)))
-    else:
-        try:
-            stat = None if path.startswith("/vsi") else Path(path).stat()
-            parts = [str(stat.st_size), str(stat.st_mtime_ns)] if stat else list(_description(path))
-        except OSError as error:
-            raise SceneError(f"{path}: cannot be read; pass a readable file") from error
-    return sha256("\n".join(parts).encode()).hexdigest()
-
-
-def _identity(url: str) -> Iterator[str]:
-    # Request one byte, because links are often signed for GET but not for HEAD.
-    with closing(_get(url, {"Range": "bytes=0-0", "Accept-Encoding": "identity"})) as response:
-        headers = response.headers
-        size = headers.get("Content-Range", "").rpartition("/")[2] or headers.get("Content-Length", "")
-        if not size and "ETag" not in headers:
-            yield from _description(gdal_path(url))
-        yield from (headers.get("ETag", ""), headers.get("Last-Modified", ""), size)
-
-
-def _description(path: str) -> Iterator[str]:
-    import rasterio
-    from rasterio.windows import Window
-
-    with remote_settings(path), open_remote(path) if is_remote(path) else rasterio.open(path) as dataset:
-        yield from (f"{key}: {value}" for key, value in sorted(dataset.profile.items()))
-        yield from (f"{key}: {value}" for key, value in sorted(dataset.tags().items()))
-        height, width = dataset.block_shapes[0]
-        for y in range(-(-dataset.height // height)):
-            for x in range(-(-dataset.width // width)):
-                yield str(dataset.get_tag_item(f"BLOCK_SIZE_{x}_{y}", "TIFF", bidx=1))
-        middle = Window(dataset.width // 2, dataset.height // 2, 1, 1)
-        yield str(dataset.read(window=middle).tolist())
-
-
-def _get(url: str, headers: dict[str, str] | None = None) -> requests.Response:
+def get(url: str, headers: dict[str, str] | None = None) -> requests.Response:
     """A response whose content is not yet read; with the same timeouts and retries as GDAL."""
     import requests
     from requests.adapters import HTTPAdapter
     from urllib3.util import Retry
 
     retry = Retry(
-        total=_tries() - 1,
-        backoff_factor=_patience("GDAL_HTTP_RETRY_DELAY"),
+        total=tries() - 1,
+        backoff_factor=patience("GDAL_HTTP_RETRY_DELAY"),
         status_forcelist=(429, 500, 502, 503, 504),  # GDAL's
         raise_on_status=False,
     )
-    timeout = (_patience("GDAL_HTTP_CONNECTTIMEOUT"), _patience("GDAL_HTTP_TIMEOUT"))
+    timeout = (patience("GDAL_HTTP_CONNECTTIMEOUT"), patience("GDAL_HTTP_TIMEOUT"))
     session = requests.Session()
     session.mount("https://", HTTPAdapter(max_retries=retry))
     session.mount("http://", HTTPAdapter(max_retries=retry))
     response = session.get(url, headers=headers, timeout=timeout, stream=True)
     response.raise_for_status()
     return response
-
-
-def _patience(option: str) -> float:
-    """A number of `PATIENCE`, unless the environment overrides it."""
-    try:
-        return max(0.0, float(os.environ.get(option, "")))
-    except ValueError:
-        return float(PATIENCE[option])
-
-
-def _tries() -> int:
-    return 1 + int(_patience("GDAL_HTTP_MAX_RETRY"))
-
-
-def _often() -> str:
-    return "once" if _tries() == 1 else f"{_tries()} times"
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _status(error: BaseException) -> int:
-    """The HTTP status in an error, 0 if there is none."""
-    for cause in _causes(error):
-        response = getattr(cause, "response", None)
-        if response is not None:
-            return int(response.status_code)
-        if found := _STATUS.search(str(cause)):
-            return int(found[1])
-    return 0
-
-
-def _trouble(error: BaseException) -> Trouble:
-    if status := _status(error):
-        return _OF_STATUS.get(status, Trouble.FAILING if status >= 500 else Trouble.REFUSED)
-    # Without addresses and queries, which may contain any word, such as signature.
-    text = re.sub(r"\S*(?:://|\?)\S*", "", "\n".join(str(cause) for cause in _causes(error)))
-    return next((trouble for trouble, words in _OF_WORDS.items() if words.search(text)), Trouble.BROKEN)
-
-
-def _permission(name: str) -> str:
-    if name.startswith("s3://eodata/"):
-        return "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to keys of the Copernicus Data Space"
-    if name.startswith("s3://"):
-        return "set AWS credentials such as AWS_PROFILE, and AWS_REQUEST_PAYER=requester if the reader pays"
-    if name.startswith(("gs://", "az://")):
-        return "set the store's credentials as GDAL expects them"
-    if (urlsplit(name).hostname or "").endswith(".blob.core.windows.net"):
-        return "sign the Item or the address first, such as by the planetary-computer package"
-    return "use a signed address, or download it and use the copy"

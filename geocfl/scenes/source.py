@@ -12,6 +12,9 @@ from urllib.parse import urlsplit
 
 from geocfl.core.radiometry import Scaling
 
+_ARCHIVED = re.compile(r"(/vsi(?:zip|tar|gzip)/\{?)?(.*)", re.DOTALL)
+_VARIABLE = re.compile(r'((?:netcdf|hdf5|zarr):"?)(.+?)("?:[^:"]+)', re.DOTALL | re.IGNORECASE)
+
 
 @dataclass(frozen=True)
 class Band:
@@ -70,12 +73,6 @@ class Source:
 def file_name(path: str) -> str:
     """The file's name in a path or URL, without the query of a URL."""
     return PurePath(urlsplit(path).path if "://" in path else path).name
-
-
-_ARCHIVED = re.compile(r"(/vsi(?:zip|tar|gzip)/\{?)?(.*)", re.DOTALL)
-
-
-_VARIABLE = re.compile(r'((?:netcdf|hdf5|zarr):"?)(.+?)("?:[^:"]+)', re.DOTALL | re.IGNORECASE)
 
 
 def holder(path: str) -> str:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from rasterio.enums import MaskFlags
 from rasterio.windows import Window
 
+from geocfl.core.windows import spread
+
 NEGATIVE = (-10000, -9999, -32768, -32767, -99999, -3.4028234663852886e38, -1.7976931348623157e308)
 """Values that programs write where there is no data, and that are no reflectance: of MAJA, many programs, and the
 lowest of a data type."""
@@ -90,9 +92,7 @@ def _count(dataset: rasterio.DatasetReader, squares: Squares, value: np.generic)
 def _squares(
     dataset: rasterio.DatasetReader, indexes: Sequence[int], number: int = SQUARES, side: int = SIDE
 ) -> Squares:
-    rows, columns = (
-        np.unique(np.linspace(0, max(0, size - side), number).astype(int)) for size in (dataset.height, dataset.width)
-    )
+    rows, columns = (spread(size, side, number) for size in (dataset.height, dataset.width))
     windows = [
         Window(int(x), int(y), min(side, dataset.width), min(side, dataset.height)) for y in rows for x in columns
     ]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geocfl.core.windows import fill, has_data, mirror
+from geocfl.core.windows import fill, has_data, mirror, spread
 
 
 @pytest.mark.parametrize("turns", range(4))
@@ -55,3 +55,9 @@ def test_a_cell_is_no_data_when_more_than_half_of_it_is(height: int, width: int,
         for j in range(got.shape[1]):
             cell = mask[i * stride : (i + 1) * stride, j * stride : (j + 1) * stride]
             assert got[i, j] == (not (~cell).sum() > cell.size / 2)
+
+
+def test_spread_squares_begin_at_both_ends_and_never_twice_at_the_same_place() -> None:
+    assert spread(1000, 100, 4).tolist() == [0, 300, 600, 900]
+    assert spread(102, 100, 4).tolist() == [0, 1, 2]
+    assert spread(50, 100, 4).tolist() == [0]

@@ -16,16 +16,16 @@ from rasterio.windows import Window
 
 from geocfl.errors import SceneError
 from geocfl.scenes import find_source
+from geocfl.scenes.fingerprint import fingerprint
 from geocfl.scenes.remote import (
     SETTINGS,
     cloud_settings,
-    explain,
     fetch,
-    fingerprint,
     insist,
     open_remote,
     remote_settings,
 )
+from geocfl.scenes.trouble import explain
 from geocfl.scenes.urls import gdal_path, is_remote, shown
 from tests.scenes.range_server import RangeServer
 

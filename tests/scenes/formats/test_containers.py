@@ -16,11 +16,10 @@ from affine import Affine
 
 from geocfl.errors import SceneError
 from geocfl.scenes.find import find_source
-from geocfl.scenes.fingerprint import identity, local_file
+from geocfl.scenes.fingerprint import fingerprint, identity, local_file
 from geocfl.scenes.formats.variables import find_variables
 from geocfl.scenes.opening import open_scene
 from geocfl.scenes.reading import Reading
-from geocfl.scenes.remote import fingerprint
 from geocfl.scenes.source import absolute
 from tests.scenes.safe_product import write_safe
 
