@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,6 +22,8 @@ from geocfl.scenes.fingerprint import identity
 
 CLASSIFICATION = 1
 """Version of the classification: a release with another one may give a scene other cells, and maps it again."""
+FILES_AT_ONCE = 4
+"""Files of a scene that are hashed, or whose servers are asked, at the same time."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,8 @@ class Provenance:
             (scene.nodata, scene.level),
             (list(scene.transform)[:6], scene.crs.to_wkt() if scene.crs else None),
         ]
-        files = [identity(file, self.known) for file in scene.files]
+        with ThreadPoolExecutor(min(len(scene.files), FILES_AT_ONCE), "identity") as pool:
+            files = list(pool.map(lambda file: identity(file, self.known), scene.files))
         area = self.area.identity if self.area else None
         facts = [CLASSIFICATION, self.model_hash, files, metadata, self._settings(redacted=False), area]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
