@@ -19,6 +19,7 @@ from rasterio.errors import CRSError, RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
+from geocfl.core.areas import METERS_PER_DEGREE
 from geocfl.core.grid import CellGrid
 from geocfl.errors import DataError, UsageError
 from geocfl.products.scene_map import SceneMap
@@ -30,8 +31,6 @@ SIDE_POINTS = 101
 """Points along each side of a map that are reprojected to find its place on the grid."""
 TORN = 20
 """A projection that puts maps this many times as far apart as they are on the ground has torn them apart."""
-DEGREE = 111_320.0
-"""Meters in a degree of latitude, about."""
 TOLERANCE = 1e-3
 """Error in cells that GDAL may make when it reprojects; rasterio fails at 0."""
 
@@ -226,9 +225,9 @@ def _refuse_torn(maps: Sequence[SceneMap], grid: CellGrid) -> None:
     """
     degrees = np.concatenate([_degrees(m.grid) for m in maps])
     degrees[:, 0] = (degrees[:, 0] - degrees[0, 0] + 180) % 360 - 180
-    width, height = np.ptp(degrees, axis=0) * DEGREE
+    width, height = np.ptp(degrees, axis=0) * METERS_PER_DEGREE
     on_ground = math.hypot(width * np.cos(np.radians(degrees[:, 1].mean())), height)
-    unit = DEGREE if grid.crs.is_geographic else grid.meters_per_unit
+    unit = METERS_PER_DEGREE if grid.crs.is_geographic else grid.meters_per_unit
     west, south, east, north = grid.bounds()
     if math.hypot(east - west, north - south) * unit > TORN * on_ground:
         raise DataError(

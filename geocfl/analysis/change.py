@@ -37,10 +37,11 @@ from geocfl.errors import DataError, UsageError
 from geocfl.products.about import About
 from geocfl.products.change_map import LAYER, ChangeMap, open_change
 from geocfl.products.files import CHANGE, CHANGE_FILES
+from geocfl.products.formats.attribute_table import write_attribute_table
 from geocfl.products.formats.change_page import write_change_page
 from geocfl.products.formats.qgis import write_change_project
 from geocfl.products.formats.qml import change_polygons_qml, lulc_qml, probability_qml, write_style
-from geocfl.products.formats.raster import write_attribute_table, write_change, write_change_probability
+from geocfl.products.formats.raster import write_change, write_change_probability
 from geocfl.products.formats.vector import write_default_styles, write_polygons
 from geocfl.products.polygons import outline
 from geocfl.products.scene_map import SceneMap, georeferenced
@@ -276,8 +277,8 @@ def _write(
     incomplete = [INCOMPLETE] if summary["unclassified"]["cells"] else []
     tags = _tags(both, grid)
     write_change(cells, path["change"], grid, tags)
-    covers = [*summary["classes"], summary["unclassified"]]
-    write_attribute_table(path["change"], zip([*classes, *incomplete], covers, strict=False))
+    covers = [*summary["classes"], *([summary["unclassified"]] if incomplete else [])]
+    write_attribute_table(path["change"], [*classes, *incomplete], covers)
     write_style(path["change_style"], lulc_qml([*moved, *stayed, *incomplete]))
     if probable:
         write_change_probability(cells, path["probability"], grid, tags)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("geocfl")
 
 SQUARE_METERS_PER_HECTARE = 10_000.0
+METERS_PER_DEGREE = 111_320.0
+"""Along a meridian and the equator, about."""
 TRUE_TO_SCALE = 0.001
 """A projection whose areas differ by at most this fraction from those on the ground is taken as it is."""
 LOOKED_AT = 9

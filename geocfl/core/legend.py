@@ -6,6 +6,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from geocfl.core.colors import distinct_colors
 from geocfl.core.display import html_table
 
@@ -148,6 +151,14 @@ PAPER = "#ffffff"
 def shown_classes(legend: Iterable[LulcClass], *, unclassified: bool) -> list[LulcClass]:
     """The classes of a legend, followed by `WITHHELD` if the map has unclassified cells."""
     return [*legend, WITHHELD] if unclassified else list(legend)
+
+
+def palette(legend: Legend) -> NDArray[np.uint8]:
+    """(256, 4) uint8 red, green, blue and opacity of each raster code; codes without a class are transparent."""
+    colors = np.zeros((256, 4), np.uint8)
+    for c in shown_classes(legend, unclassified=True):
+        colors[c.code] = (*c.rgb, 255)
+    return colors
 
 
 def _refuse_same(folders: Iterable[str]) -> None:

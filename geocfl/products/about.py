@@ -47,9 +47,7 @@ class About:
             model=_model(model),
             limits="Less accurate on land and in seasons unlike the training data.",
             reading=f"Each cell has the class of a window of {side:g} m." if side else "",
-            credit=f"Contains modified Copernicus Sentinel data {when.year}."
-            if when and mission == "Sentinel-2"
-            else "",
+            credit=_credit([scene]),
             maker=f"Made with geocfl {summary['geocfl']}.",
         )
 

@@ -9,10 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from geocfl.core.display import html_table, paragraph
-from geocfl.core.legend import WITHHELD, shown_classes
+from geocfl.core.legend import WITHHELD, palette
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,12 +33,9 @@ def draw(map: SceneMap, ax: Axes | None, *, legend: bool) -> Axes:
         _, ax = plt.subplots(figsize=(9, 6), layout="compressed")
     step = -(-max(map.lulc.shape) // DRAWN_CELLS)
     codes = map.lulc[::step, ::step]
-    palette = np.zeros((256, 4), np.uint8)
-    for c in shown_classes(map.legend, unclassified=True):
-        palette[c.code] = (*c.rgb, 255)
     left, top = map.transform @ (0, 0)
     right, bottom = map.transform @ (step * codes.shape[1], step * codes.shape[0])
-    ax.imshow(palette[codes], extent=(left, right, bottom, top), interpolation="nearest")
+    ax.imshow(palette(map.legend)[codes], extent=(left, right, bottom, top), interpolation="nearest")
     west, south, east, north = map.bounds
     aspect = 1 / math.cos(math.radians((south + north) / 2)) if map.crs and map.crs.is_geographic else 1
     ax.set(xlim=(west, east), ylim=(south, north), aspect=aspect, title=map.name)

@@ -15,6 +15,7 @@ import shapely
 from numpy.typing import NDArray
 from rasterio.features import shapes
 
+from geocfl.core.areas import METERS_PER_DEGREE
 from geocfl.core.grid import CellGrid
 from geocfl.core.legend import Legend, LulcClass, shown_classes
 from geocfl.products.formats.vector_formats import GEOMETRY
@@ -107,7 +108,7 @@ def simplify(polygons: gpd.GeoDataFrame, grid: CellGrid, meters: float) -> gpd.G
     """
     if not meters or polygons.empty:
         return polygons
-    units = meters / (111_320.0 if grid.crs.is_geographic else grid.ground_meters_per_unit())
+    units = meters / (METERS_PER_DEGREE if grid.crs.is_geographic else grid.ground_meters_per_unit())
     outlines = shapely.coverage_simplify(polygons.geometry.to_numpy(), units, simplify_boundary=False)
     return polygons.set_geometry(gpd.GeoSeries(outlines, index=polygons.index, crs=polygons.crs, name=GEOMETRY))
 

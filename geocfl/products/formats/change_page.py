@@ -15,7 +15,7 @@ from PIL import Image
 from rasterio.enums import Resampling
 
 from geocfl.core.grid import CellGrid
-from geocfl.core.legend import NODATA, Legend, shown_classes
+from geocfl.core.legend import NODATA, Legend, palette, shown_classes
 from geocfl.products.about import About
 from geocfl.products.formats.html import asset, encoded, policy
 from geocfl.products.formats.page_parts import credit, escaped, facts_list, swatch, warning_list
@@ -91,11 +91,8 @@ def _thin(cells: Path, bands: Sequence[int]) -> NDArray[np.uint8]:
 
 def _png(codes: NDArray[np.uint8], legend: Legend) -> str:
     """A map as the address of a picture, with no data transparent."""
-    palette = np.zeros((256, 3), np.uint8)
-    for c in shown_classes(legend, unclassified=True):
-        palette[c.code] = c.rgb
     image = Image.fromarray(codes, "P")
-    image.putpalette(palette.tobytes())
+    image.putpalette(palette(legend)[:, :3].tobytes())
     return _address(image, transparency=NODATA)
 
 

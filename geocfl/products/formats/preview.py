@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from rasterio.enums import Resampling
 
 from geocfl.core.grid import CellGrid
-from geocfl.core.legend import NODATA, WITHHELD, Legend, shown_classes
+from geocfl.core.legend import WITHHELD, Legend, palette
 from geocfl.products.about import About
 from geocfl.products.formats.graticule import Line, graticule
 from geocfl.products.scratch import open_cells
@@ -302,15 +302,11 @@ def _hatched(corner: tuple[float, float], width: float, height: float) -> Rectan
 
 def _colors(cells: Path, legend: Legend) -> NDArray[np.uint8]:
     """(rows, columns, 4) RGBA of the cells, at most `DRAWN_CELLS` along a side."""
-    palette = np.zeros((256, 4), np.uint8)
-    for c in shown_classes(legend, unclassified=True):
-        palette[c.code] = (*c.rgb, 255)
-    palette[NODATA] = 0
     with open_cells(cells) as dataset:
         thinning = max(1.0, max(dataset.shape) / DRAWN_CELLS)
         shape = tuple(math.ceil(side / thinning) for side in dataset.shape)
         codes = dataset.read(1, out_shape=shape, resampling=Resampling.mode)
-    colors: NDArray[np.uint8] = palette[codes]
+    colors: NDArray[np.uint8] = palette(legend)[codes]
     return colors
 
 

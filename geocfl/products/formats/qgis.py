@@ -11,6 +11,7 @@ from xml.etree import ElementTree as ET
 
 from rasterio.crs import CRS
 
+from geocfl.core.areas import METERS_PER_DEGREE
 from geocfl.core.grid import CellGrid
 from geocfl.core.legend import Legend, LulcClass, shown_classes
 from geocfl.products.about import About
@@ -35,8 +36,6 @@ WGS84 = CRS.from_epsg(4326)
 """CRS of GeoJSON, whatever the scene's is."""
 ELLIPSOID = "EPSG:7030"
 """WGS 84, on which QGIS measures lengths and areas; without it, it measures in the projection."""
-METERS_PER_DEGREE = 111_320.0
-"""Along a meridian and the equator."""
 SCENE = "Scene, true color"
 ABSTRACTS = {
     "Polygons": "Polygons of neighboring cells of one class, with area in hectares and mean confidence.",

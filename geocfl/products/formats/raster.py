@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from xml.etree import ElementTree as ET
@@ -13,7 +13,8 @@ import rasterio.shutil
 from numpy.typing import NDArray
 
 from geocfl.core.grid import CellGrid
-from geocfl.core.legend import NODATA, Legend, LulcClass, shown_classes
+from geocfl.core.legend import NODATA, Legend, shown_classes
+from geocfl.products.formats.attribute_table import color_table, write_attribute_table, xml_text
 from geocfl.products.formats.overviews import keep_holes
 from geocfl.products.prediction_sets import set_type, unpack
 from geocfl.products.scratch import (
@@ -30,23 +31,12 @@ from geocfl.products.scratch import (
     read_strips,
     write_header,
 )
-from geocfl.products.summary import Cover, class_table
+from geocfl.products.summary import class_table
 
 BLOCK = 512
 """Side of a tile, pixels; only rasters larger than one tile get overviews."""
 
 _GDAL_TYPES = {"uint8": "Byte", "uint16": "UInt16", "uint32": "UInt32"}
-# Types and usages of GDAL's raster attribute tables (GDALRATFieldType, GDALRATFieldUsage).
-_INTEGER, _REAL, _STRING = "0", "1", "2"
-_COLUMNS = (
-    ("Value", _INTEGER, "5"),
-    ("Class", _STRING, "2"),
-    ("Red", _INTEGER, "6"),
-    ("Green", _INTEGER, "7"),
-    ("Blue", _INTEGER, "8"),
-    ("Count", _INTEGER, "1"),
-    ("Area_ha", _REAL, "0"),
-)
 
 
 def write_lulc(cells: Path, path: Path, grid: CellGrid, legend: Legend, tags: Mapping[str, str]) -> None:
@@ -59,17 +49,11 @@ def write_lulc(cells: Path, path: Path, grid: CellGrid, legend: Legend, tags: Ma
         legend: Names and colors of the codes.
         tags: GeoTIFF metadata.
     """
-    colors = {c.code: (*c.rgb, 255) for c in shown_classes(legend, unclassified=True)}
-    table = ET.Element("ColorTable")
-    for code in range(256):
-        rgba = colors.get(code, (0, 0, 0, 0))
-        ET.SubElement(table, "Entry", {f"c{i + 1}": str(value) for i, value in enumerate(rgba)})
-    band = _band(cells, CODE, "land use / land cover", NODATA, "Palette", [table])
+    band = _band(cells, CODE, "land use / land cover", NODATA, "Palette", [color_table(legend)])
     _write_cog(cells, path, grid, tags, [band], overviews="MODE")
     counted = class_table(cells, grid, legend)
     covers = [*counted["classes"], counted["unclassified"]]
-    rows = zip(shown_classes(legend, unclassified=True), covers, strict=True)
-    write_attribute_table(path, rows, ["No data", *legend.names])
+    write_attribute_table(path, shown_classes(legend, unclassified=True), covers, ["No data", *legend.names])
 
 
 def write_change(cells: Path, path: Path, grid: CellGrid, tags: Mapping[str, str]) -> None:
@@ -188,7 +172,7 @@ def write_sets(cells: Path, path: Path, grid: CellGrid, legend: Legend, tags: Ma
 
 def _percent_band(cells: Path, source: int, name: str) -> ET.Element:
     """A band of percentages, which readers scale to 0..1."""
-    scaling = [_element("Scale", "0.01"), _element("Offset", "0")]
+    scaling = [xml_text("Scale", "0.01"), xml_text("Offset", "0")]
     return _band(cells, source, name, NO_CONFIDENCE, "Gray", scaling)
 
 
@@ -205,14 +189,14 @@ def _band(
 ) -> ET.Element:
     """One band of the work raster for a virtual dataset, with metadata (statistics by default), without its number."""
     band = ET.Element("VRTRasterBand", dataType=kind)
-    band.append(_element("Description", name))
+    band.append(xml_text("Description", name))
     items = ET.SubElement(band, "Metadata")
     for key, value in (_statistics(count_values(cells, source), nodata) if metadata is None else metadata).items():
-        items.append(_element("MDI", value, key=key))
-    band.extend([_element("NoDataValue", str(nodata)), _element("ColorInterp", color), *dress])
+        items.append(xml_text("MDI", value, key=key))
+    band.extend([xml_text("NoDataValue", str(nodata)), xml_text("ColorInterp", color), *dress])
     simple = ET.SubElement(band, "SimpleSource")
-    simple.append(_element("SourceFilename", str(cells.resolve()), relativeToVRT="0"))
-    simple.append(_element("SourceBand", str(source)))
+    simple.append(xml_text("SourceFilename", str(cells.resolve()), relativeToVRT="0"))
+    simple.append(xml_text("SourceBand", str(source)))
     return band
 
 
@@ -244,12 +228,12 @@ def _write_cog(
     if (rows, columns) != (grid.rows, grid.columns):
         raise ValueError(f"{cells} has {rows} x {columns} cells, the grid {grid.rows} x {grid.columns}")
     vrt = ET.Element("VRTDataset", rasterXSize=str(grid.columns), rasterYSize=str(grid.rows))
-    vrt.append(_element("SRS", grid.crs.to_wkt(), dataAxisToSRSAxisMapping="1,2"))
-    vrt.append(_element("GeoTransform", ", ".join(map(repr, grid.cell_transform.to_gdal()))))
+    vrt.append(xml_text("SRS", grid.crs.to_wkt(), dataAxisToSRSAxisMapping="1,2"))
+    vrt.append(xml_text("GeoTransform", ", ".join(map(repr, grid.cell_transform.to_gdal()))))
     metadata = ET.SubElement(vrt, "Metadata")
-    metadata.append(_element("MDI", "Area", key="AREA_OR_POINT"))
+    metadata.append(xml_text("MDI", "Area", key="AREA_OR_POINT"))
     for key in sorted(tags):
-        metadata.append(_element("MDI", tags[key], key=key))
+        metadata.append(xml_text("MDI", tags[key], key=key))
     for number, band in enumerate(bands, start=1):
         band.set("band", str(number))
         vrt.append(band)
@@ -261,8 +245,8 @@ def _write_cog(
             for number, band in enumerate(bands, start=1):
                 for file in files:
                     overview = ET.SubElement(band, "Overview")
-                    overview.append(_element("SourceFilename", str(file.resolve()), relativeToVRT="0"))
-                    overview.append(_element("SourceBand", str(number)))
+                    overview.append(xml_text("SourceFilename", str(file.resolve()), relativeToVRT="0"))
+                    overview.append(xml_text("SourceBand", str(number)))
             if files:
                 path.unlink()
                 _copy(vrt, path, grid, overviews)
@@ -282,36 +266,3 @@ def _copy(vrt: ET.Element, path: Path, grid: CellGrid, overviews: str) -> None:
             OVERVIEW_RESAMPLING=overviews,
             BIGTIFF="IF_SAFER",
         )
-
-
-def write_attribute_table(path: Path, rows: Iterable[tuple[LulcClass, Cover]], categories: Sequence[str] = ()) -> None:
-    """Writes the attribute table of a raster of codes, ``<path>.aux.xml``, as GDAL's persistent auxiliary metadata.
-
-    Args:
-        path: The raster.
-        rows: The codes, and what each covers.
-        categories: Names of the values from 0, for readers without attribute tables.
-    """
-    pam = ET.Element("PAMDataset")
-    band = ET.SubElement(pam, "PAMRasterBand", band="1")
-    if categories:
-        names = ET.SubElement(band, "CategoryNames")
-        names.extend(_element("Category", name) for name in categories)
-
-    rat = ET.SubElement(band, "GDALRasterAttributeTable", tableType="thematic")
-    for index, (name, kind, usage) in enumerate(_COLUMNS):
-        field = ET.SubElement(rat, "FieldDefn", index=str(index))
-        field.extend([_element("Name", name), _element("Type", kind), _element("Usage", usage)])
-    for index, (c, cover) in enumerate(rows):
-        row = ET.SubElement(rat, "Row", index=str(index))
-        values = (c.code, c.name, *c.rgb, cover["cells"], f"{cover['hectares']:.6f}")
-        row.extend(_element("F", str(value)) for value in values)
-    ET.indent(pam)
-    path.with_name(path.name + ".aux.xml").write_bytes(ET.tostring(pam, encoding="utf-8") + b"\n")
-
-
-def _element(tag: str, text: str, **attributes: str) -> ET.Element:
-    """An element with text."""
-    element = ET.Element(tag, attributes)
-    element.text = text
-    return element
