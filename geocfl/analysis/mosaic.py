@@ -97,8 +97,9 @@ def mosaic(
             included; of equal ones, that of the map named first. ``"newest"``: the cell of the newest scene that has
             data. ``"mode"``: the class of most maps; of classes with as many, the surer one; its confidence is the sum
             of those for it by the number of classified maps. ``"fuse"``: the class of the highest geometric mean of
-            the maps' probabilities, weighted by 1 less the novelty percentile, and by 0.5 if the map has no
-            novelty; needs probabilities.
+            the maps' probabilities, weighted by the valid share and by 1 less the novelty percentile, as far as the
+            maps have them; its confidence grows with the number of maps, the less the more these err together; needs
+            probabilities.
         crs: Coordinate reference system of the mosaic, such as ``"EPSG:32633"`` or 32633; by default that of the first
             map, or of the first map that reaches into a region.
         vector: Formats of polygons to write too: ``"gpkg"``, ``"geoparquet"``, ``"flatgeobuf"``, ``"geojson"``. All

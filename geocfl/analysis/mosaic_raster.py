@@ -123,7 +123,8 @@ def write_raster(
         cells = stage.folder / "cells"
         kept = kept_cells(record, facts, grid, target) if record else None
         with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE):
-            _paste(grid, maps, rule, cells, region, progress, target.name, kept)
+            correlations = [source["correlation"] for source in facts["maps"]]
+            _paste(grid, maps, correlations, rule, cells, region, progress, target.name, kept)
             table = class_table(cells, grid, legend)
             if (region is not None or tile_of) and table["nodata"]["cells"] == table["total"]["cells"]:
                 raise NoDataInRegionError(f"{target}: no map has data there")
@@ -192,6 +193,7 @@ def _write_polygons(
 def _paste(
     grid: CellGrid,
     maps: Sequence[AlignedMap],
+    correlations: Sequence[float],
     rule: Rule,
     cells: Path,
     region: Any,
@@ -206,7 +208,11 @@ def _paste(
     with cells.open("wb") as file:
         for first in counted(range(0, grid.rows, step), progress, name, -(-grid.rows // step), "strip"):
             last = min(first + step, grid.rows)
-            pieces = [piece for part in maps if (piece := _piece(part, grid, first, last))]
+            pieces = [
+                piece
+                for part, correlation in zip(maps, correlations, strict=True)
+                if (piece := _piece(part, grid, first, last, correlation))
+            ]
             if kept:
                 stale = kept.stale_cells(first, last, grid.columns)
                 pieces = [piece for piece in pieces if stale[piece.there].any()]
@@ -219,13 +225,13 @@ def _paste(
             file.write(np.stack([codes, confidence], axis=1).tobytes())
 
 
-def _piece(part: AlignedMap, grid: CellGrid, first: int, last: int) -> Piece | None:
+def _piece(part: AlignedMap, grid: CellGrid, first: int, last: int, correlation: float) -> Piece | None:
     """The part of a map in the rows of a strip; None if there is none."""
     rows = slice(max(first, part.top), min(last, part.bottom))
     columns = slice(max(0, part.left), min(grid.columns, part.right))
     if rows.start >= rows.stop or columns.start >= columns.stop:
         return None
-    return Piece(part, grid, rows, columns, (slice(rows.start - first, rows.stop - first), columns))
+    return Piece(part, grid, rows, columns, (slice(rows.start - first, rows.stop - first), columns), correlation)
 
 
 def _require(m: SceneMap, product: str) -> None:

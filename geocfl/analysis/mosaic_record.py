@@ -24,7 +24,7 @@ from geocfl.products.files import FILES, LULC
 from geocfl.products.scene_map import SceneMap
 from geocfl.products.storage import open_raster
 
-PASTED = ("lulc", "confidence", "probabilities", "novelty")
+PASTED = ("lulc", "confidence", "probabilities", "novelty", "valid")
 """Rasters of a map that the cells of a mosaic may depend on."""
 WHOLE = 1e-6
 """Cells by which the offset between two grids of the same cells may differ from a whole number."""
@@ -39,10 +39,12 @@ class Stated:
     Attributes:
         cells: Hash of all that decides the map's cells; empty if unknown.
         time: When its scene was taken, ISO 8601 in UTC; empty if unknown.
+        correlation: How much it errs together with other maps of its place, 0..1; 1 if unknown.
     """
 
     cells: str = ""
     time: str = ""
+    correlation: float = 1.0
 
 
 def stated(m: SceneMap) -> Stated:
@@ -57,7 +59,10 @@ def stated(m: SceneMap) -> Stated:
     facts = m.summary
     if not known:
         del m.summary
-    return Stated(str(facts.get("cells") or facts.get("hash") or ""), str(facts.get("scene", {}).get("datetime") or ""))
+    cells, time = facts.get("cells") or facts.get("hash") or "", facts.get("scene", {}).get("datetime") or ""
+    correlation = facts.get("model", {}).get("correlation")
+    known = isinstance(correlation, int | float) and 0 <= correlation <= 1
+    return Stated(str(cells), str(time), float(correlation) if known else 1.0)
 
 
 def time_of(m: SceneMap) -> str:
@@ -241,18 +246,19 @@ def _offset(record: Mapping[str, Any], facts: Mapping[str, Any], grid: CellGrid)
 
 
 def _sources(maps: Sequence[AlignedMap], facts: Sequence[Stated]) -> list[dict[str, Any]]:
-    """What the summary of a mosaic records of each map: name, hash, rows and columns, and whether cells are copied.
+    """What the summary of a mosaic records of each map: name, hash, place, whether cells are copied, and correlation.
 
-    The hash is that of the cells in the map's own summary and of the sizes of its rasters; without a summary, that of
-    the rasters' content. It does not depend on where the map lies or when it was written.
+    The hash is that of the cells and the correlation in the map's own summary and of the sizes of its rasters; without
+    a summary, that of the rasters' content. It does not depend on where the map lies or when it was written.
     """
     return [
         {
             "file": part.map.path.name,
-            "hash": _identity(part.map, known.cells),
+            "hash": _identity(part.map, known),
             "rows": [part.top, part.bottom],
             "columns": [part.left, part.right],
             "copied": part.copied,
+            "correlation": known.correlation,
         }
         for part, known in zip(maps, facts, strict=True)
     ]
@@ -271,13 +277,13 @@ def _box(key: _Key) -> Box:
     return key[1:5]
 
 
-def _identity(m: SceneMap, cells: str) -> str:
+def _identity(m: SceneMap, known: Stated) -> str:
     """Hash of a map's cells, of which its summary may state the hash."""
     rasters = [m.paths[name] for name in PASTED if name in m.paths]
-    if cells:
-        facts: list[Any] = [cells, *([path.name, path.stat().st_size] for path in rasters)]
+    if known.cells:
+        facts: list[Any] = [known.cells, known.correlation, *([path.name, path.stat().st_size] for path in rasters)]
     else:
-        facts = [_content(path) for path in rasters]
+        facts = [known.correlation, *(_content(path) for path in rasters)]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 

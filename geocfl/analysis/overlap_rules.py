@@ -34,6 +34,7 @@ class Piece:
         rows: Rows of the mosaic.
         columns: Columns of the mosaic.
         there: The same in the strip.
+        correlation: How much the map errs together with others of its place, `geocfl.models.bundle.Bundle.correlation`.
     """
 
     part: AlignedMap
@@ -41,6 +42,7 @@ class Piece:
     rows: slice
     columns: slice
     there: tuple[slice, slice]
+    correlation: float = 1.0
 
     def codes(self) -> NDArray[np.uint8]:
         """(r, c) class codes.
@@ -126,30 +128,65 @@ def _majority(pieces: Sequence[Piece], shape: tuple[int, int], classes: int) -> 
 
 
 def _fused(pieces: Sequence[Piece], shape: tuple[int, int], classes: int) -> Cells:
-    """The class of the highest weighted geometric mean of the maps' probabilities, and that mean of it, normalized.
+    """The class of the highest weighted geometric mean of the maps' probabilities, and its probability.
 
-    This is the logarithmic opinion pool (Genest and Zidek 1986, Statistical Science 1, 114-135). The weights add up to
-    one, so that maps that err together do not make each other sure. A map weighs less where its land is unlike the
-    training data: 1 less the percentile of novelty, or `MEAN_WEIGHT` if its novelty is unknown.
+    The mean is the logarithmic opinion pool (Genest and Zidek 1986, Statistical Science 1, 114-135). A map weighs 1
+    less the percentile of novelty, or `MEAN_WEIGHT` if its novelty is unknown, times the valid share of the window, if
+    that is known. Maps that err together do not make each other sure: the logarithms of the mean count `worth` times.
     """
-    logs, weights = np.zeros((classes, *shape), np.float32), np.zeros(shape, np.float32)
+    logs = np.zeros((classes, *shape), np.float32)
+    weights, squares, shared = np.zeros((3, *shape), np.float32)
     for piece in pieces:
         percent = piece.product("probabilities", list(range(1, classes + 1)))
-        weight: Any = MEAN_WEIGHT
-        if "novelty" in piece.part.map.paths:
-            novelty = np.minimum(piece.product("novelty"), 100).astype(np.float32)
-            weight = np.maximum(1 - novelty / 100, LEAST_WEIGHT)
-        weight = np.where(percent[0] == scratch.NO_CONFIDENCE, np.float32(0), weight)
+        weight = np.where(percent[0] == scratch.NO_CONFIDENCE, np.float32(0), _weight(piece))
         logs[(slice(None), *piece.there)] += weight * np.log(from_percent(percent))
         weights[piece.there] += weight
+        squares[piece.there] += weight**2
+        shared[piece.there] += weight * np.float32(piece.correlation)
     known = weights > 0
-    pooled = np.exp(np.divide(logs, weights, out=logs, where=known))
+    for total in (logs, shared):
+        np.divide(total, weights, out=total, where=known)
+    maps = np.divide(weights**2, squares, out=np.ones_like(weights), where=known)
+    logs *= worth(maps, shared)
+    pooled = np.exp(logs - logs.max(axis=0))
     best = pooled.argmax(axis=0)
     sure = np.rint(100 * pooled.max(axis=0) / pooled.sum(axis=0))
     return (
         np.where(known, best + 1, NODATA).astype(np.uint8),
         np.where(known, sure, scratch.NO_CONFIDENCE).astype(np.uint8),
     )
+
+
+def _weight(piece: Piece) -> NDArray[np.float32]:
+    """What a map counts in its cells: (r, c), or one number for all."""
+    there = piece.part.map.paths
+    weight: NDArray[np.float32] = np.full((), MEAN_WEIGHT, np.float32)
+    if "novelty" in there:
+        weight = np.maximum(np.float32(1) - _share(piece.product("novelty")), np.float32(LEAST_WEIGHT))
+    if "valid" in there:
+        weight = weight * _share(piece.product("valid"))
+    return weight
+
+
+def _share(percent: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Percent as numbers from 0 to 1, also where there are no data."""
+    return np.minimum(percent, 100).astype(np.float32) / np.float32(100)
+
+
+def worth(maps: NDArray[np.float32], correlation: NDArray[np.float32]) -> NDArray[np.float32]:
+    """How many independent maps are worth as much as some that err together: n = k / (1 + (k - 1) r).
+
+    Source: Clemen and Winkler, "Limits for the precision and value of information from dependent sources", Operations
+    Research 33, 427-442, 1985. It is the ratio of the variance of one error to that of their weighted mean.
+
+    Args:
+        maps: k >= 1, the number of maps; of unequal weights, (sum w)^2 / sum w^2 (Kish, Survey Sampling, 1965).
+        correlation: r of their errors, 0..1; of several models, the weighted mean.
+
+    Returns:
+        n, between 1 and k.
+    """
+    return maps / (1 + (maps - 1) * correlation)
 
 
 RULES = {

@@ -24,7 +24,7 @@ CFL_FORMS = ("exponent", "factor")
 SUBSETS = ("test", "validation", "train")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 PRODUCT_NAMES = (
-    "default", "all", "lulc", "confidence", "vector", "windows", "probabilities", "entropy", "novelty", "sets",
+    "default", "all", "lulc", "confidence", "vector", "windows", "probabilities", "entropy", "novelty", "valid", "sets",
     "features", "zarr", "sld", "truecolor", "project", "preview", "report", "stac", "summary",
 )  # fmt: skip
 RECIPES = ("default", "paper")

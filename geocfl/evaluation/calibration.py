@@ -1,4 +1,4 @@
-"""Calibration: whether confidences match accuracy, and the temperature that makes them match."""
+"""Calibration: whether confidences match accuracy, and what makes those of one date and of several match."""
 
 from __future__ import annotations
 
@@ -104,3 +104,27 @@ def fit_damping(logits: Tensor, labels: Tensor, ratio: Tensor | None = None) -> 
         return temperature, damping
     damping = min(max(damping, 0.0), MOST_DAMPING)  # the best temperature for the nearest damping that is allowed
     return fit_damping(logits / (damping * growth).exp()[:, None], labels)[0], damping
+
+
+def fit_correlation(looks: Tensor, labels: Tensor) -> float:
+    """How much calibrated probabilities of the same patches at several dates err together.
+
+    If the errors of K dates have the correlation r, the dates are worth n = K / (1 + (K - 1) r) independent ones, and
+    their log probabilities add up to n times their mean. The best n is 1 by the temperature of that mean, so that the
+    temperature of what is pooled is fitted after pooling.
+
+    Sources: Clemen and Winkler, "Limits for the precision and value of information from dependent sources", Operations
+    Research 33, 1985, for n; Rahaman and Thiery, "Uncertainty quantification and deep ensembles", NeurIPS 2021, for
+    calibration after pooling.
+
+    Args:
+        looks: (K, N, C) logarithms of calibrated probabilities of patches that were not used for training, K >= 2.
+        labels: (N,) int64.
+
+    Returns:
+        r from 0 (independent) to 1 (the same errors); 1 if all patches are correct, because no error shows which.
+    """
+    mean, count = looks.mean(0), len(looks)
+    if (mean.argmax(1) == labels).all():
+        return 1.0
+    return min(max((count * fit_temperature(mean, labels) - 1) / (count - 1), 0.0), 1.0)

@@ -11,7 +11,17 @@ from geocfl.core.legend import UNCLASSIFIED
 from geocfl.models.projection import COMPONENTS, Projection
 from geocfl.models.sets import prediction_sets
 from geocfl.products.prediction_sets import pack, set_type
-from geocfl.products.scratch import BANDS, ENTROPY, FEATURES, LOGITS, MEMBERS, NO_CONFIDENCE, NOVELTY, PROBABILITY
+from geocfl.products.scratch import (
+    BANDS,
+    ENTROPY,
+    FEATURES,
+    LOGITS,
+    MEMBERS,
+    NO_CONFIDENCE,
+    NOVELTY,
+    PROBABILITY,
+    VALID,
+)
 
 LEAST = 1e-7
 """Probabilities below this count as this much, because the logarithm of 0 is infinite."""
@@ -32,6 +42,7 @@ class Decision:
         novelty: Whether to keep novelty.
         max_novelty: Cells are unclassified if their novelty, in whole percent, is beyond this (0..100).
         saturation: Reflectance from which on a pixel saturates; cells with many such pixels have a novelty of 100.
+        valid: Whether to keep the valid share.
         conformal: Threshold of each class (0..1) for prediction sets; empty to keep no sets.
         projection: Gives the components of features to keep; None to keep none.
     """
@@ -43,6 +54,7 @@ class Decision:
     novelty: bool = False
     max_novelty: float | None = None
     saturation: float = np.inf
+    valid: bool = False
     conformal: tuple[float, ...] = ()
     projection: Projection | None = None
 
@@ -52,6 +64,7 @@ class Decision:
         return (
             *BANDS,
             *([NOVELTY] if self.novelty else []),
+            *([VALID] if self.valid else []),
             *([MEMBERS] * set_type(self.classes).itemsize if self.conformal else []),
             *([ENTROPY, *[PROBABILITY] * self.classes] if self.detail else []),
             *([FEATURES] * 2 * (COMPONENTS + 1) if self.projection else []),
@@ -63,6 +76,7 @@ class Decision:
         probability: NDArray[np.float32],
         novelty: NDArray[np.float32] | None = None,
         features: NDArray[np.floating] | None = None,
+        valid: NDArray[np.uint8] | None = None,
     ) -> NDArray[np.uint8]:
         """Values of cells from the probabilities of their windows.
 
@@ -73,11 +87,12 @@ class Decision:
             probability: (n, classes), rows sum to 1.
             novelty: (n,) percent, 0..100; only if cells keep it.
             features: (n, `COMPONENTS` + 1), from `projection`; only if cells keep them.
+            valid: (n,) percent, from `geocfl.mapping.valid`; only if cells keep it.
 
         Returns:
             (bands, n) uint8: code; confidence in percent; novelty, rounded up to whole percent so that what is beyond a
-            whole number stays so; the bytes of `geocfl.products.prediction_sets.pack`; entropy and probabilities in
-            percent; features; logits.
+            whole number stays so; the valid share; the bytes of `geocfl.products.prediction_sets.pack`; entropy and
+            probabilities in percent; features; logits.
         """
         percent = np.rint(100 * probability).astype(np.uint8)
         confidence = percent.max(axis=1)
@@ -90,6 +105,10 @@ class Decision:
             values.append(unlike)
             if self.max_novelty is not None:
                 withheld |= unlike > self.max_novelty
+        if self.valid:
+            if valid is None:
+                raise ValueError("the valid shares are missing")
+            values.append(valid)
         if self.conformal:
             values += [*pack(prediction_sets(probability, self.conformal))]
         if self.detail:
@@ -126,8 +145,7 @@ class Decision:
         Returns:
             (rows, columns, `COMPONENTS` + 1); NaN where all bytes are 255.
         """
-        kept = [band for band, name in enumerate(self.bands) if name == FEATURES]
-        return np.ascontiguousarray(cells[:, kept].transpose(0, 2, 1)).view("<f2")
+        return np.ascontiguousarray(cells[:, self._numbers(FEATURES)].transpose(0, 2, 1)).view("<f2")
 
     def novelty_of(self, cells: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Novelty of cells that `of` has encoded.
@@ -138,6 +156,20 @@ class Decision:
         Returns:
             (rows, columns, 1) percent, NaN where it is not known; (rows, columns, 0) if cells keep none.
         """
-        kept = [band for band, name in enumerate(self.bands) if name == NOVELTY]
-        stored = cells[:, kept].transpose(0, 2, 1)
+        stored = cells[:, self._numbers(NOVELTY)].transpose(0, 2, 1)
         return np.where(stored == NO_CONFIDENCE, np.nan, stored).astype(np.float32)
+
+    def valid_of(self, cells: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+        """Valid shares of cells that `of` has encoded.
+
+        Args:
+            cells: (rows, bands, columns) of a work raster.
+
+        Returns:
+            (rows, columns) percent; None if cells keep none.
+        """
+        return cells[:, self.bands.index(VALID)] if self.valid else None
+
+    def _numbers(self, name: str) -> list[int]:
+        """Numbers of the bands of a name, from 0."""
+        return [band for band, found in enumerate(self.bands) if found == name]

@@ -162,6 +162,7 @@ class Mapper:
             novelty=bool(model.novelty),
             max_novelty=settings.max_novelty,
             saturation=model.clip[1],
+            valid="valid" in self.selection.products,
             conformal=model.conformal if "sets" in self.selection.products else (),
             projection=projection_of(self.model) if self.selection.features else None,
         )

@@ -19,8 +19,9 @@ from geocfl.mapping.checkpoint import Checkpoint
 from geocfl.mapping.encode import Decision
 from geocfl.mapping.saturation import saturated_cells
 from geocfl.mapping.strips import Strip, scene_strips
+from geocfl.mapping.valid import valid_shares
 from geocfl.models.backends.base import Backend
-from geocfl.products.scratch import NO_CONFIDENCE, NOVELTY
+from geocfl.products.scratch import NO_CONFIDENCE, NOVELTY, VALID
 from geocfl.scenes import Scene
 
 MEASURED = 0.5
@@ -93,7 +94,7 @@ def classify_scene(
         started, pace = time.perf_counter(), _Pace(paced)
         advance(0)
         for strip, placed in coming:
-            cells = classify_strip(strip, placed, grid.stride, backend, decision, advance, pace)
+            cells = classify_strip(strip, placed, grid, backend, decision, advance, pace)
             keep(cells, strip.inside, int(strip.chosen.sum()), int(strip.masked.sum()))
         pace.finish()
     return time.perf_counter() - started
@@ -125,7 +126,7 @@ def _keeping(checkpoint: Checkpoint, *, aside: bool) -> Iterator[Callable[..., o
 def classify_strip(
     strip: Strip,
     placed: Any,
-    stride: int,
+    grid: CellGrid,
     backend: Backend,
     decision: Decision,
     advance: Callable[[int], object] = lambda _: None,
@@ -136,7 +137,7 @@ def classify_strip(
     Args:
         strip: From `scene_strips`.
         placed: Its pixels, from `backend.place`.
-        stride: Cell size in pixels.
+        grid: The scene's cells.
         backend: The classifier.
         decision: Turns probabilities into the values of cells.
         advance: Called with the number of cells that each step finishes.
@@ -151,16 +152,20 @@ def classify_strip(
     advance(strip.valid.size - len(rows))
     saturated = np.zeros_like(strip.valid)
     if decision.novelty:
-        saturated = strip.valid & saturated_cells(strip.inside, stride, decision.saturation)
+        saturated = strip.valid & saturated_cells(strip.inside, grid.stride, decision.saturation)
         cells[decision.bands.index(NOVELTY), saturated] = 100
-    for found in backend.classify(placed, rows, columns, stride):
+    shares = valid_shares(strip, grid) if decision.valid else None
+    if shares is not None:
+        cells[decision.bands.index(VALID), strip.valid] = shares[strip.valid]
+    for found in backend.classify(placed, rows, columns, grid.stride):
         here, novelty = (rows[found.windows], columns[found.windows]), found.novelty
         if novelty is not None:
             novelty = np.where(saturated[here], np.float32(100), novelty)
         features = None
         if decision.projection and found.features is not None:
             features = decision.projection.of(found.features)
-        cells[:, *here] = decision.of(found.probabilities, novelty, features)
+        valid = None if shares is None else shares[here]
+        cells[:, *here] = decision.of(found.probabilities, novelty, features, valid)
         classified(len(found.probabilities))
         advance(len(found.probabilities))
     return cells

@@ -102,7 +102,9 @@ class Refinement:
                 result = np.full((len(final.bands), last - first, grid.columns), NO_CONFIDENCE, np.uint8)
                 result[0] = NODATA
                 features = decision.features_of(held)[own][valid[own]] if decision.projection else None
-                result[:, valid[own]] = final.of(probability, unlike, features)
+                shares = decision.valid_of(held[own])
+                shares = None if shares is None else shares[valid[own]]
+                result[:, valid[own]] = final.of(probability, unlike, features, shares)
                 target.write(result.transpose(1, 0, 2).tobytes())
         write_header(refined, grid.rows, grid.columns, final.bands)
 

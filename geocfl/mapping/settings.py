@@ -43,9 +43,9 @@ class MapSettings:
         max_novelty: Cells beyond this novelty (0..100) are unclassified: those more unlike the training data than this
             percentage of the model's validation patches. None keeps all.
         products: What to write: ``"lulc"``, ``"confidence"``, ``"vector"``, ``"preview"``, ``"summary"`` (these five
-            are ``"default"``), ``"windows"``, ``"probabilities"``, ``"entropy"``, ``"novelty"``, ``"sets"``,
-            ``"features"``, ``"zarr"``, ``"sld"``, ``"truecolor"``, ``"project"``, ``"report"``, ``"stac"``; or
-            ``"all"`` that the model offers except for features and zarr. The summary is always written.
+            are ``"default"``), ``"windows"``, ``"probabilities"``, ``"entropy"``, ``"novelty"``, ``"valid"``,
+            ``"sets"``, ``"features"``, ``"zarr"``, ``"sld"``, ``"truecolor"``, ``"project"``, ``"report"``,
+            ``"stac"``; or ``"all"`` that the model offers except for features and zarr. The summary is always written.
         vector: Formats of the polygons: ``"gpkg"``, ``"geoparquet"``, ``"flatgeobuf"``, ``"geojson"``; empty for none.
         simplify: Tolerance for simplifying polygons, meters.
         min_area: Merge polygons smaller than this into a neighbor, hectares.

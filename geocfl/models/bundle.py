@@ -68,6 +68,8 @@ class Bundle:
             this power, where r is the residual of a window and m its median, the quantile of 50 percent.
         conformal: Threshold of each class for prediction sets, 0..1: a class is in the set of a window if 1 - its
             probability is at most its threshold. Empty for a model without prediction sets.
+        correlation: How much the probabilities of one place at two dates err together, 0 (independently) to 1 (alike,
+            or unknown). It decides nothing in a map, only how sure `geocfl.mosaic` is of several maps together.
         path: Folder of the bundle; None before it is saved.
     """
 
@@ -89,6 +91,7 @@ class Bundle:
     novelty: tuple[float, ...] = ()
     damping: float = 0.0
     conformal: tuple[float, ...] = ()
+    correlation: float = 1.0
     path: Path | None = None
 
     @classmethod
@@ -197,6 +200,8 @@ class Bundle:
     def digest(self) -> str:
         """SHA-256 of the facts file followed by that of the weights file, 128 hexadecimal digits.
 
+        Facts that decide nothing in a map do not count: the hash is that of the file without them.
+
         Raises:
             ModelError: A file cannot be read.
         """
@@ -204,6 +209,7 @@ class Bundle:
             contents = [(self.folder / name).read_bytes() for name in (FACTS, WEIGHTS)]
         except OSError as error:
             raise ModelError(f"{self.folder}: cannot be read ({error.strerror}); pass another `model`") from error
+        contents[0] = _without_correlation(contents[0])
         return "".join(hashlib.sha256(content).hexdigest() for content in contents)
 
     def to_json(self) -> dict[str, Any]:
@@ -237,7 +243,7 @@ class Bundle:
 
     def write_facts(self, folder: Path) -> None:
         """Writes the facts file of the bundle into a folder."""
-        (folder / FACTS).write_text(json.dumps(self.to_json(), indent=2) + "\n")
+        (folder / FACTS).write_bytes(_encoded(self.to_json()))
 
     def __repr__(self) -> str:
         """One line: input, classes and test accuracy."""
@@ -258,6 +264,21 @@ class Bundle:
             return f"accuracy {test['accuracy']:.1%}, macro F1 {test['macro_f1']:.3f} on {test['n']:,} test patches"
         except (KeyError, TypeError, ValueError):
             return ""
+
+
+def _encoded(facts: Mapping[str, Any]) -> bytes:
+    """The facts file."""
+    return (json.dumps(facts, indent=2) + "\n").encode()
+
+
+def _without_correlation(content: bytes) -> bytes:
+    """The facts file as it was before the correlation was fitted; the same if it has none, or is not one."""
+    try:
+        facts = parsed_json(content.decode())
+        del facts["correlation"]
+    except (ValueError, KeyError, TypeError):
+        return content
+    return _encoded(facts)
 
 
 def _find(model: str | Path) -> Path:
@@ -359,5 +380,6 @@ _RULES: tuple[tuple[Callable[[Bundle], bool], str], ...] = (
         lambda b: not b.conformal or (len(b.conformal) == len(b.legend) and all(0 <= t <= 1 for t in b.conformal)),
         "conformal must be one threshold from 0 to 1 per class",
     ),
+    (lambda b: _finite(b.correlation) and 0 <= b.correlation <= 1, "correlation must be a number from 0 to 1"),
 )
 """What must hold for the facts of a bundle, in this order, and what is wrong otherwise."""

@@ -161,7 +161,7 @@ def measure_scene(mapper: Mapper, source: Source, folder: Path, stand_in: bool =
         read, strip, placed = _read(mapper, scene, own, far)
         of_strip = strip.inside.shape[1] * own.width
         windows = round(windows * _wanted(scene, own, settings.max_masked) * _not_interpolated(strip))
-        classify, cells = _classify(mapper, strip, placed)
+        classify, cells = _classify(mapper, own, strip, placed)
         write, written = _write(mapper, source, scene, grid, strip, cells, folder / source.stem)
         stored = stored_bytes(chosen_bands(source, model.bands))
         bytes_read = None if stored is None else round(stored * pixels / _whole_pixels(mapper, source, own))
@@ -229,7 +229,7 @@ def _read(mapper: Mapper, scene: Scene, grid: CellGrid, far: bool) -> tuple[_Clo
     return clock, strip, placed
 
 
-def _classify(mapper: Mapper, strip: Strip, placed: Any) -> tuple[Stage, NDArray[np.uint8]]:
+def _classify(mapper: Mapper, grid: CellGrid, strip: Strip, placed: Any) -> tuple[Stage, NDArray[np.uint8]]:
     """Classifies as many columns of a strip as time allows, where it has the most data.
 
     Returns:
@@ -249,7 +249,7 @@ def _classify(mapper: Mapper, strip: Strip, placed: Any) -> tuple[Stage, NDArray
         valid[:, first : first + width] = strip.valid[:, first : first + width]
         with _Clock() as clock:
             chosen = replace(strip, valid=valid, chosen=valid)
-            cells = classify_strip(chosen, placed, stride, mapper.classifier.backend, mapper.decision)
+            cells = classify_strip(chosen, placed, grid, mapper.classifier.backend, mapper.decision)
         return clock, int(valid.sum()), cells[:, :, first : first + width]
 
     trial, count, cells = classified(least)  # also warms up the back end

@@ -17,6 +17,8 @@ FILES = {
     "entropy_style": "_entropy.qml",
     "novelty": "_novelty.tif",
     "novelty_style": "_novelty.qml",
+    "valid": "_valid.tif",
+    "valid_style": "_valid.qml",
     "sets": "_sets.tif",
     "sets_style": "_sets.qml",
     "features": "_features.parquet",

@@ -171,6 +171,19 @@ class SceneMap:
         return np.where(percent == NO_CONFIDENCE, np.nan, percent).astype(np.float32)
 
     @cached_property
+    def valid(self) -> NDArray[np.float32]:
+        """(rows, columns) float32 share of each cell's window that holds pixels of the scene, 0..1; NaN is no data.
+
+        Pixels beyond the scene's edge, without data or under the mask do not count. Shares are in whole percent.
+
+        Raises:
+            DataError: The map was made without ``valid`` among its products, or its file is gone.
+        """
+        with self._files.open("valid") as dataset:
+            percent = dataset.read(1)
+        return np.where(percent == NO_CONFIDENCE, np.nan, percent / 100).astype(np.float32)
+
+    @cached_property
     def probabilities(self) -> NDArray[np.float32]:
         """(rows, columns, classes) float32 probability of each class, 0..1, in whole percent; NaN is no data.
 

@@ -24,7 +24,7 @@ CODE, CONFIDENCE = 1, 2
 """Numbers of the two bands that every work raster has."""
 BANDS = ("code", "confidence")
 """Their names."""
-NOVELTY, MEMBERS, ENTROPY, PROBABILITY = "novelty", "members", "entropy", "probability"
+NOVELTY, VALID, MEMBERS, ENTROPY, PROBABILITY = "novelty", "valid", "members", "entropy", "probability"
 """Names of bands that it may have, too; there is one of members for each byte of `geocfl.products.prediction_sets`, and
 one of probability for each class."""
 FEATURES = "features"

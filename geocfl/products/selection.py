@@ -18,6 +18,7 @@ PRODUCTS: dict[str, tuple[str, ...]] = {
     "probabilities": ("probabilities",),
     "entropy": ("entropy", "entropy_style"),
     "novelty": ("novelty", "novelty_style"),
+    "valid": ("valid", "valid_style"),
     "sets": ("sets", "sets_style"),
     "features": ("features",),
     "zarr": ("zarr",),

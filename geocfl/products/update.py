@@ -12,7 +12,7 @@ from typing import Any, Self
 from geocfl.core.files import parsed_json
 from geocfl.products.files import FILES, SUMMARY
 from geocfl.products.formats.vector_formats import VECTOR_FORMATS
-from geocfl.products.scratch import BANDS, ENTROPY, FEATURES, MEMBERS, NOVELTY, PROBABILITY
+from geocfl.products.scratch import BANDS, ENTROPY, FEATURES, MEMBERS, NOVELTY, PROBABILITY, VALID
 from geocfl.products.selection import PRODUCTS, Selection
 from geocfl.products.storage import existing
 
@@ -29,11 +29,12 @@ SOURCES = {
     CODE: "lulc",
     CONFIDENCE: "confidence",
     NOVELTY: "novelty",
+    VALID: "valid",
     ENTROPY: "entropy",
     PROBABILITY: "probabilities",
 }
 """Band of the work raster to the raster of a map that holds the same values, if files are made from them."""
-LAYERS = {"entropy": ENTROPY, "novelty": NOVELTY, "probabilities": PROBABILITY}
+LAYERS = {"entropy": ENTROPY, "novelty": NOVELTY, "valid": VALID, "probabilities": PROBABILITY}
 """Products that a cube holds, too, if they are asked for, each with its band."""
 _OF_FILES = {file: (band,) for band, file in SOURCES.items()} | {
     "attributes": (CODE,),

@@ -26,6 +26,7 @@ from geocfl.products.formats.qml import (
     novelty_qml,
     polygons_qml,
     sets_qml,
+    valid_qml,
     windows_qml,
     write_style,
 )
@@ -36,6 +37,7 @@ from geocfl.products.formats.raster import (
     write_novelty,
     write_probabilities,
     write_sets,
+    write_valid,
 )
 from geocfl.products.formats.truecolor import stretch, thumbnail_step, write_truecolor
 from geocfl.products.formats.vector import write_default_styles, write_polygons, write_windows
@@ -172,6 +174,8 @@ def _write_rasters(scene: ClassifiedScene, files: Collection[str], path: Mapping
         write_entropy(cells, path["entropy"], grid, tags)
     if "novelty" in files:
         write_novelty(cells, path["novelty"], grid, tags)
+    if "valid" in files:
+        write_valid(cells, path["valid"], grid, tags)
     if "sets" in files:
         write_sets(cells, path["sets"], grid, legend, tags)
     styles: dict[str, Callable[[], str]] = {
@@ -179,6 +183,7 @@ def _write_rasters(scene: ClassifiedScene, files: Collection[str], path: Mapping
         "confidence_style": confidence_qml,
         "entropy_style": entropy_qml,
         "novelty_style": novelty_qml,
+        "valid_style": valid_qml,
         "sets_style": partial(sets_qml, len(legend)),
     }
     for name in styles.keys() & files:

@@ -30,7 +30,7 @@ LOOKING = 8
 ENDINGS = frozenset({".tif", ".tiff", ".jp2", ".j2k", ".vrt", ".img", ".nc", ".dim", ".zip", ".json", ".geojson"})
 """Endings of files that a pattern may match, in lower case."""
 OUTPUT = re.compile(
-    r"_(?:lulc(?:_polygons)?|confidence|probabilities|entropy|novelty|sets|truecolor)\.\w+$"
+    r"_(?:lulc(?:_polygons)?|confidence|probabilities|entropy|novelty|valid|sets|truecolor)\.\w+$"
     r"|_cube\.zarr\.zip$|_summary\.json$|\.stac\.json$|^(?:catalog|collection)\.json$|\.aux\.xml$",
     re.IGNORECASE,
 )

@@ -1,4 +1,4 @@
-"""What is tuned on the validation patches after training: temperature, prediction sets, and tau of logit adjustment."""
+"""What is tuned on validation patches after training: temperature, prediction sets, correlation of dates, and tau."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from geocfl.models.bundle import PERCENTILES, Bundle
 from geocfl.models.devices import has_fast_bfloat16
 from geocfl.models.reflectance import DenseReflectance, Reflectance
 from geocfl.training.config import TrainSettings
+from geocfl.training.correlation import with_correlation
 from geocfl.training.loop import Learner
 
 
@@ -38,7 +39,7 @@ def calibrate(
     """Tunes a trained model on its validation patches.
 
     The temperature is that of patches without augmentation; for a dense model see `calibrate_dense`. The thresholds of
-    prediction sets are those of patches with augmentation.
+    prediction sets are those of patches with augmentation. For the correlation see `with_correlation`.
 
     Args:
         model: The model as `geocfl.training.start.describe_model` describes it.
@@ -48,11 +49,13 @@ def calibrate(
         patches: The data set.
         split: Its split.
         settings: Those of the run.
-        validated: The model whose temperature, damping, thresholds and tau are used if there are no validation patches.
-        sets: Fit the thresholds of prediction sets too.
+        validated: The model whose temperature, damping, thresholds, correlation and tau are used if there are no
+            validation patches.
+        sets: Fit the thresholds of prediction sets and the correlation too.
 
     Returns:
-        The model with its temperature, damping and thresholds, and with tau in its origin if the logits are adjusted.
+        The model with its temperature, damping, thresholds and correlation, and with tau in its origin if the logits
+        are adjusted.
     """
     labels, counts = torch.from_numpy(patches.labels), patches.counts(split.train)
     if loss_facts(settings.loss).posthoc:
@@ -64,16 +67,25 @@ def calibrate(
         model = replace(model, origin={**model.origin, "tau": tau})
     if validated:
         return replace(
-            model, temperature=validated.temperature, damping=validated.damping, conformal=validated.conformal
+            model,
+            temperature=validated.temperature,
+            damping=validated.damping,
+            conformal=validated.conformal,
+            correlation=validated.correlation,
         )
+    how = patches, split.validation, settings.augmentation, settings.seed
     if isinstance(module, DenseReflectance):
-        return calibrate_dense(model, module, patches, split.validation, settings.augmentation, settings.seed)
+        model = calibrate_dense(model, module, *how)
+        if module.residual is not None:
+            module.residual.median, module.residual.damping = model.novelty[PERCENTILES // 2], model.damping
+        return with_correlation(model, module, *how) if sets else model
     truth = labels[split.validation]
     temperature = fit_temperature(learner.logits(split.validation), truth)
     if not sets:
         return replace(model, temperature=temperature)
-    shifted, _ = augmented_scores(module, patches, split.validation, settings.augmentation, settings.seed)
-    return replace(model, temperature=temperature, conformal=fit_thresholds(shifted / temperature, truth))
+    shifted, _ = augmented_scores(module, *how)
+    model = replace(model, temperature=temperature, conformal=fit_thresholds(shifted / temperature, truth))
+    return with_correlation(model, module, *how)
 
 
 def calibrate_dense(

@@ -205,7 +205,14 @@ def _describe(settings: TrainSettings, source: Bundle, patches: Patches, split: 
     trunk = {key: value for key, value in trunk_origin(source).items() if key in ("data", "split", "seed", "patches")}
     legend = patches.legend
     return replace(
-        source, name=name, legend=legend, head="linear", origin=facts | {"trunk": trunk}, conformal=(), path=None
+        source,
+        name=name,
+        legend=legend,
+        head="linear",
+        origin=facts | {"trunk": trunk},
+        conformal=(),
+        correlation=1.0,
+        path=None,
     )
 
 

@@ -32,7 +32,7 @@ def test_map_writes_every_product(scene: Path, tiny_model: Path, tmp_path: Path)
     done = run("map", scene, "--out", "maps", *options, "--datetime", "2024-06-01", cwd=tmp_path)
     printed = {line.strip() for line in done.stdout.splitlines() if line.startswith("  maps/")}
     assert printed == {f"maps/{path.name}" for path in (tmp_path / "maps").iterdir()}
-    assert len(printed) == 21
+    assert len(printed) == 23
     some = ["--products", "lulc,probabilities,entropy,windows,sld"]
     run("map", scene, "--out", "some", "--model", tiny_model, *some, cwd=tmp_path)
     assert {path.name for path in (tmp_path / "some").iterdir()} == {

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from geocfl.core.legend import Legend
-from geocfl.evaluation.calibration import MOST_DAMPING, fit_damping, fit_temperature, reliability
+from geocfl.evaluation.calibration import MOST_DAMPING, fit_correlation, fit_damping, fit_temperature, reliability
 from geocfl.evaluation.metrics import compute_metrics, format_metrics, metrics_at
 
 LEGEND = Legend.from_folders(["A", "B", "C"])
@@ -185,6 +185,28 @@ def test_the_temperature_never_falls_with_novelty():
         assert found == expected
         rest = logits / ratio[:, None] ** expected
         assert temperature == pytest.approx(fit_temperature(rest, labels), rel=1e-3)
+
+
+@pytest.mark.parametrize("dates", [2, 4])
+@pytest.mark.parametrize("correlation", [0.0, 0.4, 0.9, 1.0])
+def test_the_correlation_of_errors_is_recovered(dates, correlation):
+    """Two classes at -1 and 1 are seen with errors of variance 1: the log odds of each sight x are 2 x."""
+    rng = torch.Generator().manual_seed(0)
+    labels = torch.randint(2, (100_000,), generator=rng)
+    common, own = torch.randn(len(labels), generator=rng), torch.randn(dates, len(labels), generator=rng)
+    seen = 2 * labels - 1 + correlation**0.5 * common + (1 - correlation) ** 0.5 * own
+    looks = torch.stack([torch.zeros_like(seen), 2 * seen], dim=2).log_softmax(2)
+    assert fit_correlation(looks, labels) == pytest.approx(correlation, abs=0.03)
+
+
+def test_the_correlation_is_between_0_and_1_and_1_where_no_date_errs():
+    labels = torch.arange(300) % 3
+    sure = (9.0 * torch.eye(3)[labels]).log_softmax(1)
+    assert fit_correlation(torch.stack([sure, sure]), labels) == 1
+    shy = (0.01 * torch.eye(3)[labels]).log_softmax(1)
+    shy[0] = shy[1]  # of another class
+    assert fit_correlation(torch.stack([shy, shy]), labels) == 0
+    assert fit_correlation(torch.stack([sure, sure]), labels.roll(1)) == 1
 
 
 def test_calibration_errors_of_classes_are_those_of_the_patches_called_so():

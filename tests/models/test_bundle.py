@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -115,6 +116,23 @@ def test_older_bundles_have_neither_novelty_nor_prediction_sets(bundle):
     assert load_model(bundle).network().residual is None
 
 
+def test_the_correlation_of_dates_does_not_change_the_digest(bundle):
+    file = bundle / "model.json"
+    facts = json.loads(file.read_text())
+    del facts["correlation"]
+    file.write_text(json.dumps(facts, indent=2) + "\n")
+    assert load_model(bundle).correlation == 1
+    digest = load_model(bundle).digest()
+    assert digest[:64] == hashlib.sha256(file.read_bytes()).hexdigest()
+    file.write_text(json.dumps(facts | {"correlation": 0.5}, indent=2) + "\n")
+    fitted = load_model(bundle)
+    assert (fitted.correlation, fitted.digest()) == (0.5, digest)
+    file.write_text(json.dumps(facts | {"temperature": 2}, indent=2) + "\n")
+    assert fitted.digest() != digest, "it is that of the files as they are"
+    file.write_bytes(b"\xff")
+    assert fitted.digest()[:64] == hashlib.sha256(b"\xff").hexdigest()
+
+
 def test_the_licence_of_older_bundles_is_read_as_license(bundle):
     file = bundle / "model.json"
     facts = json.loads(file.read_text()) | {"origin": {"seed": 0, "licence": "MIT", "metrics": {}}}
@@ -175,6 +193,10 @@ def test_missing_parts_are_named(bundle, missing):
         {"conformal": [0.5, 1.5]},
         {"conformal": [0.5, float("nan")]},
         {"conformal": ["a", "b"]},
+        {"correlation": 1.5},
+        {"correlation": -0.1},
+        {"correlation": "a"},
+        {"correlation": None},
         {"unheard_of": 1},
         {"name": ""},
         {"name": "../../x"},

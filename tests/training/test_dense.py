@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ from geocfl.data.augmentation import Augmentation
 from geocfl.data.patches import RGB, read_patches
 from geocfl.errors import UsageError
 from geocfl.evaluation.evaluate import evaluate
-from geocfl.evaluation.logits import mosaic_features, mosaic_logits
+from geocfl.evaluation.logits import mosaic_features, mosaic_logits, patch_logits
 from geocfl.models import backbones
 from geocfl.models.bundle import Bundle
 from geocfl.models.network import load_network
 from geocfl.training import loop
 from geocfl.training.calibrate import calibrate_dense
+from geocfl.training.correlation import log_probabilities
 from geocfl.training.recipe import resolve
 from geocfl.training.start import check_dense, describe_model, start, training_patches, training_split
 from geocfl.training.train import Run, train
@@ -152,6 +154,7 @@ def test_a_run_has_novelty_prediction_sets_and_a_calibration(run, data):
     assert len(model.novelty) == 101
     assert len(model.conformal) == 3
     assert model.damping >= 0
+    assert 0 <= model.correlation <= 1
     settings = resolve(data, **TINY)
     patches = training_patches(settings)
     validation = training_split(patches, settings).validation
@@ -164,10 +167,28 @@ def test_a_run_has_novelty_prediction_sets_and_a_calibration(run, data):
     assert again.conformal == pytest.approx(model.conformal, abs=0.02)
 
 
+def test_dates_differ_in_their_radiometry_only(run, data, tiny_model):
+    settings = resolve(data, **TINY)
+    patches = training_patches(settings)
+    rows = training_split(patches, settings).validation
+    clear = Augmentation(rotation=90, zoom=0.5, shift=0.2, dihedral=True, flatten=0.9, blur=2)
+    for model, alone in ((run.model, partial(mosaic_logits, seed=3)), (geocfl.load_model(tiny_model), patch_logits)):
+        module = model.network()
+        dates = log_probabilities(model, module, patches, rows, settings.augmentation, 3)
+        assert dates.shape == (2, len(rows), len(model.legend))
+        torch.testing.assert_close(dates.exp().sum(2), torch.ones(2, len(rows), dtype=torch.float64))
+        assert not torch.allclose(dates[0], dates[1])
+        same = log_probabilities(model, module, patches, rows, clear, 3)
+        assert torch.equal(same[0], same[1])
+        expected = (alone(module, patches, rows).double() / model.temperature).log_softmax(1)
+        torch.testing.assert_close(same[0], expected, rtol=0.1, atol=0.1)  # a fast processor takes half precision
+
+
 def test_a_refit_keeps_the_calibration_and_scales_the_novelty(run, data, tmp_path):
     second = train(data, tmp_path / "second", **TINY, refit=run.path).model
     first = run.model
     assert (second.temperature, second.damping, second.conformal) == (first.temperature, first.damping, first.conformal)
+    assert second.correlation == first.correlation
     ratio = np.array(second.novelty) / np.array(first.novelty)
     np.testing.assert_allclose(ratio, ratio[50], rtol=1e-3)
     assert second.network().residual.median == second.novelty[50]

@@ -23,6 +23,7 @@ from geocfl.products.scratch import (
     NO_CONFIDENCE,
     NOVELTY,
     PROBABILITY,
+    VALID,
     band_numbers,
     read_strips,
 )
@@ -48,9 +49,9 @@ def write_cube(
     """Writes a group of Zarr format 2 with consolidated metadata, chunk by chunk.
 
     Variables, (y, x) uint8 with fill values: ``lulc``, class codes with `flag_values` and `flag_meanings`;
-    ``confidence``, 0..1 in percent; of `layers`, ``entropy`` (0..1), ``novelty`` (0..100) and ``probability``
-    (class, y, x), 0..1. Coordinates: centers of the cells ``x`` and ``y``, unless the grid is rotated; ``time``, if it
-    is known; ``class`` and ``class_name`` of probabilities.
+    ``confidence``, 0..1 in percent; of `layers`, ``entropy`` (0..1), ``novelty`` (0..100), ``valid`` (0..1) and
+    ``probability`` (class, y, x), 0..1. Coordinates: centers of the cells ``x`` and ``y``, unless the grid is rotated;
+    ``time``, if it is known; ``class`` and ``class_name`` of probabilities.
 
     Args:
         cells: Work raster.
@@ -58,7 +59,7 @@ def write_cube(
         grid: Where the cells lie.
         legend: Names and colors of the codes.
         tags: Attributes of the group.
-        layers: Products that are to be in it, too: ``"entropy"``, ``"novelty"``, ``"probabilities"``.
+        layers: Products that are to be in it, too: ``"entropy"``, ``"novelty"``, ``"valid"``, ``"probabilities"``.
         when: When the scene was taken, with a time zone.
 
     Source: the CF conventions 1.11, https://cfconventions.org, and https://zarr-specs.readthedocs.io (version 2).
@@ -81,6 +82,9 @@ def write_cube(
         if "novelty" in layers:
             novelty = {**cell, "long_name": "unlikeness to the training data, percentile of validation patches"}
             _write_bands(group, "novelty", cells, band_numbers(cells, NOVELTY), grid, NO_CONFIDENCE, novelty)
+        if "valid" in layers:
+            valid = {**percent, "long_name": "share of a cell's window that holds pixels of the scene"}
+            _write_bands(group, "valid", cells, band_numbers(cells, VALID), grid, NO_CONFIDENCE, valid)
         if "probabilities" in layers:
             _write(
                 group, "class", np.arange(1, len(legend) + 1, dtype=np.uint8), ["class"], {"long_name": "class code"}

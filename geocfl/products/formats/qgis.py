@@ -22,6 +22,7 @@ from geocfl.products.formats.qml import (
     HAIRLINE,
     NOVELTY_STOPS,
     OLDEST_QGIS,
+    VALID_STOPS,
     class_renderer,
     lulc_renderer,
     map_tip,
@@ -42,6 +43,7 @@ ABSTRACTS = {
     "Confidence": "Probability that the model gives to the class of each cell, 0 to 1.",
     "Entropy": "Uncertainty of each cell, from 0 (certain) to 1 (all classes equally likely).",
     "Novelty": "How unlike the training data each cell is: the percentage of validation patches that are less unlike.",
+    "Valid share": "Share of the window of each cell that holds pixels of the scene, 0 to 1.",
     "Size of the prediction set": "Number of classes that each cell may have.",
     "Land use / land cover": "Most probable class of each cell.",
     SCENE: "The scene in red, green and blue, stretched for display.",
@@ -101,9 +103,9 @@ def write_project(
 ) -> None:
     """Writes a QGIS project of the products in the same folder, with relative paths.
 
-    Layers from the top: polygons, confidence, entropy, novelty and prediction sets, switched off; the map, opaque, so
-    that its colors are those of the legend; the scene in true color. The project opens on the scene, with a small
-    margin, in the scene's CRS, and has a print layout.
+    Layers from the top: polygons, confidence, entropy, novelty, valid shares and prediction sets, switched off; the
+    map, opaque, so that its colors are those of the legend; the scene in true color. The project opens on the scene,
+    with a small margin, in the scene's CRS, and has a print layout.
 
     Args:
         path: QGZ file to write, beside the products.
@@ -225,6 +227,7 @@ def _layers(legend: Legend, present: Collection[str], unclassified: bool, about:
         ProjectLayer("_confidence.tif", "Confidence", (raster_pipe(ramp_renderer(CONFIDENCE_STOPS)),)),
         ProjectLayer("_entropy.tif", "Entropy", (raster_pipe(ramp_renderer(ENTROPY_STOPS)),)),
         ProjectLayer("_novelty.tif", "Novelty", (raster_pipe(ramp_renderer(NOVELTY_STOPS, "{:g}%")),)),
+        ProjectLayer("_valid.tif", "Valid share", (raster_pipe(ramp_renderer(VALID_STOPS)),)),
         ProjectLayer("_sets.tif", "Size of the prediction set", (raster_pipe(sets_renderer(len(legend))),)),
         ProjectLayer("_lulc.tif", "Land use / land cover", (classes,), checked=True, expanded=True),
         ProjectLayer("_truecolor.tif", SCENE, (raster_pipe(colors),), checked=True),

@@ -38,6 +38,14 @@ NOVELTY_STOPS = (
     (100.0, "#67001f"),
 )
 """Novelty in percent and color: ColorBrewer's PuRd, pale up to where one validation patch in ten is more unlike."""
+VALID_STOPS = (
+    (0.0, "#ffffe5"),
+    (0.25, "#d9f0a3"),
+    (0.5, "#78c679"),
+    (0.75, "#238443"),
+    (1.0, "#004529"),
+)
+"""Valid share and color: ColorBrewer's YlGn, dark where the whole window holds pixels."""
 SET_COLORS = ("#ffffd9", "#c7e9b4", "#41b6c4", "#225ea8", "#081d58")
 """Colors of prediction sets from one class to all: ColorBrewer's YlGnBu."""
 EMPTY_SET = "#d7301f"
@@ -85,6 +93,11 @@ def entropy_qml() -> str:
 def novelty_qml() -> str:
     """Style of the novelty raster: a continuous ramp over 0..100 percent, dark where unlike the training data."""
     return _raster_qml(ramp_renderer(NOVELTY_STOPS, "{:g}%"))
+
+
+def valid_qml() -> str:
+    """Style of the raster of valid shares: a continuous ramp over 0..1, pale where little of a window holds pixels."""
+    return _raster_qml(ramp_renderer(VALID_STOPS))
 
 
 def sets_qml(classes: int) -> str:

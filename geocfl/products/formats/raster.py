@@ -25,6 +25,7 @@ from geocfl.products.scratch import (
     NO_CONFIDENCE,
     NOVELTY,
     PROBABILITY,
+    VALID,
     band_numbers,
     count_values,
     open_cells,
@@ -135,6 +136,19 @@ def write_novelty(cells: Path, path: Path, grid: CellGrid, tags: Mapping[str, st
     (number,) = band_numbers(cells, NOVELTY)
     band = _band(cells, number, "novelty", NO_CONFIDENCE, "Gray", [])
     _write_cog(cells, path, grid, tags, [band], overviews="AVERAGE")
+
+
+def write_valid(cells: Path, path: Path, grid: CellGrid, tags: Mapping[str, str]) -> None:
+    """Writes the share of each cell's window that holds pixels of the scene, as `write_confidence` does.
+
+    Args:
+        cells: Work raster with valid shares.
+        path: GeoTIFF to write.
+        grid: Where the cells lie.
+        tags: GeoTIFF metadata.
+    """
+    (number,) = band_numbers(cells, VALID)
+    _write_cog(cells, path, grid, tags, [_percent_band(cells, number, "valid share")], overviews="AVERAGE")
 
 
 def write_sets(cells: Path, path: Path, grid: CellGrid, legend: Legend, tags: Mapping[str, str]) -> None:

@@ -62,6 +62,8 @@ TITLES = {
     "entropy_style": "Style of the entropy for QGIS",
     "novelty": "Unlikeness to the training data, percentile of validation patches",
     "novelty_style": "Style of the novelty for QGIS",
+    "valid": "Share of a cell's window that holds pixels of the scene, 0 to 1",
+    "valid_style": "Style of the valid share for QGIS",
     "sets": "Prediction sets, size and bit mask of the classes",
     "sets_style": "Style of the size of the prediction sets for QGIS",
     "features": "Principal components of the features of each cell",

@@ -23,7 +23,7 @@ from geocfl.core.legend import EUROSAT
 from geocfl.errors import UsageError
 from geocfl.products.formats import cube
 from geocfl.products.formats.cube import write_cube
-from geocfl.products.scratch import BANDS, ENTROPY, NOVELTY, PROBABILITY, write_header
+from geocfl.products.scratch import BANDS, ENTROPY, NOVELTY, PROBABILITY, VALID, write_header
 from geocfl.products.selection import Selection
 from tests.products.test_stores import s3  # noqa: F401
 
@@ -33,7 +33,7 @@ rioxarray = pytest.importorskip("rioxarray")
 
 UTM33 = CRS.from_epsg(32633)
 PIXEL = Affine(10, 0, 600_000, 0, -10, 5_100_000)
-NAMES = [*BANDS, NOVELTY, ENTROPY, *[PROBABILITY] * len(EUROSAT)]
+NAMES = [*BANDS, NOVELTY, VALID, ENTROPY, *[PROBABILITY] * len(EUROSAT)]
 WHEN = datetime.fromisoformat("2022-06-01T10:05:59+02:00")
 
 
@@ -60,7 +60,7 @@ def grid_of(shape: tuple[int, int], transform: Affine = PIXEL, crs: CRS = UTM33,
     return CellGrid(shape[0] * stride - 3, shape[1] * stride - 3, stride, 64, transform, crs)
 
 
-ALL = frozenset({"entropy", "novelty", "probabilities"})
+ALL = frozenset({"entropy", "novelty", "valid", "probabilities"})
 
 
 @given(rows=st.integers(1, 12), columns=st.integers(1, 12), chunk=st.integers(1, 9), seed=st.integers(0, 999))
@@ -72,9 +72,9 @@ def test_values_and_places_are_those_of_the_cells(tmp_path_factory, rows, column
         path = make(tmp_path_factory.mktemp("cube"), values, grid, layers=ALL, when=WHEN)
     with xarray.open_zarr(f"zip::{path}", mask_and_scale=False, chunks=None) as raw:
         assert (raw["lulc"].values == values[0]).all()
-        for name, band in (("confidence", 1), ("novelty", 2), ("entropy", 3)):
+        for name, band in (("confidence", 1), ("novelty", 2), ("valid", 3), ("entropy", 4)):
             assert (raw[name].values == values[band]).all()
-        assert (raw["probability"].values == values[4:]).all()
+        assert (raw["probability"].values == values[5:]).all()
         assert raw["probability"].dims == ("class", "y", "x")
     with xarray.open_zarr(f"zip::{path}", chunks=None) as opened:
         known = values[0] > 0
@@ -92,7 +92,7 @@ def test_what_readers_know_about_a_cube(tmp_path: Path) -> None:
         warnings.simplefilter("error")
         opened = xarray.open_zarr(f"zip::{path}", consolidated=True)
     with opened:
-        assert set(opened.data_vars) == {"lulc", "confidence", "entropy", "novelty", "probability"}
+        assert set(opened.data_vars) == {"lulc", "confidence", "entropy", "novelty", "valid", "probability"}
         assert set(opened.coords) == {"x", "y", "time", "spatial_ref", "class", "class_name"}
         assert opened["time"].values == np.datetime64("2022-06-01T08:05:59")
         assert opened.attrs["Conventions"] == "CF-1.11"

@@ -14,8 +14,8 @@ from geocfl.products.about import About
 from geocfl.products.formats.qgis import write_project
 
 ALL = (
-    "_truecolor.tif", "_lulc.tif", "_sets.tif", "_novelty.tif", "_entropy.tif", "_confidence.tif", "_lulc.gpkg",
-    "_summary.json", "_lulc.qml",
+    "_truecolor.tif", "_lulc.tif", "_sets.tif", "_valid.tif", "_novelty.tif", "_entropy.tif", "_confidence.tif",
+    "_lulc.gpkg", "_summary.json", "_lulc.qml",
 )  # fmt: skip
 
 
@@ -45,6 +45,7 @@ def test_layers_in_order_with_relative_sources(tmp_path, grid):
         ("./S_confidence.tif", "Qt::Unchecked"),
         ("./S_entropy.tif", "Qt::Unchecked"),
         ("./S_novelty.tif", "Qt::Unchecked"),
+        ("./S_valid.tif", "Qt::Unchecked"),
         ("./S_sets.tif", "Qt::Unchecked"),
         ("./S_lulc.tif", "Qt::Checked"),
         ("./S_truecolor.tif", "Qt::Checked"),
@@ -92,7 +93,7 @@ def test_layers_of_two_scenes_are_told_apart(tmp_path, grid):
     for stem in ("S", "T"):
         write_project(tmp_path / "map.qgz", stem, grid, EUROSAT, ALL)
         names += [e.text for e in read(tmp_path / "map.qgz").findall("projectlayers/maplayer/id")]
-    assert len(set(names)) == 14
+    assert len(set(names)) == 16
 
 
 @pytest.mark.parametrize("turn", [0, 30])

@@ -10,6 +10,7 @@ from geocfl.products.formats.qml import (
     novelty_qml,
     polygons_qml,
     sets_qml,
+    valid_qml,
     windows_qml,
     write_style,
 )
@@ -38,7 +39,7 @@ def test_polygon_style_has_a_symbol_a_class(qml):
     assert len(root.findall(".//data_defined_properties")) == len(EUROSAT)
 
 
-@pytest.mark.parametrize("qml", [confidence_qml, entropy_qml])
+@pytest.mark.parametrize("qml", [confidence_qml, entropy_qml, valid_qml])
 def test_ramps_span_zero_to_one(qml):
     shader = ET.fromstring(qml()).find(".//colorrampshader")
     assert (shader.get("minimumValue"), shader.get("maximumValue")) == ("0", "1")
@@ -62,7 +63,7 @@ def test_every_size_of_a_set_has_an_entry_of_its_own(classes):
 
 
 def test_rasters_look_different():
-    assert len({confidence_qml(), entropy_qml(), novelty_qml(), sets_qml(10)}) == 4
+    assert len({confidence_qml(), entropy_qml(), novelty_qml(), valid_qml(), sets_qml(10)}) == 5
 
 
 @pytest.mark.parametrize("qml", [lulc_qml, polygons_qml, windows_qml])

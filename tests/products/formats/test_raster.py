@@ -16,9 +16,10 @@ from geocfl.products.formats.raster import (
     write_novelty,
     write_probabilities,
     write_sets,
+    write_valid,
 )
 from geocfl.products.prediction_sets import pack
-from geocfl.products.scratch import MEMBERS, NOVELTY
+from geocfl.products.scratch import MEMBERS, NOVELTY, VALID
 from geocfl.products.summary import class_table
 
 TAGS = {"software": "geocfl 1.0", "note": "a < b & c"}
@@ -64,9 +65,12 @@ def test_probabilities_and_entropy(tmp_path, cells_of, grid_of, codes):
     cells, grid = cells_of(codes, *values), grid_of(codes)
     write_probabilities(cells, tmp_path / "S_probabilities.tif", grid, EUROSAT, TAGS)
     write_entropy(cells, tmp_path / "S_entropy.tif", grid, TAGS)
+    shares = cells_of(codes, None, values[0], names=[VALID])
+    write_valid(shares, tmp_path / "S_valid.tif", grid, TAGS)
     for name, bands, names in (
         ("S_probabilities.tif", values[2:], tuple(EUROSAT.names)),
         ("S_entropy.tif", values[1:2], ("entropy",)),
+        ("S_valid.tif", values[:1], ("valid share",)),
     ):
         with rasterio.open(tmp_path / name) as dataset:
             assert (dataset.read() == bands).all()

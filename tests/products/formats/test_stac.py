@@ -75,7 +75,7 @@ def write(tmp_path: Path, cells_of: Callable[..., Path]) -> Callable[..., pystac
         ) as dataset:
             dataset.descriptions = EUROSAT.names
             dataset.scales = (0.01,) * 10
-        for name in ("entropy", "novelty", "sets"):
+        for name in ("entropy", "novelty", "valid", "sets"):
             write_confidence(cells, folder / NAMES[name], grid, {})
         with rasterio.open(folder / NAMES["truecolor"], "w", driver="GTiff", count=3, dtype="uint8", **place):
             pass
@@ -283,6 +283,8 @@ def test_assets_have_media_types_and_roles(
         "entropy_style": (xml, "style"),
         "novelty": (cog, "data"),
         "novelty_style": (xml, "style"),
+        "valid": (cog, "data"),
+        "valid_style": (xml, "style"),
         "sets": (cog, "data"),
         "sets_style": (xml, "style"),
         "features": ("application/vnd.apache.parquet", "data"),
