@@ -35,8 +35,8 @@ REFUSALS = (RasterioError, CPLE_BaseError, RuntimeError)
 def georeferenced(dataset: rasterio.DatasetReader, crs: str | None = None) -> rasterio.DatasetReader:
     """The dataset with a CRS and geotransform, as far as anything says them; the dataset itself if it has them.
 
-    Ground control points give both. Longitudes beyond -180..180 degrees are moved by whole turns,
-    and those of a raster across the 180th meridian are counted from there.
+    Ground control points give both. Longitudes beyond -180..180 degrees are moved by whole turns, and those of a raster
+    across the 180th meridian are counted from there.
 
     Args:
         dataset: Open; closed if another one is returned.

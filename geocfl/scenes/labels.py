@@ -10,6 +10,8 @@ from xml.etree import ElementTree as ET
 
 import rasterio
 
+from geocfl.scenes.virtual import source_file, vrt_bands
+
 KEYS = ("BANDNAME", "BAND_NAME", "DESCRIPTION", "LONG_NAME", "NETCDF_VARNAME", "NAME", "STANDARD_NAME", "BAND")
 """Items of a band's metadata that may name it: of ArcGIS, openEO, xarray and GDAL's netCDF driver."""
 LISTS = ("BAND_NAMES", "BANDNAMES", "BANDS", "LONG_NAME", "DESCRIPTIONS", "BAND_DESCRIPTIONS", "BANDS_LIST")
@@ -66,33 +68,26 @@ def _listed(text: str) -> list[str]:
 
 def _source_names(dataset: rasterio.DatasetReader) -> list[str | None]:
     """For each band of a virtual raster, the name of its source file; None if it has several."""
-    stems = [_stems(band) for band in _vrt_bands(dataset)]
+    stems = [_stems(band) for band in vrt_bands(dataset)]
     return [next(iter(names)) if len(names) == 1 else None for names in stems]
 
 
 def _source_descriptions(dataset: rasterio.DatasetReader) -> list[str | None]:
     """For each band of a virtual raster, how its first source file describes it, which ``gdalbuildvrt`` leaves out."""
-    return [_description(dataset, band) for band in _vrt_bands(dataset)]
+    return [_description(dataset, band) for band in vrt_bands(dataset)]
 
 
 def _description(dataset: rasterio.DatasetReader, band: ET.Element) -> str | None:
-    name, number = band.find(".//SourceFilename"), band.findtext(".//SourceBand", "1")
-    if name is None or not name.text or not number.isdigit():
+    found = source_file(dataset, band)
+    if found is None or not Path(found[0]).is_file():
         return None
-    path = Path(dataset.name).parent / name.text if name.get("relativeToVRT") == "1" else Path(name.text)
-    if not path.is_file():
-        return None
+    path, number = found
     try:
         with rasterio.open(path) as source:
             described: tuple[str | None, ...] = source.descriptions
     except rasterio.RasterioIOError:  # reading says so
         return None
-    return described[int(number) - 1] if 1 <= int(number) <= len(described) else None
-
-
-def _vrt_bands(dataset: rasterio.DatasetReader) -> list[ET.Element]:
-    texts = list(dataset.tags(ns="xml:VRT").values())
-    return ET.fromstring(texts[0]).findall("VRTRasterBand") if texts else []  # noqa: S314 - GDAL wrote it
+    return described[number - 1] if 1 <= number <= len(described) else None
 
 
 def _stems(band: ET.Element) -> set[str]:

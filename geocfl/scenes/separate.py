@@ -13,6 +13,7 @@ from geocfl.scenes.remote import remote_settings
 from geocfl.scenes.source import Band
 from geocfl.scenes.stack import open_dataset
 from geocfl.scenes.urls import gdal_path, is_remote
+from geocfl.scenes.virtual import source_file, vrt_bands
 
 
 def masked_files(dataset: rasterio.DatasetReader, bands: Mapping[str, int]) -> dict[str, Band]:
@@ -26,12 +27,10 @@ def masked_files(dataset: rasterio.DatasetReader, bands: Mapping[str, int]) -> d
         Band name to its file; empty if it has a mask itself, a band is not a whole file, or nothing is gained by the
         files.
     """
-    texts = (
-        list(dataset.tags(ns="xml:VRT").values()) if dataset.driver == "VRT" and Path(dataset.name).is_file() else []
-    )
-    if not texts or any(MaskFlags.per_dataset in flags for flags in dataset.mask_flag_enums):
+    elements = vrt_bands(dataset)
+    masked = any(MaskFlags.per_dataset in flags for flags in dataset.mask_flag_enums)
+    if masked or not elements or not Path(dataset.name).is_file():
         return {}
-    elements = ET.fromstring(texts[0]).findall("VRTRasterBand")  # noqa: S314 - GDAL wrote it
     found = {name: _file(dataset, elements[index - 1]) for name, index in bands.items()}
     files = {name: band for name, band in found.items() if band}
     if len(files) < len(bands):
@@ -53,14 +52,13 @@ def _file(dataset: rasterio.DatasetReader, element: ET.Element) -> Band | None:
     rectangles = [part for tag in ("SrcRect", "DstRect") if (part := sources[0].find(tag)) is not None]
     if any(float(part.get(key, value)) != value for part in rectangles for key, value in whole.items()):
         return None
-    name, number = sources[0].find("SourceFilename"), sources[0].findtext("SourceBand", "1")
-    if name is None or not name.text or not number.isdigit():
+    found = source_file(dataset, sources[0])
+    if found is None:
         return None
-    if is_remote(name.text):
-        return Band(gdal_path(name.text), int(number))
-    relative = name.get("relativeToVRT") == "1"
-    path = Path(dataset.name).parent / name.text if relative else Path(name.text)
-    return Band(str(path), int(number)) if path.is_file() else None
+    path, number = found
+    if is_remote(path):
+        return Band(gdal_path(path), number)
+    return Band(str(Path(path)), number) if Path(path).is_file() else None
 
 
 def _mask_of(band: Band, dataset: rasterio.DatasetReader, index: int) -> bool | None:

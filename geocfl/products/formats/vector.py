@@ -28,8 +28,7 @@ WINDOWS_AT_A_TIME = 100_000
 def write_polygons(polygons: gpd.GeoDataFrame, path: Path, format: str, layer: str = POLYGONS) -> None:
     """Writes polygons in one of `geocfl.products.formats.vector_formats.VECTOR_FORMATS`.
 
-    GeoJSON follows RFC 7946: coordinates in WGS 84, cut at the
-    antimeridian.
+    GeoJSON follows RFC 7946: coordinates in WGS 84, cut at the antimeridian.
 
     Args:
         polygons: From `geocfl.products.polygons.dissolve`.
