@@ -92,7 +92,7 @@ def write_raster(
     """
     rule = RULES[overlap]
     for part in maps:
-        for product in rule.needs:
+        for product in (*rule.needs, *(name for name in rule.uses if name in part.map.paths)):
             _require(part.map, product)
     if rule.newest_first:
         maps = sorted(maps, key=lambda part: time_of(part.map), reverse=True)

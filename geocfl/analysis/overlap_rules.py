@@ -75,12 +75,14 @@ class Rule:
         cells: Makes the cells of a strip of its pieces, its shape and the number of classes.
         planes: Bytes for each cell and class while it does; 0 if they do not depend on the classes.
         needs: Products that every map must have.
+        uses: Products that count where a map has them.
         newest_first: Whether the maps are taken from the newest to the oldest, for which each must have a time.
     """
 
     cells: Callable[[Sequence[Piece], tuple[int, int], int], Cells]
     planes: int = 0
     needs: tuple[str, ...] = ("confidence",)
+    uses: tuple[str, ...] = ()
     newest_first: bool = False
 
 
@@ -193,6 +195,6 @@ RULES = {
     "confidence": Rule(_surest),
     "newest": Rule(_first, newest_first=True),
     "mode": Rule(_majority, planes=14),
-    "fuse": Rule(_fused, planes=16, needs=("probabilities",)),
+    "fuse": Rule(_fused, planes=16, needs=("probabilities",), uses=("novelty", "valid")),
 }
 """Names of the rules. Each makes a cell of the maps that have data there, and of no others."""

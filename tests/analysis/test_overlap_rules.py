@@ -218,6 +218,16 @@ def test_a_map_without_novelty_counts_as_one_of_mean_novelty(tmp_path: Path) -> 
     assert even == fused_with("none", None, None, None)
 
 
+@pytest.mark.parametrize("name", ["novelty", "valid"])
+def test_a_raster_of_other_cells_is_refused(name: str, tmp_path: Path) -> None:
+    maps = [write_one(tmp_path / letter, 80) for letter in "AB"]
+    other = write_map(tmp_path / "other" / "A", np.ones((2, 3)))
+    write_bands(tmp_path / f"A_{name}.tif", other, np.full((1, 2, 3), 1, np.uint8))
+    with pytest.raises(DataError, match=rf"A_{name}\.tif: has other cells than A_lulc\.tif"):
+        mosaic(maps, tmp_path / "X_lulc.tif", overlap="fuse")
+    mosaic(maps, tmp_path / "X_lulc.tif")  # which does not read it
+
+
 def test_what_a_rule_needs_is_named(tmp_path: Path) -> None:
     maps = [write_map(tmp_path / name, [[1]]) for name in "AB"]
     cases = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from geocfl.core.grid import CellGrid
 from geocfl.core.windows import mirror
 from geocfl.mapping.strips import Strip
 from geocfl.mapping.valid import valid_shares
+from geocfl.models.bundle import Bundle
 
 PLACE = {"crs": "EPSG:32633", "transform": Affine(10, 0, 3e5, 0, -10, 5e6)}
 
@@ -93,3 +95,22 @@ def test_every_cell_with_data_has_a_share_and_an_addition_equals_a_new_map(
     added = geocfl.map_scene(scene, tmp_path / "added", products=("valid",), **options)
     for name in ("lulc", "valid", "valid_style"):
         assert added.paths[name].read_bytes() == whole.paths[name].read_bytes()
+
+
+def test_fused_maps_are_as_sure_as_their_model_says(tmp_path: Path, scene: Path, tiny_model: Path) -> None:
+    products = ("lulc", "confidence", "probabilities", "valid")
+    for name, correlation in (("alike", 1.0), ("alone", 0.0)):
+        model = replace(Bundle.load(tiny_model), correlation=correlation)
+        shutil.copytree(tiny_model, tmp_path / name / "model")
+        model.write_facts(tmp_path / name / "model")
+        maps = [
+            geocfl.map_scene(scene, tmp_path / name / date, model=tmp_path / name / "model", products=products)
+            for date in ("earlier", "later")
+        ]
+        assert maps[0].summary["model"]["correlation"] == correlation
+        geocfl.mosaic(maps, tmp_path / name / "X_lulc.tif", overlap="fuse")
+        fused = geocfl.open_map(tmp_path / name / "X_lulc.tif")
+        assert [part["correlation"] for part in fused.summary["maps"]] == [correlation] * 2
+        logs = np.log(np.maximum(maps[0].probabilities, 0.001)) * (1 if correlation else 2)
+        expected = np.exp(logs).max(axis=2) / np.exp(logs).sum(axis=2)
+        np.testing.assert_allclose(fused.confidence, expected, atol=0.0051)
