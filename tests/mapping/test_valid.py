@@ -68,12 +68,12 @@ def test_a_map_has_the_shares_by_hand(tmp_path: Path, scene: Path, tiny_model: P
                        **PLACE) as dataset:  # fmt: skip
         dataset.write(mask)
     options = {"model": tiny_model, "mask": tmp_path / "mask.tif", "mask_classes": (1,)}
-    made = geocfl.map_scene(scene, tmp_path / "out", products=("default", "valid"), **options)
+    made = geocfl.map_scene(scene, tmp_path / "out", products=("lulc", "valid"), **options)
     # The last row has 52 of 64 px and the last column 58: 81.25%, 90.625% and 73.6%.
     assert (100 * made.valid).round().tolist() == [[100, 75, 100, 91], [50, 100, 100, 91], [81, 81, 81, 74]]
     with rasterio.open(made.paths["valid"]) as dataset:
         assert (dataset.dtypes, dataset.nodata, dataset.scales) == (("uint8",), 255, (0.01,))
-    plain = geocfl.map_scene(scene, tmp_path / "plain", **options)
+    plain = geocfl.map_scene(scene, tmp_path / "plain", products=("lulc",), **options)
     assert made.path.read_bytes() == plain.path.read_bytes()
     assert made.summary["cells"] == plain.summary["cells"], "the product decides no cell"
 
