@@ -18,18 +18,20 @@ from geocfl.core.legend import EUROSAT, Legend
 from geocfl.data.patches import Patches
 from geocfl.evaluation import page, paper
 from geocfl.evaluation.metrics import MOSAICS, accuracy_interval, describe_subset, subset_title, worst_class
-from geocfl.evaluation.plots import (
+from geocfl.evaluation.patch_plots import (
     MAX_ERRORS,
     MAX_ERRORS_PER_PAIR,
     SAMPLED_CLASSES,
     SAMPLES,
+    errors_figure,
+    samples_figure,
+)
+from geocfl.evaluation.plots import (
     STYLE,
     confusion_figure,
     convergence_figure,
-    errors_figure,
     per_class_figure,
     reliability_figure,
-    samples_figure,
     save_figure,
 )
 from geocfl.models.bundle import Bundle

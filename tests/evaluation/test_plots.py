@@ -13,16 +13,8 @@ from geocfl.core.radiometry import Scaling
 from geocfl.data.patches import Patches
 from geocfl.evaluation import paper
 from geocfl.evaluation.metrics import compute_metrics, metrics_at
-from geocfl.evaluation.plots import (
-    STYLE,
-    confident_errors,
-    errors_figure,
-    per_class_figure,
-    reliability_figure,
-    samples_figure,
-    save_figure,
-    true_color,
-)
+from geocfl.evaluation.patch_plots import confident_errors, errors_figure, samples_figure, true_color
+from geocfl.evaluation.plots import STYLE, per_class_figure, reliability_figure, save_figure
 
 LEGEND = Legend.from_folders(["A", "B", "C"])
 
