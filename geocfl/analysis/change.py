@@ -13,10 +13,7 @@ import numpy as np
 import rasterio
 
 from geocfl._version import __version__
-from geocfl.analysis.change_cells import (
-    Evidence,
-    kind_of_evidence,
-)
+from geocfl.analysis.change_cells import Evidence, kind_of_evidence
 from geocfl.analysis.change_files import write_change_files
 from geocfl.analysis.change_probability import PERSISTENCE, forbidden_pairs, persistent_prior, read_prior, without
 from geocfl.analysis.overlap import overlap

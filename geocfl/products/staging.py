@@ -8,7 +8,6 @@ import hashlib
 import os
 import re
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterable, Set
 from contextlib import suppress
@@ -23,14 +22,11 @@ from geocfl.products.claims import Claim
 from geocfl.products.files import SUFFIXES, SUMMARY
 from geocfl.products.lock import BusyError, LockedFolder
 from geocfl.products.storage import existing, in_store, output_folder, put, reaching
-
-if sys.platform != "win32":
-    import resource
+from geocfl.products.unwritten import why_unwritten
 
 _HASH = "hash"
 _COMMITTING = "committing"
 _LONGEST = 255  # characters of a name on most file systems
-_FULL = 1 << 20  # bytes; a disk with less free space counts as the cause of a failed write
 
 
 @dataclass(frozen=True)
@@ -362,35 +358,10 @@ class Staging:
             self.folder.rmdir()
 
     def _failure_of_writing(self, error: Exception) -> str:
-        """The message if an error arose because a file could not be written; empty if it has another cause.
-
-        GDAL's errors do not say why, but the disk and the folder do.
-        """
-        number = error.errno if isinstance(error, OSError) else None
+        """The message if an error arose because a file could not be written; empty if it has another cause."""
         if self.state != "done" and not self.folder.exists():
             return f"{self._work}: was removed or renamed during the work; run the same command again"
-        if number == errno.EFBIG or (number is None and self._limit_is_reached()):
-            return f"{self._work}: takes no file that large; raise the limit of file sizes, or choose another `out`"
-        if number in (errno.ENOSPC, errno.EDQUOT) or (number is None and self._disk_is_full()):
-            return f"{self._work}: the disk is full; free some space, or choose another `out`"
-        named = str(error.filename) if isinstance(error, OSError) and error.filename else ""
-        if number is not None and (number in (errno.EIO, errno.EROFS) or named.startswith(str(self._work))):
-            return f"{self._work}: cannot be written to ({os.strerror(number)}); choose another `out`"
-        return ""
-
-    def _limit_is_reached(self) -> bool:
-        """Whether a file has about the size that this process may write; only GDAL's own errors do not say so."""
-        if sys.platform == "win32":  # has no such limits
-            return False
-        limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
-        sizes = [path.stat().st_size for path in self.folder.rglob("*")] if limit != resource.RLIM_INFINITY else []
-        return any(size + _FULL > limit for size in sizes)
-
-    def _disk_is_full(self) -> bool:
-        try:
-            return shutil.disk_usage(self._work).free < _FULL
-        except OSError:
-            return False
+        return why_unwritten(error, self._work, self.folder)
 
 
 def folder_of(out: Path, stem: str, digest: str) -> str:
