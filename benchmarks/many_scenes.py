@@ -99,9 +99,9 @@ def dispatch(workers: int, count: int) -> dict[str, float]:
     listed = [Listed(f"s{n}.tif", Source(f"s{n}.tif", f"s{n}", bands)) for n in range(count)]
     summary = {"scene": {"file": "s.tif"}, "classes": [{"name": str(n), "cells": n} for n in range(10)]}
     replaced: Any = distributed
-    replaced._map_scene = lambda *_: SceneMap({}, summary)
-    replaced._Plugin.setup = lambda plugin, worker: None
-    replaced._Plugin.teardown = lambda plugin, worker: None
+    replaced.map_one = lambda *_: SceneMap({}, summary)
+    replaced.Plugin.setup = lambda plugin, worker: None
+    replaced.Plugin.teardown = lambda plugin, worker: None
     started = time.perf_counter()
     # Otherwise a thousand workers in one process spend their time on monitoring it.
     quiet = {

@@ -246,6 +246,19 @@ class Mapper:
                     saved.remove()
         return SceneMap(targets, summary)
 
+    def remembered(
+        self, source: Source, out: str | Path, *, overwrite: bool = False, measured: Measured | None = None
+    ) -> SceneMap | None:
+        """The map of a scene, if it is done according to what is remembered and listed; None if that is not known.
+
+        Arguments are those of `map`. The scene is not opened.
+        """
+        started, opening = time.perf_counter(), self.orders.opening(source, out)
+        order = self.orders.recalled(opening) if opening and opening.known else None
+        if order is None:
+            return None
+        return self._done(source, out, order, started, measured or Measured(), overwrite=overwrite)
+
     def _done(
         self, source: Source, out: str | Path, order: Order, started: float, measured: Measured, *, overwrite: bool
     ) -> SceneMap | None:

@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -75,12 +76,21 @@ class Opening:
             paths.add(gdal_path(source.raster))
         facts = json.dumps([__version__, repr(source), *how])
         self._known, self._key = known, f"opened {hashlib.sha256(facts.encode()).hexdigest()}"
-        self._seal: Seal | None = None
+        self._paths = sorted(paths)
+
+    @property
+    def known(self) -> bool:
+        """Whether anything is remembered, perhaps of files that have changed since."""
+        return self._known.get(self._key) is not None
+
+    @cached_property
+    def _seal(self) -> Seal | None:
         with suppress(SceneError):  # raised again when the scene is opened
-            self._seal = Seal.of(sorted(paths))
+            return Seal.of(self._paths)
+        return None
 
     def recalled(self) -> dict[str, Any] | None:
-        """What was remembered; None if nothing was, or a file has changed."""
+        """What was remembered; None if nothing was, or a file has changed. Looks at the files, not into them."""
         held = self._known.get(self._key) if self._seal else None
         if self._seal and isinstance(held, list) and held[:1] == [self._seal.text] and isinstance(held[-1], dict):
             return held[-1]

@@ -23,12 +23,14 @@ pytest.importorskip("distributed", reason="needs geocfl[dask]")
 
 import geocfl
 from geocfl.errors import GeocflError, OutputError, SceneError, UsageError
+from geocfl.mapping import dask_checks, dask_client, dask_worker
 from geocfl.mapping import dask_cluster as distributed
 from geocfl.mapping.checkpoint import Checkpoint
 from geocfl.mapping.mapper import Mapper
 from geocfl.mapping.recall import MANIFEST
 from geocfl.mapping.settings import MapSettings
 from geocfl.products.scene_map import SceneMap
+from geocfl.scenes import fingerprint
 from geocfl.scenes.collect import Listed, list_scenes
 
 pytestmark = pytest.mark.integration
@@ -243,10 +245,10 @@ OLDER = """
 import threading
 import geocfl._version
 geocfl._version.__version__ = "0.0"
-from geocfl.mapping import dask_cluster
+from geocfl.mapping import dask_worker
 async def setup(self, worker):
     self.closing = threading.Event()
-dask_cluster._Plugin.setup = setup
+dask_worker.Plugin.setup = setup
 """
 
 
@@ -304,8 +306,35 @@ def test_workers_here_divide_a_large_scene(tmp_path: Path, tiny_model: Path, mon
     assert all(mapper.map(scene.source, "far").already_done for scene in listed)
 
 
+def test_finished_scenes_get_no_task(tmp_path: Path, tiny_model: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(dask_client, "LocalCluster", partial(dask_client.LocalCluster, processes=False))
+    monkeypatch.setattr(fingerprint, "SETTLED", -1_000_000_000_000)
+    write_scenes(Path("in"), 3, 1)
+    options = {"model": tiny_model, "workers": 1, "products": ("lulc",), "retries": 0, "device": "cpu"}
+    assert sum(isinstance(each, SceneMap) for _, each in geocfl.map_scenes("in/*.tif", "maps", **options)) == 3
+    next(Path("maps").glob("s01_*_lulc.tif")).unlink()
+    tasks: list[str] = []
+    submitted = distributed._Run._submit
+
+    def submit(run: Any, path: str, *arguments: Any, **how: Any) -> Any:
+        tasks.append(path)
+        return submitted(run, path, *arguments, **how)
+
+    monkeypatch.setattr(distributed._Run, "_submit", submit)
+    again = dict(geocfl.map_scenes("in/*.tif", "maps", events="run.jsonl", **options))
+    assert sorted(tasks) == ["in/s00x.tif", "in/s01_20240601T100031.tif"]
+    done = [each for each in again.values() if isinstance(each, SceneMap)]
+    assert sorted(each.already_done for each in done) == [False, True, True]
+    tasks.clear()
+    geocfl_run = geocfl.map_scenes("in/s*_*.tif", "maps", events="run.jsonl", **options)
+    assert all(isinstance(each, SceneMap) and each.already_done for _, each in geocfl_run)
+    assert tasks == []
+    assert geocfl.status("run.jsonl").failed == 1
+
+
 def test_two_scenes_share_a_gpu(tmp_path: Path, tiny_model: Path, monkeypatch) -> None:
-    monkeypatch.setattr(distributed, "LocalCluster", partial(distributed.LocalCluster, processes=False))
+    monkeypatch.setattr(dask_client, "LocalCluster", partial(dask_client.LocalCluster, processes=False))
     monkeypatch.setattr(distributed, "count_gpus", lambda: 2)
     write_scenes(tmp_path / "in", 4, 0)
     both, devices = threading.Barrier(4, timeout=60), set[str]()
@@ -316,7 +345,7 @@ def test_two_scenes_share_a_gpu(tmp_path: Path, tiny_model: Path, monkeypatch) -
         return SceneMap({}, {})
 
     monkeypatch.setattr(Mapper, "map", together)
-    monkeypatch.setattr(distributed, "divide", lambda *_, **__: None)
+    monkeypatch.setattr(dask_worker, "divide", lambda *_, **__: None)
     listed = list_scenes([tmp_path / "in/*.tif"])
     mapper = Mapper(geocfl.load_model(tiny_model), MapSettings(), device="cuda", memory="3GB")
     results = map_on_dask(mapper, listed, tmp_path / "maps", workers=2)
@@ -325,12 +354,12 @@ def test_two_scenes_share_a_gpu(tmp_path: Path, tiny_model: Path, monkeypatch) -
 
 
 def test_workers_that_join_later_share_the_cores_of_their_host(tiny_model: Path, monkeypatch) -> None:
-    monkeypatch.setattr(distributed, "LocalCluster", partial(distributed.LocalCluster, processes=False))
-    monkeypatch.setattr(distributed, "cores", lambda: 8)
+    monkeypatch.setattr(dask_client, "LocalCluster", partial(dask_client.LocalCluster, processes=False))
+    monkeypatch.setattr(dask_worker, "cores", lambda: 8)
     mapper = Mapper(geocfl.load_model(tiny_model), MapSettings(), memory="3GB")
-    with distributed._connected(None, 1, mapper) as client:
+    with dask_client.connected(None, 1, mapper) as client:
         cluster = client.cluster
-        client.register_plugin(plugin := distributed._Plugin(mapper))
+        client.register_plugin(plugin := dask_worker.Plugin(mapper))
         cluster.scale(2)
         client.wait_for_workers(2, timeout=60)
         threads = client.run(lambda dask_worker: dask_worker.plugins[plugin.name].mapper.classifier._threads)
@@ -338,17 +367,17 @@ def test_workers_that_join_later_share_the_cores_of_their_host(tiny_model: Path,
 
 
 def test_the_gpu_of_a_worker() -> None:
-    assert [distributed.own_device("cuda", worker, 2) for worker in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
-    assert distributed.own_device("cuda:1", 0, 2) == "cuda:1"
-    assert distributed.own_device("cpu", 1, 2) == "cpu"
-    assert distributed.own_device("cuda", "tcp://10.0.0.1:40000", 2) == "cuda"
-    assert distributed.own_device("cuda", 1, 1) == "cuda"
+    assert [dask_worker.own_device("cuda", worker, 2) for worker in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
+    assert dask_worker.own_device("cuda:1", 0, 2) == "cuda:1"
+    assert dask_worker.own_device("cpu", 1, 2) == "cpu"
+    assert dask_worker.own_device("cuda", "tcp://10.0.0.1:40000", 2) == "cuda"
+    assert dask_worker.own_device("cuda", 1, 1) == "cuda"
 
 
 def test_servers_that_fail_cost_no_finished_strip(tmp_path: Path, tiny_model: Path, monkeypatch) -> None:
     monkeypatch.setenv("GDAL_HTTP_RETRY_DELAY", "0")
     monkeypatch.setattr("geocfl.mapping.memory.STRIP_ROWS", 16)  # so that a block has several strips
-    monkeypatch.setattr(distributed, "LocalCluster", partial(distributed.LocalCluster, processes=False))
+    monkeypatch.setattr(dask_client, "LocalCluster", partial(dask_client.LocalCluster, processes=False))
     write_scenes(tmp_path / "in", 1, 0)
     (scene,) = list_scenes([*(tmp_path / "in").iterdir()])
     mapper = Mapper(geocfl.load_model(tiny_model), MapSettings(stride=STRIDE), memory="3GB")
@@ -380,25 +409,25 @@ def test_what_a_cluster_cannot_do_is_said_before_work_starts(
     def attempt(**options) -> None:
         list(geocfl.map_scenes([scene], tmp_path / "out/maps", model=tiny_model, **options))
 
-    monkeypatch.setattr(distributed, "PATIENCE", 2.0)
+    monkeypatch.setattr(dask_client, "PATIENCE", 2.0)
     with pytest.raises(UsageError, match=r"`scheduler` tcp://127.0.0.1:\d+: no Dask scheduler answers there"):
         attempt(scheduler=processes.address)
     with pytest.raises(UsageError, match="no Dask scheduler answers there"):
         attempt(scheduler="nonsense://")
     processes.start_scheduler()
-    monkeypatch.setattr(distributed, "PATIENCE", 10.0)
+    monkeypatch.setattr(dask_client, "PATIENCE", 10.0)
     with pytest.raises(UsageError, match="has no workers; start some with dask worker"):
         attempt(scheduler=processes.address)
     processes.start_worker()
-    monkeypatch.setattr(distributed, "PATIENCE", 60.0)
+    monkeypatch.setattr(dask_client, "PATIENCE", 60.0)
     with pytest.raises(UsageError, match="no worker has a GPU resource"):
         attempt(scheduler=processes.address, device="cuda")
     with monkeypatch.context() as patch:
-        patch.setattr(distributed, "__version__", "9.9")
+        patch.setattr(dask_checks, "__version__", "9.9")
         with pytest.raises(UsageError, match=rf"has geocfl {geocfl.__version__}, but this is 9\.9"):
             attempt(scheduler=processes.address)
     with monkeypatch.context() as patch:  # a folder that only this process sees
-        patch.setattr(distributed, "absolute_path", lambda path: path)
+        patch.setattr(dask_checks, "absolute_path", lambda path: path)
         patch.setattr(distributed, "absolute", lambda source: source)
         patch.chdir(tmp_path)
         with pytest.raises(UsageError, match=r"worker tcp://\S+ does not see in/s00\S+; mount the same folders"):
@@ -426,7 +455,7 @@ def test_a_scheduler_that_does_not_come_back(
         [tmp_path / "in/*.tif"], tmp_path / "maps", model=tiny_model, stride=STRIDE, scheduler=processes.address
     )
     assert isinstance(next(results)[1], SceneMap)
-    monkeypatch.setattr(distributed, "PATIENCE", 2.0)
+    monkeypatch.setattr(dask_client, "PATIENCE", 2.0)
     processes.stop()
     rest = []
     with pytest.raises(GeocflError, match=r"lost with \d scenes to go \(.*\); run the same command again") as caught:
