@@ -318,7 +318,8 @@ def test_memory_stays_flat_over_many_scenes(tmp_path: Path, tiny_model: Path, mo
     (tmp_path / "maps").mkdir()
     tally = Tally()
     sources = [Source(f"{n}.tif", f"s{n}", {}) for n in range(500)]
-    for path, result in geocfl.map_scenes(sources, tmp_path / "maps", model=tiny_model, events=tmp_path / "e.jsonl"):
+    how: dict[str, Any] = {"model": tiny_model, "events": tmp_path / "e.jsonl", "shard": (0, 1)}  # without a catalog
+    for path, result in geocfl.map_scenes(sources, tmp_path / "maps", **how):
         tally.add(path, result)
         highest = max(highest, sum(each() is not None for each in held))
     assert tally.counts["done"] == 500
