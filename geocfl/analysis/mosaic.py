@@ -144,14 +144,14 @@ def mosaic(
     if regions is not None and grid is not None:
         raise UsageError("`regions` and `grid` exclude each other; pass one of them")
     if (regions is not None or grid is not None) and target.suffix in (".tif", ".vrt"):
-        what = "`regions`" if grid is None else "a `grid`"
-        raise UsageError(f"`out` is {target} but must be a folder if there are {what}, such as {target.parent}")
+        what = "`regions`" if grid is None else "`grid`"
+        raise UsageError(f"`out` is {target} but must be a folder with {what}, such as {target.with_suffix('')}")
     if regions is not None:
         from geocfl.analysis.mosaic_regions import write_regions  # imports pandas and exactextract
         from geocfl.analysis.regions import Regions
 
         if not by:
-            raise UsageError(f"{regions}: which field holds the names of the regions? pass it as `by`")
+            raise UsageError(f"{regions}: pass the field that names its regions as `by`")
         named = Regions(regions, by, layer)
         targets = [target / f"{region.stem}{LULC}.tif" for region in named.all]
         opened = _open_maps(maps, {path.resolve() for path in targets})

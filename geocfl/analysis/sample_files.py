@@ -92,7 +92,9 @@ def read_points(path: Path) -> gpd.GeoDataFrame:
         layer = LAYER if LAYER in layers or not layers else layers[0]
         points: gpd.GeoDataFrame = pyogrio.read_dataframe(path, layer=layer)
     except (DataSourceError, DataLayerError) as error:
-        raise DataError(f"{path}: not a vector file that GDAL reads; pass a sample, from geocfl sample") from error
+        table = path.suffix.lower() == ".csv"
+        remedy = "pass the sample, and this table as `answers`" if table else "pass a sample, from geocfl sample"
+        raise DataError(f"{path}: not a vector file that GDAL reads; {remedy}") from error
     if REFERENCE not in points.columns or not isinstance(points, gpd.GeoDataFrame):
         raise DataError(f"{path}: has no points with a field {REFERENCE}; pass a sample, from geocfl sample")
     return points

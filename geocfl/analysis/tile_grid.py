@@ -113,7 +113,7 @@ def tiles_of(
         if not Path(grid).suffix and not Path(grid).exists():
             raise UsageError(f"`grid` is {grid} but must be {MGRS} or a file of polygons")
         if not by:
-            raise UsageError(f"{grid}: which field holds the names of the tiles? pass it as `by`")
+            raise UsageError(f"{grid}: pass the field that names its tiles as `by`, or use the `grid` mgrs")
         named = Regions(grid, by, layer)
         common = crs or maps[0].grid.crs
         shapes, reached = named.outlines(common), named.reached_by(maps)

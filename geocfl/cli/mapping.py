@@ -278,7 +278,7 @@ def map_scenes(
             memory=memory or None,
             overwrite=overwrite,
             redo=redo,
-            products=parse.names(products),
+            products=parse.names(products or "default"),
             vector=parse.vector_formats(vector),
             smooth=smooth,
             smooth_keep=parse.names(smooth_keep or ""),

@@ -69,7 +69,9 @@ def _text(value: Any) -> str:
     """A value as it is printed; empty where there is none."""
     if value is None or value == {}:
         return ""
-    return ", ".join(str(v) for v in value) if isinstance(value, list) else str(value)
+    if isinstance(value, float) and not value.is_integer():
+        return f"{value:.5g}"
+    return ", ".join(_text(v) for v in value) if isinstance(value, list) else str(value)
 
 
 @app.command(

@@ -161,7 +161,7 @@ def plan(
             mask_bits=parse.mask_bits(mask_bits),
             max_masked=max_masked,
             allow_no_crs=allow_no_crs,
-            products=parse.names(products),
+            products=parse.names(products or "default"),
             vector=parse.vector_formats(vector),
             smooth=smooth,
             smooth_keep=parse.names(smooth_keep or ""),

@@ -47,11 +47,18 @@ def remedy_of(number: int | None) -> str:
     return _ROOM.get(number or 0, "check the disk")
 
 
+def reason(error: OSError | RuntimeError) -> str:
+    """Why the system refuses a file, in words; of a library's error, its message."""
+    if isinstance(error, FileExistsError) and error.filename:
+        return f"{error.filename} is a file, not a folder"
+    return str(getattr(error, "strerror", None) or error)
+
+
 def unwritable(path: Path, error: OSError | RuntimeError) -> OutputError:
     """The error about an output that could not be written, with the remedy for its cause."""
-    number, reason = getattr(error, "errno", None), getattr(error, "strerror", None) or error
+    number = getattr(error, "errno", None)
     room = _ROOM.get(number, "") if number else "free some space"  # libraries do not say why
-    return OutputError(f"{path}: cannot be written ({reason}); {room}{', or ' * bool(room)}choose another `out`")
+    return OutputError(f"{path}: cannot be written ({reason(error)}); {room}{', or ' * bool(room)}choose another `out`")
 
 
 def check_readable(path: Path) -> None:

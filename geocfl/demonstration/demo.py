@@ -9,6 +9,7 @@ from pathlib import Path
 
 import rasterio
 
+from geocfl.core.files import reason
 from geocfl.core.keywords import declared
 from geocfl.core.legend import NODATA
 from geocfl.core.progress import Progress, silent
@@ -93,7 +94,7 @@ def demo(
         for path, fresh in zip((scene, truth), partial, strict=True):
             fresh.replace(path)
     except (OSError, rasterio.RasterioIOError) as error:
-        raise OutputError(f"{out}: cannot be written to ({error}); use another folder as `out`") from error
+        raise OutputError(f"{out}: cannot be written to ({reason(error)}); use another folder as `out`") from error
     finally:
         for fresh in partial:
             with contextlib.suppress(OSError):  # missing if writing failed

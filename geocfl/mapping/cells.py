@@ -72,7 +72,7 @@ def restored(
         return None
     started, path = time.perf_counter(), folder / "cells-held"
     if not held.suffice or not held.write(path, grid):
-        lacking = ", ".join(sorted(held.missing)) or "readable cells"
+        lacking = ", ".join("classes" if name == "code" else name for name in sorted(held.missing)) or "readable cells"
         log.log(classifier.level, "%s: classified again, because its map holds no %s", scene.name, lacking)
         return None
     also = "; the scene is read for its picture" if update.pictures else ""

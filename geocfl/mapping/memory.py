@@ -127,8 +127,8 @@ def choose_cell_rows(grid: CellGrid, bands: int, itemsize: int, block_rows: int,
     if not fits(rows):
         needed = strip_bytes(grid, bands, itemsize, rows, block_rows) - budget
         raise UsageError(
-            f"`memory` is {needed / 1e6:.0f} MB too little for a scene of this width; raise it, or if you did not "
-            "set it, close other programs",
+            f"`memory` is too little for a scene of this width, which needs {needed / 1e6:.0f} MB more; raise it, "
+            "or, if you did not set it, close other programs",
             page="how-to/memory/",
         )
     return rows

@@ -61,7 +61,9 @@ def catalog_of(api: str, collection: str | None) -> Catalog:
     if not api.lower().startswith(("https://", "http://")):
         raise UsageError(f"`api` is {api!r} but must be one of {', '.join(KNOWN)}, or the URL of a STAC API", page=PAGE)
     if not collection:
-        raise UsageError(f"{shown(api)}: has many collections; name one with `collection`", page=PAGE)
+        raise UsageError(
+            f"{shown(api)}: name the collection to search as `collection`, such as sentinel-2-l2a", page=PAGE
+        )
     return Catalog(api, collection)
 
 

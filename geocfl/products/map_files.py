@@ -60,7 +60,9 @@ class MapFiles:
                 if not path.exists():
                     raise DataError(f"{path}: is gone; map the scene again") from error
                 check_readable(path)
-            raise DataError(f"{path}: not a raster that GDAL reads; map the scene again, or pass another") from error
+            raise DataError(
+                f"{path}: not a raster that GDAL reads; pass a map, such as scene_lulc.tif, or map the scene again"
+            ) from error
 
     @contextmanager
     def on_disk(self, name: str) -> Iterator[Path]:
@@ -110,7 +112,7 @@ class MapFiles:
         """
         if name not in self.paths:
             raise DataError(
-                f"{self.folder}: the map of {self.name} has no {name}; map the scene again with it in `products`"
+                f"{self.folder}: the map of {self.name} has no {name}; map the scene again with {name} in `products`"
             )
         return self.paths[name]
 

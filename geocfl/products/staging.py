@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
-from geocfl.core.files import parsed_json, sync
+from geocfl.core.files import parsed_json, reason, sync
 from geocfl.errors import GeocflError, OutputError, resumable
 from geocfl.products.claims import Claim
 from geocfl.products.files import SUFFIXES, SUMMARY
@@ -142,10 +142,11 @@ class Staging:
                 self._clean_up()
             self._leave()
             if isinstance(error, OSError):
-                reason = error.strerror or str(error)
                 if error.errno == errno.ENAMETOOLONG and all(len(part) <= _LONGEST for part in self._out.parts):
                     raise OutputError(f"{self.stem}: the name is too long for files; rename the scene") from error
-                raise OutputError(f"{self._out}: cannot be written to ({reason}); choose another `out`") from error
+                raise OutputError(
+                    f"{self._out}: cannot be written to ({reason(error)}); choose another `out`"
+                ) from error
             raise
         return self
 

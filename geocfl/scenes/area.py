@@ -15,6 +15,7 @@ import shapely
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.features import geometry_mask
+from rasterio.warp import transform_bounds
 from rasterio.windows import Window
 from shapely.affinity import translate
 
@@ -75,7 +76,8 @@ class Area:
         try:
             frame = gpd.read_file(path)
         except (*unreadable, pyproj.exceptions.ProjError, OSError) as error:
-            raise SceneError(f"{path}: cannot be read as polygons ({error}); use a GeoPackage or GeoJSON") from error
+            reason = str(error).split("; ")[0].rstrip(".")  # without advice about drivers
+            raise SceneError(f"{path}: cannot be read as polygons ({reason}); use a GeoPackage or GeoJSON") from error
         if "geometry" not in frame or not frame.geom_type.isin(["Polygon", "MultiPolygon"]).any():
             raise SceneError(f"{path}: holds no polygons; use a file with the area of interest as polygons")
         if frame.crs is None:
@@ -166,7 +168,9 @@ def check_box(box: Box) -> Box:
         west = south = east = north = math.nan
     if not _is_box(west, south, east, north):
         remedy = "use one such as `bbox=(13.2, 45.7, 13.4, 45.8)`"
-        if _is_box(south, west, north, east):
+        if _is_box(west, north, east, south):
+            remedy = f"south comes before north, so use `bbox=({west:g}, {north:g}, {east:g}, {south:g})`"
+        elif _is_box(south, west, north, east):
             remedy = _swapped(west, south, east, north)
         shown = ",".join(map(str, box)) if isinstance(box, list | tuple) else repr(box)
         raise UsageError(f"`bbox` {shown} is not west,south,east,north in degrees; {remedy}", page="how-to/parts/")
@@ -190,7 +194,8 @@ def _remedy(area: Area, dataset: rasterio.DatasetReader) -> str:
             swapped = Area.of_box((south, west, north, east))
             if shapely.intersects(_in_pixels(swapped, dataset), frame).any():
                 return _swapped(west, south, east, north)
-    return "choose an area within the scene"
+    west, south, east, north = transform_bounds(dataset.crs, "EPSG:4326", *dataset.bounds)
+    return f"choose an area within the scene, {west:.2f},{south:.2f},{east:.2f},{north:.2f}"
 
 
 def _span(first: float, last: float, stride: int, margin: int, window: int, size: int) -> tuple[int, int]:

@@ -78,6 +78,8 @@ def find_clouds(
     if buffer < 0:
         raise UsageError(f"`buffer` is {buffer} but must be 0 or more pixels")
     target = Path(out)
+    if target.suffix.lower() not in (".tif", ".tiff"):
+        raise UsageError(f"`out` is {target} but must end in .tif")
     refuse_existing(target, overwrite=overwrite)
     reading = Reading(bands=bands, scale=scale, offset=offset, nodata=nodata)
     source = find_source(scene, reading.bands)

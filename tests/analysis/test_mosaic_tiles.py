@@ -270,7 +270,7 @@ def test_what_does_not_fit_is_refused_in_one_sentence(maps, tmp_path, monkeypatc
     grid = write_regions(tmp_path / "grid.gpkg", {"far": box(0, 0, 9, 9)})
     cases: list[tuple[dict[str, Any], type[Exception], str]] = [
         ({"grid": "mgr"}, UsageError, "`grid` is mgr but must be mgrs or a file of polygons"),
-        ({"grid": grid}, UsageError, "which field holds the names of the tiles"),
+        ({"grid": grid}, UsageError, "pass the field that names its tiles"),
         ({"grid": grid, "by": "name"}, DataError, "no map reaches into any tile"),
         ({"grid": "mgrs", "crs": "EPSG:32632"}, UsageError, "belong to polygons"),
         ({"grid": "mgrs", "regions": grid, "by": "name"}, UsageError, "exclude each other"),
@@ -280,7 +280,7 @@ def test_what_does_not_fit_is_refused_in_one_sentence(maps, tmp_path, monkeypatc
     for options, error, words in cases:
         with pytest.raises(error, match=words):
             geocfl.mosaic(maps, tmp_path / "tiles", **options)
-    with pytest.raises(UsageError, match="must be a folder if there are a `grid`"):
+    with pytest.raises(UsageError, match="must be a folder with `grid`, such as"):
         mosaic(maps, tmp_path / "X_lulc.tif", grid="mgrs")
     mosaic(maps, tmp_path / "tiles", grid="mgrs")
     with pytest.raises(UsageError, match=r"whose 33TW\w_lulc\.tif is one of the maps"):

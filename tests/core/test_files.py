@@ -33,6 +33,10 @@ def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> No
     [
         (OSError(errno.ENOSPC, "No space left on device"), "device); free some space, or choose another `out`"),
         (OSError(errno.EACCES, "Permission denied"), "denied); choose another `out`"),
+        (
+            FileExistsError(errno.EEXIST, "File exists", "a.txt"),
+            "(a.txt is a file, not a folder); choose another `out`",
+        ),
         (RuntimeError("sqlite failed"), "(sqlite failed); free some space, or choose another `out`"),
     ],
 )

@@ -239,6 +239,9 @@ def test_points_in_another_projection(made: Made) -> None:
 def test_files_that_are_no_samples(made: Made, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
         assess(made.map, tmp_path / "none.gpkg")
+    (tmp_path / "answers.csv").write_text("id,reference\n1,Forest\n")
+    with pytest.raises(DataError, match=r"answers\.csv: .*; pass the sample, and this table as `answers`"):
+        assess(made.map, tmp_path / "answers.csv")
     (tmp_path / "text.gpkg").write_text("no")
     with pytest.raises(DataError, match="not a vector file"):
         assess(made.map, tmp_path / "text.gpkg")

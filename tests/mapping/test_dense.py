@@ -79,7 +79,7 @@ def test_strips_hold_whole_tiles(tiny_dense: Path) -> None:
 
     grid = CellGrid(5000, 5000, 16, 64, Affine(10, 0, 3e5, 0, -10, 5e6), CRS.from_epsg(32633), context=16)
     assert choose_cell_rows(grid, 3, 2, 64, 10**9, 48) == 48
-    with pytest.raises(UsageError, match="MB too little"):
+    with pytest.raises(UsageError, match="too little for a scene"):
         choose_cell_rows(grid, 3, 2, 64, 10**6, 48)
 
 

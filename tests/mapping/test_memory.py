@@ -58,7 +58,7 @@ def test_strips_are_as_high_as_fits(width: int, stride: int, block_rows: int) ->
 
 
 def test_too_little_is_said_with_what_is_missing() -> None:
-    with pytest.raises(UsageError, match=r"`memory` is \d+ MB too little for a scene of this width"):
+    with pytest.raises(UsageError, match=r"`memory` is too little for a scene of this width, which needs \d+ MB more"):
         choose_cell_rows(grid(40_000), 3, 2, 512, 10**7)
 
 

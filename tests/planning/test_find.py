@@ -141,6 +141,8 @@ def test_a_server_that_is_not_there(tmp_path: Path) -> None:
         pass
     with pytest.raises(SceneError, match="cannot be reached"):
         searched(api, tmp_path)
+    with pytest.raises(UsageError, match="`datetime` is 'june' but must be a day"):  # said before the server is asked
+        searched(api, tmp_path, datetime="june")
 
 
 @pytest.mark.parametrize(
@@ -156,7 +158,7 @@ def test_a_server_that_is_not_there(tmp_path: Path) -> None:
         ({"max_cloud": 120.0}, "percentage from 0 to 100"),
         ({"sort": "clouds"}, "must be cloud or newest"),
         ({"api": "earthsearch"}, "must be one of earth-search, planetary-computer, copernicus, or the URL"),
-        ({"collection": None}, "name one with `collection`"),
+        ({"collection": None}, "name the collection to search as `collection`"),
     ],
 )
 def test_parameters_are_checked(api: Api, tmp_path: Path, options: dict, message: str) -> None:

@@ -64,6 +64,8 @@ def test_a_mask_lies_over_its_scene(tmp_path: Path, network: list[tuple], monkey
     assert (dtype, order, level, buffer) == (np.float32, ["blue", "green", "red", "nir"], "l1c", 3)
     with pytest.raises(OutputError, match="`overwrite=True`"):
         geocfl.find_clouds(scene, out)
+    with pytest.raises(UsageError, match=r"`out` is clouds\.png but must end in \.tif"):
+        geocfl.find_clouds(scene, "clouds.png")
 
 
 def test_a_scene_without_the_bands(tmp_path: Path, network: list[tuple]) -> None:

@@ -132,6 +132,8 @@ def write_catalog(
         with reaching(folder, REMEDY):
             return _write(folder, overwrite, parquet, depth)
     except OSError as error:
+        if not in_store(folder) and not folder.is_dir():
+            raise OutputError(f"{folder}: is not a folder; pass the one that the maps were written to") from error
         raise OutputError(
             f"{folder}: its maps cannot be cataloged ({error.strerror or error}); make the folder readable and writable"
         ) from error
