@@ -111,7 +111,8 @@ def mosaic(
             borders; or polygons, in any format that GDAL reads.
         workers: Processes that make tiles at the same time.
         update: Update a mosaic that exists: replace it, but paste again only where maps were added, changed or removed.
-            The result is that of a new mosaic, byte for byte.
+            The result is that of a new mosaic, byte for byte. Regions and tiles that maps no longer reach are removed;
+            a virtual raster is written anew if it would change.
         overwrite: Replace existing files.
         progress: Called with the strips, the regions or the tiles that are done.
 
@@ -134,11 +135,6 @@ def mosaic(
     virtual = target.suffix == ".vrt"
     if in_store(target) and (regions is not None or virtual):
         raise UsageError(f"`out` is {out}, but only rasters and tiles go into object stores; choose a place on a disk")
-    if update and (regions is not None or virtual):
-        raise UsageError(
-            f"`update` needs a mosaic of cells, such as X{LULC}.tif; leave it out for "
-            f"{'`regions`' if regions is not None else 'a virtual raster'}, which is made anew with `overwrite=True`"
-        )
     if workers < 1 or (workers > 1 and grid is None):
         raise UsageError(f"`workers` is {workers} but must be at least 1, and more only make tiles of a `grid`")
     if regions is not None and grid is not None:
@@ -155,7 +151,7 @@ def mosaic(
         named = Regions(regions, by, layer)
         targets = [target / f"{region.stem}{LULC}.tif" for region in named.all]
         opened = _open_maps(maps, {path.resolve() for path in targets})
-        return Mosaic(*write_regions(opened, named, targets, chosen, polygons, overwrite, progress, overlap))
+        return Mosaic(*write_regions(opened, named, targets, chosen, polygons, overwrite, progress, overlap, update))
     if grid is not None:
         from geocfl.analysis.mosaic_tiles import How, write_tiles
         from geocfl.analysis.tile_grid import grid_name, tiles_of
@@ -200,7 +196,7 @@ def _whole(
                 f"`overlap` needs the cells, which a virtual raster does not hold; use {target.with_suffix('.tif')} as "
                 "`out`"
             )
-        paths, table = write_virtual(grid, placed, target, overwrite)
+        paths, table = write_virtual(grid, placed, target, overwrite, update)
     else:
         from geocfl.analysis.mosaic_raster import write_raster
 

@@ -44,6 +44,8 @@ PASTED_CELLS = 8_000_000
 CELL_BYTES = 8
 """Memory for each of them; rules that weigh classes take more for each class, and get fewer cells."""
 ENDS = ("start", "end")
+VERSION_TAG = "GEOCFL_VERSION"
+"""Metadata by which a file is recognized as geocfl's."""
 NAMED = 100
 """Maps that a mosaic names in its metadata, which readers fetch before any cell."""
 
@@ -153,7 +155,7 @@ def mosaic_tags(maps: Sequence[AlignedMap], grid: CellGrid) -> dict[str, str]:
     names = [part.map.path.name for part in maps]
     rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return {
-        "GEOCFL_VERSION": __version__,
+        VERSION_TAG: __version__,
         "GEOCFL_MODEL": ", ".join(sorted({part.map.model for part in maps} - {""})),
         "GEOCFL_SOURCE": ", ".join(names[:NAMED]) + rest,
         "GEOCFL_STRIDE": "1",

@@ -20,9 +20,9 @@ from geocfl.analysis.alignment import AlignedMap
 from geocfl.core.files import parsed_json
 from geocfl.core.grid import CellGrid
 from geocfl.errors import DataError
-from geocfl.products.files import FILES, LULC
+from geocfl.products.files import FILES, LULC, SUFFIXES, SUMMARY
 from geocfl.products.scene_map import SceneMap
-from geocfl.products.storage import open_raster
+from geocfl.products.storage import existing, open_raster
 
 PASTED = ("lulc", "confidence", "probabilities", "novelty", "valid")
 """Rasters of a map that the cells of a mosaic may depend on."""
@@ -133,6 +133,18 @@ def read_record(target: Path) -> dict[str, Any] | None:
         return None
     known = isinstance(record, dict) and {"hash", "maps", "rasters", "scene", "settings"} <= record.keys()
     return record if known else None
+
+
+def remove_mosaic(target: Path) -> None:
+    """Removes a mosaic that geocfl has made, its summary first.
+
+    Args:
+        target: ``X_lulc.tif``.
+    """
+    stem = target.stem.removesuffix(LULC)
+    (target.parent / f"{stem}{SUMMARY}").unlink()
+    for path in existing(target.parent / f"{stem}{suffix}" for suffix in SUFFIXES):
+        path.unlink()
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from shapely.affinity import translate
 
 from geocfl.analysis.alignment import AlignedMap, crop, place_maps
 from geocfl.analysis.mosaic_raster import NoDataInRegionError, write_raster
+from geocfl.analysis.mosaic_record import read_record, remove_mosaic
 from geocfl.analysis.regions import Regions
 from geocfl.core.files import refuse_existing
 from geocfl.core.grid import CellGrid
@@ -36,6 +37,7 @@ def write_regions(
     overwrite: bool,
     progress: Progress,
     overlap: str,
+    update: bool = False,
 ) -> tuple[list[Path], dict[str, ClassTable]]:
     """Writes a mosaic for each region that maps have data in.
 
@@ -50,6 +52,8 @@ def write_regions(
         overwrite: Replace existing files.
         progress: Called with the regions that are done.
         overlap: What counts where maps overlap.
+        update: Replace mosaics whose maps have changed, keep their cells where these have not, and remove those of
+            regions that maps no longer reach. The result is that of new mosaics.
 
     Returns:
         The files, and what each class covers by name of the region.
@@ -64,7 +68,7 @@ def write_regions(
     # Killed while it removed the marks, of which the first goes last: all mosaics are there, made by the same call.
     clearing = bool(wanted) and wanted[0][1].marked() and all(target.exists() for target, _ in wanted)
     for target, mark in wanted:
-        for suffix in SUFFIXES if not (mark.marked() or clearing) else ():  # before any mosaic is made
+        for suffix in SUFFIXES if not (update or mark.marked() or clearing) else ():  # before any mosaic is made
             beside = target.with_name(f"{target.stem.removesuffix(LULC)}{suffix}")
             refuse_existing(beside, overwrite=overwrite)
     paths: list[Path] = []
@@ -85,7 +89,8 @@ def write_regions(
                 silent,
                 shape,
                 overlap=overlap,
-                keep_mark=True,
+                keep_mark=not update,
+                update=update,
             )
         except NoDataInRegionError:
             continue
@@ -96,6 +101,11 @@ def write_regions(
     without = [region.name for region in regions.all if region.name not in classes]
     if not classes:
         raise DataError(f"{regions.path}: no map has data in any region; pass regions, or maps, of the same place")
+    if update:
+        for region, target in zip(regions.all, targets, strict=True):
+            record = read_record(target) if region.name not in classes else None
+            if record and record["settings"].get("region"):
+                remove_mosaic(target)
     if without:
         log.warning("%s: no map has data in %s; no files are written for it", regions.path, ", ".join(without))
     return paths, classes

@@ -14,17 +14,16 @@ from typing import Any
 
 from geocfl.analysis.alignment import AlignedMap, crop, place_maps
 from geocfl.analysis.mosaic_raster import NoDataInRegionError, write_raster
-from geocfl.analysis.mosaic_record import read_record
+from geocfl.analysis.mosaic_record import read_record, remove_mosaic
 from geocfl.analysis.tile_grid import Tile
 from geocfl.core.grid import CellGrid
 from geocfl.core.progress import Progress, counted, silent
 from geocfl.errors import DataError, OutputError
-from geocfl.products.files import FILES, LULC, SUFFIXES, SUMMARY
+from geocfl.products.files import FILES, LULC, SUMMARY
 from geocfl.products.formats.catalog import check_catalog, write_catalog
 from geocfl.products.formats.collection import COLLECTION
 from geocfl.products.scene_map import SceneMap
 from geocfl.products.selection import Selection
-from geocfl.products.storage import existing
 from geocfl.products.summary import ClassTable
 
 log = logging.getLogger("geocfl")
@@ -172,12 +171,10 @@ def _running(works: Sequence[Work], workers: int) -> Iterator[Iterator[Made]]:
 
 
 def _remove_others(folder: Path, grid: str, made: set[Path]) -> None:
-    """Removes tiles of the same grid that maps no longer reach, each summary first."""
+    """Removes tiles of the same grid that maps no longer reach."""
     for summary in sorted(path for path in folder.iterdir() if path.name.endswith(SUMMARY)):
         stem = summary.name.removesuffix(SUMMARY)
         target = folder / f"{stem}{LULC}.tif"
         record = read_record(target)
         if record and record["settings"].get("grid") == grid and target not in made:
-            summary.unlink()
-            for path in existing(folder / f"{stem}{suffix}" for suffix in SUFFIXES):
-                path.unlink()
+            remove_mosaic(target)

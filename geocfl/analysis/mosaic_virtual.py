@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from geocfl.analysis.alignment import ALIGNED, AlignedMap, crs_name
-from geocfl.analysis.mosaic_raster import count_classes, mosaic_tags
+from geocfl.analysis.mosaic_raster import VERSION_TAG, count_classes, mosaic_tags
 from geocfl.core.files import refuse_existing, replacing
 from geocfl.core.grid import CellGrid
 from geocfl.errors import DataError
@@ -18,7 +18,7 @@ from geocfl.products.summary import ClassTable
 
 
 def write_virtual(
-    grid: CellGrid, maps: Sequence[AlignedMap], target: Path, overwrite: bool
+    grid: CellGrid, maps: Sequence[AlignedMap], target: Path, overwrite: bool, update: bool = False
 ) -> tuple[list[Path], ClassTable]:
     """Writes a virtual raster and its style.
 
@@ -27,6 +27,7 @@ def write_virtual(
         maps: The maps on it, of one legend; later ones lie on top.
         target: ``X_lulc.vrt``.
         overwrite: Replace existing files.
+        update: Replace a virtual raster that geocfl has made, but leave it alone if nothing would change.
 
     Returns:
         The files, and what each class covers, without confidences.
@@ -37,11 +38,17 @@ def write_virtual(
     """
     tiles = [_tile(part, grid, target) for part in maps]
     style = target.with_suffix(".qml")
+    there = _text(target)
+    overwrite |= update and VERSION_TAG in there
     refuse_existing(target, overwrite=overwrite)
     legend = maps[0].map.legend
     text = virtual_raster(target.parent, grid, legend, tiles, mosaic_tags(maps, grid))
     # Read once from here, so that a broken map is found before the file is there.
     seen = virtual_raster(Path.cwd(), grid, legend, tiles, {})
+    if update and there == text and style.is_file():
+        table = count_classes(seen, None, grid, legend)
+        if _text(style) == lulc_qml(legend, unclassified=bool(table["unclassified"]["cells"])):
+            return [target, style], table
     with replacing(target) as partial:
         table = count_classes(seen, None, grid, legend)
         partial.write_text(text, encoding="utf-8", newline="\n")
@@ -50,6 +57,14 @@ def write_virtual(
             if not (style.is_file() and filecmp.cmp(style, styled, shallow=False)):  # of a run that was killed here
                 refuse_existing(style, overwrite=overwrite)
     return [target, style], table
+
+
+def _text(file: Path) -> str:
+    """What a file holds; nothing if there is none, or no text."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def _tile(part: AlignedMap, grid: CellGrid, target: Path) -> Tile:

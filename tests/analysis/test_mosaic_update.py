@@ -9,16 +9,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.crs import CRS
+from shapely import box
 
 from geocfl.analysis import mosaic_raster
 from geocfl.analysis.alignment import AlignedMap
 from geocfl.analysis.mosaic import mosaic
-from geocfl.errors import OutputError, UsageError
+from geocfl.errors import OutputError
 from geocfl.products import staging
-from tests.analysis.test_mosaic import moved, read, write_map
+from tests.analysis.test_mosaic import moved, read, write_map, write_regions
 from tests.analysis.test_overlap_rules import write_dated
 
 NEIGHBOR = CRS.from_epsg(32632)
@@ -39,6 +41,10 @@ def write_version(folder: Path, number: int, rng: np.random.Generator, *, foreig
     content = json.loads(summary.read_text())
     if rng.random() < 0.8:  # else it is recognized by the content of its rasters
         summary.write_text(json.dumps({**content, "hash": rng.bytes(8).hex()}))
+
+
+def times(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("*_lulc.tif")}
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -149,9 +155,51 @@ def test_what_an_update_must_not_replace_is_refused(three, monkeypatch, tmp_path
     with pytest.raises(OutputError, match=r"X_lulc\.tif: already exists"):
         update(three, monkeypatch)
     assert update(three, monkeypatch, overwrite=True) == {"A", "B", "C"}
-    for out, more in (("X_lulc.vrt", {}), ("regions", {"regions": "r.gpkg", "by": "name"})):
-        with pytest.raises(UsageError, match="`update` needs a mosaic of cells"):
-            mosaic(three, tmp_path / out, update=True, **more)
+    (tmp_path / "Y_lulc.vrt").write_text("<VRTDataset/>")
+    with pytest.raises(OutputError, match=r"Y_lulc\.vrt: already exists"):
+        mosaic(three, tmp_path / "Y_lulc.vrt", update=True)
+
+
+def test_an_update_makes_only_regions_of_changed_maps(three, monkeypatch, tmp_path, caplog) -> None:
+    with rasterio.open(three / "A_lulc.tif") as first, rasterio.open(three / "C_lulc.tif") as last:
+        (west, _, middle, north), (_, south, east, _) = first.bounds, last.bounds
+    shapes = {"ab": box(west, south, middle, north), "c": box(middle + 500, south, east, north), "far": box(0, 0, 9, 9)}
+    how: dict[str, Any] = {"regions": write_regions(tmp_path / "r.gpkg", shapes), "by": "name"}
+    mosaic(three, tmp_path / "kept", update=True, **how)
+    first_times = times(tmp_path / "kept")
+    assert set(first_times) == {"ab_lulc.tif", "c_lulc.tif"}
+    write_map(three / "C", np.full((4, 5), 2), pixel=moved(9, 0))
+    read = set()
+    whole = AlignedMap.read
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            AlignedMap, "read", lambda part, path, *rest: (read.add(path.name[0]), whole(part, path, *rest))[1]
+        )
+        mosaic(three, tmp_path / "kept", update=True, **how)
+    assert read == {"C"}
+    changed = times(tmp_path / "kept")
+    assert {name for name in changed if changed[name] != first_times[name]} == {"c_lulc.tif"}
+    mosaic(three, tmp_path / "new", **how)
+    assert content(tmp_path / "kept") == content(tmp_path / "new")
+    for file in three.glob("C_*"):
+        file.unlink()
+    mosaic(three, tmp_path / "kept", update=True, **how)
+    mosaic(three, tmp_path / "newer", **how)
+    assert content(tmp_path / "kept") == content(tmp_path / "newer")
+    assert times(tmp_path / "kept") == {"ab_lulc.tif": first_times["ab_lulc.tif"]}
+
+
+def test_a_virtual_mosaic_is_written_anew_if_it_would_change(three, tmp_path) -> None:
+    target = tmp_path / "X_lulc.vrt"
+    mosaic(three, target, update=True)
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.glob("X_lulc.*")}
+    assert mosaic(three, target, update=True).classes[""]["total"]["cells"] == 14 * 4
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+    write_map(three / "D", np.full((4, 5), 255), pixel=moved(14, 0))
+    mosaic(three, target, update=True)
+    mosaic(three, tmp_path / "Y_lulc.vrt")
+    assert target.read_bytes() == (tmp_path / "Y_lulc.vrt").read_bytes()
+    assert target.with_suffix(".qml").read_bytes() == (tmp_path / "Y_lulc.qml").read_bytes()
 
 
 def test_a_killed_update_is_finished_by_the_next(three, monkeypatch, caplog) -> None:
