@@ -67,6 +67,13 @@ x = torch.zeros(64, 32, 32, 32, device=device, dtype=torch.float16 if device.typ
 layer = torch.nn.Conv2d(32, 32, 3, padding=1).to(x)
 layer(x).sum().item()
 step("one convolution, which loads its library")
+x = x.to(memory_format=torch.channels_last)
+layer = torch.nn.Conv2d(32, 32, 5, padding=2, groups=32).to(x)
+with torch.backends.cudnn.flags(enabled=False):
+    layer(x).sum().item()
+step("one depthwise convolution, by torch")
+layer(x).sum().item()
+step("the same by cuDNN, on a GPU")
 rows, columns = np.indices((24, 24)).reshape(2, -1)
 for name in ("the first windows of the model", "the same windows again"):
     for _ in backend.classify(placed, rows, columns, 64):
