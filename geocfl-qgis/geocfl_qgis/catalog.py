@@ -239,7 +239,11 @@ MOSAIC = Command(
         OVERWRITE,
         Option("REGIONS", "Regions (polygons): one map for each", VECTOR, ADVANCED, layer="layer"),
         Option("BY", "Field with the names of regions", FIELD, ADVANCED, fields_of="REGIONS"),
-        Option("OUT_FOLDER", "Folder for the maps of regions", NEW_FOLDER, ADVANCED, parameter="out"),
+        Option("GRID", "Grid: mgrs for one map per 100 km square", TEXT, ADVANCED),
+        Option("GRID_POLYGONS", "Or the tiles (polygons)", VECTOR, ADVANCED, parameter="grid", layer="layer"),
+        Option("TILES_BY", "Field with the names of tiles", FIELD, ADVANCED, fields_of="GRID_POLYGONS", parameter="by"),
+        Option("WORKERS", "Processes that make tiles", INTEGER, ADVANCED, default=1, between=(1, None)),
+        Option("OUT_FOLDER", "Folder for the maps of regions or tiles", NEW_FOLDER, ADVANCED, parameter="out"),
     ),
     MAP_LAYERS,
 )

@@ -128,7 +128,7 @@ def mosaic(
         bool,
         typer.Option(
             "--update",
-            help="Update an existing mosaic: paste again only where maps were added, changed or removed.",
+            help="Update existing mosaics: paste again only where maps were added, changed or removed.",
         ),
     ] = False,
     overwrite: options.Overwrite = False,

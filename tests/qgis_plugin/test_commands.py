@@ -151,6 +151,11 @@ def test_the_second_of_two_ways_counts() -> None:
         "--",
         "a.tif",
     ]
+    tiles = {"GRID_POLYGONS": ("t.gpkg", "in"), "TILES_BY": "name", "WORKERS": 4, "OUT_FOLDER": "d", "MAPS": ["a.tif"]}
+    assert set(arguments(MOSAIC, tiles)[1:-2]) == {
+        "--grid=t.gpkg", "--layer=in", "--by=name", "--workers=4", "--out=d",
+    }  # fmt: skip
+    assert "--grid=mgrs" in arguments(MOSAIC, {"GRID": "mgrs", "OUT_FOLDER": "d", "MAPS": ["a.tif"]})
     assert arguments(SAMPLE, {"MAP": "a", "STRATA_POLYGONS": ("s.gpkg", "")})[1:] == ["--strata=s.gpkg", "--", "a"]
     assert arguments(STATS, {"MAP": "a", "ZONES": ("z.gpkg", "in")})[1:3] == ["--zones=z.gpkg", "--layer=in"]
 
