@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,13 +13,11 @@ import geocfl
 from geocfl.cli import options, parse
 from geocfl.cli.bars import bars
 from geocfl.cli.entry import MAP, app, examples
+from geocfl.cli.map_options import with_map_options
 from geocfl.cli.options import MANY, OUTPUT, SCENE
 from geocfl.cli.results import Results, described
 
 log = logging.getLogger("geocfl")
-
-if TYPE_CHECKING:
-    pass
 
 
 @app.command(
@@ -73,6 +71,7 @@ def demo(
         ("one shard of an array job, in folders by tile", "geocfl map --list scenes.txt --shard auto --layout {mgrs}"),
     ),
 )
+@with_map_options
 def map_scenes(
     scenes: Annotated[
         list[str] | None,
@@ -95,16 +94,8 @@ def map_scenes(
     overwrite: options.Overwrite = False,
     redo: Annotated[bool, typer.Option("--redo", help="Map again even what is done.")] = False,
     as_json: options.AsJson = False,
-    bands: options.SceneBands = None,
-    scale: options.SceneScale = None,
-    offset: options.SceneOffset = None,
-    nodata: options.SceneNodata = None,
-    bbox: options.Bbox = None,
-    aoi: options.Aoi = None,
-    mask: options.Mask = None,
-    mask_classes: options.MaskClasses = None,
-    mask_bits: options.MaskBits = None,
-    max_masked: options.MaxMasked = 0.5,
+    *,
+    arguments: dict[str, Any],
     no_warp: Annotated[
         bool,
         typer.Option(
@@ -121,14 +112,6 @@ def map_scenes(
             rich_help_panel=SCENE,
         ),
     ] = False,
-    products: options.ProductNames = "default",
-    vector: options.VectorNames = "gpkg",
-    smooth: options.Smooth = False,
-    smooth_keep: options.SmoothKeep = None,
-    min_confidence: options.MinConfidence = 0.0,
-    max_novelty: options.MaxNovelty = None,
-    min_area: options.MinArea = 0.0,
-    simplify: options.Simplify = 0.0,
     layout: Annotated[
         str,
         typer.Option(
@@ -147,15 +130,6 @@ def map_scenes(
             rich_help_panel=OUTPUT,
         ),
     ] = None,
-    device: options.Device = "auto",
-    backend: options.Backend = "auto",
-    precision: options.Precision = "auto",
-    tta: options.Tta = None,
-    interpolate: options.Interpolate = False,
-    batch_size: options.BatchSize = None,
-    memory: options.Memory = None,
-    list_file: options.ListFile = None,
-    stac_items: options.StacItems = None,
     workers: Annotated[
         int,
         typer.Option(
@@ -242,18 +216,16 @@ def map_scenes(
     from geocfl.scenes.urls import shown as without_tokens
 
     named = scenes or []
-    one = without_tokens(str(named[0] if named else list_file or stac_items or retry_failed or ""))
+    others = arguments["list_file"] or arguments["stac_items"] or retry_failed
+    one = without_tokens(str(named[0] if named else others or ""))
     what = f"{len(named)} scenes" if len(named) > 1 else one
     if what:  # at once, because loading the model takes seconds
         log.info("mapping %s into %s with the model %s", what, out, model)
-    several = bool(list_file or stac_items or shard) or len(group_files(named)) != 1 or is_pattern(named[0])
-    several = several or bool(retry_failed)
+    several = bool(others or shard) or len(group_files(named)) != 1 or is_pattern(named[0])
     with bars() as shown, Results(shown, several=several, as_json=as_json, quiet=events == "-") as results:
         for path, result in geocfl.map_scenes(
             named,
             out,
-            list_file=list_file,
-            stac_items=stac_items,
             workers=workers,
             scheduler=scheduler,
             retries=retries,
@@ -265,37 +237,13 @@ def map_scenes(
             max_failed=max_failed,
             model=model,
             stride=stride,
-            bands=parse.bands(bands),
-            scale=scale,
-            offset=offset,
-            nodata=nodata,
-            device=device,
-            backend=backend,
-            precision=precision,
-            tta=tta,
-            interpolate=interpolate,
-            batch_size=batch_size,
-            memory=memory or None,
             overwrite=overwrite,
             redo=redo,
-            products=parse.names(products or "default"),
-            vector=parse.vector_formats(vector),
-            smooth=smooth,
-            smooth_keep=parse.names(smooth_keep or ""),
-            min_confidence=min_confidence,
-            max_novelty=max_novelty,
-            simplify=simplify,
-            min_area=min_area,
             datetime=datetime or None,
-            bbox=parse.box(bbox),
-            aoi=aoi or None,
-            mask=mask or None,
-            mask_classes=parse.mask_classes(mask_classes),
-            mask_bits=parse.mask_bits(mask_bits),
-            max_masked=max_masked,
             warp=not no_warp,
             allow_no_crs=allow_no_crs,
             progress=shown,
+            **arguments,
         ):
             results.add(path, result)
     results.finish()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import geocfl
-from geocfl.cli import options, parse
+from geocfl.cli import options
 from geocfl.cli.bars import bars
 from geocfl.cli.entry import MAP, app, as_options, examples
+from geocfl.cli.map_options import with_map_options
 from geocfl.cli.options import SCENE
 
 PLAN = "Assumptions and prices"
@@ -28,6 +29,7 @@ PLAN = "Assumptions and prices"
         ("their price, at four dates a tile", "geocfl plan tile.tif --tiles 20000 --dates 4 --price-hour 0.1"),
     ),
 )
+@with_map_options
 def plan(
     scenes: Annotated[
         list[str] | None,
@@ -98,37 +100,12 @@ def plan(
     model: options.ModelName = "eurosat-rgb-dense",
     stride: options.Stride = 64,
     as_json: options.AsJson = False,
-    bands: options.SceneBands = None,
-    scale: options.SceneScale = None,
-    offset: options.SceneOffset = None,
-    nodata: options.SceneNodata = None,
-    bbox: options.Bbox = None,
-    aoi: options.Aoi = None,
-    mask: options.Mask = None,
-    mask_classes: options.MaskClasses = None,
-    mask_bits: options.MaskBits = None,
-    max_masked: options.MaxMasked = 0.5,
+    *,
+    arguments: dict[str, Any],
     allow_no_crs: Annotated[
         bool,
         typer.Option("--allow-no-crs", help="Plan for scenes without a CRS.", rich_help_panel=SCENE),
     ] = False,
-    products: options.ProductNames = "default",
-    vector: options.VectorNames = "gpkg",
-    smooth: options.Smooth = False,
-    smooth_keep: options.SmoothKeep = None,
-    min_confidence: options.MinConfidence = 0.0,
-    max_novelty: options.MaxNovelty = None,
-    min_area: options.MinArea = 0.0,
-    simplify: options.Simplify = 0.0,
-    device: options.Device = "auto",
-    backend: options.Backend = "auto",
-    precision: options.Precision = "auto",
-    tta: options.Tta = None,
-    interpolate: options.Interpolate = False,
-    batch_size: options.BatchSize = None,
-    memory: options.Memory = None,
-    list_file: options.ListFile = None,
-    stac_items: options.StacItems = None,
 ) -> None:
     """Estimate how long geocfl map takes for many scenes, and how much it reads and writes.
 
@@ -146,36 +123,10 @@ def plan(
             retry_share=retry_share,
             price_hour=price_hour,
             events=events or None,
-            list_file=list_file,
-            stac_items=stac_items,
             model=model,
             stride=stride,
-            bands=parse.bands(bands),
-            scale=scale,
-            offset=offset,
-            nodata=nodata,
-            bbox=parse.box(bbox),
-            aoi=aoi or None,
-            mask=mask or None,
-            mask_classes=parse.mask_classes(mask_classes),
-            mask_bits=parse.mask_bits(mask_bits),
-            max_masked=max_masked,
             allow_no_crs=allow_no_crs,
-            products=parse.names(products or "default"),
-            vector=parse.vector_formats(vector),
-            smooth=smooth,
-            smooth_keep=parse.names(smooth_keep or ""),
-            min_confidence=min_confidence,
-            max_novelty=max_novelty,
-            min_area=min_area,
-            simplify=simplify,
-            device=device,
-            backend=backend,
-            precision=precision,
-            tta=tta,
-            interpolate=interpolate,
-            batch_size=batch_size,
-            memory=memory or None,
             progress=shown,
+            **arguments,
         )
     typer.echo(json.dumps(planned.to_json(), indent=2) if as_json else as_options(planned.table()))
