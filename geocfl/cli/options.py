@@ -184,7 +184,7 @@ ProductNames = Annotated[
     typer.Option(
         metavar="NAMES",
         help="Products, separated by commas: lulc (classes), confidence, vector (polygons), preview, windows, "
-        "probabilities, entropy, novelty, valid (share of data), sets, features, sld, truecolor, project (QGIS), "
+        "probabilities, entropy, novelty, valid (share), sets, features, sld, truecolor, project (QGIS), "
         "report, stac, zarr; default; or all (but features, zarr).",
         show_default="lulc,confidence,vector,preview",
         autocompletion=some_of(completion.PRODUCT_NAMES),
