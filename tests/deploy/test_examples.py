@@ -7,7 +7,7 @@ import runpy
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +180,33 @@ def test_argo_workflow() -> None:
     names = {template["name"] for template in workflow["spec"]["templates"]}
     steps = [step["template"] for group in workflow["spec"]["templates"][0]["steps"] for step in group]
     assert {workflow["spec"]["entrypoint"], *steps} == names
+
+
+def kubernetes_retries(code: int) -> bool:
+    rules = documents("kubernetes_job.yaml")[0]["spec"]["podFailurePolicy"]["rules"]
+    by_code = [rule for rule in rules if code in rule.get("onExitCodes", {}).get("values", [])]
+    return not by_code or by_code[0]["action"] in ("Ignore", "Count")
+
+
+def argo_retries(code: int) -> bool:
+    (template,) = [each for each in documents("argo_workflow.yaml")[0]["spec"]["templates"] if "retryStrategy" in each]
+    expression, _, otherwise = template["retryStrategy"]["expression"].partition(" || ")
+    assert otherwise == 'lastRetry.status == "Error"'
+    return code in json.loads(expression.removeprefix("asInt(lastRetry.exitCode) in "))
+
+
+def batch_retries(code: int) -> bool:
+    """Source: https://docs.aws.amazon.com/batch/latest/userguide/job_retries.html: the first rule that fits counts."""
+    rules = json.loads((EXAMPLES / "aws_batch_definition.json").read_text())["retryStrategy"]["evaluateOnExit"]
+    assert len(rules) <= 5
+    actions = [rule["action"] for rule in rules if rule.get("onExitCode") in (str(code), "*")]
+    return actions[0] == "RETRY"
+
+
+@pytest.mark.parametrize(("code", "again"), [(1, True), (2, False), (3, False), (137, True), (143, True)])
+@pytest.mark.parametrize("retries", [kubernetes_retries, argo_retries, batch_retries])
+def test_only_what_may_pass_is_tried_again(retries: Callable[[int], bool], code: int, again: bool) -> None:
+    assert retries(code) is again
 
 
 def test_all_examples_use_this_version() -> None:
