@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,12 +17,10 @@ from geocfl.products.files import PRODUCT_SETTINGS
 from geocfl.products.update import Order
 from geocfl.scenes import Area, Scene
 from geocfl.scenes.acquisition import find_mission
-from geocfl.scenes.fingerprint import identity
+from geocfl.scenes.fingerprint import identities
 
 CLASSIFICATION = 1
 """Version of the classification: a release with another one may give a scene other cells, and maps it again."""
-FILES_AT_ONCE = 4
-"""Files of a scene that are hashed, or whose servers are asked, at the same time."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +51,7 @@ class Provenance:
             (scene.nodata, scene.level),
             (list(scene.transform)[:6], scene.crs.to_wkt() if scene.crs else None),
         ]
-        with ThreadPoolExecutor(min(len(scene.files), FILES_AT_ONCE), "identity") as pool:
-            files = list(pool.map(lambda file: identity(file, self.known), scene.files))
+        files = identities(scene.files, self.known)
         area = self.area.identity if self.area else None
         facts = [CLASSIFICATION, self.model_hash, files, metadata, self._settings(redacted=False), area]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()

@@ -8,6 +8,7 @@ import re
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +23,37 @@ from geocfl.scenes.urls import gdal_path, is_remote
 
 SETTLED = 2_000_000_000
 """Nanoseconds for which a file must not have changed to be remembered: as coarse as the times of any file system."""
-
+AT_ONCE = 4
+"""Files that are hashed, or whose servers are asked, at the same time."""
 BESIDE_NAME = (".aux.xml", ".msk", ".ovr")
 """What GDAL reads beside a raster, after its name."""
 BESIDE_STEM = (".tfw", ".tifw", ".wld", ".j2w", ".jp2w", ".jgw", ".tab", ".prj", ".hdr", ".aux", ".imd", ".xml")
 """The same in place of its ending."""
 _ARCHIVE = re.compile(r"(.+?\.(?:zip|tar|tgz|tar\.gz))(?=/|$)")
+
+
+def identities(paths: Sequence[str], known: Remembered | None = None) -> list[str]:
+    """What `identity` gives for each of some rasters. A file that holds several of them is read once.
+
+    Args:
+        paths: Rasters as GDAL opens them.
+        known: As for `identity`.
+
+    Raises:
+        SceneError: As for `identity`.
+    """
+    read = [_read_for(path) for path in paths]
+    once = list(dict.fromkeys(read))
+    with ThreadPoolExecutor(AT_ONCE, "identity") as pool:
+        found = dict(zip(once, pool.map(lambda path: identity(path, known), once), strict=True))
+    return [found[path] for path in read]
+
+
+def _read_for(path: str) -> str:
+    """What is read for the identity of a raster: the file of a variable, or the archive of a file, except a zip."""
+    path = holder(path)
+    archive = local_file(path) if path.startswith("/vsi") and not path.startswith("/vsizip/") else None
+    return str(archive) if archive else path
 
 
 def identity(path: str, known: Remembered | None = None) -> str:

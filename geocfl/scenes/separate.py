@@ -28,8 +28,9 @@ def masked_files(dataset: rasterio.DatasetReader, bands: Mapping[str, int]) -> d
         files.
     """
     elements = vrt_bands(dataset)
-    masked = any(MaskFlags.per_dataset in flags for flags in dataset.mask_flag_enums)
-    if masked or not elements or not Path(dataset.name).is_file():
+    if not elements or not Path(dataset.name).is_file():
+        return {}
+    if any(MaskFlags.per_dataset in flags for flags in dataset.mask_flag_enums):
         return {}
     found = {name: _file(dataset, elements[index - 1]) for name, index in bands.items()}
     files = {name: band for name, band in found.items() if band}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tarfile
 import time
 import zipfile
 from pathlib import Path
@@ -14,7 +15,7 @@ import geocfl
 from geocfl.core.remembered import Remembered
 from geocfl.errors import SceneError
 from geocfl.scenes import fingerprint
-from geocfl.scenes.fingerprint import identity
+from geocfl.scenes.fingerprint import identities, identity
 from tests.scenes.safe_product import write_safe
 
 CONTENT = b"pixels" * 1000
@@ -103,3 +104,26 @@ def test_a_member_of_an_archive_is_remembered(tmp_path: Path, monkeypatch: pytes
     assert hashes == [hashlib.sha256(content).hexdigest() for content in (CONTENT, CONTENT[1:])]
     monkeypatch.setattr(fingerprint, "_member_hash", lambda *_: pytest.fail("read"))
     assert hashes == [identity(f"/vsizip/{path}/{name}.tif", known) for name in "ab"]
+
+
+def test_a_file_that_holds_several_rasters_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("cube.nc", "a.tif", "b.tif"):
+        (tmp_path / name).write_bytes(CONTENT + name.encode())
+    with tarfile.open(tmp_path / "s.tar", "w") as archive:
+        archive.add(tmp_path / "a.tif", "in/a.tif")
+        archive.add(tmp_path / "b.tif", "in/b.tif")
+    rasters = [
+        *(f'netcdf:"{tmp_path}/cube.nc":{band}' for band in ("B04", "B03")),
+        *(f"/vsitar/{{{tmp_path}/s.tar}}/in/{name}" for name in ("a.tif", "b.tif")),
+        *(str(tmp_path / name) for name in ("a.tif", "b.tif", "a.tif")),
+    ]
+    one_by_one, whole, read = [identity(raster) for raster in rasters], fingerprint.file_hash, list[str]()
+
+    def noted(path: Path) -> str:
+        read.append(path.name)
+        return whole(path)
+
+    monkeypatch.setattr(fingerprint, "file_hash", noted)
+    assert identities(rasters) == one_by_one
+    assert sorted(read) == ["a.tif", "b.tif", "cube.nc", "s.tar"]
+    assert identities([]) == []
