@@ -104,11 +104,10 @@ def list_scenes(
     sources = {id(each) for each in named if isinstance(each, Source)}
 
     def look(scene: str | Source) -> Listed:
-        path = scene.path if isinstance(scene, Source) else shown(scene)
-        given = _given(scene) if id(scene) not in sources else ()
+        path, given = _path(scene), () if id(scene) in sources else _given(scene)
         try:
-            named = None if open_all or isinstance(scene, Source) else named_source(scene)
-            return Listed(path, named or find_source(scene, bands), given=given)
+            source = None if open_all or isinstance(scene, Source) else named_source(scene)
+            return Listed(path, source or find_source(scene, bands), given=given)
         except GeocflError as error:
             return Listed(path, None, error, given=given)
         except UnicodeEncodeError:
