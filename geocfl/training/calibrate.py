@@ -44,7 +44,8 @@ def calibrate(
     Args:
         model: The model as `geocfl.training.start.describe_model` describes it.
         module: Its trained network, with its residual if it has novelty. If the loss is the post-hoc logit adjustment,
-            the bias of its last layer is changed, so that it gives adjusted logits from now on.
+            the bias of its last layer is changed, so that it gives adjusted logits from now on. The residual of a dense
+            network damps them from now on.
         learner: What was trained.
         patches: The data set.
         split: Its split.
