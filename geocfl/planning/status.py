@@ -132,7 +132,7 @@ class Status:
         if self.retries:
             lines += [f"{self.retries} attempts were repeated"]
         if self.missing_shards:
-            lines += [f"no events of the shards {', '.join(self.missing_shards)}"]
+            lines += [f"no events of shard {', '.join(self.missing_shards)}"]
         if self.damaged:
             lines += [f"{self.damaged} damaged lines were left out"]
         if self.failures:

@@ -108,6 +108,8 @@ def _find_raster(path: str, chosen: BandNumbers | None, name: str) -> Source:
         if not path.startswith("/vsi") and not Path(path).exists():
             raise SceneError(f"{name}: no such file; {remedy}") from error
         if Path(path).is_dir():
+            if any(Path(path).glob("*.tif")):
+                remedy = f"use '{path.rstrip('/')}/*.tif', in quotes, if each of its files is a scene"
             raise SceneError(
                 f"{name}: has no files of Sentinel-2 bands, with names such as B04.tif; {remedy}",
                 page="how-to/formats/",

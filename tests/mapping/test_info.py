@@ -56,6 +56,10 @@ def test_a_model_in_facts(tiny_model: Path) -> None:
 def test_a_folder_that_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(SceneError, match="has no files of Sentinel-2 bands"):
         geocfl.info(tmp_path)
+    (tmp_path / "a.tif").write_bytes(b"")
+    with pytest.raises(SceneError, match=r"use '.*/\*\.tif', in quotes, if each of its files is a scene"):
+        geocfl.info(tmp_path)
+    (tmp_path / "a.tif").unlink()
     (tmp_path / "model.safetensors").write_bytes(b"")
     with pytest.raises(ModelError, match=r"model\.json"):
         geocfl.info(tmp_path)

@@ -91,7 +91,7 @@ def test_shards_count_together(tmp_path: Path) -> None:
     found = geocfl.status(tmp_path)
     assert (found.scenes, found.done, found.left) == (8, 2, 6)
     assert found.missing_shards == ("1/4", "3/4")
-    assert "no events of the shards 1/4, 3/4" in found.table()
+    assert "no events of shard 1/4, 3/4" in found.table()
     write(tmp_path / "all.jsonl", [beginning("all", 8), ended("all", "s1", 5)])
     assert geocfl.status(tmp_path).missing_shards == ()
 
