@@ -100,7 +100,7 @@ def dispatch(workers: int, count: int) -> dict[str, float]:
     summary = {"scene": {"file": "s.tif"}, "classes": [{"name": str(n), "cells": n} for n in range(10)]}
     replaced: Any = distributed
     replaced.map_one = lambda *_: SceneMap({}, summary)
-    replaced.Plugin.setup = lambda plugin, worker: None
+    replaced.Plugin.setup = lambda plugin, worker: setattr(plugin, "mapper", None)
     replaced.Plugin.teardown = lambda plugin, worker: None
     started = time.perf_counter()
     # Otherwise a thousand workers in one process spend their time on monitoring it.
