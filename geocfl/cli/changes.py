@@ -46,7 +46,7 @@ def change(
         list[str] | None,
         typer.Option(
             metavar="'A>B'",
-            help="A transition that cannot be; its cells get the most probable pair of classes. Repeat for several.",
+            help="An impossible transition; its cells get the most probable other pair of classes. Repeat for several.",
             show_default="none",
         ),
     ] = None,

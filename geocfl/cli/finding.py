@@ -58,10 +58,10 @@ def find(
         typer.Option(metavar="ID", help="Collection in the catalog.", show_default="sentinel-2-l2a in known catalogs"),
     ] = None,
     max_cloud: Annotated[
-        float | None, typer.Option(metavar="PERCENT", help="Clouds up to which a scene is taken, 0 to 100.")
+        float | None, typer.Option(metavar="PERCENT", help="Leave out scenes with more clouds than this, 0 to 100.")
     ] = None,
     per_tile: Annotated[
-        int, typer.Option(metavar="N", help="Scenes of each tile; more where these leave gaps that others fill.")
+        int, typer.Option(metavar="N", help="Scenes to take of each tile; others are added to fill gaps.")
     ] = 1,
     sort: Annotated[
         str,

@@ -101,7 +101,7 @@ def suggest(
     """Suggest where to label next, to train a model of your own.
 
     Answer the windows in QGIS, then: geocfl patches, geocfl train --freeze.
-    They are no random sample: accuracies and areas need geocfl sample.
+    They are not a random sample: for accuracies and areas, use geocfl sample.
     """
     made = geocfl.suggest(
         map_file, out, n=n, labeled=labeled or (), classes=parse.names(classes or ""), overwrite=overwrite

@@ -301,8 +301,8 @@ SplitName = Annotated[
     typer.Option(
         metavar="NAME",
         help="Split into training and test patches: paper (half of each class), spatial (by location), "
-        "manifest (of geocfl patches) or random:FRACTION; geocfl train --freeze also takes all, its default: "
-        "cross-validation.",
+        "manifest (of geocfl patches), random:FRACTION, or all (cross-validation, the default of geocfl train "
+        "--freeze and only there).",
         show_default="paper",
         autocompletion=one_of(completion.SPLITS),
         rich_help_panel=DATA,
