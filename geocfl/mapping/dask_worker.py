@@ -139,6 +139,7 @@ def map_one(
     mapper: Mapper, measured: Measured, stop: Progress, source: Source, out: Path, overwrite: bool, block_windows: int
 ) -> SceneMap | Blocks:
     """The task to map a scene, or to divide it if it has more than `block_windows` windows."""
+    measured.stage = "open"
     blocks = divide(mapper, source, out, overwrite=overwrite, windows=block_windows)
     return blocks or mapper.map(source, out, overwrite=overwrite, progress=stop, measured=measured)
 

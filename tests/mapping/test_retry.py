@@ -8,10 +8,14 @@ import jsonschema
 import pytest
 
 import geocfl
-from geocfl.errors import OutputError, UsageError
+from geocfl.core.progress import silent
+from geocfl.errors import OutputError, SceneError, UsageError
 from geocfl.mapping import mapper
+from geocfl.mapping.attempts import attempt
 from geocfl.mapping.events import read_events
 from geocfl.mapping.retry import scenes_to_retry
+from geocfl.mapping.settings import MapSettings
+from geocfl.models.bundle import Bundle
 from geocfl.products.scene_map import SceneMap
 from geocfl.scenes import Scene, Source
 from geocfl.scenes.source import Band
@@ -108,3 +112,15 @@ def test_events_name_the_stage_that_failed(
     assert (event["outcome"], event["stage"]) == ("failed", stage)
     for each in raw(Path("run.jsonl")):
         jsonschema.validate(each, SCHEMA)
+
+
+def test_a_scene_that_a_worker_cannot_open_has_its_stage(tiny_model: Path) -> None:
+    pytest.importorskip("distributed", reason="needs geocfl[dask]")
+    from geocfl.mapping.dask_worker import map_one
+
+    worker = mapper.Mapper(Bundle.load(tiny_model), MapSettings())
+    (scene,) = broken("in/a.tif")
+    source = Source(scene, "a", {}, raster=scene)
+    ended = attempt(scene, lambda m: map_one(worker, m, silent, source, Path("maps"), False, 9))
+    assert isinstance(ended.result, SceneError)
+    assert ended.measured.stage == "open"
