@@ -129,6 +129,6 @@ def test_map_several_scenes_with_a_bad_one(scene: Path, tiny_model: Path, tmp_pa
     assert "SceneError" in shown
     assert json.loads(run("status", ".", "--json", cwd=tmp_path).stdout)["failed"] == 1
     failed = run(*command, "--retry-failed", "events.jsonl", "--events", "-", cwd=tmp_path, code=1).stdout
-    assert [json.loads(line)["kind"] for line in failed.splitlines()] == ["run", "scene", "end"]
+    assert [json.loads(line)["kind"] for line in failed.splitlines()] == ["run", "start", "scene", "end"]
     both = run(*command, "--json", "--events", "-", cwd=tmp_path, code=2)
     assert "--json and --events - both print to standard output" in both.stderr
