@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from geocfl.errors import DataError
 from geocfl.products.files import FILES, LULC, SUFFIXES, SUMMARY
 from geocfl.products.scene_map import SceneMap
 from geocfl.products.storage import existing, open_raster
+
+log = logging.getLogger("geocfl")
 
 PASTED = ("lulc", "confidence", "probabilities", "novelty", "valid")
 """Rasters of a map that the cells of a mosaic may depend on."""
@@ -136,11 +139,12 @@ def read_record(target: Path) -> dict[str, Any] | None:
 
 
 def remove_mosaic(target: Path) -> None:
-    """Removes a mosaic that geocfl has made, its summary first.
+    """Removes a mosaic that geocfl has made and that maps no longer reach, its summary first.
 
     Args:
         target: ``X_lulc.tif``.
     """
+    log.info("%s: removed, because no map has data there any more", target)
     stem = target.stem.removesuffix(LULC)
     (target.parent / f"{stem}{SUMMARY}").unlink()
     for path in existing(target.parent / f"{stem}{suffix}" for suffix in SUFFIXES):

@@ -176,7 +176,10 @@ def test_an_update_makes_only_regions_of_changed_maps(three, monkeypatch, tmp_pa
     assert content(tmp_path / "kept") == content(tmp_path / "new")
     for file in three.glob("C_*"):
         file.unlink()
-    mosaic(three, tmp_path / "kept", update=True, **how)
+    with caplog.at_level(logging.INFO, "geocfl"):
+        mosaic(three, tmp_path / "kept", update=True, **how)
+    assert "c_lulc.tif: removed, because no map has data there any more" in caplog.text
+    assert "far_lulc.tif: removed" not in caplog.text
     mosaic(three, tmp_path / "newer", **how)
     assert content(tmp_path / "kept") == content(tmp_path / "newer")
     assert times(tmp_path / "kept") == {"ab_lulc.tif": first_times["ab_lulc.tif"]}
