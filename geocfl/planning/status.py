@@ -306,7 +306,7 @@ def _stages(attempts: Iterable[Event]) -> dict[str, float]:
 
 def _missing_shards(runs: Sequence[Event]) -> list[str]:
     """Shards that no run has, of each list that is only mapped in shards."""
-    whole = {run["list"] for run in runs if not run.get("shard")}
+    whole = {run["list"] for run in runs if not run.get("shard") and run["scenes"] >= run["listed"]}
     known = {(run["list"], run["shard"]) for run in runs if run.get("shard")}
     counts = {(of, shard.partition("/")[2]) for of, shard in known if of not in whole}
     return [

@@ -121,14 +121,16 @@ def test_map_several_scenes_with_a_bad_one(scene: Path, tiny_model: Path, tmp_pa
     again = run(*command, "--json", cwd=tmp_path, code=3).stdout
     found = json.loads(again)
     assert again == json.dumps(found, indent=2) + "\n"
-    assert [(each["scene"], each["result"], bool(each["summary"])) for each in found] == [
+    assert {(each["scene"], each["result"], bool(each["summary"])) for each in found} == {
         ("bad.tif", "failed", False), (str(scene), "skipped", True),
-    ]  # fmt: skip
+    }  # fmt: skip
     run("map", "bad.tif", "bad.tif", "worse.tif", "--model", tiny_model, cwd=tmp_path, code=1)
     shown = run("status", "events.jsonl", cwd=tmp_path).stdout
     assert "SceneError" in shown
     assert json.loads(run("status", ".", "--json", cwd=tmp_path).stdout)["failed"] == 1
     failed = run(*command, "--retry-failed", "events.jsonl", "--events", "-", cwd=tmp_path, code=1).stdout
     assert [json.loads(line)["kind"] for line in failed.splitlines()] == ["run", "start", "scene", "end"]
+    alone = run("map", "--retry-failed", "events.jsonl", "--model", tiny_model, cwd=tmp_path, code=1)
+    assert "bad.tif: not a readable raster" in alone.stdout
     both = run(*command, "--json", "--events", "-", cwd=tmp_path, code=2)
     assert "--json and --events - both print to standard output" in both.stderr

@@ -92,6 +92,8 @@ def test_shards_count_together(tmp_path: Path) -> None:
     assert (found.scenes, found.done, found.left) == (8, 2, 6)
     assert found.missing_shards == ("1/4", "3/4")
     assert "no events of shard 1/4, 3/4" in found.table()
+    write(tmp_path / "again.jsonl", [beginning("again", 8, scenes=1), ended("again", "s0", 70)])  # --retry-failed
+    assert geocfl.status(tmp_path).missing_shards == ("1/4", "3/4")
     write(tmp_path / "all.jsonl", [beginning("all", 8), ended("all", "s1", 5)])
     assert geocfl.status(tmp_path).missing_shards == ()
 
