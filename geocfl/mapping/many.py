@@ -116,7 +116,9 @@ def map_scenes(
     dated = needs_time(layout) and chosen.taken() is None
     if retry_failed and not (scenes or list_file or stac_items):
         if shard:
-            raise UsageError("`shard` is a part of all scenes, not of those that failed; pass all of them too")
+            raise UsageError(
+                "`shard` is a part of all scenes, not of those that failed; pass the scenes of that run too"
+            )
         again = scenes_to_retry(retry_failed, bands=chosen.bands, open_all=dated, progress=progress)
         listed, count, identity = again.scenes, again.listed, again.identity
     else:
@@ -219,7 +221,7 @@ def _chosen(listed: Sequence[Listed], shard: Shard | None, retry_failed: str | P
     if retry_failed:
         failed = failed_scenes(retry_failed, listed)
         chosen = [each for each in chosen if each.path in failed]
-        log.info("%d of %d scenes failed according to %s", len(chosen), len(listed), retry_failed)
+        log.info("%s: %d scenes to map again", retry_failed, len(chosen))
     return chosen
 
 
