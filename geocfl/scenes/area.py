@@ -194,8 +194,10 @@ def _remedy(area: Area, dataset: rasterio.DatasetReader) -> str:
             swapped = Area.of_box((south, west, north, east))
             if shapely.intersects(_in_pixels(swapped, dataset), frame).any():
                 return _swapped(west, south, east, north)
-    west, south, east, north = transform_bounds(dataset.crs, "EPSG:4326", *dataset.bounds)
-    return f"choose an area within the scene, {west:.2f},{south:.2f},{east:.2f},{north:.2f}"
+    bounds = transform_bounds(dataset.crs, "EPSG:4326", *dataset.bounds)
+    if not np.isfinite(bounds).all():  # of a raster with a wrong place
+        return "choose an area within the scene"
+    return "choose an area within the scene, " + ",".join(f"{degrees:.4f}" for degrees in bounds)
 
 
 def _span(first: float, last: float, stride: int, margin: int, window: int, size: int) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """Parts of scenes."""
 
+import re
 from pathlib import Path
 
 import geopandas as gpd
@@ -132,8 +133,25 @@ def test_swapped_latitude_and_longitude(raster) -> None:
     with rasterio.open(raster) as dataset:
         with pytest.raises(SceneError, match=r"outside the scene .* look swapped, so use `bbox=\(12"):
             Extent.around(Area.of_box((south, west, north, east)), dataset, 64, 64)
-        with pytest.raises(SceneError, match=r"outside the scene .* within the scene, 12\.\d\d,45\."):
+        with pytest.raises(SceneError, match=r"outside the scene .* within the scene, 12\.\d{4},45\."):
             Extent.around(Area.of_box((50, 10, 51, 11)), dataset, 64, 64)
+
+
+@pytest.mark.parametrize("east", [3e5, 1e12])
+def test_an_area_outside_a_small_scene_is_told_where_it_lies(tmp_path, east) -> None:
+    place = {"crs": "EPSG:32633", "transform": Affine(10, 0, east, 0, -10, 5e6)}
+    with rasterio.open(tmp_path / "s.tif", "w", driver="GTiff", count=1, dtype="uint8", width=20, height=20, **place):
+        pass
+    with rasterio.open(tmp_path / "s.tif") as dataset, pytest.raises(SceneError, match="outside the scene") as refused:
+        Extent.around(Area.of_box((100, 10, 101, 11)), dataset, 64, 64)
+    where = re.search(r"choose an area within the scene, ([\d.,]+)", str(refused.value))
+    if east == 1e12:  # nowhere on Earth
+        assert where is None
+        return
+    assert where
+    box = Area.of_box(tuple(map(float, where[1].split(","))))
+    with rasterio.open(tmp_path / "s.tif") as dataset:
+        assert Extent.around(box, dataset, 64, 64).width == 20
 
 
 def test_files_that_are_no_area(tmp_path) -> None:
