@@ -25,7 +25,7 @@ import geocfl
 folder = Path("onnx_without_geocfl")  # all files of this example
 folder.mkdir(exist_ok=True)
 geocfl.export("eurosat-rgb-lite0", folder / "model.onnx", overwrite=True)
-demo = geocfl.demo(folder / "demo")  # a scene to try it on, and geocfl's own map of it
+demo = geocfl.demo(folder / "demo", model="eurosat-rgb-lite0")  # a scene to try it on, and geocfl's own map of it
 
 # %% [markdown]
 # ## Run the model
