@@ -183,9 +183,9 @@ ProductNames = Annotated[
     str,
     typer.Option(
         metavar="NAMES",
-        help="Products, separated by commas: lulc (classes), confidence, vector (polygons), preview, windows, "
+        help="Products, comma-separated: lulc (classes), confidence, vector (polygons), preview, windows, "
         "probabilities, entropy, novelty, valid (share), sets, features, sld, truecolor, project (QGIS), "
-        "report, stac, zarr. Also: default, and all (but features, zarr).",
+        "report, stac, zarr. Also: default, all (but features, zarr).",
         show_default="lulc,confidence,vector,preview",
         autocompletion=some_of(completion.PRODUCT_NAMES),
         rich_help_panel=OUTPUT,
