@@ -289,13 +289,16 @@ def through_backend(
     around = bundle.footprint - SIDE  # pixels that a dense model reads around its windows
     strip = random_reflectance(SIDE * down + around, SIDE * across + around)
     placed = loaded.place(strip)
+    # A dense model computes what windows share only once, so each window must count once.
+    step = across * down if bundle.feature_stride else batch_size
 
     def classify(batches: int) -> None:
-        cells = np.arange(batches * batch_size) % (across * down)
-        for _ in loaded.classify(placed, cells // across, cells % across, SIDE):
-            pass
+        cells = np.arange(batches * step) % (across * down)
+        for part in np.split(cells, batches) if bundle.feature_stride else [cells]:
+            for _ in loaded.classify(placed, part // across, part % across, SIDE):
+                pass
 
-    return paced(classify, batch_size, seconds)
+    return paced(classify, step, seconds)
 
 
 def through_library(
