@@ -612,7 +612,7 @@ def test_wrong_regions_are_refused_in_one_sentence(four, tmp_path):
     far = write_regions(tmp_path / "far.gpkg", {"far": translate(here, 1e6)})
     out = {"out": tmp_path / "out"}
     for options, kind, said in [
-        ({"regions": good, **out}, UsageError, r"good\.gpkg: which field .* as `by`"),
+        ({"regions": good, **out}, UsageError, r"good\.gpkg: pass the field that names its regions as `by`"),
         ({"regions": good, "by": "nom", **out}, UsageError, r"good\.gpkg: has no field 'nom' for `by`"),
         ({"regions": same, "by": "name", **out}, DataError, r"same\.gpkg: the maps of 'a b' and 'A/b' would both"),
         ({"regions": none, "by": "name", **out}, DataError, r"none\.gpkg: holds a region whose name is ''"),

@@ -127,5 +127,5 @@ def test_places_and_maps_without_features_are_refused(finished: Path, tmp_path: 
     with pytest.raises(DataError, match=r"S_features.parquet: its features cannot be read"):
         geocfl.similar(bare, middle(bare, 0, 0))
     (tmp_path / "S_features.parquet").unlink()
-    with pytest.raises(DataError, match="has no features; map the scene again with it in `products`"):
+    with pytest.raises(DataError, match="has no features; map the scene again with features in `products`"):
         geocfl.similar(bare, middle(bare, 0, 0))

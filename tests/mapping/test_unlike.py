@@ -165,7 +165,7 @@ def test_all_is_all_that_the_model_offers(tmp_path: Path, scene: Path, wise_mode
     assert offered.paths.keys() - plain.paths.keys() == {"novelty", "novelty_style", "sets", "sets_style"}
     assert "novelty" not in plain.summary
     assert "novelty" not in plain.polygons
-    with pytest.raises(DataError, match="has no novelty; map the scene again with it in `products`"):
+    with pytest.raises(DataError, match="has no novelty; map the scene again with novelty in `products`"):
         _ = plain.novelty
     item = json.loads(offered.paths["stac"].read_text())
     assert item["assets"]["sets"]["raster:bands"][1]["description"] == "members"

@@ -87,7 +87,7 @@ def test_what_was_not_written_is_named_with_the_remedy(result, tmp_path, tiny_mo
     with pytest.raises(DataError, match="has no polygons; map the scene again with gpkg in `vector`"):
         _ = bare.polygons
     for name in ("lulc", "confidence"):
-        with pytest.raises(DataError, match=f"has no {name}; map the scene again with it in `products`"):
+        with pytest.raises(DataError, match=f"has no {name}; map the scene again with {name} in `products`"):
             getattr(bare, name)
     windows = geocfl.map_scene(
         write_scene(tmp_path / "s.tif"), tmp_path, model=tiny_model, products=["windows"], vector=(), **EXACT
