@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from typing import Any
 from geocfl.errors import UsageError
 from geocfl.mapping.events import PAGE, outcomes, read_events
 from geocfl.planning.status import event_files
+
+log = logging.getLogger("geocfl")
 
 Event = Mapping[str, Any]
 STAGES = {"start": "open", "read": "read", "classify": "classify", "write": "write"}
@@ -43,14 +46,16 @@ class Actual:
     hosts: int
 
 
-def read_actual(path: str | Path) -> Actual:
+def read_actual(path: str | Path, model: str, settings: Mapping[str, Any]) -> Actual:
     """What mapping a scene took, according to a file of events, or to all files ``*.jsonl`` in a folder.
 
     Events of several runs and shards may be mixed. Scenes that were skipped count as not attempted. Clocks of different
-    machines are not compared.
+    machines are not compared. Runs with another model or other settings are compared too, with a warning.
 
     Args:
         path: The file or folder.
+        model: Name of the plan's model.
+        settings: The plan's settings, as events have them.
 
     Raises:
         UsageError: It cannot be read, holds no events, or no scene was mapped.
@@ -62,6 +67,13 @@ def read_actual(path: str | Path) -> Actual:
         raise UsageError(
             f"{path}: holds no scene that was mapped, to compare with; pass the events of another run", page=PAGE
         )
+    runs = {event["run"] for event in done}
+    planned = {"model": model, **settings}
+    for name, other in sorted(_others(planned, (event for event in events if event["run"] in runs))):
+        log.warning(
+            "%s: holds a run with `%s=%s`, while the plan has `%s=%s`: their figures are not alike",
+            path, name, other, name, planned[name],
+        )  # fmt: skip
     others = sum(event["outcome"] in ("failed", "retried") for event in scenes)
     failed = sum(event["outcome"] == "failed" for event in outcomes(events).values())
     times = _times(done)
@@ -75,6 +87,16 @@ def read_actual(path: str | Path) -> Actual:
         seconds_per_scene=sum((max(each) - min(each)).total_seconds() for each in times.values()) / len(done),
         hosts=len({host for _, host in times}),
     )
+
+
+def _others(planned: Mapping[str, Any], events: Iterable[Event]) -> set[tuple[str, str]]:
+    """Names and values in which runs differ from a plan."""
+    found = set()
+    for event in events:
+        if event["kind"] == "run" and isinstance(event.get("settings"), dict):
+            used = {"model": event.get("model"), **event["settings"]}
+            found |= {(name, str(used[name])) for name in used.keys() & planned.keys() if used[name] != planned[name]}
+    return found
 
 
 def _times(done: Iterable[Event]) -> dict[tuple[str, str], list[dt.datetime]]:

@@ -321,11 +321,11 @@ def plan(
     _check_numbers(
         tiles, machines, dates, {"cloud_share": cloud_share, "retry_share": retry_share}, read_rate, price_hour
     )
-    actual = read_actual(events) if events else None
     chosen = MapSettings(**options)
     if cloud_share and chosen.mask:
         raise UsageError("`cloud_share` stands for a mask, and `mask` is measured; use one of them")
     mapper = Mapper(Bundle.load(model), chosen, device=device, batch_size=batch_size, memory=memory)
+    actual = read_actual(events, mapper.model.name, mapper.settings.to_json()) if events else None
     named = [scenes] if isinstance(scenes, str | Path | Source) else [*scenes]
     stand_in = not (named or list_file or stac_items)
     if stand_in and tiles is None:

@@ -130,8 +130,8 @@ def test_a_plan_is_shown_beside_what_happened(tmp_path):
     ]
     log = tmp_path / "r1.jsonl"
     log.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"event": 1, "ki')
-    actual = read_actual(tmp_path)
-    assert actual == read_actual(log)
+    actual = read_actual(tmp_path, "m", {})
+    assert actual == read_actual(log, "m", {})
     assert (actual.scenes, actual.failed, actual.hosts) == (3, 1, 2)
     assert actual.attempts == pytest.approx(5 / 3)
     assert actual.seconds == {"start": 1.5, "read": 5, "classify": 33, "write": 2}
@@ -139,6 +139,36 @@ def test_a_plan_is_shown_beside_what_happened(tmp_path):
     table = made_up(actual=actual).table().splitlines()
     assert [line.split() for line in table if line.startswith("classify")][1] == ["classify", "30.0", "s", "33.0", "s"]
     assert any("mapped 3 scenes on 2 machines; 1 failed" in line for line in table)
+
+
+def test_a_run_with_other_settings_is_compared_with_a_warning(tmp_path, caplog):
+    common = {"event": 1, "run": "r1", "time": "2026-11-28T08:00:00.000Z", "host": "a", "pid": 1}
+    run = common | {
+        "kind": "run",
+        "scenes": 1,
+        "listed": 1,
+        "list": "x",
+        "model": "m",
+        "settings": {"stride": 64, "tta": 1},
+    }
+    done = {
+        "kind": "scene",
+        "scene": "1.tif",
+        "outcome": "done",
+        "error": "",
+        "reason": "",
+        "attempt": 1,
+        "elapsed": 9.0,
+    }
+    times = {"start": common["time"], "end": common["time"], "seconds": {"read": 5.0}, "windows": 110}
+    (tmp_path / "e.jsonl").write_text("".join(json.dumps(line) + "\n" for line in (run, common | done | times)))
+    read_actual(tmp_path, "m", {"stride": 64, "tta": 1, "new": True})
+    assert not caplog.messages
+    read_actual(tmp_path, "other", {"stride": 32, "tta": 1})
+    assert [message.partition(": ")[2] for message in caplog.messages] == [
+        "holds a run with `model=m`, while the plan has `model=other`: their figures are not alike",
+        "holds a run with `stride=64`, while the plan has `stride=32`: their figures are not alike",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -157,15 +187,16 @@ def test_events_that_cannot_be_compared_with(tmp_path, text, said):
     if text is not None:
         (tmp_path / "e.jsonl").write_text(text)
     with pytest.raises(UsageError, match=rf"e\.jsonl: {said}") as error:
-        read_actual(tmp_path / "e.jsonl")
+        read_actual(tmp_path / "e.jsonl", "m", {})
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.integration
-def test_real_events_are_compared_with(tmp_path, tiny_model):
+def test_real_events_are_compared_with(tmp_path, tiny_model, caplog):
     scene = write_scene(tmp_path / "s.tif", 128, 128)
     list(geocfl.map_scenes(scene, tmp_path / "maps", model=tiny_model, events=tmp_path / "e.jsonl"))
     p = plan(scene, model=tiny_model, events=tmp_path / "e.jsonl")
+    assert "their figures are not alike" not in caplog.text
     assert p.windows == pytest.approx(p.actual.windows, rel=0.3)  # by the share of no data
     assert p.actual.bytes_written == pytest.approx(p.bytes_written, rel=0.2)
     assert p.to_json()["actual"]["scenes"] == 1
