@@ -223,8 +223,9 @@ def catalog(
     typer.echo(f"{made.path}: {len(made.maps):,} map{'' if len(made.maps) == 1 else 's'}")
     if made.undated:
         log.warning(
-            "%d maps are left out, such as %s, because nothing says when their scenes were taken; map these scenes "
+            "%s lacks %d of the maps, such as %s, because nothing says when their scenes were taken; map these scenes "
             "again with geocfl map --datetime",
+            made.path.name,
             len(made.undated),
             made.undated[0],
         )
